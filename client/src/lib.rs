@@ -1,0 +1,1 @@
+//! The Limn browser client.

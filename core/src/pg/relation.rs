@@ -1,0 +1,144 @@
+//! What a relation looks like, as the catalog tells it.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A schema-qualified name, unquoted and case-exact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct QualifiedName {
+    /// The schema (`pg_namespace.nspname`).
+    pub schema: String,
+    /// The relation (`pg_class.relname`).
+    pub name: String,
+}
+
+impl QualifiedName {
+    /// A name from its two parts.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { schema: schema.into(), name: name.into() }
+    }
+}
+
+/// As SQL: both parts quoted.
+impl fmt::Display for QualifiedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+}
+
+/// A table with its columns in `attnum` order (dropped columns left out).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// `pg_class.oid`
+    pub oid: u32,
+    /// Schema and name.
+    pub name: QualifiedName,
+    /// All live columns in `attnum` order, the order in which pgoutput sends them.
+    pub columns: Vec<Column>,
+}
+
+/// One column of a [`Relation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// `pg_attribute.attname`
+    pub name: String,
+    /// `pg_attribute.atttypid`: the array type's oid for arrays.
+    pub type_oid: u32,
+    /// `pg_type.typname` of the type, or of the element where the column is an array.
+    pub type_name: String,
+    /// The element type's oid where the column is an array, else equal to `type_oid`.
+    pub element_oid: u32,
+    /// `pg_attribute.attndims`: 0 for scalars.
+    pub dims: u32,
+    /// `pg_attribute.atttypmod`: -1 where the type has no modifier.
+    pub type_mod: i32,
+    /// `pg_attribute.attnotnull`
+    pub not_null: bool,
+    /// 0-based position inside the primary key, in index column order.
+    pub pk_index: Option<u32>,
+    /// `pg_attribute.attgenerated <> ''`
+    pub generated: bool,
+}
+
+impl Relation {
+    /// The position of a column by its exact name.
+    #[must_use]
+    pub fn column_index(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// Positions of the key columns, in key order: the primary key, or every column in table order
+    /// where there is none (protocol §4.5).
+    #[must_use]
+    pub fn key_columns(&self) -> Vec<usize> {
+        let mut key: Vec<(u32, usize)> =
+            self.columns.iter().enumerate().filter_map(|(i, c)| Some((c.pk_index?, i))).collect();
+        if key.is_empty() {
+            return (0..self.columns.len()).collect();
+        }
+        key.sort_unstable();
+        key.into_iter().map(|(_, index)| index).collect()
+    }
+
+    /// True where the table has a primary key.
+    #[must_use]
+    pub fn has_primary_key(&self) -> bool {
+        self.columns.iter().any(|column| column.pk_index.is_some())
+    }
+}
+
+/// An identifier as SQL: always in double quotes, inner quotes doubled.
+#[must_use]
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string as an SQL literal that means the same whatever `standard_conforming_strings` says.
+#[must_use]
+pub fn quote_literal(text: &str) -> String {
+    if text.contains('\\') {
+        format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    } else {
+        format!("'{}'", text.replace('\'', "''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn column(name: &str, pk_index: Option<u32>) -> Column {
+        Column {
+            name: name.to_owned(),
+            type_oid: super::super::oid::TEXT,
+            type_name: "text".to_owned(),
+            element_oid: super::super::oid::TEXT,
+            dims: 0,
+            type_mod: -1,
+            not_null: false,
+            pk_index,
+            generated: false,
+        }
+    }
+
+    #[test]
+    fn key_follows_the_index_not_the_table() {
+        let mut relation = Relation {
+            oid: 1,
+            name: QualifiedName::new("public", "t"),
+            columns: vec![column("a", Some(1)), column("b", None), column("c", Some(0))],
+        };
+        assert_eq!(relation.key_columns(), [2, 0]);
+        relation.columns.iter_mut().for_each(|c| c.pk_index = None);
+        assert_eq!(relation.key_columns(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn quoting_doubles_what_it_must() {
+        assert_eq!(QualifiedName::new("s.x", "a\"b").to_string(), "\"s.x\".\"a\"\"b\"");
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("a\\'b"), "E'a\\\\''b'");
+    }
+}

@@ -1,0 +1,1 @@
+//! The Limn edge worker.

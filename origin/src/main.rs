@@ -1,0 +1,3 @@
+//! The `limn` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Support for the black-box tests: temporary Postgres servers, the `limn` binary, an HTTP client.

@@ -1,0 +1,3 @@
+//! `cargo x …`: the only place that knows how to run things.
+
+fn main() {}
