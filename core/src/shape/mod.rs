@@ -1,1 +1,1 @@
-//! (under construction)
+//! Shapes: what they are, and which changes belong to them.

@@ -1,0 +1,220 @@
+//! Query strings, parsed by the rules of protocol §2.1: `a[b]=c` nests, `a[]=c` lists, the last duplicate
+//! wins, a stray percent sign stands for itself.
+
+use std::collections::BTreeMap;
+
+/// Brackets nested deeper than this are kept as part of the innermost key.
+const NESTING_MAX: usize = 4;
+
+/// The parameters of one request, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Query {
+    parameters: BTreeMap<String, Value>,
+}
+
+/// The value of one parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// `a=text`, and `a` alone (the empty text).
+    Text(String),
+    /// `a[]=first&a[]=second`
+    List(Vec<Value>),
+    /// `a[key]=value`
+    Map(BTreeMap<String, Value>),
+}
+
+/// The query is no text: a name or value is not UTF-8 once decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not valid UTF-8 once decoded")]
+pub struct QueryError;
+
+/// The value is a list or a map where one text is due.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is invalid")]
+pub struct NotScalar;
+
+impl Query {
+    /// Parses the part of the request target after `?`, without it.
+    ///
+    /// # Errors
+    /// A name or a value is not UTF-8.
+    pub fn parse(raw: &str) -> Result<Self, QueryError> {
+        let mut query = Self::default();
+        for (name, value) in pairs(raw) {
+            let name = String::from_utf8(name).map_err(|_| QueryError)?;
+            let value = String::from_utf8(value).map_err(|_| QueryError)?;
+            query.insert(&name, value);
+        }
+        Ok(query)
+    }
+
+    /// The value under `name`, whatever its form.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.parameters.get(name)
+    }
+
+    /// The text under `name`; an empty or blank one counts as absent.
+    ///
+    /// # Errors
+    /// The value is a list or a map.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, NotScalar> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Text(text)) if text.trim().is_empty() => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(Value::List(_) | Value::Map(_)) => Err(NotScalar),
+        }
+    }
+
+    /// All parameters in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.parameters.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    fn insert(&mut self, name: &str, text: String) {
+        let (first, path) = key_path(name);
+        insert_at(&mut self.parameters, first, &path, text);
+    }
+}
+
+/// The decoded name and value of each part of a raw query, in order. Empty parts are left out.
+pub fn pairs(raw: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    raw.split('&').filter(|part| !part.is_empty()).map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        (decode(name, true), decode(value, true))
+    })
+}
+
+/// Decodes `%XX`, and `+` to a space where `plus_is_space`. A percent sign without two hexadecimal digits
+/// stands for itself.
+#[must_use]
+pub fn decode(text: &str, plus_is_space: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match (byte, tail) {
+            (b'+', _) if plus_is_space => out.push(b' '),
+            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    out.push(high << 4 | low);
+                    rest = after;
+                }
+                _ => out.push(b'%'),
+            },
+            _ => out.push(*byte),
+        }
+    }
+    out
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// `a[b][]` as `a` and `b`, `` (a list). A name whose brackets do not close at its end is plain.
+fn key_path(name: &str) -> (&str, Vec<&str>) {
+    let Some((first, brackets)) = name.strip_suffix(']').and_then(|open| open.split_once('[')) else {
+        return (name, Vec::new());
+    };
+    if first.is_empty() {
+        return (name, Vec::new());
+    }
+    (first, brackets.splitn(NESTING_MAX, "][").collect())
+}
+
+fn insert_at(map: &mut BTreeMap<String, Value>, key: &str, path: &[&str], text: String) {
+    let [next, rest @ ..] = path else {
+        map.insert(key.to_owned(), Value::Text(text));
+        return;
+    };
+    if next.is_empty() {
+        // Items of a list are texts: what nests below `[]` has no meaning in this protocol.
+        match map.get_mut(key) {
+            Some(Value::List(items)) => items.push(Value::Text(text)),
+            _ => drop(map.insert(key.to_owned(), Value::List(vec![Value::Text(text)]))),
+        }
+        return;
+    }
+    // A later duplicate of another form replaces the earlier one.
+    if !matches!(map.get(key), Some(Value::Map(_))) {
+        map.insert(key.to_owned(), Value::Map(BTreeMap::new()));
+    }
+    if let Some(Value::Map(inner)) = map.get_mut(key) {
+        insert_at(inner, next, rest, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.to_owned())
+    }
+
+    fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
+        Value::Map(entries.map(|(key, value)| (key.to_owned(), value)).into())
+    }
+
+    #[test]
+    fn names_and_values_are_decoded() {
+        let query = Query::parse("table=my+t%61ble&wh%65re=a%3D%27x%26y%27&").unwrap();
+        assert_eq!(query.text("table"), Ok(Some("my table")));
+        assert_eq!(query.text("where"), Ok(Some("a='x&y'")));
+    }
+
+    #[test]
+    fn blank_is_absent_and_nothing_else_is_trimmed() {
+        let query = Query::parse("a=&b=%20+&c&d=%20x").unwrap();
+        for name in ["a", "b", "c", "nope"] {
+            assert_eq!(query.text(name), Ok(None), "{name}");
+        }
+        assert_eq!(query.text("d"), Ok(Some(" x")));
+        assert_eq!(query.value("c"), Some(&text("")));
+    }
+
+    #[test]
+    fn brackets_nest_and_list() {
+        let query = Query::parse("params%5B1%5D=a&params[2]=b&columns[]=x&columns[]=y&m[a][b]=1").unwrap();
+        assert_eq!(query.value("params"), Some(&map([("1", text("a")), ("2", text("b"))])));
+        assert_eq!(query.value("columns"), Some(&Value::List(vec![text("x"), text("y")])));
+        assert_eq!(query.value("m"), Some(&map([("a", map([("b", text("1"))]))])));
+        assert_eq!(query.text("columns"), Err(NotScalar));
+    }
+
+    #[test]
+    fn the_last_duplicate_wins_whatever_its_form() {
+        let query = Query::parse("t=1&t=2&p[1]=a&p=2&q=1&q[1]=a&p2[1]=a&p2[1]=b").unwrap();
+        assert_eq!(query.value("t"), Some(&text("2")));
+        assert_eq!(query.value("p"), Some(&text("2")));
+        assert_eq!(query.value("q"), Some(&map([("1", text("a"))])));
+        assert_eq!(query.value("p2"), Some(&map([("1", text("b"))])));
+    }
+
+    #[test]
+    fn odd_spellings_stand_for_themselves() {
+        let query = Query::parse("a=%zz&b=100%&c=%4&[x]=1&d[=2&e]=3&f[x]y=4").unwrap();
+        let spelled: Vec<_> = query.iter().collect();
+        assert_eq!(query.text("a"), Ok(Some("%zz")));
+        assert_eq!(query.text("b"), Ok(Some("100%")));
+        assert_eq!(query.text("c"), Ok(Some("%4")));
+        assert_eq!(query.text("[x]"), Ok(Some("1")));
+        assert_eq!(spelled.len(), 7);
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_an_error() {
+        assert_eq!(Query::parse("table=%ff"), Err(QueryError));
+        assert_eq!(Query::parse("%ff=1"), Err(QueryError));
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let deep = format!("a{}=1", "[b]".repeat(5000));
+        assert!(Query::parse(&deep).is_ok());
+    }
+}
