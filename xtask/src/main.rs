@@ -1,3 +1,94 @@
-//! `cargo x …`: the only place that knows how to run things.
+//! `cargo x …`: the only place that knows how to run things. Every command it starts is printed first, so that
+//! each of them can be repeated by hand.
+#![allow(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
-fn main() {}
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+mod check;
+mod client;
+mod demo;
+mod deny;
+mod edge;
+mod house_rules;
+mod lockfile;
+mod postgres;
+mod process;
+mod setup;
+mod sizes;
+mod test;
+mod wasm;
+mod wasm_imports;
+mod workspace;
+
+use workspace::Workspace;
+
+/// Limn's own commands. A newcomer needs two: `cargo x demo` and `cargo x test`; both make the machine ready first.
+///
+/// Environment: LIMN_CACHE_DIR (tools built by the setup; default ~/.cache/limn), WASM_TOOLCHAIN_FROM=auto|rustup|debian
+/// (where the wasm32 standard library comes from; auto asks rustup first), PG_BIN_DIR (the folder that holds initdb
+/// and postgres), CHROMIUM and CHROMEDRIVER (the browser used by the tests).
+#[derive(Parser)]
+#[command(name = "cargo x", bin_name = "cargo x", verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Live data in a page: Postgres, origin, edge worker and a small writer; Ctrl-C ends all of it
+    Demo(demo::Options),
+    /// Every check there is, with a summary at the end; names after it run only those steps
+    Test(test::Options),
+    /// The quick gate before a commit: format, clippy, house rules, unit tests
+    Check,
+    /// Make this machine ready: wasm32 target, wasm tools, npm packages, Postgres, Chromium
+    Setup,
+    /// Run the edge worker in the real workerd before an origin, or build it
+    Edge(EdgeArgs),
+    /// Build the browser client into client/pkg
+    #[command(subcommand)]
+    Client(ClientVerb),
+    /// Print the sizes of what is downloaded: edge worker and browser client
+    Sizes,
+    /// Licences, bans and sources of all dependencies, by cargo-deny (built on first use: several minutes)
+    Deny,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct EdgeArgs {
+    #[command(subcommand)]
+    verb: Option<EdgeVerb>,
+    #[command(flatten)]
+    run: edge::Options,
+}
+
+#[derive(Subcommand)]
+enum EdgeVerb {
+    /// Build the worker into build/, as wrangler.toml says
+    Build,
+}
+
+#[derive(Subcommand)]
+enum ClientVerb {
+    /// Build the ESM package into client/pkg
+    Build,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let workspace = Workspace::locate()?;
+    match cli.verb {
+        Verb::Demo(options) => demo::run(&workspace, &options),
+        Verb::Test(options) => test::run(&workspace, &options),
+        Verb::Check => check::run(&workspace),
+        Verb::Setup => setup::run(&workspace, setup::Part::ALL),
+        Verb::Edge(EdgeArgs { verb: Some(EdgeVerb::Build), .. }) => edge::build(&workspace),
+        Verb::Edge(EdgeArgs { verb: None, run }) => edge::run(&workspace, &run),
+        Verb::Client(ClientVerb::Build) => client::build(&workspace),
+        Verb::Sizes => sizes::run(&workspace),
+        Verb::Deny => deny::run(&workspace),
+    }
+}

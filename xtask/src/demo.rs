@@ -1,0 +1,114 @@
+//! `cargo x demo`: a private Postgres with the origin, the edge worker before it, a page, and a writer.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::client;
+use crate::edge;
+use crate::process::{Children, Event, command, run as run_command};
+use crate::setup::{self, Part};
+use crate::workspace::Workspace;
+
+/// How long a part may take until it says that it is ready; initdb is the longest of it.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Options of `cargo x demo`.
+#[derive(Args)]
+pub struct Options {
+    /// The port of the origin and of the page
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+    /// The port of the edge worker
+    #[arg(long, default_value_t = 8787)]
+    edge_port: u16,
+    /// Leave out the writer that changes a row every second
+    #[arg(long)]
+    quiet: bool,
+    /// Take everything as it was built before, and do not look at the machine
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// Runs until Ctrl-C, or until one of the parts ends by itself.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if !options.no_build {
+        setup::run(workspace, Part::DEMO)?;
+        build(workspace)?;
+    }
+    for port in [options.port, options.edge_port] {
+        ensure_free(port)?;
+    }
+    let mut children = Children::supervised()?;
+    let outcome = serve(workspace, options, &mut children);
+    children.end_all();
+    println!("everything has ended");
+    outcome
+}
+
+fn build(workspace: &Workspace) -> Result<()> {
+    run_command(command("cargo", workspace.root()).args(["build", "--release", "--package", "limn-origin"]))?;
+    edge::build(workspace)?;
+    client::build(workspace)
+}
+
+/// A port in use would only show as a child's failure, after everything was built.
+fn ensure_free(port: u16) -> Result<()> {
+    if TcpListener::bind(("127.0.0.1", port)).is_err() {
+        bail!("port {port} is in use; choose others by --port and --edge-port");
+    }
+    Ok(())
+}
+
+fn serve(workspace: &Workspace, options: &Options, children: &mut Children) -> Result<()> {
+    let origin_url = format!("http://127.0.0.1:{}", options.port);
+    let edge_url = format!("http://127.0.0.1:{}", options.edge_port);
+    let mut origin = command(workspace.limn(), workspace.root());
+    origin.args(["dev", "--port", &options.port.to_string(), "--edge-url", &edge_url]);
+    origin.args(["--client-dir", client::PACKAGE]);
+    if !options.quiet {
+        origin.arg("--writer");
+    }
+    if !start(children, "origin", &mut origin)?
+        || !start(children, "edge", &mut edge::server(workspace, &origin_url, options.edge_port))?
+    {
+        return Ok(());
+    }
+    println!(
+        "\n  page    {origin_url}/\n  edge    {edge_url}/v1/shape?table=items&offset=-1\n  origin  {origin_url}/v1/shape?table=items&offset=-1\n\n  Ctrl-C ends all of it\n"
+    );
+    follow(children)
+}
+
+/// Starts a part and waits for its line `ready: URL`; false when we were told to end meanwhile.
+fn start(children: &mut Children, name: &str, command: &mut std::process::Command) -> Result<bool> {
+    children.start(name, command)?;
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        match children.next_event(Some(deadline))? {
+            Some(Event::Line { child, line }) => {
+                println!("  {child} | {line}");
+                if child == name && line.starts_with("ready: ") {
+                    return Ok(true);
+                }
+            }
+            Some(Event::Interrupted) => return Ok(false),
+            Some(Event::Ended { child, status }) => bail!("{child} ended with {status} before all was ready"),
+            None => bail!("{name} was not ready within {} s", START_LIMIT.as_secs()),
+        }
+    }
+}
+
+/// Passes on what the parts say until there is a reason to end.
+fn follow(children: &mut Children) -> Result<()> {
+    loop {
+        match children.next_event(None)? {
+            Some(Event::Line { child, line }) => println!("  {child} | {line}"),
+            Some(Event::Interrupted) => return Ok(()),
+            Some(Event::Ended { child, status }) => bail!("{child} ended by itself with {status}"),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The edge worker: built for wasm32 by worker-build, run in the real workerd by miniflare.
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::process::{command, run as run_command};
+use crate::setup::{self, Part};
+use crate::wasm::Toolchain;
+use crate::workspace::Workspace;
+
+/// The program that runs the built worker in workerd.
+pub const SERVER: &str = "edge-worker/dev/serve.mjs";
+
+/// What `wrangler.toml` names as the worker's main module.
+pub const MAIN_MODULE: &str = "build/index.js";
+
+/// Options of `cargo x edge`.
+#[derive(Args)]
+pub struct Options {
+    /// The Limn origin behind the worker, for example http://127.0.0.1:3000
+    #[arg(long)]
+    origin: Option<String>,
+    /// The port of the worker, on 127.0.0.1
+    #[arg(long, default_value_t = 8787)]
+    port: u16,
+}
+
+/// Builds the worker into `build/`. It installs nothing: `wrangler deploy` calls it, too.
+pub fn build(workspace: &Workspace) -> Result<()> {
+    let toolchain = Toolchain::required(workspace)?;
+    let mut worker_build = command(workspace.tool("worker-build"), workspace.root());
+    // A tool that it does not find through these variables it would download.
+    worker_build
+        .env("RUSTUP_TOOLCHAIN", toolchain.name())
+        .env("WASM_BINDGEN_BIN", workspace.tool("wasm-bindgen"))
+        .env("WASM_OPT_BIN", workspace.npm_tool("wasm-opt"))
+        .env("ESBUILD_BIN", workspace.npm_tool("esbuild"))
+        .args(["--profile", "wasm", "--out-dir", "../build", "edge-worker"]);
+    run_command(&mut worker_build)
+}
+
+/// Builds the worker and runs it in workerd until Ctrl-C.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let Some(origin) = &options.origin else {
+        bail!(
+            "`--origin URL` says which Limn the worker stands in front of; `cargo x edge build` only builds it"
+        );
+    };
+    setup::run(workspace, Part::EDGE)?;
+    build(workspace)?;
+    run_command(&mut server(workspace, origin, options.port))
+}
+
+/// The command that serves the built worker on `port`.
+pub fn server(workspace: &Workspace, origin: &str, port: u16) -> std::process::Command {
+    let mut node = command("node", workspace.root());
+    node.args([SERVER, "--origin", origin, "--port", &port.to_string()]);
+    node
+}

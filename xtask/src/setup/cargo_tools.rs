@@ -1,0 +1,108 @@
+//! Command line tools that cargo builds into the cache, outside the checkout.
+
+use anyhow::{Context, Result};
+
+use super::announce;
+use super::system::{self, System};
+use crate::lockfile;
+use crate::process::{capture, command, run, succeeds};
+use crate::workspace::Workspace;
+
+/// Proved with our version of the `worker` crate; they are released together.
+const WORKER_BUILD_VERSION: &str = "0.8.7";
+
+const CARGO_DENY_VERSION: &str = "0.20.2";
+
+struct Tool {
+    package: &'static str,
+    program: &'static str,
+    version: String,
+}
+
+/// wasm-bindgen, with its test runner, of the version in Cargo.lock; and worker-build.
+pub fn ensure_wasm_tools(workspace: &Workspace) -> Result<String> {
+    let bindgen = Tool {
+        package: "wasm-bindgen-cli",
+        program: "wasm-bindgen",
+        version: lockfile::version_of(workspace, "wasm-bindgen")?,
+    };
+    let worker_build =
+        Tool { package: "worker-build", program: "worker-build", version: WORKER_BUILD_VERSION.to_owned() };
+    bindgen.ensure(workspace)?;
+    if worker_build.installed_version(workspace).as_ref() != Some(&worker_build.version) {
+        ensure_openssl()?;
+    }
+    worker_build.ensure(workspace)?;
+    Ok(format!("wasm-bindgen {}, worker-build {}", bindgen.version, worker_build.version))
+}
+
+/// cargo-deny; about two minutes of CPU on first use.
+pub fn ensure_cargo_deny(workspace: &Workspace) -> Result<()> {
+    let version = CARGO_DENY_VERSION.to_owned();
+    Tool { package: "cargo-deny", program: "cargo-deny", version }.ensure(workspace)
+}
+
+impl Tool {
+    fn ensure(&self, workspace: &Workspace) -> Result<()> {
+        if self.installed_version(workspace).as_ref() == Some(&self.version) {
+            return Ok(());
+        }
+        announce(&format!("building {} {} (a few minutes, once)", self.package, self.version));
+        // --locked fails where the tool's lock file names a crate that the registry in reach does not have yet.
+        if !succeeds(&mut self.install(workspace, &["--locked"])) {
+            run(&mut self.install(workspace, &[]))?;
+        }
+        self.installed_version(workspace)
+            .map(|_| ())
+            .with_context(|| format!("`{}` was built and does not run", self.program))
+    }
+
+    fn install(&self, workspace: &Workspace, flags: &[&str]) -> std::process::Command {
+        let mut cargo = command("cargo", workspace.root());
+        // The tools run for seconds: time spent on optimizing them never comes back.
+        cargo
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_TARGET_DIR", workspace.tools().join("build"))
+            .args(["install", "--quiet", "--force"])
+            .args(flags)
+            .arg("--root")
+            .arg(workspace.tools())
+            .args(["--version", &self.version, self.package]);
+        cargo
+    }
+
+    fn installed_version(&self, workspace: &Workspace) -> Option<String> {
+        let path = workspace.tool(self.program);
+        let printed = capture(command(path, workspace.root()).arg("--version")).ok()?;
+        first_version(&printed).map(str::to_owned)
+    }
+}
+
+/// worker-build downloads things, hence TLS; it links the system's OpenSSL.
+fn ensure_openssl() -> Result<()> {
+    match System::here() {
+        System::Debian | System::OtherApt => system::apt_install(&["libssl-dev", "pkg-config"]),
+        System::Mac | System::Unknown => Ok(()),
+    }
+}
+
+/// The first word that looks like a version: `wasm-bindgen 0.2.130 (…)`.
+fn first_version(printed: &str) -> Option<&str> {
+    printed
+        .split_whitespace()
+        .find(|word| word.split('.').count() == 3 && word.chars().all(|c| c.is_ascii_digit() || c == '.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_stands_after_the_name() {
+        assert_eq!(first_version("wasm-bindgen 0.2.130"), Some("0.2.130"));
+        assert_eq!(first_version("tool-1.2 0.8.7 (abc 2026)"), Some("0.8.7"));
+        assert_eq!(first_version("no version at all"), None);
+    }
+}

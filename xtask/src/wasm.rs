@@ -1,0 +1,143 @@
+//! Rust for wasm32: which toolchain can do it, and what follows cargo (wasm-bindgen, wasm-opt).
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{capture, command, run, succeeds};
+use crate::workspace::Workspace;
+
+/// The target of the edge worker and the browser client.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// The name under which the setup links Debian's own Rust into rustup.
+pub const DEBIAN_TOOLCHAIN: &str = "debian-web";
+
+/// Where the wasm32 standard library comes from, as `WASM_TOOLCHAIN_FROM` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// rustup's target where it can be had, Debian's packages otherwise.
+    Auto,
+    /// Only rustup's.
+    Rustup,
+    /// Only Debian's `rustc-web`, its standard library built from Debian's sources.
+    Debian,
+}
+
+impl Source {
+    /// The choice of this machine's user.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var("WASM_TOOLCHAIN_FROM") {
+            Err(_) => Ok(Self::Auto),
+            Ok(word) => Self::parse(&word),
+        }
+    }
+
+    fn parse(word: &str) -> Result<Self> {
+        match word {
+            "" | "auto" => Ok(Self::Auto),
+            "rustup" => Ok(Self::Rustup),
+            "debian" => Ok(Self::Debian),
+            other => bail!("`WASM_TOOLCHAIN_FROM` is `{other}`, expected `auto`, `rustup` or `debian`"),
+        }
+    }
+}
+
+/// A rustup toolchain that builds for wasm32.
+#[derive(Clone, Debug)]
+pub struct Toolchain {
+    name: String,
+}
+
+impl Toolchain {
+    /// The first toolchain allowed by `source` that makes a real module; `None` when the setup has to act.
+    pub fn installed(workspace: &Workspace, source: Source) -> Option<Self> {
+        let active = || Self::active(workspace).ok();
+        let debian = || Some(Self::named(DEBIAN_TOOLCHAIN));
+        let candidates = match source {
+            Source::Auto => vec![active(), debian()],
+            Source::Rustup => vec![active()],
+            Source::Debian => vec![debian()],
+        };
+        candidates.into_iter().flatten().find(Self::works)
+    }
+
+    /// The toolchain that every build for wasm32 uses; an error says to run the setup.
+    pub fn required(workspace: &Workspace) -> Result<Self> {
+        Self::installed(workspace, Source::from_environment()?)
+            .with_context(|| format!("no Rust toolchain here builds for {TARGET}; run `cargo x setup`"))
+    }
+
+    /// The toolchain that is in force in the checkout.
+    pub fn active(workspace: &Workspace) -> Result<Self> {
+        let line = capture(command("rustup", workspace.root()).args(["show", "active-toolchain"]))?;
+        let name =
+            line.split_whitespace().next().context("`rustup show active-toolchain` printed nothing")?;
+        Ok(Self::named(name))
+    }
+
+    /// The toolchain of that name, present or not.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned() }
+    }
+
+    /// Its name in rustup.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Compiles a small module: the library, the linker and their agreement are all needed for that.
+    pub fn works(&self) -> bool {
+        const SOURCE: &str = "#![crate_type = \"cdylib\"]\n\
+            #[unsafe(no_mangle)] pub extern \"C\" fn f(a: i32) -> i32 { vec![a].len() as i32 }\n";
+        let dir = std::env::temp_dir().join(format!("limn-wasm-probe-{}", std::process::id()));
+        let source = dir.join("probe.rs");
+        if std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&source, SOURCE)).is_err() {
+            return false;
+        }
+        let mut rustc = command("rustc", &dir);
+        rustc.arg(format!("+{}", self.name)).args(["--edition", "2024", "--target", TARGET]);
+        let works = succeeds(rustc.arg(&source).arg("-o").arg(dir.join("probe.wasm")));
+        // A folder left behind in the temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(&dir);
+        works
+    }
+
+    /// `cargo` of this toolchain, to be followed by its verb.
+    pub fn cargo(&self, workspace: &Workspace) -> Command {
+        let mut cargo = command("cargo", workspace.root());
+        cargo.arg(format!("+{}", self.name));
+        cargo
+    }
+}
+
+/// Writes the JavaScript glue of a module that cargo built.
+pub fn bindgen(workspace: &Workspace, module: &Path, out_dir: &Path, arguments: &[&str]) -> Result<()> {
+    let mut bindgen = command(workspace.tool("wasm-bindgen"), workspace.root());
+    run(bindgen.arg(module).arg("--out-dir").arg(out_dir).args(arguments))
+}
+
+/// Makes a module small, in place; names and producers are dropped with it.
+pub fn optimize(workspace: &Workspace, module: &Path) -> Result<()> {
+    let mut wasm_opt = command(workspace.npm_tool("wasm-opt"), workspace.root());
+    wasm_opt.args(["-Oz", "--all-features", "--strip-debug", "--strip-producers"]);
+    run(wasm_opt.arg(module).arg("-o").arg(module))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_three_words() {
+        assert_eq!(Source::parse("auto").expect("a known word"), Source::Auto);
+        assert_eq!(Source::parse("rustup").expect("a known word"), Source::Rustup);
+        assert_eq!(Source::parse("debian").expect("a known word"), Source::Debian);
+        let error = Source::parse("Debian").expect_err("case counts");
+        assert_eq!(
+            error.to_string(),
+            "`WASM_TOOLCHAIN_FROM` is `Debian`, expected `auto`, `rustup` or `debian`"
+        );
+    }
+}
