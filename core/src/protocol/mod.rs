@@ -1,12 +1,20 @@
 //! The HTTP protocol as pure decisions: what a request asks, what a reply says, who may cache it.
 
+pub mod auth;
+pub mod cache;
 mod cast;
+pub mod cors;
+pub mod header;
 pub mod identifier;
+pub mod message;
 pub mod query;
 pub mod refusal;
+pub mod reply;
 pub mod request;
 pub mod route;
 
+pub use cache::CachePolicy;
 pub use refusal::RequestError;
+pub use reply::{Health, LogReply, Reply, ReplyHead, Unavailable};
 pub use request::{DefinitionRequest, DeleteRequest, LogMode, Replica, RequestOffset, ShapeRequest};
 pub use route::{Method, Route};

@@ -1,0 +1,255 @@
+//! Replies that carry no log: refusals, failures, and the small routes beside the shape route.
+
+use super::{Reply, ReplyHead};
+use crate::Handle;
+use crate::protocol::cache::{CachePolicy, Cacheable, must_refetch_etag};
+use crate::protocol::header;
+use crate::protocol::message::MUST_REFETCH_BODY;
+use crate::protocol::refusal::RequestError;
+use crate::protocol::route::Method;
+use serde_json::json;
+
+/// A state that passes by itself: the client should try again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// For people; clients do not parse it.
+    pub message: String,
+    /// The least that a client should wait.
+    pub retry_after_s: u64,
+    /// For programs, where there is one.
+    pub code: Option<&'static str>,
+    /// Whether the failure is one that the protocol marks as known (admission, snapshots).
+    pub known: bool,
+}
+
+/// Whether shapes are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// They are.
+    Active,
+    /// Another instance serves them.
+    Waiting,
+    /// Not yet, or Postgres is away.
+    Starting,
+    /// Not until somebody mends what the code names.
+    Unsound(&'static str),
+}
+
+impl Unavailable {
+    /// A plain 503.
+    #[must_use]
+    pub fn new(message: impl Into<String>, retry_after_s: u64) -> Self {
+        Self { message: message.into(), retry_after_s, code: None, known: false }
+    }
+}
+
+impl Reply {
+    /// 409: the client starts again, with the successor's handle where there is one.
+    #[must_use]
+    pub fn must_refetch(policy: &CachePolicy, method: Method, successor: Option<Handle>) -> Self {
+        let cacheable = Cacheable::MustRefetch { has_handle: successor.is_some() };
+        let mut reply = Self::json(policy, method, cacheable, 409, MUST_REFETCH_BODY.to_owned());
+        if let Some(handle) = successor {
+            reply =
+                reply.with(header::HANDLE, handle.to_string()).with(header::ETAG, must_refetch_etag(handle));
+        }
+        reply
+    }
+
+    /// 400: the parameters at fault.
+    #[must_use]
+    pub fn bad_request(policy: &CachePolicy, method: Method, error: &RequestError) -> Self {
+        Self::json(policy, method, Cacheable::Failure, 400, error.body())
+    }
+
+    /// 401: the secret is missing or wrong.
+    #[must_use]
+    pub fn unauthorized(policy: &CachePolicy, method: Method) -> Self {
+        Self::message(policy, method, Cacheable::Unrouted, 401, "Unauthorized - Invalid API secret")
+    }
+
+    /// 404: no such route.
+    #[must_use]
+    pub fn not_found(policy: &CachePolicy, method: Method) -> Self {
+        Self::message(policy, method, Cacheable::Unrouted, 404, "Not found")
+    }
+
+    /// 500: a fault of ours, or a query that Postgres refused.
+    #[must_use]
+    pub fn failed(policy: &CachePolicy, method: Method, message: &str) -> Self {
+        Self::message(policy, method, Cacheable::Failure, 500, message)
+    }
+
+    /// 503: a state that passes.
+    #[must_use]
+    pub fn unavailable(policy: &CachePolicy, method: Method, state: &Unavailable) -> Self {
+        let body = match state.code {
+            Some(code) => json!({ "code": code, "message": state.message }),
+            None => json!({ "message": state.message }),
+        };
+        let reply = Self::json(policy, method, Cacheable::Failure, 503, body.to_string())
+            .with(header::RETRY_AFTER, state.retry_after_s.to_string());
+        if state.known { reply.with(header::KNOWN_ERROR, "true".to_owned()) } else { reply }
+    }
+
+    /// 202: the shape is deleted.
+    #[must_use]
+    pub fn deleted(policy: &CachePolicy) -> Self {
+        // Nothing here may be kept: the status is good news, the policy is that of a failure.
+        Self::json(policy, Method::Delete, Cacheable::Failure, 202, String::new())
+            .with(header::HAS_DATA, "true".to_owned())
+    }
+
+    /// 405: deleting is not enabled.
+    #[must_use]
+    pub fn delete_not_allowed(policy: &CachePolicy) -> Self {
+        Self::message(policy, Method::Delete, Cacheable::Failure, 405, "DELETE not allowed")
+    }
+
+    /// 404: nothing to delete.
+    #[must_use]
+    pub fn no_such_shape(policy: &CachePolicy) -> Self {
+        Self::message(policy, Method::Delete, Cacheable::Failure, 404, "No existing shape found")
+    }
+
+    /// 400: the definition to delete has a shape, under another handle than the one given.
+    #[must_use]
+    pub fn handle_mismatch(policy: &CachePolicy) -> Self {
+        let message = "The specified shape definition and handle do not match. \
+                       Please ensure the shape definition is correct or omit the shape handle \
+                       from the request to obtain a new one.";
+        Self::message(policy, Method::Delete, Cacheable::Failure, 400, message)
+    }
+
+    /// 200 with an empty body: `GET /`.
+    #[must_use]
+    pub fn root(policy: &CachePolicy) -> Self {
+        let headers = policy.headers(Method::Get, Cacheable::Unrouted);
+        Self { head: ReplyHead { status: 200, headers }, body: String::new() }
+    }
+
+    /// The reply of `/v1/health`.
+    #[must_use]
+    pub fn health(health: Health) -> Self {
+        let (status, body) = match health {
+            Health::Active => (200, json!({ "status": "active" })),
+            Health::Waiting => (202, json!({ "status": "waiting" })),
+            Health::Starting => (202, json!({ "status": "starting" })),
+            Health::Unsound(code) => (503, json!({ "status": "unsound", "code": code })),
+        };
+        let headers = vec![
+            (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate".to_owned()),
+            (header::CONTENT_TYPE, header::JSON.to_owned()),
+        ];
+        Self { head: ReplyHead { status, headers }, body: body.to_string() }
+    }
+
+    fn message(
+        policy: &CachePolicy,
+        method: Method,
+        cacheable: Cacheable,
+        status: u16,
+        message: &str,
+    ) -> Self {
+        Self::json(policy, method, cacheable, status, json!({ "message": message }).to_string())
+    }
+
+    fn json(policy: &CachePolicy, method: Method, cacheable: Cacheable, status: u16, body: String) -> Self {
+        let headers = policy.headers(method, cacheable);
+        Self { head: ReplyHead { status, headers }, body }.with(header::CONTENT_TYPE, header::JSON.to_owned())
+    }
+
+    fn with(mut self, name: &'static str, value: String) -> Self {
+        self.head.headers.push((name, value));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn policy() -> CachePolicy {
+        CachePolicy::default()
+    }
+
+    /// Headers without the content type and Cloudflare's policy, sorted.
+    fn headers(reply: &Reply) -> Vec<(&str, &str)> {
+        assert_eq!(reply.head.header("content-type"), Some(header::JSON));
+        let mut headers: Vec<_> = reply.head.headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        headers.retain(|(name, _)| *name != "content-type" && *name != "cloudflare-cdn-cache-control");
+        headers.sort_unstable();
+        headers
+    }
+
+    #[test]
+    fn must_refetch_names_the_successor_where_there_is_one() {
+        let reply = Reply::must_refetch(&policy(), Method::Get, Some(Handle::new(2000, 7)));
+        let expected = [
+            ("cache-control", "public, max-age=60, must-revalidate"),
+            ("electric-handle", "2000-7"),
+            ("etag", "\"2000-7::\""),
+        ];
+        assert_eq!((reply.head.status, headers(&reply)), (409, expected.to_vec()));
+        assert_eq!(reply.body, r#"[{"headers":{"control":"must-refetch"}}]"#);
+        let reply = Reply::must_refetch(&policy(), Method::Get, None);
+        assert_eq!(headers(&reply), [("cache-control", "public, max-age=1, must-revalidate")]);
+        let reply = Reply::must_refetch(&policy(), Method::Post, None);
+        assert_eq!(headers(&reply), [("cache-control", "no-cache")]);
+    }
+
+    #[test]
+    fn refusals_are_not_kept() {
+        let reply = Reply::bad_request(&policy(), Method::Get, &RequestError::offset_out_of_bounds());
+        let expected = [("cache-control", "no-store"), ("surrogate-control", "no-store")];
+        assert_eq!((reply.head.status, headers(&reply)), (400, expected.to_vec()));
+        let reply = Reply::bad_request(&policy(), Method::Post, &RequestError::offset_out_of_bounds());
+        assert_eq!(headers(&reply), [("cache-control", "no-cache")]);
+    }
+
+    #[test]
+    fn a_missing_secret_says_so_in_json() {
+        let reply = Reply::unauthorized(&policy(), Method::Get);
+        assert_eq!(
+            (reply.head.status, reply.body.as_str()),
+            (401, r#"{"message":"Unauthorized - Invalid API secret"}"#)
+        );
+        assert_eq!(headers(&reply), [("cache-control", "max-age=0, private, must-revalidate")]);
+    }
+
+    #[test]
+    fn states_that_pass_say_when_to_try_again() {
+        let plain = Reply::unavailable(&policy(), Method::Get, &Unavailable::new("away", 5));
+        assert_eq!((plain.head.status, plain.body.as_str()), (503, r#"{"message":"away"}"#));
+        assert_eq!(plain.head.header("retry-after"), Some("5"));
+        assert_eq!(plain.head.header("electric-internal-known-error"), None);
+        let state = Unavailable { code: Some("c"), known: true, ..Unavailable::new("full", 7) };
+        let coded = Reply::unavailable(&policy(), Method::Get, &state);
+        assert_eq!(coded.body, r#"{"code":"c","message":"full"}"#);
+        assert_eq!(coded.head.header("electric-internal-known-error"), Some("true"));
+    }
+
+    #[test]
+    fn deletes_answer_as_recorded() {
+        let reply = Reply::deleted(&policy());
+        let expected = [("cache-control", "no-cache"), ("electric-has-data", "true")];
+        assert_eq!((reply.head.status, headers(&reply)), (202, expected.to_vec()));
+        for (reply, status) in [
+            (Reply::delete_not_allowed(&policy()), 405),
+            (Reply::no_such_shape(&policy()), 404),
+            (Reply::handle_mismatch(&policy()), 400),
+        ] {
+            assert_eq!((reply.head.status, headers(&reply)), (status, vec![("cache-control", "no-cache")]));
+        }
+    }
+
+    #[test]
+    fn health_is_a_status_and_a_word() {
+        let word = |health| (Reply::health(health).head.status, Reply::health(health).body);
+        assert_eq!(word(Health::Active), (200, r#"{"status":"active"}"#.to_owned()));
+        assert_eq!(word(Health::Starting), (202, r#"{"status":"starting"}"#.to_owned()));
+        assert_eq!(word(Health::Unsound("slot")).0, 503);
+    }
+}
