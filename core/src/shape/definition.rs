@@ -1,0 +1,421 @@
+//! What a shape is: a request that the catalog has confirmed.
+
+use crate::filter::Filter;
+use crate::pg::relation::quote_identifier;
+use crate::pg::{Column, Relation};
+use crate::protocol::RequestError;
+use crate::protocol::request::{DefinitionRequest, LogMode, Replica};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The first version of Postgres that can replicate generated columns, as `server_version_num`.
+const GENERATED_COLUMNS_SINCE: u32 = 180_000;
+
+/// A subset of one table. Requests that resolve to equal definitions share one shape.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// The table, as the catalog described it when the request was resolved.
+    pub relation: Arc<Relation>,
+    /// Which columns are shown.
+    pub projection: Projection,
+    /// Which rows belong to the shape; all where absent.
+    pub filter: Option<Filter>,
+    /// How much of a row an update or a delete shows.
+    pub replica: Replica,
+    /// Whether the log begins with the rows that exist.
+    pub log_mode: LogMode,
+}
+
+/// The selected columns. They include the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Projection {
+    /// Positions in [`Relation::columns`], ascending.
+    pub columns: Vec<usize>,
+    /// True where no columns were named: such a shape follows the table when it gains or loses some.
+    pub all: bool,
+}
+
+impl Definition {
+    /// Checks a request against the table it names, in the order of protocol §2.3.
+    ///
+    /// # Errors
+    /// The texts of the 400, under `columns`, `queryable_columns`, `params` or `where`.
+    pub fn resolve(
+        request: &DefinitionRequest,
+        relation: &Arc<Relation>,
+        server_version_num: u32,
+    ) -> Result<Self, RequestError> {
+        let generated_columns = server_version_num >= GENERATED_COLUMNS_SINCE;
+        let projection = resolve_projection(request, relation, generated_columns)?;
+        let filter = match &request.where_clause {
+            None => None,
+            Some(text) => Some(resolve_filter(text, &request.params, relation, generated_columns)?),
+        };
+        Ok(Self {
+            relation: Arc::clone(relation),
+            projection,
+            filter,
+            replica: request.replica,
+            log_mode: request.log_mode,
+        })
+    }
+
+    /// The canonical text of the definition: equal texts mean one shape (protocol §8.1).
+    ///
+    /// Spelling does not count (case and quotes of names, order of columns, blanks in the clause); the
+    /// table's oid does, since a table made anew under an old name is another one.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let mut columns: Vec<&str> = self.columns().map(|column| column.name.as_str()).collect();
+        columns.sort_unstable();
+        let key = if self.relation.has_primary_key() { self.relation.key_columns() } else { Vec::new() };
+        json!([
+            self.relation.oid,
+            self.relation.name.schema,
+            self.relation.name.name,
+            names(&self.relation, &key),
+            columns,
+            self.projection.all,
+            self.filter.as_ref().map(Filter::sql),
+            self.replica.as_str(),
+            self.log_mode.as_str(),
+        ])
+        .to_string()
+    }
+
+    /// The query for the rows of the initial snapshot: the selected columns in table order, without order of
+    /// rows. Under [`LogMode::ChangesOnly`] the snapshot has no rows, and nobody needs to ask.
+    #[must_use]
+    pub fn snapshot_sql(&self) -> String {
+        let columns: Vec<String> = self.columns().map(|column| quote_identifier(&column.name)).collect();
+        let mut sql = format!("SELECT {} FROM {}", columns.join(", "), self.relation.name);
+        if let Some(filter) = &self.filter {
+            sql.push_str(" WHERE ");
+            sql.push_str(&filter.sql());
+        }
+        sql
+    }
+
+    /// The selected columns in table order.
+    pub fn columns(&self) -> impl Iterator<Item = &Column> {
+        self.projection.columns.iter().filter_map(|index| self.relation.columns.get(*index))
+    }
+}
+
+fn resolve_projection(
+    request: &DefinitionRequest,
+    relation: &Relation,
+    generated_columns: bool,
+) -> Result<Projection, RequestError> {
+    let table: Vec<&str> = relation.columns.iter().map(|column| column.name.as_str()).collect();
+    if let Some(queryable) = &request.queryable_columns {
+        check_names("queryable_columns", "queryable columns", queryable, &table, relation)?;
+    }
+    if let Some(columns) = &request.columns {
+        let allowed = match &request.queryable_columns {
+            Some(queryable) => queryable.iter().map(String::as_str).collect(),
+            None => table,
+        };
+        check_names("columns", "columns", columns, &allowed, relation)?;
+    }
+    let named = request.columns.as_ref().or(request.queryable_columns.as_ref());
+    let selected = |column: &Column| named.is_none_or(|names| names.contains(&column.name));
+    let positions = relation.columns.iter().enumerate().filter(|(_, column)| selected(column));
+    let projection = Projection { columns: positions.map(|(i, _)| i).collect(), all: named.is_none() };
+    if !generated_columns {
+        check_none_generated(&projection, relation)?;
+    }
+    Ok(projection)
+}
+
+/// Names must include the key, and each must be allowed, once.
+fn check_names(
+    parameter: &'static str,
+    noun: &str,
+    given: &[String],
+    allowed: &[&str],
+    relation: &Relation,
+) -> Result<(), RequestError> {
+    let mut missing = names(relation, &relation.key_columns());
+    missing.retain(|name| !given.iter().any(|given| given == name));
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        let text = format!("The list of {noun} must include all primary key columns, missing: {missing}");
+        return Err(RequestError::new(parameter, text));
+    }
+    let mut left = allowed.to_vec();
+    let unknown: Vec<&str> = given
+        .iter()
+        .map(String::as_str)
+        .filter(|name| match left.iter().position(|candidate| candidate == name) {
+            Some(index) => {
+                left.swap_remove(index);
+                false
+            }
+            None => true,
+        })
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let text = format!("The following {noun} are not found on the table: {}", unknown.join(", "));
+    Err(RequestError::new(parameter, text))
+}
+
+fn check_none_generated(projection: &Projection, relation: &Relation) -> Result<(), RequestError> {
+    let mut generated = projection.columns.clone();
+    generated.retain(|index| relation.columns.get(*index).is_some_and(|column| column.generated));
+    if generated.is_empty() {
+        return Ok(());
+    }
+    let mut text = format!(
+        "The following columns are generated and cannot be included in the shape: {}",
+        names(relation, &generated).join(", ")
+    );
+    if projection.all {
+        text.push_str(
+            ". You can exclude them from the shape by explicitly listing which columns to fetch \
+             in the 'columns' query param",
+        );
+    }
+    Err(RequestError::new("columns", text))
+}
+
+fn resolve_filter(
+    text: &str,
+    params: &BTreeMap<String, String>,
+    relation: &Relation,
+    generated_columns: bool,
+) -> Result<Filter, RequestError> {
+    let params = numbered(params)?;
+    let filter = Filter::parse(text, &params, &relation.columns)
+        .map_err(|error| RequestError::new("where", error.to_string()))?;
+    // The stream would never show the column, and no row could be judged.
+    let mut generated: Vec<usize> = filter.columns().to_vec();
+    generated.retain(|index| relation.columns.get(*index).is_some_and(|column| column.generated));
+    if !generated.is_empty() && !generated_columns {
+        let text = format!(
+            "The following columns are generated and cannot be used in a where clause: {}",
+            names(relation, &generated).join(", ")
+        );
+        return Err(RequestError::new("where", text));
+    }
+    Ok(filter)
+}
+
+/// Placeholders by number. Keys count from 1 without a gap; only their plain spelling (`1`, not `01`) names a
+/// placeholder.
+fn numbered(params: &BTreeMap<String, String>) -> Result<BTreeMap<u32, String>, RequestError> {
+    let numbers: Option<Vec<u32>> = params.keys().map(|key| number(key)).collect();
+    let Some(mut numbers) = numbers else {
+        return Err(RequestError::new("params", "Parameters can only use numbers as keys"));
+    };
+    numbers.sort_unstable();
+    if !numbers.iter().copied().eq((1..).take(numbers.len())) {
+        let text = "Parameters must be numbered sequentially, starting from 1";
+        return Err(RequestError::new("params", text));
+    }
+    let plain = params.iter().filter(|(key, _)| !key.starts_with('0'));
+    Ok(plain.filter_map(|(key, value)| Some((number(key)?, value.clone()))).collect())
+}
+
+/// Numbers too large to be anyone's are still numbers.
+fn number(key: &str) -> Option<u32> {
+    let digits = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| key.parse().unwrap_or(u32::MAX))
+}
+
+fn names<'a>(relation: &'a Relation, columns: &[usize]) -> Vec<&'a str> {
+    columns.iter().filter_map(|index| relation.columns.get(*index)).map(|c| c.name.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::{QualifiedName, oid};
+    use crate::protocol::request::parse_shape_request;
+    use crate::protocol::route::Method;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const VERSION: u32 = 150_018;
+
+    fn column(name: &str, type_oid: u32, type_name: &str, pk_index: Option<u32>) -> Column {
+        Column {
+            name: name.to_owned(),
+            type_oid,
+            type_name: type_name.to_owned(),
+            element_oid: type_oid,
+            dims: 0,
+            type_mod: -1,
+            not_null: pk_index.is_some(),
+            pk_index,
+            generated: false,
+        }
+    }
+
+    /// `CREATE TABLE t (id int PRIMARY KEY, a text, n int)`
+    fn relation() -> Relation {
+        Relation {
+            oid: 16_400,
+            name: QualifiedName::new("public", "t"),
+            columns: vec![
+                column("id", oid::INT4, "int4", Some(0)),
+                column("a", oid::TEXT, "text", None),
+                column("n", oid::INT4, "int4", None),
+            ],
+        }
+    }
+
+    fn with_generated() -> Relation {
+        let mut relation = relation();
+        relation.columns[2].generated = true;
+        relation
+    }
+
+    fn request(query: &str) -> DefinitionRequest {
+        parse_shape_request(Method::Get, &format!("table=t&offset=-1&{query}")).unwrap().definition
+    }
+
+    fn resolve_on(relation: Relation, query: &str) -> Result<Definition, RequestError> {
+        Definition::resolve(&request(query), &Arc::new(relation), VERSION)
+    }
+
+    fn resolve(query: &str) -> Definition {
+        resolve_on(relation(), query).unwrap()
+    }
+
+    fn refused_on(relation: Relation, query: &str, parameter: &str, text: &str) {
+        let error = resolve_on(relation, query).unwrap_err();
+        assert_eq!(error.texts(parameter), [text], "{query}: {error}");
+    }
+
+    fn refused(query: &str, parameter: &str, text: &str) {
+        refused_on(relation(), query, parameter, text);
+    }
+
+    #[test]
+    fn columns_must_include_the_key() {
+        let text = "The list of columns must include all primary key columns, missing: id";
+        refused("columns=a", "columns", text);
+        refused("columns=zzz", "columns", text);
+        let mut keyless = relation();
+        keyless.columns[0].pk_index = None;
+        let text = "The list of columns must include all primary key columns, missing: a, n";
+        refused_on(keyless, "columns=id", "columns", text);
+    }
+
+    #[test]
+    fn columns_must_be_on_the_table_once() {
+        let text = "The following columns are not found on the table: zzz, yyy";
+        refused("columns=id,zzz,yyy", "columns", text);
+        refused("columns=id,id", "columns", "The following columns are not found on the table: id");
+        let text = "The following columns are not found on the table: zz";
+        refused("columns=id,zz&where=zz%3D1", "columns", text);
+    }
+
+    #[test]
+    fn generated_columns_need_a_server_that_replicates_them() {
+        let text = "The following columns are generated and cannot be included in the shape: n";
+        refused_on(with_generated(), "columns=id,n", "columns", text);
+        let hint = ". You can exclude them from the shape by explicitly listing which columns to fetch \
+                    in the 'columns' query param";
+        refused_on(with_generated(), "", "columns", &format!("{text}{hint}"));
+        assert_eq!(resolve_on(with_generated(), "columns=id,a").unwrap().projection.columns, [0, 1]);
+        let newer = Definition::resolve(&request(""), &Arc::new(with_generated()), 180_000).unwrap();
+        assert_eq!(newer.projection.columns, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_clause_on_a_generated_column_could_never_match() {
+        let text = "The following columns are generated and cannot be used in a where clause: n";
+        refused_on(with_generated(), "columns=id,a&where=n%3D1", "where", text);
+    }
+
+    #[test]
+    fn queryable_columns_bound_the_selection() {
+        refused(
+            "queryable_columns=a",
+            "queryable_columns",
+            "The list of queryable columns must include all primary key columns, missing: id",
+        );
+        refused(
+            "queryable_columns=id,zzz",
+            "queryable_columns",
+            "The following queryable columns are not found on the table: zzz",
+        );
+        let text = "The following columns are not found on the table: n";
+        refused("queryable_columns=id,a&columns=id,n", "columns", text);
+        let selected = resolve("queryable_columns=id,a").projection;
+        assert_eq!(selected, Projection { columns: vec![0, 1], all: false });
+        assert!(resolve_on(relation(), "queryable_columns=id,a&where=n%3D10").is_ok());
+    }
+
+    #[test]
+    fn params_count_from_one_where_there_is_a_clause() {
+        let gap = "Parameters must be numbered sequentially, starting from 1";
+        for query in
+            ["params[2]=1", "params[0]=1", "params[1]=1&params[3]=1", "params[1]=1&params[99999999999]=1"]
+        {
+            refused(&format!("where=n%3D1&{query}"), "params", gap);
+        }
+        refused("where=n%3D1&params[x]=1", "params", "Parameters can only use numbers as keys");
+        for query in ["params[2]=1", "params[x]=1", "where=n%3D$1&params[1]=10&params[2]=zzz"] {
+            assert!(resolve_on(relation(), query).is_ok(), "{query}");
+        }
+        let text = "At location 2: parameter $1 was not provided";
+        refused("where=n%3D$1&params[01]=10", "where", text);
+    }
+
+    #[test]
+    fn the_clause_is_refused_in_its_own_words() {
+        refused("where=zzz%20%3D%201", "where", "At location 0: unknown reference zzz");
+        refused("where=1", "where", "WHERE clause must return a boolean");
+    }
+
+    #[test]
+    fn spelling_does_not_make_another_shape() {
+        let identity = |query: &str| resolve(query).identity();
+        assert_eq!(identity("columns=a,id"), identity("columns=%22id%22,A"));
+        assert_eq!(identity("where=n+%3D+1+AND+a+%3D+'x'"), identity("where=n%3D1++and+(%22a%22+%3D+'x')"));
+        assert_eq!(identity("where=n+%3D+$1&params[1]=5"), identity("where=n+%3D+'5'::int4"));
+        assert_eq!(identity("replica=default&log=full"), identity(""));
+        assert_eq!(identity("params[2]=1"), identity(""));
+    }
+
+    #[test]
+    fn what_clients_see_makes_another_shape() {
+        let queries = [
+            "",
+            "columns=id,a",
+            "columns=id,a,n",
+            "replica=full",
+            "log=changes_only",
+            "where=n%3D1",
+            "where=n%3D5",
+            "where=n%3D$1&params[1]=5",
+            "where=a%3D'x'+AND+n%3D1",
+            "where=n%3D1+AND+a%3D'x'",
+        ];
+        let mut identities: Vec<String> = queries.iter().map(|query| resolve(query).identity()).collect();
+        let recreated = Relation { oid: 16_401, ..relation() };
+        identities.push(resolve_on(recreated, "").unwrap().identity());
+        let mut rekeyed = relation();
+        rekeyed.columns[1].pk_index = Some(1);
+        identities.push(resolve_on(rekeyed, "").unwrap().identity());
+        let count = identities.len();
+        identities.sort_unstable();
+        identities.dedup();
+        assert_eq!(identities.len(), count);
+    }
+
+    #[test]
+    fn the_snapshot_query_selects_in_table_order() {
+        assert_eq!(resolve("columns=n,id").snapshot_sql(), r#"SELECT "id", "n" FROM "public"."t""#);
+        let filtered = resolve("where=n%3D1");
+        let clause = filtered.filter.as_ref().unwrap().sql();
+        let expected = format!(r#"SELECT "id", "a", "n" FROM "public"."t" WHERE {clause}"#);
+        assert_eq!(filtered.snapshot_sql(), expected);
+    }
+}
