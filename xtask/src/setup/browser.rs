@@ -41,7 +41,9 @@ pub fn ensure(workspace: &Workspace) -> Result<String> {
 pub fn chromium(workspace: &Workspace) -> Option<PathBuf> {
     let told = env::var_os("CHROMIUM").map(PathBuf::from);
     let known = CHROMIUM_PATHS.iter().map(PathBuf::from);
-    told.into_iter().chain(known).chain(playwrights(workspace)).find(|path| path.is_file())
+    // Asking playwright takes a second: last, and only where nothing else was found.
+    let playwrights = std::iter::once_with(|| playwrights(workspace)).flatten();
+    told.into_iter().chain(known).chain(playwrights).find(|path| path.is_file())
 }
 
 /// The driver that belongs to the system's browser; wasm-bindgen-test-runner speaks to it.
