@@ -1,6 +1,7 @@
 //! The HTTP protocol as pure decisions: what a request asks, what a reply says, who may cache it.
 
 pub mod auth;
+pub mod body;
 pub mod cache;
 mod cast;
 pub mod cors;

@@ -72,6 +72,14 @@ impl Query {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    /// Puts a value in the place of the one under `name`, or takes it away.
+    pub(super) fn set(&mut self, name: &str, value: Option<Value>) {
+        match value {
+            Some(value) => drop(self.parameters.insert(name.to_owned(), value)),
+            None => drop(self.parameters.remove(name)),
+        }
+    }
+
     fn insert(&mut self, name: &str, text: String) {
         let (first, path) = key_path(name);
         insert_at(&mut self.parameters, first, &path, text);

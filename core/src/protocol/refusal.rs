@@ -1,5 +1,6 @@
 //! What a 400 says: the parameters at fault, each with its texts (protocol §2.3).
 
+use super::query::QueryError;
 use crate::pg::QualifiedName;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,6 +74,12 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+impl From<QueryError> for RequestError {
+    fn from(error: QueryError) -> Self {
+        Self::new("query", error.to_string())
+    }
+}
 
 #[cfg(test)]
 mod tests {

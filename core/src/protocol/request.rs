@@ -136,8 +136,16 @@ impl LogMode {
 /// `live_sse`, `table`. What needs the catalog is checked later, by
 /// [`Definition::resolve`](crate::shape::Definition::resolve).
 pub fn parse_shape_request(method: Method, query: &str) -> Result<ShapeRequest, RequestError> {
-    let query = Query::parse(query).map_err(|error| RequestError::new("query", error.to_string()))?;
-    let mut cast = Cast::new(&query);
+    read_shape_request(method, &Query::parse(query)?)
+}
+
+/// Reads a request whose parameters are gathered already: a query with a body merged over it
+/// ([`Query::merge_body`]).
+///
+/// # Errors
+/// As [`parse_shape_request`].
+pub fn read_shape_request(method: Method, query: &Query) -> Result<ShapeRequest, RequestError> {
+    let mut cast = Cast::new(query);
     let offset = cast.required_text("offset");
     let handle = cast.text("handle");
     let live = cast.lenient_flag("live");
@@ -157,7 +165,7 @@ pub fn parse_shape_request(method: Method, query: &str) -> Result<ShapeRequest, 
     };
     check_live(offset, live, live_sse)?;
     let definition = definition.with_table()?;
-    refuse_subset(&query)?;
+    refuse_subset(query)?;
     let cursor = query.text("cursor").ok().flatten().map(str::to_owned);
     Ok(ShapeRequest { method, definition, offset, handle, live, live_sse, cursor })
 }
@@ -167,7 +175,7 @@ pub fn parse_shape_request(method: Method, query: &str) -> Result<ShapeRequest, 
 /// # Errors
 /// As [`parse_shape_request`]; and where neither a shape nor a handle is named.
 pub fn parse_delete_request(query: &str) -> Result<DeleteRequest, RequestError> {
-    let query = Query::parse(query).map_err(|error| RequestError::new("query", error.to_string()))?;
+    let query = Query::parse(query)?;
     let mut cast = Cast::new(&query);
     let handle = cast.text("handle").map(str::to_owned);
     cast.strict_flag("live", "live");

@@ -2,6 +2,7 @@
 
 use super::{Reply, ReplyHead};
 use crate::Handle;
+use crate::protocol::body::BodyError;
 use crate::protocol::cache::{CachePolicy, Cacheable, must_refetch_etag};
 use crate::protocol::header;
 use crate::protocol::message::MUST_REFETCH_BODY;
@@ -60,6 +61,12 @@ impl Reply {
     #[must_use]
     pub fn bad_request(policy: &CachePolicy, method: Method, error: &RequestError) -> Self {
         Self::json(policy, method, Cacheable::Failure, 400, error.body())
+    }
+
+    /// 400 or 413: the body holds no parameters.
+    #[must_use]
+    pub fn bad_body(policy: &CachePolicy, error: &BodyError) -> Self {
+        Self::json(policy, Method::Post, Cacheable::Unrouted, error.status(), error.body())
     }
 
     /// 401: the secret is missing or wrong.
