@@ -32,8 +32,8 @@ pub fn mask_secrets(query: &str) -> String {
     masked.collect::<Vec<_>>().join("&")
 }
 
-/// A secret in brackets (`token[x]=…`) is one too.
-fn is_secret(raw_name: &str) -> bool {
+/// True for the name of a secret-like parameter. A secret in brackets (`token[x]=…`) is one too.
+pub(super) fn is_secret(raw_name: &str) -> bool {
     let name = decode(raw_name, true);
     let plain = name.split(|byte| *byte == b'[').next().unwrap_or_default();
     SECRET_PARAMETERS.iter().any(|secret| plain.eq_ignore_ascii_case(secret.as_bytes()))

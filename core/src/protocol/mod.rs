@@ -3,6 +3,8 @@
 pub mod auth;
 pub mod body;
 pub mod cache;
+pub mod cache_key;
+pub mod cached_reply;
 mod cast;
 pub mod cors;
 pub mod header;

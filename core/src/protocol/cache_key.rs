@@ -1,0 +1,412 @@
+//! What the edge makes of a request: its class, the key of its cached reply, and the query it asks the
+//! origin. The key names the request as spelled; which shape it means only the origin can say.
+
+use super::auth::is_secret;
+use super::query::{Query, QueryError, Value};
+use super::route::{Method, Route, route};
+use crate::Offset;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Raised when a stored reply's form changes, so that older copies are never read again.
+const KEY_VERSION: &str = "limn-edge-1";
+
+/// A request on its way through the edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeRequest {
+    method: Method,
+    class: RequestClass,
+    query: Query,
+}
+
+/// What kind of reply a request calls for, as far as its text can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestClass {
+    /// `offset=-1`: the current handle and the first chunk.
+    Pointer,
+    /// A handle and an offset: a closed chunk, or the open end; the reply tells which.
+    Log,
+    /// `offset=now`
+    Now,
+    /// Long poll or event stream.
+    Live,
+    /// A read of rows beside the log, and every `POST`.
+    Subset,
+    /// `DELETE`
+    Delete,
+    /// A CORS preflight.
+    Options,
+    /// A request that the origin will refuse.
+    Other,
+    /// Not a request for a shape: another route, or a method that the shape route does not know.
+    Foreign,
+}
+
+/// Names one cached reply: a collision cannot be constructed, so that nobody can plant a reply under
+/// somebody else's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestKey([u8; 32]);
+
+/// What keys are kept apart by, beside the request itself: replies of one origin or secret are never
+/// served under another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyScope<'a> {
+    /// Where the replies come from.
+    pub origin_url: &'a str,
+    /// The secret that readers must know, if any.
+    pub secret: Option<&'a str>,
+}
+
+/// What becomes of the secrets in a query that is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// The edge has checked them and speaks for itself.
+    Strip,
+    /// The origin checks them.
+    Keep,
+}
+
+/// What a parameter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Says which reply is wanted.
+    Key,
+    /// Says that a cached reply was of no use.
+    Buster,
+    /// Says who asks.
+    Secret,
+    /// Means nothing to the origin.
+    Unknown,
+}
+
+impl EdgeRequest {
+    /// Reads a request line: the method, and the target without its query and the query without `?`.
+    ///
+    /// # Errors
+    /// The query of a request for a shape is not UTF-8 once decoded.
+    pub fn parse(method: Method, path: &str, raw_query: &str) -> Result<Self, QueryError> {
+        if route(path).for_method(method) != Route::Shape {
+            return Ok(Self { method, class: RequestClass::Foreign, query: Query::default() });
+        }
+        let query = Query::parse(raw_query)?;
+        Ok(Self { method, class: classify(method, &query), query })
+    }
+
+    /// The request's class.
+    #[must_use]
+    pub const fn class(&self) -> RequestClass {
+        self.class
+    }
+
+    /// The parameters, all of them.
+    #[must_use]
+    pub const fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// The requested handle.
+    #[must_use]
+    pub fn handle(&self) -> Option<&str> {
+        self.text("handle")
+    }
+
+    /// The handle that the client knows to be dead.
+    #[must_use]
+    pub fn expired_handle(&self) -> Option<&str> {
+        self.text("expired_handle")
+    }
+
+    /// True when the client refuses every cached reply.
+    #[must_use]
+    pub fn has_cache_buster(&self) -> bool {
+        self.query.value("cache-buster").is_some()
+    }
+
+    /// True when the query holds anything that looks like a secret.
+    #[must_use]
+    pub fn has_secret(&self) -> bool {
+        self.query.iter().any(|(name, _)| role(name, self.class) == Role::Secret)
+    }
+
+    /// Where a cached reply would be; nothing where none may be kept.
+    #[must_use]
+    pub fn key(&self, scope: KeyScope<'_>) -> Option<RequestKey> {
+        let cacheable =
+            self.method == Method::Get && matches!(self.class, RequestClass::Pointer | RequestClass::Log);
+        cacheable.then(|| {
+            let request = self.spell(|role| role == Role::Key);
+            request_key(scope, &request)
+        })
+    }
+
+    /// The query to send to the origin, spelled anew from what was parsed: what is asked is what is keyed.
+    #[must_use]
+    pub fn origin_query(&self, secrets: Secrets) -> String {
+        self.spell(|role| match role {
+            Role::Key | Role::Buster => true,
+            Role::Secret => secrets == Secrets::Keep,
+            Role::Unknown => false,
+        })
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.query.text(name).ok().flatten()
+    }
+
+    /// The parameters of the chosen roles, in the order of their names.
+    fn spell(&self, chosen: impl Fn(Role) -> bool) -> String {
+        let mut out = String::new();
+        for (name, value) in self.query.iter() {
+            if chosen(role(name, self.class)) {
+                spell_value(&encode(name), value, &mut out);
+            }
+        }
+        out
+    }
+}
+
+impl fmt::Display for RequestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Hashes the parts with their lengths, so that no two lists of parts read the same.
+fn request_key(scope: KeyScope<'_>, request: &str) -> RequestKey {
+    let mut hash = Sha256::new();
+    let secret = scope.secret.unwrap_or_default();
+    for part in [KEY_VERSION, scope.origin_url, secret, request] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    RequestKey(hash.finalize().into())
+}
+
+fn classify(method: Method, query: &Query) -> RequestClass {
+    let text = |name| query.text(name).ok().flatten();
+    match method {
+        Method::Options => return RequestClass::Options,
+        Method::Delete => return RequestClass::Delete,
+        Method::Post => return RequestClass::Subset,
+        Method::Get | Method::Head => {}
+        Method::Other => return RequestClass::Other,
+    }
+    if query.iter().any(|(name, _)| name.starts_with("subset__")) {
+        return RequestClass::Subset;
+    }
+    // Any value but the literal `false` means live (protocol §2.1).
+    if query.value("live").is_some_and(|value| *value != Value::Text("false".to_owned())) {
+        return RequestClass::Live;
+    }
+    match text("offset") {
+        Some("now") => RequestClass::Now,
+        Some(offset) => match offset.parse() {
+            Ok(Offset::Start) => RequestClass::Pointer,
+            Ok(Offset::At { .. }) if text("handle").is_some() => RequestClass::Log,
+            _ => RequestClass::Other,
+        },
+        None => RequestClass::Other,
+    }
+}
+
+fn role(name: &str, class: RequestClass) -> Role {
+    match name {
+        // At `-1` a handle has no meaning; clients send it to get past a cache.
+        "handle" if class == RequestClass::Pointer => Role::Buster,
+        "table"
+        | "where"
+        | "params"
+        | "columns"
+        | "queryable_columns"
+        | "replica"
+        | "log"
+        | "experimental_compaction" => Role::Key,
+        "offset" | "handle" | "cursor" | "live" | "live_sse" | "experimental_live_sse" => Role::Key,
+        "expired_handle" | "cache-buster" => Role::Buster,
+        _ if name.starts_with("subset__") => Role::Key,
+        _ if is_secret(name) => Role::Secret,
+        _ => Role::Unknown,
+    }
+}
+
+/// Appends `name=value`, or as many pairs as a list or a map has entries.
+fn spell_value(name: &str, value: &Value, out: &mut String) {
+    match value {
+        Value::Text(text) => {
+            if !out.is_empty() {
+                out.push('&');
+            }
+            out.push_str(name);
+            out.push('=');
+            out.push_str(&encode(text));
+        }
+        Value::List(items) => items.iter().for_each(|item| spell_value(&format!("{name}[]"), item, out)),
+        Value::Map(entries) => spell_map(name, entries, out),
+    }
+}
+
+fn spell_map(name: &str, entries: &BTreeMap<String, Value>, out: &mut String) {
+    for (key, value) in entries {
+        spell_value(&format!("{name}[{}]", encode(key)), value, out);
+    }
+}
+
+/// Percent-encodes all but letters, digits and the marks that mean nothing in a query.
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b',' | b':' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const SCOPE: KeyScope<'_> = KeyScope { origin_url: "http://origin:3000", secret: None };
+
+    fn get(query: &str) -> EdgeRequest {
+        EdgeRequest::parse(Method::Get, "/v1/shape", query).unwrap()
+    }
+
+    fn key(query: &str) -> RequestKey {
+        get(query).key(SCOPE).unwrap()
+    }
+
+    #[test]
+    fn classes() {
+        let class = |query: &str| get(query).class();
+        assert_eq!(class("table=t&offset=-1"), RequestClass::Pointer);
+        assert_eq!(class("table=t&offset=-1&handle=1-2&live=false"), RequestClass::Pointer);
+        assert_eq!(class("table=t&offset=0_0&handle=1-2"), RequestClass::Log);
+        assert_eq!(class("table=t&offset=9_inf&handle=1-2"), RequestClass::Log);
+        assert_eq!(class("table=t&offset=now"), RequestClass::Now);
+        assert_eq!(class("table=t&offset=0_0&handle=1-2&live"), RequestClass::Live);
+        assert_eq!(class("table=t&offset=-1&live=true"), RequestClass::Live);
+        assert_eq!(class("table=t&offset=-1&subset__limit=1"), RequestClass::Subset);
+        for refused in
+            ["", "table=t", "offset=0_0", "offset=x&handle=1-2", "offset=&handle=1-2", "offset[]=-1"]
+        {
+            assert_eq!(class(refused), RequestClass::Other, "{refused}");
+        }
+    }
+
+    #[test]
+    fn classes_of_other_methods_and_routes() {
+        let class = |method: &str, path: &str| {
+            EdgeRequest::parse(Method::from_name(method), path, "offset=-1&table=t").unwrap().class()
+        };
+        assert_eq!(class("HEAD", "/v1/shape"), RequestClass::Pointer);
+        assert_eq!(class("GET", "/v1//%73hape/"), RequestClass::Pointer);
+        assert_eq!(class("POST", "/v1/shape"), RequestClass::Subset);
+        assert_eq!(class("DELETE", "/v1/shape"), RequestClass::Delete);
+        assert_eq!(class("OPTIONS", "/v1/shape"), RequestClass::Options);
+        assert_eq!(class("PUT", "/v1/shape"), RequestClass::Foreign);
+        assert_eq!(class("GET", "/v1/health"), RequestClass::Foreign);
+        assert_eq!(class("OPTIONS", "/nope"), RequestClass::Foreign);
+    }
+
+    #[test]
+    fn only_reads_of_the_log_have_a_key() {
+        for query in ["offset=now&table=t", "offset=-1&live=true", "offset=1_2", "subset__limit=1&offset=-1"]
+        {
+            assert_eq!(get(query).key(SCOPE), None, "{query}");
+        }
+        let head = EdgeRequest::parse(Method::Head, "/v1/shape", "offset=-1&table=t").unwrap();
+        assert_eq!(head.key(SCOPE), None);
+    }
+
+    #[test]
+    fn spelling_that_means_nothing_does_not_matter() {
+        let plain = key("table=t&where=a%3D1&params[1]=x&params[2]=y&offset=0_0&handle=1-2");
+        for same in [
+            "offset=0_0&params[2]=y&handle=1-2&params[1]=x&where=a%3D1&table=t",
+            "table=u&table=t&wh%65re=a=1&params%5B1%5D=x&params[2]=z&params[2]=y&offset=0_0&handle=1-2",
+            "&table=t&where=a%3D1&params[1]=x&params[2]=y&offset=0_0&handle=1-2&utm=1&expired_handle=9-9",
+            "table=t&where=a%3D1&params[1]=x&params[2]=y&offset=0_0&handle=1-2&secret=s&TOKEN=t&cache-buster=4",
+        ] {
+            assert_eq!(key(same), plain, "{same}");
+        }
+    }
+
+    #[test]
+    fn whatever_the_origin_may_distinguish_is_kept_apart() {
+        let requests = [
+            "table=t&offset=-1",
+            "table=T&offset=-1",
+            "table=t&offset=-1_0",
+            "table=t&offset=-1&replica=full",
+            "table=t&offset=-1&where=a",
+            "table=t&offset=-1&where=a%20",
+            "table=t&offset=-1&params[1]=where",
+            "table=t&offset=-1&params=1",
+            "table=t&offset=-1&params[]=1",
+            "table=t&offset=-1&params[1][2]=1",
+            "table=t&offset=-1&columns=a,b",
+            "table=t&offset=-1&columns=b,a",
+            "table=t&offset=-1&columns[]=a&columns[]=b",
+            "table=t&offset=-1&live=false",
+            "table=t&offset=-1&live_sse=true",
+            "table=t&offset=0_0&handle=1-2",
+            "table=t&offset=0_0&handle=1-3",
+            "table=t&offset=0_1&handle=1-2",
+        ];
+        for (at, one) in requests.iter().enumerate() {
+            for other in &requests[at + 1..] {
+                assert_ne!(key(one), key(other), "{one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_handle_at_the_start_is_a_buster() {
+        assert_eq!(key("table=t&offset=-1&handle=1-2"), key("table=t&offset=-1"));
+        assert_eq!(get("table=t&offset=-1&handle=1-2").handle(), Some("1-2"));
+    }
+
+    #[test]
+    fn origins_and_secrets_do_not_share_keys() {
+        let request = get("table=t&offset=-1");
+        let other_origin = KeyScope { origin_url: "http://origin:3001", ..SCOPE };
+        let other_secret = KeyScope { secret: Some("s"), ..SCOPE };
+        assert_ne!(request.key(SCOPE), request.key(other_origin));
+        assert_ne!(request.key(SCOPE), request.key(other_secret));
+    }
+
+    #[test]
+    fn the_origin_is_asked_for_what_was_parsed() {
+        let request =
+            get("where=a%3D'%C3%A4'&utm=1&secret=s%26&offset=-1&table=t&cache-buster=1&params[1]=a+b");
+        assert_eq!(
+            request.origin_query(Secrets::Strip),
+            "cache-buster=1&offset=-1&params[1]=a%20b&table=t&where=a%3D%27%C3%A4%27"
+        );
+        assert!(request.origin_query(Secrets::Keep).contains("&secret=s%26&"));
+        assert!(request.has_secret() && !get("table=t").has_secret());
+    }
+
+    #[test]
+    fn text_outside_utf8_is_refused() {
+        assert_eq!(EdgeRequest::parse(Method::Get, "/v1/shape", "table=%ff"), Err(QueryError));
+        assert!(EdgeRequest::parse(Method::Get, "/page", "table=%ff").is_ok());
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    proptest::proptest! {
+        #[test]
+        fn spelling_anew_changes_no_meaning(raw in r"((table|where|params|columns|offset|handle)(\[[a\[\]1]{0,3}\]){0,6}=([a-c=+ä\[\]]|%26|%41|%z){0,4}&){0,6}") {
+            let request = get(&raw);
+            let again = get(&request.origin_query(Secrets::Keep));
+            proptest::prop_assert_eq!(again, request);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The fetch event: a request comes in, its plan is carried out, a reply goes out. Bodies stay streams of the
+//! platform and are never read here.
+
+use crate::answer::{self, Answer, Caller};
+use crate::config::Config;
+use crate::plan::{self, Forward, Plan};
+use crate::{cache, origin};
+use limn_core::protocol::cached_reply::{
+    self, CacheStatus, HeaderList, accepts_cached, may_serve, served_headers, stored_headers, ttl_s,
+};
+use limn_core::protocol::{Method, header};
+use worker::{Context, Env, Headers, Request, Response, ResponseBody, ResponseBuilder, Result, event};
+
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
+    let (method, url) = (request.inner().method(), request.inner().url());
+    let request_header = |name: &str| request.headers().get(name).ok().flatten();
+    let caller = plan::caller(&method, &url, request_header);
+    let variable = |name: &str| env.var(name).ok().map(|value| value.to_string());
+    let config = match Config::from_variables(variable) {
+        Ok(config) => config,
+        Err(error) => {
+            worker::console_error!("{error}");
+            return made(&caller, Answer::misconfigured(&caller, &error.to_string()));
+        }
+    };
+    match plan::plan(&config, &caller, &method, &url, request_header) {
+        Plan::Answer(answer) => made(&caller, answer),
+        Plan::Forward(forward) => serve(&caller, &forward, &request, &context).await,
+    }
+}
+
+/// Answers from the copy where there is one that fits, else from the origin.
+async fn serve(caller: &Caller, forward: &Forward, request: &Request, context: &Context) -> Result<Response> {
+    let Some(copy_url) = &forward.copy_url else {
+        return relay(caller, forward, request, CacheStatus::Bypass).await;
+    };
+    let refuses_copies = !accepts_cached(&forward.request);
+    let mut outdated = false;
+    if !refuses_copies && let Some(copy) = cache::find(copy_url).await {
+        let stored = headers_of(&copy);
+        if may_serve(&forward.request, value(&stored, header::HANDLE)) {
+            return serve_copy(caller, copy, &stored);
+        }
+        outdated = true;
+    }
+    let cache_status = |stored| match refuses_copies || outdated {
+        true => CacheStatus::Refresh { stored },
+        false => CacheStatus::Miss { stored },
+    };
+    let reply = match origin::ask(forward, request).await {
+        Ok(reply) if !answer::means_unreachable(reply.status_code()) => reply,
+        outcome => return unreachable(caller, outcome, cache_status(false)),
+    };
+    let headers = headers_of(&reply);
+    let header = |name: &str| value(&headers, name).map(str::to_owned);
+    match ttl_s(&forward.request, reply.status_code(), header) {
+        None => respond(caller, reply, &headers, cache_status(false)),
+        Some(ttl_s) => {
+            let mut reply = reply;
+            let copy = reply.cloned()?;
+            let copy = rebuilt(200, copy.into_parts().1, &stored_headers(&headers, ttl_s))?;
+            context.wait_until(cache::keep(copy_url.clone(), copy));
+            respond(caller, reply, &headers, cache_status(true))
+        }
+    }
+}
+
+/// Passes a request on and its reply back.
+async fn relay(
+    caller: &Caller,
+    forward: &Forward,
+    request: &Request,
+    cache_status: CacheStatus,
+) -> Result<Response> {
+    match origin::ask(forward, request).await {
+        Ok(reply) if !answer::means_unreachable(reply.status_code()) => {
+            let headers = headers_of(&reply);
+            respond(caller, reply, &headers, cache_status)
+        }
+        outcome => unreachable(caller, outcome, cache_status),
+    }
+}
+
+fn serve_copy(caller: &Caller, copy: Response, stored: &HeaderList) -> Result<Response> {
+    let headers = caller.finish(served_headers(stored), CacheStatus::Hit);
+    if caller.has(stored) {
+        return rebuilt(304, ResponseBody::Empty, &headers);
+    }
+    rebuilt(200, copy.into_parts().1, &headers)
+}
+
+fn respond(caller: &Caller, reply: Response, headers: &HeaderList, status: CacheStatus) -> Result<Response> {
+    let code = reply.status_code();
+    if !answer::is_answerable(code) {
+        worker::console_error!("the origin answered with status {code}");
+        return made(caller, Answer::unreachable(caller, status));
+    }
+    let headers = caller.finish(cached_reply::passed_headers(headers), status);
+    rebuilt(code, reply.into_parts().1, &headers)
+}
+
+fn unreachable(caller: &Caller, outcome: Result<Response>, status: CacheStatus) -> Result<Response> {
+    match outcome {
+        Ok(reply) => worker::console_error!("the origin was not reached: status {}", reply.status_code()),
+        Err(error) => worker::console_error!("the origin was not reached: {error}"),
+    }
+    made(caller, Answer::unreachable(caller, status))
+}
+
+fn made(caller: &Caller, answer: Answer) -> Result<Response> {
+    let body = match caller.method {
+        Method::Head => ResponseBody::Empty,
+        _ => ResponseBody::Body(answer.body.into_bytes()),
+    };
+    rebuilt(answer.status, body, &caller.finish(answer.headers, answer.cache_status))
+}
+
+fn rebuilt(status: u16, body: ResponseBody, headers: &HeaderList) -> Result<Response> {
+    let list = Headers::new();
+    for (name, value) in headers {
+        list.append(name, value)?;
+    }
+    let body = if answer::is_bodiless(status) { ResponseBody::Empty } else { body };
+    Ok(ResponseBuilder::new().with_status(status).with_headers(list).body(body))
+}
+
+fn headers_of(reply: &Response) -> HeaderList {
+    reply.headers().entries().collect()
+}
+
+fn value<'a>(headers: &'a HeaderList, wanted: &str) -> Option<&'a str> {
+    headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+}

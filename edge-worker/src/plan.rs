@@ -1,0 +1,268 @@
+//! What to do with a request: answer it here, or where to look for its reply and what to ask the origin.
+
+use crate::answer::{Answer, Caller};
+use crate::config::Config;
+use limn_core::protocol::cache_key::{EdgeRequest, KeyScope, RequestClass, Secrets};
+use limn_core::protocol::cached_reply::HeaderList;
+use limn_core::protocol::route::route;
+use limn_core::protocol::{Method, auth, header};
+
+/// Where copies lie: below the shape route, so that whatever routes shapes to this worker routes these too,
+/// and nobody reads them past it.
+const COPIES: &str = "/v1/shape/.cached/";
+
+/// Headers of the request that reach the origin. All others could only change the reply for the wrong
+/// reader.
+const FORWARDED: [&str; 5] =
+    [header::IF_NONE_MATCH, "accept", header::CONTENT_TYPE, "traceparent", "tracestate"];
+
+/// The outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Needs neither cache nor origin.
+    Answer(Answer),
+    /// Needs the origin, unless a copy serves.
+    Forward(Forward),
+}
+
+/// A request to the origin, made anew from what was understood of the client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// What was understood.
+    pub request: EdgeRequest,
+    /// The method, as spelled.
+    pub method: String,
+    /// The whole address at the origin.
+    pub url: String,
+    /// All headers but those that the platform adds.
+    pub headers: HeaderList,
+    /// The address of the copy in the cache, where there may be one.
+    pub copy_url: Option<String>,
+}
+
+/// Decides on a request from its method, its address, and its headers by name.
+pub fn plan(
+    config: &Config,
+    caller: &Caller,
+    method: &str,
+    url: &str,
+    request_header: impl Fn(&str) -> Option<String>,
+) -> Plan {
+    let target = Target::split(url);
+    let request = match EdgeRequest::parse(caller.method, target.path, target.query) {
+        Ok(request) => request,
+        Err(error) => return Plan::Answer(Answer::unreadable(caller, &error)),
+    };
+    match request.class() {
+        RequestClass::Options => {
+            Plan::Answer(Answer::preflight(request_header(header::REQUEST_HEADERS).as_deref()))
+        }
+        RequestClass::Foreign => Plan::Forward(foreign(config, request, method, &target, request_header)),
+        _ => shape(config, caller, request, method, &target, request_header),
+    }
+}
+
+/// Who asks, from the same.
+pub fn caller(method: &str, url: &str, request_header: impl Fn(&str) -> Option<String>) -> Caller {
+    let method = Method::from_name(method);
+    Caller {
+        method,
+        route: route(Target::split(url).path).for_method(method),
+        origin: request_header(header::ORIGIN),
+        if_none_match: request_header(header::IF_NONE_MATCH),
+        authorized_by_header: request_header(header::AUTHORIZATION).is_some(),
+    }
+}
+
+/// A request for a shape: the secret is checked here, where there is one, before anything is looked up.
+fn shape(
+    config: &Config,
+    caller: &Caller,
+    request: EdgeRequest,
+    method: &str,
+    target: &Target<'_>,
+    request_header: impl Fn(&str) -> Option<String>,
+) -> Plan {
+    let authorization = request_header(header::AUTHORIZATION);
+    let mut headers = forwarded(&request_header);
+    let secrets = match &config.secret {
+        Some(secret) => {
+            if !auth::authorize(secret, target.query, authorization.as_deref()) {
+                return Plan::Answer(Answer::unauthorized(caller));
+            }
+            headers.push((header::AUTHORIZATION.to_owned(), format!("Bearer {secret}")));
+            Secrets::Strip
+        }
+        None => {
+            headers.extend(authorization.clone().map(|value| (header::AUTHORIZATION.to_owned(), value)));
+            Secrets::Keep
+        }
+    };
+    // What the origin must judge for itself is never answered from a copy.
+    let is_judged_here = config.secret.is_some() || (authorization.is_none() && !request.has_secret());
+    let scope = KeyScope { origin_url: &config.origin_url, secret: config.secret.as_deref() };
+    let key = request.key(scope).filter(|_| is_judged_here);
+    Plan::Forward(Forward {
+        method: method.to_owned(),
+        url: format!("{}/v1/shape?{}", config.origin_url, request.origin_query(secrets)),
+        headers,
+        copy_url: key.map(|key| format!("{}{COPIES}{key}", target.site)),
+        request,
+    })
+}
+
+/// A request that is not for a shape goes on as it came, and never with the worker's own secret.
+fn foreign(
+    config: &Config,
+    request: EdgeRequest,
+    method: &str,
+    target: &Target<'_>,
+    request_header: impl Fn(&str) -> Option<String>,
+) -> Forward {
+    let question = if target.query.is_empty() { "" } else { "?" };
+    Forward {
+        request,
+        method: method.to_owned(),
+        url: format!("{}{}{question}{}", config.origin_url, target.path, target.query),
+        headers: forwarded(&request_header),
+        copy_url: None,
+    }
+}
+
+fn forwarded(request_header: &impl Fn(&str) -> Option<String>) -> HeaderList {
+    let sent = |name: &&str| Some(((*name).to_owned(), request_header(name)?));
+    FORWARDED.iter().filter_map(sent).collect()
+}
+
+/// The parts of an address as the platform spells it: absolute, with a path.
+struct Target<'a> {
+    site: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn split(url: &'a str) -> Self {
+        let url = url.split_once('#').map_or(url, |(url, _)| url);
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let authority_at = address.find("://").map_or(0, |colon| colon.saturating_add(3));
+        let path_at = address.bytes().skip(authority_at).position(|byte| byte == b'/');
+        let path_at = path_at.map_or(address.len(), |at| at.saturating_add(authority_at));
+        let (site, path) = address.split_at_checked(path_at).unwrap_or((address, ""));
+        Self { site, path: if path.is_empty() { "/" } else { path }, query }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POINTER: &str = "https://edge.example/v1/shape?table=t&offset=-1";
+
+    fn config(secret: Option<&str>) -> Config {
+        Config { origin_url: "http://origin:3000".to_owned(), secret: secret.map(str::to_owned) }
+    }
+
+    fn planned(secret: Option<&str>, method: &str, url: &str, headers: &[(&str, &str)]) -> Plan {
+        let find = |name: &str| headers.iter().find(|(known, _)| *known == name);
+        let header = |name: &str| find(name).map(|(_, value)| (*value).to_owned());
+        plan(&config(secret), &caller(method, url, header), method, url, header)
+    }
+
+    fn forward(secret: Option<&str>, url: &str, headers: &[(&str, &str)]) -> Forward {
+        match planned(secret, "GET", url, headers) {
+            Plan::Forward(forward) => forward,
+            Plan::Answer(answer) => panic!("answered: {answer:?}"),
+        }
+    }
+
+    fn status(plan: &Plan) -> Option<u16> {
+        match plan {
+            Plan::Answer(answer) => Some(answer.status),
+            Plan::Forward(_) => None,
+        }
+    }
+
+    #[test]
+    fn addresses_are_split() {
+        let parts = |url| {
+            let Target { site, path, query } = Target::split(url);
+            (site, path, query)
+        };
+        assert_eq!(parts("http://h:1/a/b?c=/d?#e"), ("http://h:1", "/a/b", "c=/d?"));
+        assert_eq!(parts("http://h"), ("http://h", "/", ""));
+        assert_eq!(parts("http://h?x"), ("http://h", "/", "x"));
+    }
+
+    #[test]
+    fn the_origin_is_asked_anew() {
+        let url = "http://edge/v1//shape/?offset=-1&utm=1&table=a%20b";
+        let headers = [
+            ("cookie", "a=b"),
+            ("origin", "http://page"),
+            ("if-none-match", "\"e\""),
+            ("range", "bytes=0-1"),
+        ];
+        let forward = forward(None, url, &headers);
+        assert_eq!(forward.url, "http://origin:3000/v1/shape?offset=-1&table=a%20b");
+        assert_eq!(forward.headers, [("if-none-match".to_owned(), "\"e\"".to_owned())]);
+        assert!(forward.copy_url.is_some_and(|url| url.starts_with("http://edge/v1/shape/.cached/")));
+    }
+
+    #[test]
+    fn with_a_secret_the_edge_judges_and_speaks_for_itself() {
+        for (url, headers) in [
+            (format!("{POINTER}&secret=s%20t"), vec![]),
+            (format!("{POINTER}&api_secret=s%20t"), vec![]),
+            (POINTER.to_owned(), vec![("authorization", "Bearer s t")]),
+        ] {
+            let forward = forward(Some("s t"), &url, &headers);
+            assert_eq!(forward.url, "http://origin:3000/v1/shape?offset=-1&table=t");
+            assert_eq!(forward.headers, [("authorization".to_owned(), "Bearer s t".to_owned())]);
+            assert!(forward.copy_url.is_some());
+        }
+        let urls =
+            [POINTER.to_owned(), format!("{POINTER}&secret=x"), format!("{POINTER}&secret=&api_secret=s")];
+        for url in urls {
+            assert_eq!(status(&planned(Some("s"), "GET", &url, &[])), Some(401), "{url}");
+        }
+        assert_eq!(status(&planned(Some("s"), "DELETE", "http://edge/v1/%73hape?table=t", &[])), Some(401));
+        assert_eq!(status(&planned(Some("s"), "POST", "http://edge//v1/shape?table=t", &[])), Some(401));
+    }
+
+    #[test]
+    fn without_one_a_credential_goes_past_the_cache_to_the_origin() {
+        let by_query = forward(None, &format!("{POINTER}&secret=s%26"), &[]);
+        assert_eq!(by_query.url, "http://origin:3000/v1/shape?offset=-1&secret=s%26&table=t");
+        assert_eq!(by_query.copy_url, None);
+        let by_header = forward(None, POINTER, &[("authorization", "Bearer s")]);
+        assert_eq!(by_header.headers, [("authorization".to_owned(), "Bearer s".to_owned())]);
+        assert_eq!(by_header.copy_url, None);
+    }
+
+    #[test]
+    fn the_secret_never_goes_where_it_was_not_asked_for() {
+        for (method, url) in [
+            ("GET", "http://edge/v1/health?a=1"),
+            ("PUT", "http://edge/v1/shape?a=1"),
+            ("GET", "http://edge/v1%2Fshape?a=1"),
+        ] {
+            let headers = [("authorization", "Bearer s")];
+            let Plan::Forward(forward) = planned(Some("s"), method, url, &headers) else {
+                panic!("answered: {url}");
+            };
+            assert_eq!((forward.headers, forward.copy_url), (vec![], None), "{url}");
+            assert_eq!(forward.url, url.replace("http://edge", "http://origin:3000"));
+        }
+    }
+
+    #[test]
+    fn preflights_need_no_secret() {
+        assert_eq!(status(&planned(Some("s"), "OPTIONS", POINTER, &[])), Some(204));
+    }
+
+    #[test]
+    fn text_that_cannot_be_read_is_refused() {
+        assert_eq!(status(&planned(None, "GET", "http://edge/v1/shape?table=%ff", &[])), Some(400));
+    }
+}
