@@ -158,4 +158,15 @@ mod tests {
             "Invalid unquoted identifier contains special characters:  \"we,ird\""
         );
     }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    proptest::proptest! {
+        #[test]
+        fn a_quoted_name_is_read_as_it_is(name in ".{1,63}") {
+            let quoted = crate::pg::relation::quote_identifier(&name);
+            proptest::prop_assert_eq!(parse_identifier(&quoted), Ok(name.clone()));
+            let expected = QualifiedName::new(name.clone(), name);
+            proptest::prop_assert_eq!(parse_table(&expected.to_string()), Ok(expected));
+        }
+    }
 }

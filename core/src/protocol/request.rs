@@ -388,4 +388,24 @@ mod tests {
         let stored = serde_json::to_string(&definition).unwrap();
         assert_eq!(serde_json::from_str::<DefinitionRequest>(&stored).unwrap(), definition);
     }
+
+    /// Pieces that meet often enough to get past the first checks.
+    #[cfg(not(target_arch = "wasm32"))]
+    const QUERIES: &str = "((table|offset|handle|live|columns|params\\[1\\]|[a-z]{0,2}\\[?)\
+                           =?(t|-1|now|0_0|true|a,b|%ff|%|\"|.{0,3})&){0,6}";
+
+    #[cfg(not(target_arch = "wasm32"))]
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(query in QUERIES) {
+            if let Ok(request) = parse(&query) {
+                let needs_none = matches!(request.offset, RequestOffset::Now | RequestOffset::At(Offset::Start));
+                proptest::prop_assert_eq!(request.handle.is_none(), needs_none);
+                proptest::prop_assert!(!request.live_sse || request.live);
+            }
+            if let Ok(request) = parse_delete_request(&query) {
+                proptest::prop_assert!(request.handle.is_some() || request.definition.is_some());
+            }
+        }
+    }
 }
