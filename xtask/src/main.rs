@@ -1,6 +1,8 @@
 //! `cargo x …`: the only place that knows how to run things. Every command it starts is printed first, so that
 //! each of them can be repeated by hand.
-#![allow(clippy::print_stdout, reason = "a command line program talks on stdout")]
+#![allow(clippy::print_stdout, reason = "a command line program talks to its terminal")]
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -77,10 +79,19 @@ enum ClientVerb {
     Build,
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
     let workspace = Workspace::locate()?;
-    match cli.verb {
+    match verb {
         Verb::Demo(options) => demo::run(&workspace, &options),
         Verb::Test(options) => test::run(&workspace, &options),
         Verb::Check => check::run(&workspace),

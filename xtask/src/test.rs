@@ -164,7 +164,7 @@ fn run_step(workspace: &Workspace, step: &Step, before: &[Report]) -> Report {
         None => match (step.run)(workspace) {
             Ok(()) => Outcome::Passed,
             Err(error) => {
-                println!("  {error:#}");
+                println!("  failed: {error:#}");
                 Outcome::Failed(error)
             }
         },
@@ -204,8 +204,15 @@ fn summarize(reports: &[Report], took: Duration) -> Result<()> {
     Ok(())
 }
 
+/// The beginning of an error that was printed in full where it happened.
 fn first_line(error: &anyhow::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    const MAX_CHARS: usize = 100;
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() <= MAX_CHARS {
+        return line.to_owned();
+    }
+    line.chars().take(MAX_CHARS).chain(['…']).collect()
 }
 
 /// wasm-bindgen's own modules. Anything else in the core's tests would be a host that it must not know.

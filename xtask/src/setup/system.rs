@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::announce;
-use crate::process::{capture, command, run, succeeds};
+use crate::process::{capture, command, run, shown, succeeds};
 
 /// What kind of machine this is, as far as installing goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
