@@ -1,8 +1,9 @@
 //! The browser client: an ESM package in `client/pkg`, from the crate `limn-client`.
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::process::run;
 use crate::wasm::{self, TARGET, Toolchain};
@@ -14,22 +15,38 @@ pub const PACKAGE: &str = "client/pkg";
 /// The names of its files begin so.
 const NAME: &str = "limn_client";
 
-/// Compiles the crate, writes its glue, and makes the module small.
+/// What the package has beside the built files: its manifest, its entry with types, its introduction.
+const WRITTEN_BY_HAND: [&str; 2] = ["client/npm", "client/README.md"];
+
+/// Compiles the crate, writes its glue, makes the module small, and adds what was written by hand.
 pub fn build(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::required(workspace)?;
-    run(toolchain.cargo(workspace).args([
-        "build",
-        "--package",
-        "limn-client",
-        "--target",
-        TARGET,
-        "--profile",
-        "wasm",
-    ]))?;
-    let module = workspace.target().join(TARGET).join("wasm").join(format!("{NAME}.wasm"));
+    let mut cargo = toolchain.cargo(workspace);
+    run(cargo.args(["build", "--package", "limn-client", "--target", TARGET, "--profile", "wasm"]))?;
     let package = workspace.path(PACKAGE);
-    wasm::bindgen(workspace, &module, &package, &["--target", "web", "--remove-producers-section"])?;
-    wasm::optimize(workspace, &package_module(workspace))
+    if package.exists() {
+        fs::remove_dir_all(&package).with_context(|| format!("cannot empty `{PACKAGE}`"))?;
+    }
+    let module = workspace.target().join(TARGET).join("wasm").join(format!("{NAME}.wasm"));
+    wasm::bindgen(workspace, &module, &package)?;
+    wasm::optimize(workspace, &package_module(workspace))?;
+    WRITTEN_BY_HAND.iter().try_for_each(|source| copy_into_package(workspace, source))
+}
+
+/// Copies a file, or the files of a folder, into the package.
+fn copy_into_package(workspace: &Workspace, source: &str) -> Result<()> {
+    let path = workspace.path(source);
+    let files = if path.is_dir() {
+        fs::read_dir(&path)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?
+    } else {
+        vec![path]
+    };
+    for file in files {
+        let name = file.file_name().with_context(|| format!("`{}` has no name", file.display()))?;
+        let target = workspace.path(PACKAGE).join(name);
+        fs::copy(&file, target).with_context(|| format!("cannot copy `{}`", file.display()))?;
+    }
+    Ok(())
 }
 
 /// The module that a browser downloads.

@@ -290,10 +290,15 @@ fn black_box(workspace: &Workspace) -> Result<()> {
 /// Tests that need a browser or the terminal's way of ending; they are the step `page`.
 const PAGE_TESTS: [&str; 2] = ["page.test.mjs", "demo.test.mjs"];
 
+/// Where tests for Node lie; the folders of the members need what the step `build` made.
+const NODE_TESTS: [&str; 3] = ["tests/js", "edge-worker/test", "client/tests"];
+
 fn node_tests(workspace: &Workspace) -> Result<()> {
-    let mut files = test_files(workspace, "tests/js")?;
+    let mut files = Vec::new();
+    for folder in NODE_TESTS {
+        files.extend(test_files(workspace, folder)?);
+    }
     files.retain(|file| !PAGE_TESTS.iter().any(|page| file.ends_with(page)));
-    files.extend(test_files(workspace, "edge-worker/test")?);
     let mut node = node_test_runner(workspace)?;
     run_command(node.args(files))
 }

@@ -112,17 +112,16 @@ impl Toolchain {
     }
 }
 
-/// Writes the JavaScript glue of a module that cargo built.
-pub fn bindgen(workspace: &Workspace, module: &Path, out_dir: &Path, arguments: &[&str]) -> Result<()> {
+/// Writes the JavaScript glue of a module that cargo built, for browsers.
+pub fn bindgen(workspace: &Workspace, module: &Path, out_dir: &Path) -> Result<()> {
     let mut bindgen = command(workspace.tool("wasm-bindgen"), workspace.root());
-    run(bindgen.arg(module).arg("--out-dir").arg(out_dir).args(arguments))
+    run(bindgen.args(["--target", "web", "--out-dir"]).arg(out_dir).arg(module))
 }
 
 /// Makes a module small, in place; names and producers are dropped with it.
 pub fn optimize(workspace: &Workspace, module: &Path) -> Result<()> {
     let mut wasm_opt = command(workspace.npm_tool("wasm-opt"), workspace.root());
-    wasm_opt.args(["-Oz", "--all-features", "--strip-debug", "--strip-producers"]);
-    run(wasm_opt.arg(module).arg("-o").arg(module))
+    run(wasm_opt.args(["-Oz", "--strip-debug", "--strip-producers", "-o"]).arg(module).arg(module))
 }
 
 #[cfg(test)]

@@ -60,10 +60,13 @@ pub fn apt_install(packages: &[&str]) -> Result<()> {
         "apt-get",
         "install",
         "-y",
-        "-qq",
+        "-q",
         "--no-install-recommends",
     ]);
-    run(install.args(missing))
+    install.args(missing);
+    println!("  $ {}", shown(&install));
+    // Its hundreds of lines are of interest only when it fails.
+    capture(&mut install).map(drop)
 }
 
 /// Installs a Homebrew formula.
