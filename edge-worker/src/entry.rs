@@ -26,7 +26,10 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
     };
     match plan::plan(&config, &caller, &method, &url, request_header) {
         Plan::Answer(answer) => made(&caller, answer),
-        Plan::Forward(forward) => serve(&caller, &forward, &request, &context).await,
+        Plan::Forward(forward) => {
+            let outcome = serve(&caller, &forward, &request, &context).await;
+            outcome.or_else(|error| unreachable(&caller, Err(error), CacheStatus::Bypass))
+        }
     }
 }
 
@@ -48,22 +51,19 @@ async fn serve(caller: &Caller, forward: &Forward, request: &Request, context: &
         true => CacheStatus::Refresh { stored },
         false => CacheStatus::Miss { stored },
     };
-    let reply = match origin::ask(forward, request).await {
+    let mut reply = match origin::ask(forward, request).await {
         Ok(reply) if !answer::means_unreachable(reply.status_code()) => reply,
         outcome => return unreachable(caller, outcome, cache_status(false)),
     };
     let headers = headers_of(&reply);
     let header = |name: &str| value(&headers, name).map(str::to_owned);
-    match ttl_s(&forward.request, reply.status_code(), header) {
-        None => respond(caller, reply, &headers, cache_status(false)),
-        Some(ttl_s) => {
-            let mut reply = reply;
-            let copy = reply.cloned()?;
-            let copy = rebuilt(200, copy.into_parts().1, &stored_headers(&headers, ttl_s))?;
-            context.wait_until(cache::keep(copy_url.clone(), copy));
-            respond(caller, reply, &headers, cache_status(true))
-        }
+    let ttl_s = ttl_s(&forward.request, reply.status_code(), header);
+    if let Some(ttl_s) = ttl_s {
+        let (_, body) = reply.cloned()?.into_parts();
+        let stored = header_map(&stored_headers(&headers, ttl_s))?;
+        context.wait_until(cache::keep(copy_url.clone(), stored, body));
     }
+    respond(caller, reply, &headers, cache_status(ttl_s.is_some()))
 }
 
 /// Passes a request on and its reply back.
@@ -117,12 +117,16 @@ fn made(caller: &Caller, answer: Answer) -> Result<Response> {
 }
 
 fn rebuilt(status: u16, body: ResponseBody, headers: &HeaderList) -> Result<Response> {
-    let list = Headers::new();
-    for (name, value) in headers {
-        list.append(name, value)?;
-    }
     let body = if answer::is_bodiless(status) { ResponseBody::Empty } else { body };
-    Ok(ResponseBuilder::new().with_status(status).with_headers(list).body(body))
+    Ok(ResponseBuilder::new().with_status(status).with_headers(header_map(headers)?).body(body))
+}
+
+fn header_map(headers: &HeaderList) -> Result<Headers> {
+    let map = Headers::new();
+    for (name, value) in headers {
+        map.append(name, value)?;
+    }
+    Ok(map)
 }
 
 fn headers_of(reply: &Response) -> HeaderList {
