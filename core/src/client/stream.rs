@@ -207,7 +207,7 @@ impl ShapeStream {
             // bad, so the stream starts over instead of stranding its owner.
             400 if self.has_position() && is_out_of_bounds(response.body) => Ok(self.start_over(moment)),
             429 | 500..=599 => {
-                self.retry.failed(moment, (response.header)("retry-after").as_deref());
+                self.handle_outage(moment, (response.header)("retry-after").as_deref());
                 Ok(Vec::new())
             }
             status => Err(StreamError::Refused { status, body: beginning(response.body) }),
@@ -222,7 +222,7 @@ impl ShapeStream {
     /// The request in flight got no reply.
     pub fn handle_network_error(&mut self, moment: Moment) {
         if self.in_flight.take().is_some() {
-            self.retry.failed(moment, None);
+            self.handle_outage(moment, None);
         }
     }
 
@@ -237,8 +237,7 @@ impl ShapeStream {
         if !std::mem::take(&mut self.is_paused) {
             return;
         }
-        self.is_refresh = self.is_up_to_date;
-        self.is_up_to_date = false;
+        self.refresh();
         self.retry.hurry();
     }
 
@@ -415,6 +414,19 @@ impl ShapeStream {
         self.note_success();
         self.note_up_to_date();
         Ok(vec![Event::UpToDate])
+    }
+
+    /// Waits, and then asks at once what was missed: a live request would only tell at its end, perhaps
+    /// 20 seconds later, that the server is back.
+    fn handle_outage(&mut self, moment: Moment, retry_after: Option<&str>) {
+        self.retry.failed(moment, retry_after);
+        self.refresh();
+    }
+
+    /// Makes the next request one that is not live, but passes the caches of those that never were.
+    fn refresh(&mut self) {
+        self.is_refresh |= self.is_up_to_date;
+        self.is_up_to_date = false;
     }
 
     fn note_success(&mut self) {

@@ -220,12 +220,15 @@ fn failures_are_retried_no_sooner_than_the_server_asks() {
     for status in [429, 500, 503, 599] {
         assert_eq!(step(&mut stream, 0, &reply(status, &[("retry-after", "40")], "busy")), Ok(vec![]));
         assert_eq!(stream.poll_request(0), Poll::WaitUntil(40_000));
-        assert_eq!(stream.status(), Status::Retrying);
+        assert_eq!((stream.status(), stream.is_up_to_date()), (Status::Retrying, false));
         assert!(matches!(stream.poll_request(40_000), Poll::Request(_)));
         stream.handle_network_error(Moment { now_ms: 0, random: 0 });
     }
-    step(&mut stream, 0, &live("h1", "5_0", "c1", &format!("[{UP_TO_DATE}]"))).unwrap();
+    // The first request after an outage is answered at once.
+    assert_eq!(query(&mut stream, 60_000), "cursor=&handle=h1&log=full&offset=0_inf&table=t");
+    give(&mut stream, 60_000, &log("h1", "0_inf", &format!("[{UP_TO_DATE}]"))).unwrap();
     assert_eq!(stream.status(), Status::Live);
+    assert!(query(&mut stream, 60_000).contains("live=true"));
 }
 
 #[test]
