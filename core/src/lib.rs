@@ -16,6 +16,7 @@ pub mod filter;
 
 pub mod shape;
 
+pub mod flush;
 pub mod log;
 
 pub mod protocol;

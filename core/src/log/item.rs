@@ -4,6 +4,7 @@
 //! format and outcome, and every shape that shares the format shares the bytes. Headers come last in an
 //! item, so that `"last":true` can be spliced in before the closing braces ([`LAST_SUFFIX`]).
 
+use crate::filter::Row;
 use crate::pg::Relation;
 use crate::protocol::request::Replica;
 
@@ -11,12 +12,6 @@ use crate::protocol::request::Replica;
 pub const ITEM_SUFFIX: &[u8] = b"}}";
 /// The end of the last item of a transaction in one shape.
 pub const LAST_SUFFIX: &[u8] = b",\"last\":true}}";
-
-/// A row in Postgres's text output, by position in the relation; `None` is NULL.
-pub trait Cells {
-    /// The text of a column.
-    fn text(&self, column: usize) -> Option<&[u8]>;
-}
 
 /// Where in the WAL a change stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +66,14 @@ impl ItemFormat {
     }
 
     /// Appends a row of the initial snapshot.
-    pub fn push_snapshot_row(&self, out: &mut Vec<u8>, row: &impl Cells) {
+    pub fn push_snapshot_row(&self, out: &mut Vec<u8>, row: &impl Row) {
         self.push_head(out, row);
         self.push_row(out, row, |_| true);
         self.push_snapshot_headers(out);
     }
 
     /// Appends an insert: the full row.
-    pub fn push_insert(&self, out: &mut Vec<u8>, new: &impl Cells, at: ChangePosition) {
+    pub fn push_insert(&self, out: &mut Vec<u8>, new: &impl Row, at: ChangePosition) {
         self.push_head(out, new);
         self.push_row(out, new, |_| true);
         self.push_change_headers(out, b"insert", at);
@@ -89,8 +84,8 @@ impl ItemFormat {
     pub fn push_update(
         &self,
         out: &mut Vec<u8>,
-        old: &impl Cells,
-        new: &impl Cells,
+        old: &impl Row,
+        new: &impl Row,
         at: ChangePosition,
     ) -> bool {
         let changed = |column: usize| old.text(column) != new.text(column);
@@ -114,7 +109,7 @@ impl ItemFormat {
     }
 
     /// Appends a delete: the key, or the whole old row under `replica=full`.
-    pub fn push_delete(&self, out: &mut Vec<u8>, old: &impl Cells, at: ChangePosition) {
+    pub fn push_delete(&self, out: &mut Vec<u8>, old: &impl Row, at: ChangePosition) {
         self.push_delete_row(out, old);
         self.push_change_headers(out, b"delete", at);
         out.extend_from_slice(ITEM_SUFFIX);
@@ -124,8 +119,8 @@ impl ItemFormat {
     pub fn push_delete_of_key_change(
         &self,
         out: &mut Vec<u8>,
-        old: &impl Cells,
-        new: &impl Cells,
+        old: &impl Row,
+        new: &impl Row,
         at: ChangePosition,
     ) {
         self.push_delete_row(out, old);
@@ -140,8 +135,8 @@ impl ItemFormat {
     pub fn push_insert_of_key_change(
         &self,
         out: &mut Vec<u8>,
-        old: &impl Cells,
-        new: &impl Cells,
+        old: &impl Row,
+        new: &impl Row,
         at: ChangePosition,
     ) {
         self.push_head(out, new);
@@ -153,24 +148,24 @@ impl ItemFormat {
     }
 
     /// True where the two rows have different keys.
-    pub fn key_differs(&self, old: &impl Cells, new: &impl Cells) -> bool {
+    pub fn key_differs(&self, old: &impl Row, new: &impl Row) -> bool {
         self.key.iter().any(|&column| old.text(column) != new.text(column))
     }
 
-    fn push_delete_row(&self, out: &mut Vec<u8>, old: &impl Cells) {
+    fn push_delete_row(&self, out: &mut Vec<u8>, old: &impl Row) {
         self.push_head(out, old);
         let full = self.replica == Replica::Full;
         self.push_row(out, old, |column| full || self.key.contains(&column));
     }
 
     /// `{"key":…,"value":`
-    fn push_head(&self, out: &mut Vec<u8>, row: &impl Cells) {
+    fn push_head(&self, out: &mut Vec<u8>, row: &impl Row) {
         out.extend_from_slice(b"{\"key\":");
         self.push_key(out, row);
         out.extend_from_slice(b",\"value\":");
     }
 
-    fn push_key(&self, out: &mut Vec<u8>, row: &impl Cells) {
+    fn push_key(&self, out: &mut Vec<u8>, row: &impl Row) {
         out.push(b'"');
         out.extend_from_slice(&self.key_prefix);
         for &column in &self.key {
@@ -182,7 +177,7 @@ impl ItemFormat {
         out.push(b'"');
     }
 
-    fn push_row(&self, out: &mut Vec<u8>, row: &impl Cells, wanted: impl Fn(usize) -> bool) {
+    fn push_row(&self, out: &mut Vec<u8>, row: &impl Row, wanted: impl Fn(usize) -> bool) {
         out.push(b'{');
         let mut first = true;
         for (column, name) in &self.columns {
@@ -300,9 +295,9 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    struct Row(Vec<Option<&'static str>>);
+    struct Texts(Vec<Option<&'static str>>);
 
-    impl Cells for Row {
+    impl Row for Texts {
         fn text(&self, column: usize) -> Option<&[u8]> {
             self.0.get(column).copied().flatten().map(str::as_bytes)
         }
@@ -340,7 +335,7 @@ mod tests {
     #[test]
     fn snapshot_rows_have_no_position() {
         let mut out = Vec::new();
-        format(Replica::Default).push_snapshot_row(&mut out, &Row(vec![Some("7"), Some("bo\"lts"), None]));
+        format(Replica::Default).push_snapshot_row(&mut out, &Texts(vec![Some("7"), Some("bo\"lts"), None]));
         assert_eq!(
             parse(&out),
             json!({"key": "\"public\".\"crate\"/\"7\"", "value": {"id": "7", "label": "bo\"lts", "note": null},
@@ -351,7 +346,7 @@ mod tests {
     #[test]
     fn a_default_update_shows_key_and_changes() {
         let (old, new) =
-            (Row(vec![Some("7"), Some("a"), Some("x")]), Row(vec![Some("7"), Some("b"), Some("x")]));
+            (Texts(vec![Some("7"), Some("a"), Some("x")]), Texts(vec![Some("7"), Some("b"), Some("x")]));
         let mut out = Vec::new();
         assert!(format(Replica::Default).push_update(&mut out, &old, &new, AT));
         assert_eq!(
@@ -365,7 +360,7 @@ mod tests {
     #[test]
     fn a_full_update_shows_the_row_and_what_was() {
         let (old, new) =
-            (Row(vec![Some("7"), Some("a"), Some("x")]), Row(vec![Some("7"), None, Some("x")]));
+            (Texts(vec![Some("7"), Some("a"), Some("x")]), Texts(vec![Some("7"), None, Some("x")]));
         let mut out = Vec::new();
         assert!(format(Replica::Full).push_update(&mut out, &old, &new, AT));
         let item = parse(&out);
@@ -377,7 +372,7 @@ mod tests {
     fn an_update_of_unselected_columns_is_nothing() {
         let format = ItemFormat::new(&relation(), &[0, 1], Replica::Default);
         let (old, new) =
-            (Row(vec![Some("7"), Some("a"), Some("x")]), Row(vec![Some("7"), Some("a"), Some("y")]));
+            (Texts(vec![Some("7"), Some("a"), Some("x")]), Texts(vec![Some("7"), Some("a"), Some("y")]));
         let mut out = Vec::new();
         assert!(!format.push_update(&mut out, &old, &new, AT));
         assert!(out.is_empty());
@@ -385,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_delete_shows_the_key_or_the_row() {
-        let old = Row(vec![Some("7"), Some("a"), None]);
+        let old = Texts(vec![Some("7"), Some("a"), None]);
         let mut out = Vec::new();
         format(Replica::Default).push_delete(&mut out, &old, AT);
         assert_eq!(parse(&out)["value"], json!({"id": "7"}));
@@ -396,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_key_change_is_a_pair_that_names_each_other() {
-        let (old, new) = (Row(vec![Some("7"), Some("a"), None]), Row(vec![Some("8"), Some("a"), None]));
+        let (old, new) = (Texts(vec![Some("7"), Some("a"), None]), Texts(vec![Some("8"), Some("a"), None]));
         let format = format(Replica::Default);
         assert!(format.key_differs(&old, &new));
         let mut out = Vec::new();
@@ -420,14 +415,14 @@ mod tests {
         relation.name = QualifiedName::new("s.77a", "a/b\"c.d");
         let mut out = Vec::new();
         ItemFormat::new(&relation, &[0, 1, 2], Replica::Default)
-            .push_snapshot_row(&mut out, &Row(vec![Some("a//b\n"), None, Some("q\"")]));
+            .push_snapshot_row(&mut out, &Texts(vec![Some("a//b\n"), None, Some("q\"")]));
         assert_eq!(parse(&out)["key"], "\"s.77a\".\"a/b\"\"c.d\"/\"a////b\n\"/_/\"q\"\"");
     }
 
     #[test]
     fn last_is_spliced_before_the_closing_braces() {
         let mut out = Vec::new();
-        format(Replica::Default).push_insert(&mut out, &Row(vec![Some("7"), None, None]), AT);
+        format(Replica::Default).push_insert(&mut out, &Texts(vec![Some("7"), None, None]), AT);
         assert!(out.ends_with(ITEM_SUFFIX));
         out.truncate(out.len() - ITEM_SUFFIX.len());
         out.extend_from_slice(LAST_SUFFIX);

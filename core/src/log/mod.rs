@@ -1,10 +1,16 @@
 //! Shape logs: what one shape's clients read, kept as the very bytes that go on the wire.
 
+pub mod fragment;
 pub mod item;
 pub mod record;
+pub mod segment;
 pub mod shape_log;
 pub mod snapshot;
+pub mod snapshot_writer;
 
+pub use fragment::Fragment;
 pub use item::ItemFormat;
+pub use record::Record;
 pub use shape_log::{Read, ShapeLog};
 pub use snapshot::{SnapshotBounds, SnapshotFilter};
+pub use snapshot_writer::SnapshotWriter;

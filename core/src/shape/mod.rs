@@ -1,5 +1,14 @@
 //! Shapes: what they are, and which changes belong to them.
 
+pub mod definition;
+mod encode;
+pub mod id;
+pub mod router;
 pub mod schema_header;
+mod table;
+mod waiting;
 
+pub use definition::{Definition, Projection};
+pub use id::ShapeId;
+pub use router::{RotationCause, RouteError, Router, Step};
 pub use schema_header::schema_header;

@@ -1,0 +1,312 @@
+//! The commit log's records.
+//!
+//! ```text
+//! file    = frame*
+//! frame   = length:u32 checksum:u64 payload        little endian; checksum = XXH3-64 of the payload
+//! payload = kind:u8 body
+//! items   = tx:u64 count:u32 { op:u64 shapes:u32 shape:u32* length:u32 bytes }*
+//! commit  = tx:u64
+//! others  = JSON
+//! ```
+//!
+//! A file begins with a checkpoint: everything that is true at that point, given the segments. What
+//! follows is replayed over it. Reading stops at the first frame that is cut off or damaged: it was never
+//! reported as durable. Items count only up to the last commit (a transaction is whole or absent).
+
+use super::fragment::Fragment;
+use super::shape_log::{Checkpoint, SnapshotProgress};
+use super::snapshot::SnapshotFilter;
+use crate::pg::Relation;
+use crate::protocol::request::DefinitionRequest;
+use crate::shape::ShapeId;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The largest payload that is written or believed: far above any fragment's size.
+pub const RECORD_BYTES_MAX: usize = 2 << 30;
+
+/// Bytes before a payload.
+pub const FRAME_HEAD_BYTES: usize = 12;
+
+/// One record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// The state at the beginning of the file.
+    Checkpoint(Box<StoreCheckpoint>),
+    /// A shape was created; its snapshot is not there yet.
+    Created(Box<CreatedShape>),
+    /// A shape's snapshot is durable.
+    SnapshotDone(SnapshotDone),
+    /// A shape is gone.
+    Removed(ShapeId),
+    /// Items of a transaction.
+    Items(Fragment),
+    /// The transaction with this commit LSN is complete.
+    Commit(u64),
+    /// A whole transaction that one shape had to wait for (its snapshot was being taken).
+    Backfill(Fragment),
+}
+
+/// Everything that is true at the beginning of a commit log file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StoreCheckpoint {
+    /// The commit LSN of the last transaction before.
+    pub processed: u64,
+    /// Every shape; one without a filter is lost unless the end of its snapshot follows.
+    pub shapes: Vec<ShapeCheckpoint>,
+}
+
+/// One shape at the beginning of a commit log file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeCheckpoint {
+    /// What it is.
+    pub created: CreatedShape,
+    /// Which transactions its snapshot holds; absent while the snapshot is not durable.
+    pub filter: Option<SnapshotFilter>,
+    /// Its log.
+    pub log: Checkpoint,
+}
+
+/// A shape's identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedShape {
+    /// The number by which other records name it.
+    pub id: ShapeId,
+    /// Its handle, as text.
+    pub handle: String,
+    /// How it was asked for.
+    pub request: DefinitionRequest,
+    /// The table as it was then.
+    pub relation: Relation,
+}
+
+/// The end of a shape's snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotDone {
+    /// The shape.
+    pub id: ShapeId,
+    /// Which transactions the snapshot holds.
+    pub filter: SnapshotFilter,
+    /// The snapshot's size and chunks.
+    pub progress: SnapshotProgress,
+}
+
+/// A frame that is whole, by its checksum, and still says nothing sensible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("damaged commit log record of kind {kind}: {reason}")]
+pub struct RecordError {
+    kind: u8,
+    reason: String,
+}
+
+const CHECKPOINT: u8 = 1;
+const CREATED: u8 = 2;
+const SNAPSHOT_DONE: u8 = 3;
+const REMOVED: u8 = 4;
+const ITEMS: u8 = 5;
+const COMMIT: u8 = 6;
+const BACKFILL: u8 = 7;
+
+impl Record {
+    /// Appends the record as a frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Checkpoint(checkpoint) => encode_json(out, CHECKPOINT, checkpoint),
+            Self::Created(created) => encode_json(out, CREATED, created),
+            Self::SnapshotDone(done) => encode_json(out, SNAPSHOT_DONE, done),
+            Self::Removed(id) => encode_json(out, REMOVED, id),
+            Self::Items(fragment) => encode_items(out, fragment),
+            Self::Backfill(fragment) => encode_fragment(out, BACKFILL, fragment),
+            Self::Commit(tx) => encode_commit(out, *tx),
+        }
+    }
+
+    /// Reads the payload of a frame whose checksum held.
+    ///
+    /// # Errors
+    /// Where the payload is not what its kind says.
+    pub fn decode(payload: &[u8]) -> Result<Self, RecordError> {
+        let (&kind, body) = payload
+            .split_first()
+            .ok_or_else(|| RecordError { kind: 0, reason: "empty payload".to_owned() })?;
+        let cut_off = || RecordError { kind, reason: "body is cut off".to_owned() };
+        match kind {
+            CHECKPOINT => decode_json(kind, body).map(Self::Checkpoint),
+            CREATED => decode_json(kind, body).map(Self::Created),
+            SNAPSHOT_DONE => decode_json(kind, body).map(Self::SnapshotDone),
+            REMOVED => decode_json(kind, body).map(Self::Removed),
+            ITEMS => decode_fragment(body).map(Self::Items).ok_or_else(cut_off),
+            BACKFILL => decode_fragment(body).map(Self::Backfill).ok_or_else(cut_off),
+            COMMIT => Reader(body).u64().map(Self::Commit).ok_or_else(cut_off),
+            _ => Err(RecordError { kind, reason: "unknown kind: written by a newer version?".to_owned() }),
+        }
+    }
+}
+
+/// Appends the items of a transaction as a frame, without taking them.
+pub fn encode_items(out: &mut Vec<u8>, fragment: &Fragment) {
+    encode_fragment(out, ITEMS, fragment);
+}
+
+/// Appends the end of a transaction as a frame.
+pub fn encode_commit(out: &mut Vec<u8>, tx: u64) {
+    frame(out, COMMIT, |out| out.extend_from_slice(&tx.to_le_bytes()));
+}
+
+/// The payload of the frame at the start of `bytes` and the frame's length; `None` where the frame is cut
+/// off or its checksum does not hold.
+#[must_use]
+pub fn read_frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let mut reader = Reader(bytes);
+    let length = reader.u32()? as usize;
+    let checksum = reader.u64()?;
+    let payload = reader.take(length)?;
+    (xxh3_64(payload) == checksum).then_some((payload, FRAME_HEAD_BYTES + length))
+}
+
+/// The payload length that a frame's first four bytes announce.
+#[must_use]
+pub const fn payload_bytes(head: [u8; 4]) -> usize {
+    u32::from_le_bytes(head) as usize
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+    out.push(kind);
+    body(out);
+    let (head, payload) = out
+        .get_mut(start..)
+        .and_then(|frame| frame.split_at_mut_checked(FRAME_HEAD_BYTES))
+        .expect("the head was just written");
+    let length = u32::try_from(payload.len()).expect("fragments and checkpoints stay below 4 GiB");
+    let (length_bytes, checksum_bytes) = head.split_at_mut(4);
+    length_bytes.copy_from_slice(&length.to_le_bytes());
+    checksum_bytes.copy_from_slice(&xxh3_64(payload).to_le_bytes());
+}
+
+fn encode_json(out: &mut Vec<u8>, kind: u8, value: &impl Serialize) {
+    frame(out, kind, |out| serde_json::to_writer(out, value).expect("plain data always serialises"));
+}
+
+fn decode_json<T: for<'de> Deserialize<'de>>(kind: u8, body: &[u8]) -> Result<T, RecordError> {
+    serde_json::from_slice(body).map_err(|error| RecordError { kind, reason: error.to_string() })
+}
+
+fn encode_fragment(out: &mut Vec<u8>, kind: u8, fragment: &Fragment) {
+    frame(out, kind, |out| {
+        out.extend_from_slice(&fragment.tx.to_le_bytes());
+        push_count(out, fragment.items().len());
+        for item in fragment.items() {
+            out.extend_from_slice(&item.op.to_le_bytes());
+            push_count(out, item.targets.len());
+            for target in item.targets {
+                out.extend_from_slice(&target.0.to_le_bytes());
+            }
+            push_count(out, item.bytes.len());
+            out.extend_from_slice(item.bytes);
+        }
+    });
+}
+
+fn push_count(out: &mut Vec<u8>, count: usize) {
+    let count = u32::try_from(count).expect("a fragment is bounded");
+    out.extend_from_slice(&count.to_le_bytes());
+}
+
+fn decode_fragment(body: &[u8]) -> Option<Fragment> {
+    let mut reader = Reader(body);
+    let mut fragment = Fragment::new(reader.u64()?);
+    let mut targets = Vec::new();
+    for _ in 0..reader.u32()? {
+        let op = reader.u64()?;
+        targets.clear();
+        for _ in 0..reader.u32()? {
+            targets.push(ShapeId(reader.u32()?));
+        }
+        let length = reader.u32()? as usize;
+        fragment.push(op, reader.take(length)?, &targets);
+    }
+    reader.0.is_empty().then_some(fragment)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn fragment() -> Fragment {
+        let mut fragment = Fragment::new(77);
+        fragment.push(0, b"{\"a\":1}", &[ShapeId(1), ShapeId(9)]);
+        fragment.push(2, b"", &[]);
+        fragment
+    }
+
+    fn records() -> Vec<Record> {
+        vec![
+            Record::Checkpoint(Box::default()),
+            Record::Items(fragment()),
+            Record::Commit(77),
+            Record::Backfill(fragment()),
+            Record::Removed(ShapeId(4)),
+        ]
+    }
+
+    #[test]
+    fn records_round_trip_in_a_row() {
+        let mut file = Vec::new();
+        records().iter().for_each(|record| record.encode(&mut file));
+        let mut rest = &file[..];
+        let mut read = Vec::new();
+        while let Some((payload, length)) = read_frame(rest) {
+            read.push(Record::decode(payload).unwrap());
+            rest = &rest[length..];
+        }
+        assert_eq!(read, records());
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn a_cut_or_changed_frame_is_not_believed() {
+        let mut file = Vec::new();
+        Record::Items(fragment()).encode(&mut file);
+        for length in 0..file.len() {
+            assert_eq!(read_frame(&file[..length]), None);
+        }
+        for position in 0..file.len() {
+            let mut damaged = file.clone();
+            damaged[position] ^= 0x40;
+            assert_eq!(read_frame(&damaged), None, "byte {position}");
+        }
+    }
+
+    #[test]
+    fn nonsense_with_a_good_checksum_is_an_error_not_a_panic() {
+        for payload in [&b""[..], b"\x05", b"\x05abc", b"\x02{}", b"\xFFx", b"\x06\x01"] {
+            assert!(Record::decode(payload).is_err());
+        }
+        let mut lying = vec![ITEMS];
+        lying.extend_from_slice(&7_u64.to_le_bytes());
+        lying.extend_from_slice(&u32::MAX.to_le_bytes());
+        assert!(Record::decode(&lying).is_err());
+    }
+}

@@ -1,0 +1,545 @@
+//! One shape's log: which bytes answer which offset.
+//!
+//! A log has two parts, the snapshot and the changes, each a run of bytes in which every item is preceded
+//! by a comma: any range that starts at an item is, without its first byte, the inside of a JSON array.
+//! The machine knows positions only. The snapshot's bytes and the *flushed* part of the changes are files;
+//! the rest of the changes is the in-memory *tail*.
+//!
+//! Order of calls: [`handle_snapshot_progress`](ShapeLog::handle_snapshot_progress) while the snapshot is
+//! written; for each transaction [`append`](ShapeLog::append)… then [`commit`](ShapeLog::commit), which
+//! alone makes items visible; [`tail`](ShapeLog::flushable) to a file and
+//! [`handle_flushed`](ShapeLog::handle_flushed) whenever convenient.
+
+use super::item::{ITEM_SUFFIX, LAST_SUFFIX};
+use crate::Offset;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// The log of one shape.
+#[derive(Debug, Clone)]
+pub struct ShapeLog {
+    chunk_bytes_max: u64,
+    snapshot: SnapshotProgress,
+    /// Closed chunks of the change log, oldest first.
+    closed: Vec<ChunkEnd>,
+    /// Item bytes in the open chunk.
+    open_chunk_bytes: u64,
+    /// Length of the flushed part, in bytes and in items, and the offset of its last item.
+    flushed_bytes: u64,
+    flushed_items: u64,
+    flushed_offset: Offset,
+    /// Bytes after the flushed part.
+    tail: Vec<u8>,
+    /// The finished items in the tail.
+    marks: Vec<Mark>,
+    /// The newest item, still without its final form: it may turn out to be the transaction's last.
+    open_item: Option<OpenItem>,
+    /// What readers may see.
+    published_offset: Offset,
+    published_bytes: u64,
+}
+
+/// How far the snapshot is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotProgress {
+    /// Bytes written so far.
+    pub bytes: u64,
+    /// Where each closed chunk ends.
+    pub chunk_ends: Vec<u64>,
+    /// True once the snapshot-end message is written.
+    pub complete: bool,
+}
+
+/// The end of a closed chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkEnd {
+    /// Commit LSN of the chunk's last item.
+    pub tx: u64,
+    /// Operation of the chunk's last item.
+    pub op: u64,
+    /// Byte position behind it.
+    pub end: u64,
+}
+
+/// One finished item: its offset, and the byte position behind it.
+pub type Mark = ChunkEnd;
+
+/// What a log keeps across a restart, taken when its tail is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The snapshot, which may be unfinished.
+    pub snapshot: SnapshotProgress,
+    /// The closed chunks.
+    pub closed: Vec<ChunkEnd>,
+    /// Item bytes in the open chunk.
+    pub open_chunk_bytes: u64,
+    /// Length of the segment, in bytes.
+    pub flushed_bytes: u64,
+    /// Length of the segment, in items.
+    pub flushed_items: u64,
+    /// Offset (commit LSN, operation) of the segment's last item.
+    pub last: Option<(u64, u64)>,
+}
+
+/// The answer to "what comes after this offset?".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// A part of the snapshot; `end` is `None` while its chunk is still being written.
+    Snapshot {
+        /// Byte position of the chunk in the snapshot.
+        start: u64,
+        /// Byte position behind the chunk.
+        end: Option<u64>,
+        /// Where the client is after it.
+        offset: Offset,
+    },
+    /// Items of the change log.
+    Changes {
+        /// Byte range in the change log.
+        bytes: Range<u64>,
+        /// Where the client is after them.
+        offset: Offset,
+        /// True where the same read gives the same bytes for ever.
+        closed: bool,
+        /// True where nothing follows.
+        up_to_date: bool,
+    },
+    /// Nothing follows the offset; `offset` is where the client stands.
+    UpToDate {
+        /// The later of the asked offset and the log's last.
+        offset: Offset,
+    },
+    /// The snapshot chunk that follows is not written yet.
+    Pending,
+    /// The offset lies beyond the log.
+    Ahead,
+    /// The offset lies inside the flushed part: find the byte position behind the last item at or before
+    /// it among the segment's index entries, then ask [`ShapeLog::read_at`].
+    Search,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct OpenItem {
+    tx: u64,
+    op: u64,
+    /// Where the item starts in the tail, behind its comma.
+    start: usize,
+}
+
+impl ShapeLog {
+    /// An empty log whose chunks close at `chunk_bytes_max` item bytes.
+    #[must_use]
+    pub const fn new(chunk_bytes_max: u64) -> Self {
+        Self {
+            chunk_bytes_max,
+            snapshot: SnapshotProgress { bytes: 0, chunk_ends: Vec::new(), complete: false },
+            closed: Vec::new(),
+            open_chunk_bytes: 0,
+            flushed_bytes: 0,
+            flushed_items: 0,
+            flushed_offset: Offset::SNAPSHOT_END,
+            tail: Vec::new(),
+            marks: Vec::new(),
+            open_item: None,
+            published_offset: Offset::SNAPSHOT_END,
+            published_bytes: 0,
+        }
+    }
+
+    /// The log as a checkpoint left it.
+    #[must_use]
+    pub fn restore(chunk_bytes_max: u64, checkpoint: Checkpoint) -> Self {
+        let last = checkpoint.last.map_or(Offset::SNAPSHOT_END, |(tx, op)| Offset::new(tx, op));
+        Self {
+            snapshot: checkpoint.snapshot,
+            closed: checkpoint.closed,
+            open_chunk_bytes: checkpoint.open_chunk_bytes,
+            flushed_bytes: checkpoint.flushed_bytes,
+            flushed_items: checkpoint.flushed_items,
+            flushed_offset: last,
+            published_offset: last,
+            published_bytes: checkpoint.flushed_bytes,
+            ..Self::new(chunk_bytes_max)
+        }
+    }
+
+    /// What a restart needs; `None` while the tail is not flushed or a transaction is open.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let whole = self.tail.is_empty() && self.open_item.is_none();
+        whole.then(|| Checkpoint {
+            snapshot: self.snapshot.clone(),
+            closed: self.closed.clone(),
+            open_chunk_bytes: self.open_chunk_bytes,
+            flushed_bytes: self.flushed_bytes,
+            flushed_items: self.flushed_items,
+            last: number(self.flushed_offset),
+        })
+    }
+
+    /// The snapshot has grown.
+    pub fn handle_snapshot_progress(&mut self, progress: SnapshotProgress) {
+        self.snapshot = progress;
+    }
+
+    /// How far the snapshot is.
+    #[must_use]
+    pub const fn snapshot(&self) -> &SnapshotProgress {
+        &self.snapshot
+    }
+
+    /// Appends an item of the open transaction. Offsets must increase; an item at or before the newest one
+    /// is a replay and is left out.
+    ///
+    /// Returns true where the item is not visible yet: the transaction must be committed here.
+    pub fn append(&mut self, tx: u64, op: u64, item: &[u8]) -> bool {
+        let offset = Offset::new(tx, op);
+        let newest = self.open_item.map_or(self.last_finished(), |open| Offset::new(open.tx, open.op));
+        if offset <= newest {
+            return offset > self.published_offset;
+        }
+        self.finish_item(false);
+        self.tail.push(b',');
+        self.open_item = Some(OpenItem { tx, op, start: self.tail.len() });
+        self.tail.extend_from_slice(item);
+        true
+    }
+
+    /// Ends the transaction: its last item is marked, and everything appended becomes visible.
+    ///
+    /// Returns false where the transaction added nothing.
+    pub fn commit(&mut self) -> bool {
+        self.finish_item(true);
+        let end = self.flushed_bytes + self.tail.len() as u64;
+        let grown = end > self.published_bytes;
+        self.published_bytes = end;
+        self.published_offset = self.last_finished();
+        grown
+    }
+
+    /// The offset of the last visible item; `0_inf` where there is none.
+    #[must_use]
+    pub const fn last_offset(&self) -> Offset {
+        self.published_offset
+    }
+
+    /// What comes after `after`. `processed` is the commit LSN up to which the WAL has been read: an
+    /// offset beyond the log but not beyond it is no error (the log simply has nothing there).
+    #[must_use]
+    pub fn read(&self, after: Offset, processed: u64) -> Read {
+        if let Some(read) = self.read_snapshot(after) {
+            return read;
+        }
+        if after > self.published_offset {
+            let seen = after.tx() <= processed || self.published_bytes == 0 && after.is_virtual();
+            return if seen { Read::UpToDate { offset: after } } else { Read::Ahead };
+        }
+        self.locate(after).map_or(Read::Search, |position| self.read_at(after, position))
+    }
+
+    /// What comes after `after`, whose item ends at byte `position` of the change log.
+    #[must_use]
+    pub fn read_at(&self, after: Offset, position: u64) -> Read {
+        if position >= self.published_bytes {
+            return Read::UpToDate { offset: after.max(self.published_offset) };
+        }
+        let chunk = self.closed.partition_point(|chunk| chunk.end <= position);
+        match self.closed.get(chunk).filter(|chunk| chunk.end <= self.published_bytes) {
+            Some(chunk) => {
+                let offset = Offset::new(chunk.tx, chunk.op);
+                let up_to_date = offset >= self.published_offset;
+                Read::Changes { bytes: position..chunk.end, offset, closed: !up_to_date, up_to_date }
+            }
+            None => Read::Changes {
+                bytes: position..self.published_bytes,
+                offset: self.published_offset,
+                closed: false,
+                up_to_date: true,
+            },
+        }
+    }
+
+    /// The number of entries in the segment's index.
+    #[must_use]
+    pub const fn flushed_items(&self) -> u64 {
+        self.flushed_items
+    }
+
+    /// The length of the segment in bytes: what lies beyond is in the tail.
+    #[must_use]
+    pub const fn flushed_bytes(&self) -> u64 {
+        self.flushed_bytes
+    }
+
+    /// The part of `range` (positions in the change log) that is in memory.
+    #[must_use]
+    pub fn tail_part(&self, range: Range<u64>) -> &[u8] {
+        let position = |at: u64| at.saturating_sub(self.flushed_bytes) as usize;
+        self.tail.get(position(range.start)..position(range.end)).unwrap_or_default()
+    }
+
+    /// Bytes held in memory.
+    #[must_use]
+    pub fn tail_bytes(&self) -> usize {
+        self.tail.len()
+    }
+
+    /// The finished items of the tail: their bytes, to be appended to the segment, and their marks, to be
+    /// appended to its index. Empty where there is nothing to flush.
+    #[must_use]
+    pub fn flushable(&self) -> (&[u8], &[Mark]) {
+        let end = self.marks.last().map_or(0, |mark| (mark.end - self.flushed_bytes) as usize);
+        (self.tail.get(..end).unwrap_or_default(), &self.marks)
+    }
+
+    /// What [`flushable`](Self::flushable) gave is in the segment now.
+    pub fn handle_flushed(&mut self) {
+        let Some(last) = self.marks.last().copied() else { return };
+        let bytes = (last.end - self.flushed_bytes) as usize;
+        self.tail.drain(..bytes);
+        if let Some(open) = &mut self.open_item {
+            open.start -= bytes;
+        }
+        self.flushed_items += self.marks.len() as u64;
+        self.flushed_bytes = last.end;
+        self.flushed_offset = Offset::new(last.tx, last.op);
+        self.marks = Vec::new();
+        self.tail.shrink_to_fit();
+    }
+
+    fn read_snapshot(&self, after: Offset) -> Option<Read> {
+        let chunk = match after {
+            Offset::Start => 0,
+            Offset::At { tx: 0, op: crate::Op::Number(op) } => op.checked_add(1)?,
+            Offset::At { .. } => return None,
+        };
+        let ends = &self.snapshot.chunk_ends;
+        // A chunk number beyond the address space is beyond the snapshot as well.
+        let index = usize::try_from(chunk).ok()?;
+        let start = index.checked_sub(1).map_or(Some(&0), |previous| ends.get(previous));
+        let offset = Offset::snapshot_chunk(chunk);
+        match (start, ends.get(index)) {
+            (Some(&start), Some(&end)) => Some(Read::Snapshot { start, end: Some(end), offset }),
+            _ if self.snapshot.complete => None,
+            (Some(&start), None) if chunk == 0 => Some(Read::Snapshot { start, end: None, offset }),
+            _ => Some(Read::Pending),
+        }
+    }
+
+    /// The byte position behind the last item at or before `after`; `None` where only the segment's index
+    /// knows.
+    fn locate(&self, after: Offset) -> Option<u64> {
+        if after.is_virtual() {
+            return Some(0);
+        }
+        if after >= self.flushed_offset || self.flushed_bytes == 0 {
+            let next = self.marks.partition_point(|mark| Offset::new(mark.tx, mark.op) <= after);
+            let before = next.checked_sub(1).and_then(|index| self.marks.get(index));
+            return Some(before.map_or(self.flushed_bytes, |mark| mark.end));
+        }
+        let chunk = self.closed.binary_search_by_key(&after, |chunk| Offset::new(chunk.tx, chunk.op));
+        chunk.ok().and_then(|index| self.closed.get(index)).map(|chunk| chunk.end)
+    }
+
+    /// The offset of the last finished item.
+    fn last_finished(&self) -> Offset {
+        self.marks.last().map_or(self.flushed_offset, |mark| Offset::new(mark.tx, mark.op))
+    }
+
+    /// Gives the newest item its final form; where that fills the open chunk, closes it.
+    fn finish_item(&mut self, last_of_transaction: bool) {
+        let Some(item) = self.open_item.take() else { return };
+        if last_of_transaction {
+            self.tail.truncate(self.tail.len() - ITEM_SUFFIX.len());
+            self.tail.extend_from_slice(LAST_SUFFIX);
+        }
+        let end = self.flushed_bytes + self.tail.len() as u64;
+        let mark = Mark { tx: item.tx, op: item.op, end };
+        self.marks.push(mark);
+        self.open_chunk_bytes += (self.tail.len() - item.start) as u64;
+        if self.open_chunk_bytes >= self.chunk_bytes_max {
+            self.closed.push(mark);
+            self.open_chunk_bytes = 0;
+        }
+    }
+}
+
+const fn number(offset: Offset) -> Option<(u64, u64)> {
+    match offset {
+        Offset::At { tx, op: crate::Op::Number(op) } if tx > 0 => Some((tx, op)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const ITEM: &[u8] = b"{\"headers\":{}}";
+
+    fn log_with_snapshot() -> ShapeLog {
+        let mut log = ShapeLog::new(60);
+        log.handle_snapshot_progress(SnapshotProgress {
+            bytes: 30,
+            chunk_ends: vec![20, 30],
+            complete: true,
+        });
+        log
+    }
+
+    fn text(log: &ShapeLog, bytes: Range<u64>) -> String {
+        String::from_utf8(log.tail_part(bytes).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_snapshot_is_read_by_chunks_then_the_log() {
+        let log = log_with_snapshot();
+        let chunk =
+            |start, end, n| Read::Snapshot { start, end: Some(end), offset: Offset::snapshot_chunk(n) };
+        assert_eq!(log.read(Offset::Start, 0), chunk(0, 20, 0));
+        assert_eq!(log.read(Offset::new(0, 0), 0), chunk(20, 30, 1));
+        let done = Read::UpToDate { offset: Offset::SNAPSHOT_END };
+        assert_eq!(log.read(Offset::new(0, 1), 0), done);
+        assert_eq!(log.read(Offset::new(0, 77), 0), done);
+        assert_eq!(log.read(Offset::new(0, u64::MAX), 0), done);
+        assert_eq!(log.read(Offset::SNAPSHOT_END, 0), done);
+    }
+
+    #[test]
+    fn an_unfinished_snapshot_streams_its_first_chunk_and_holds_the_others() {
+        let mut log = ShapeLog::new(60);
+        let first = Read::Snapshot { start: 0, end: None, offset: Offset::snapshot_chunk(0) };
+        assert_eq!(log.read(Offset::Start, 0), first);
+        assert_eq!(log.read(Offset::new(0, 0), 0), Read::Pending);
+        log.handle_snapshot_progress(SnapshotProgress { bytes: 25, chunk_ends: vec![20], complete: false });
+        assert_eq!(log.read(Offset::new(0, 0), 0), Read::Pending);
+        assert_eq!(log.read(Offset::new(0, 3), 0), Read::Pending);
+    }
+
+    #[test]
+    fn items_are_visible_only_after_commit_and_the_last_one_says_so() {
+        let mut log = log_with_snapshot();
+        log.append(100, 0, ITEM);
+        log.append(100, 2, ITEM);
+        assert_eq!(log.read(Offset::SNAPSHOT_END, 0), Read::UpToDate { offset: Offset::SNAPSHOT_END });
+        assert!(log.commit());
+        assert_eq!(log.last_offset(), Offset::new(100, 2));
+        let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, 100)
+        else {
+            panic!()
+        };
+        assert_eq!((offset, closed, up_to_date), (Offset::new(100, 2), false, true));
+        assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
+        let Read::Changes { bytes, .. } = log.read(Offset::new(100, 1), 100) else { panic!() };
+        assert_eq!(text(&log, bytes), ",{\"headers\":{,\"last\":true}}");
+    }
+
+    #[test]
+    fn an_empty_transaction_grows_nothing() {
+        let mut log = log_with_snapshot();
+        assert!(!log.commit());
+        log.append(100, 0, ITEM);
+        log.commit();
+        assert!(!log.append(100, 0, ITEM), "a replayed item is left out");
+        assert!(!log.commit());
+    }
+
+    #[test]
+    fn a_transaction_that_is_sent_again_is_completed() {
+        let mut log = log_with_snapshot();
+        log.append(100, 0, ITEM);
+        log.commit();
+        log.append(110, 0, ITEM);
+        // The connection broke; Postgres starts again at the transaction before.
+        assert!(!log.append(100, 0, ITEM), "visible already: no commit due");
+        assert_eq!(log.last_offset(), Offset::new(100, 0));
+        assert!(log.append(110, 0, ITEM), "there already, but not visible");
+        assert!(log.append(110, 2, ITEM));
+        assert!(log.commit());
+        let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), 110) else { panic!() };
+        assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
+    }
+
+    #[test]
+    fn chunks_close_behind_the_item_that_fills_them_and_never_change() {
+        let mut log = log_with_snapshot();
+        for tx in 1..=10 {
+            log.append(tx, 0, ITEM);
+            log.commit();
+        }
+        let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, 10) else {
+            panic!()
+        };
+        assert_eq!((offset, closed, up_to_date), (Offset::new(3, 0), true, false));
+        let first = text(&log, bytes);
+        log.append(11, 0, ITEM);
+        log.commit();
+        let Read::Changes { bytes, .. } = log.read(Offset::SNAPSHOT_END, 11) else { panic!() };
+        assert_eq!(text(&log, bytes), first);
+    }
+
+    #[test]
+    fn a_chunk_that_ends_the_log_is_not_closed_for_readers() {
+        let mut log = log_with_snapshot();
+        for tx in 1..=3 {
+            log.append(tx, 0, ITEM);
+            log.commit();
+        }
+        let Read::Changes { closed, up_to_date, .. } = log.read(Offset::SNAPSHOT_END, 3) else { panic!() };
+        assert_eq!((closed, up_to_date), (false, true));
+    }
+
+    #[test]
+    fn offsets_beyond_the_log_are_ahead_unless_the_wal_was_read_that_far() {
+        let mut log = log_with_snapshot();
+        log.append(100, 0, ITEM);
+        log.commit();
+        assert_eq!(log.read(Offset::new(200, 0), 150), Read::Ahead);
+        assert_eq!(log.read(Offset::new(200, 0), 200), Read::UpToDate { offset: Offset::new(200, 0) });
+        assert_eq!(log.read(Offset::new(100, 0), 0), Read::UpToDate { offset: Offset::new(100, 0) });
+    }
+
+    #[test]
+    fn flushing_keeps_every_position() {
+        let mut log = log_with_snapshot();
+        for tx in 1..=5 {
+            log.append(tx, 0, ITEM);
+            log.commit();
+        }
+        let before = log.read(Offset::new(4, 0), 5);
+        log.append(6, 0, ITEM);
+        let (bytes, marks) = log.flushable();
+        assert_eq!((bytes.len() as u64, marks.len()), (marks[4].end, 5));
+        log.handle_flushed();
+        assert_eq!(log.read(Offset::new(2, 0), 5), Read::Search);
+        assert_eq!(log.read(Offset::new(3, 0), 5), log.read_at(Offset::new(3, 0), log.closed[0].end));
+        assert_eq!(log.read(Offset::new(4, 0), 5), Read::Search);
+        assert_eq!(log.read_at(Offset::new(4, 0), marks_end(&before)), before);
+        assert_eq!(log.read(Offset::new(5, 0), 5), Read::UpToDate { offset: Offset::new(5, 0) });
+        assert!(log.commit());
+        assert!(matches!(log.read(Offset::new(5, 0), 6), Read::Changes { up_to_date: true, .. }));
+    }
+
+    fn marks_end(read: &Read) -> u64 {
+        let Read::Changes { bytes, .. } = read else { panic!() };
+        bytes.start
+    }
+
+    #[test]
+    fn a_checkpoint_restores_the_same_answers() {
+        let mut log = log_with_snapshot();
+        for tx in 1..=5 {
+            log.append(tx, 0, ITEM);
+            log.commit();
+        }
+        assert_eq!(log.checkpoint(), None, "the tail is not flushed");
+        log.handle_flushed();
+        let restored = ShapeLog::restore(60, log.checkpoint().unwrap());
+        for after in ["-1", "0_0", "0_inf", "3_0", "4_0", "5_0", "9_0"] {
+            let after = after.parse().unwrap();
+            assert_eq!(restored.read(after, 5), log.read(after, 5));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Each change encoded once per (format, outcome), whatever the number of shapes.
+
+use super::id::ShapeId;
+use super::table::Row;
+use crate::log::item::{ChangePosition, ItemFormat};
+use crate::log::Fragment;
+use std::ops::Range;
+
+/// What a change is for a shape.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outcome<'a> {
+    /// The row comes.
+    Insert(&'a Row<'a>),
+    /// The row stays and changes, perhaps its key too.
+    Update(&'a Row<'a>, &'a Row<'a>),
+    /// The row goes.
+    Delete(&'a Row<'a>),
+}
+
+/// The items of one change. Buffers are kept from change to change.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    bytes: Vec<u8>,
+    encoded: Vec<Encoded>,
+    /// How many of `encoded` belong to the current change; the rest are spare buffers.
+    used: usize,
+}
+
+/// Names what one [`Encoder::encode`] gave, until the encoder is drained.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EncodedIndex(usize);
+
+#[derive(Debug, Default)]
+struct Encoded {
+    format: usize,
+    kind: Option<Kind>,
+    /// One item, or the two halves of a key change; an empty range is no item.
+    first: (u64, Range<usize>),
+    second: (u64, Range<usize>),
+    targets: Vec<ShapeId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Insert,
+    Update,
+    Delete,
+}
+
+impl Encoder {
+    /// The items for an outcome in a format: encoded now, or earlier for another shape.
+    pub(super) fn encode(
+        &mut self,
+        format: usize,
+        items: &ItemFormat,
+        outcome: Outcome<'_>,
+        at: ChangePosition,
+    ) -> EncodedIndex {
+        let kind = Some(outcome.kind());
+        let current = self.encoded.get(..self.used).unwrap_or_default();
+        if let Some(known) = current.iter().position(|e| e.format == format && e.kind == kind) {
+            return EncodedIndex(known);
+        }
+        if self.used == self.encoded.len() {
+            self.encoded.push(Encoded::default());
+        }
+        let (first, second) = push(items, outcome, at, &mut self.bytes);
+        let entry = self.encoded.get_mut(self.used).expect("one was just pushed");
+        (entry.format, entry.kind, entry.first, entry.second) = (format, kind, first, second);
+        entry.targets.clear();
+        self.used += 1;
+        EncodedIndex(self.used - 1)
+    }
+
+    /// The items as (operation number, bytes).
+    pub(super) fn items(&self, index: EncodedIndex) -> impl Iterator<Item = (u64, &[u8])> {
+        self.encoded.get(index.0).into_iter().flat_map(|entry| self.items_of(entry))
+    }
+
+    /// Sends the items to a shape.
+    pub(super) fn target(&mut self, index: EncodedIndex, shape: ShapeId) {
+        if let Some(entry) = self.encoded.get_mut(index.0) {
+            entry.targets.push(shape);
+        }
+    }
+
+    /// Moves everything that has a target into the fragment, and is empty again.
+    pub(super) fn drain_into(&mut self, fragment: &mut Fragment) {
+        for entry in self.encoded.get(..self.used).unwrap_or_default() {
+            if !entry.targets.is_empty() {
+                self.items_of(entry).for_each(|(op, bytes)| fragment.push(op, bytes, &entry.targets));
+            }
+        }
+        self.used = 0;
+        self.bytes.clear();
+    }
+
+    fn items_of<'a>(&'a self, entry: &'a Encoded) -> impl Iterator<Item = (u64, &'a [u8])> {
+        [&entry.first, &entry.second].into_iter().filter_map(|(op, range)| {
+            let bytes = self.bytes.get(range.clone()).filter(|bytes| !bytes.is_empty())?;
+            Some((*op, bytes))
+        })
+    }
+}
+
+impl Outcome<'_> {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Insert(_) => Kind::Insert,
+            Self::Update(..) => Kind::Update,
+            Self::Delete(_) => Kind::Delete,
+        }
+    }
+}
+
+type Item = (u64, Range<usize>);
+
+fn push(items: &ItemFormat, outcome: Outcome<'_>, at: ChangePosition, out: &mut Vec<u8>) -> (Item, Item) {
+    let start = out.len();
+    match outcome {
+        Outcome::Insert(new) => items.push_insert(out, new, at),
+        Outcome::Delete(old) => items.push_delete(out, old, at),
+        Outcome::Update(old, new) if items.key_differs(old, new) => {
+            items.push_delete_of_key_change(out, old, new, at);
+            let middle = out.len();
+            items.push_insert_of_key_change(out, old, new, at);
+            return ((at.op, start..middle), (at.op + 1, middle..out.len()));
+        }
+        // Nothing is pushed where no selected column changed.
+        Outcome::Update(old, new) => {
+            items.push_update(out, old, new, at);
+        }
+    }
+    ((at.op, start..out.len()), (0, 0..0))
+}

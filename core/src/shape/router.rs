@@ -1,0 +1,365 @@
+//! From the replication stream to shapes: which change belongs to which shape, and as what.
+//!
+//! One router knows all shapes. It is fed decoded messages in stream order and collects encoded items in
+//! a [`Fragment`]; the caller takes the fragment whenever it is large enough, and at the commit.
+//! Per change, each family is looked up once and each (format, outcome) is encoded once.
+
+use super::definition::Definition;
+use super::encode::{Encoder, Outcome};
+use super::id::ShapeId;
+use super::table::{Joining, Row, Seen, Table};
+use super::waiting::Waiting;
+use crate::Lsn;
+use crate::filter::{EvalError, Filter};
+use crate::log::Fragment;
+use crate::log::item::ChangePosition;
+use crate::log::snapshot::SnapshotFilter;
+use crate::pgoutput::{Cell, Message, OldTuple, Tuple};
+use std::collections::HashMap;
+
+/// Finds the shapes of every change.
+#[derive(Debug, Default)]
+pub struct Router {
+    /// By relation oid; more than one entry where the table's description changed between shapes.
+    tables: HashMap<u32, Vec<Table>>,
+    /// The table of each shape.
+    shapes: HashMap<ShapeId, u32>,
+    seen: HashMap<u32, Seen>,
+    open: Option<OpenTransaction>,
+    fragment: Fragment,
+    rotations: Vec<(ShapeId, RotationCause)>,
+    encoder: Encoder,
+    candidates: Vec<ShapeId>,
+    /// Spare room for the rows of a change: nothing is allocated per row.
+    cells: [Vec<Option<&'static [u8]>>; 2],
+}
+
+/// Why a shape had to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RotationCause {
+    /// The table was emptied.
+    Truncated,
+    /// The table is no longer what the shape's definition saw.
+    SchemaChanged,
+    /// A change came without its old row: the replica identity is no longer FULL.
+    IdentityLost,
+    /// A row could not be judged by the filter.
+    Unjudgeable(EvalError),
+    /// More changes came during its snapshot than may be held back.
+    SnapshotOverrun,
+}
+
+/// What a message meant for the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A transaction started.
+    Began,
+    /// Something inside it, or nothing of interest.
+    Continued,
+    /// It ended: everything routed since it began is one unit.
+    Committed {
+        /// The commit LSN: the `tx` of its offsets.
+        commit: Lsn,
+        /// The position to confirm once it is durable.
+        end: Lsn,
+    },
+}
+
+/// The stream broke its own rules; the connection must be started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// A change came before a begin.
+    #[error("a change came outside a transaction")]
+    OutsideTransaction,
+    /// A tuple came before the description of its relation.
+    #[error("a change of relation {oid} came before its description")]
+    UnknownRelation {
+        /// `pg_class.oid`
+        oid: u32,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct OpenTransaction {
+    commit: u64,
+    xid: u32,
+    next_op: u64,
+}
+
+impl Router {
+    /// Adds a shape whose snapshot is about to be taken: its changes wait until
+    /// [`handle_snapshot`](Self::handle_snapshot).
+    pub fn add_waiting(&mut self, id: ShapeId, definition: &Definition) {
+        self.add(id, definition, Joining::Waiting(Waiting::default()));
+    }
+
+    /// Adds a shape with a durable snapshot, as after a restart.
+    pub fn add_restored(&mut self, id: ShapeId, definition: &Definition, filter: SnapshotFilter) {
+        self.add(id, definition, Joining::Filtering(filter));
+    }
+
+    /// Removes a shape. What was routed to it in the open transaction stays in the fragment.
+    pub fn remove(&mut self, id: ShapeId) {
+        let Some(oid) = self.shapes.remove(&id) else { return };
+        let Some(tables) = self.tables.get_mut(&oid) else { return };
+        tables.iter_mut().for_each(|table| table.remove(id));
+        tables.retain(|table| !table.routes.is_empty());
+        if tables.is_empty() {
+            self.tables.remove(&oid);
+        }
+    }
+
+    /// The snapshot of a waiting shape is known: returns the complete transactions that it lacks, in
+    /// commit order. Those of the open transaction go on with the open fragment.
+    pub fn handle_snapshot(&mut self, id: ShapeId, filter: SnapshotFilter) -> Vec<Fragment> {
+        let tables = self.shapes.get(&id).and_then(|oid| self.tables.get_mut(oid));
+        let route = tables.into_iter().flatten().find_map(|table| table.routes.get_mut(&id));
+        let Some(route) = route else { return Vec::new() };
+        let Joining::Waiting(waiting) =
+            std::mem::replace(&mut route.joining, Joining::Filtering(filter.clone()))
+        else {
+            return Vec::new();
+        };
+        let open = self.open.map(|open| open.commit);
+        let mut complete = Vec::new();
+        for transaction in waiting.release(&filter) {
+            if Some(transaction.tx) == open {
+                transaction.items().for_each(|item| self.fragment.push(item.op, item.bytes, &[id]));
+            } else {
+                let mut own = Fragment::new(transaction.tx);
+                transaction.items().for_each(|item| own.push(item.op, item.bytes, &[id]));
+                complete.push(own);
+            }
+        }
+        complete
+    }
+
+    /// Takes the next message of the stream.
+    ///
+    /// # Errors
+    /// Where the stream breaks its rules.
+    pub fn handle_message(&mut self, message: &Message<'_>) -> Result<Step, RouteError> {
+        match message {
+            Message::Begin(begin) => {
+                let commit = begin.final_lsn.as_u64();
+                self.open = Some(OpenTransaction { commit, xid: begin.xid, next_op: 0 });
+                self.fragment.reset(commit);
+                return Ok(Step::Began);
+            }
+            Message::Commit(commit) => {
+                self.open = None;
+                return Ok(Step::Committed { commit: commit.lsn, end: commit.end_lsn });
+            }
+            Message::Relation(relation) => self.handle_relation(relation.oid, Seen::from(relation)),
+            Message::Insert { relation, new } => self.handle_change(*relation, None, Some(*new))?,
+            Message::Update { relation, old, new } => match old {
+                Some(OldTuple::Full(old)) => self.handle_change(*relation, Some(*old), Some(*new))?,
+                Some(OldTuple::Key(_)) | None => self.lose_identity(*relation)?,
+            },
+            Message::Delete { relation, old } => match old {
+                OldTuple::Full(old) => self.handle_change(*relation, Some(*old), None)?,
+                OldTuple::Key(_) => self.lose_identity(*relation)?,
+            },
+            Message::Truncate { relations } => {
+                for relation in relations {
+                    self.next_position()?;
+                    self.rotate_table(*relation, &RotationCause::Truncated);
+                }
+            }
+            Message::Origin | Message::Type | Message::Logical => {}
+        }
+        Ok(Step::Continued)
+    }
+
+    /// The items routed since the transaction began or the fragment was last emptied.
+    #[must_use]
+    pub const fn fragment(&self) -> &Fragment {
+        &self.fragment
+    }
+
+    /// The fragment was taken care of.
+    pub fn clear_fragment(&mut self) {
+        let tx = self.fragment.tx;
+        self.fragment.reset(tx);
+    }
+
+    /// The shapes that have to go since this was last asked. They are removed from the router already.
+    pub fn take_rotations(&mut self) -> Vec<(ShapeId, RotationCause)> {
+        std::mem::take(&mut self.rotations)
+    }
+
+    /// The stream starts anew: an open transaction will be sent again from its beginning, and every
+    /// relation will be described again.
+    pub fn handle_disconnect(&mut self) {
+        if let Some(open) = self.open.take() {
+            let routes = self.tables.values_mut().flatten().flat_map(|table| table.routes.values_mut());
+            for route in routes {
+                if let Joining::Waiting(waiting) = &mut route.joining {
+                    waiting.abandon(open.commit);
+                }
+            }
+        }
+        self.fragment.reset(0);
+        self.seen.clear();
+    }
+
+    /// True between a begin and its commit.
+    #[must_use]
+    pub const fn in_transaction(&self) -> bool {
+        self.open.is_some()
+    }
+
+    fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
+        let oid = definition.relation.oid;
+        let tables = self.tables.entry(oid).or_default();
+        let known = tables.iter().position(|table| table.relation == definition.relation);
+        let index = known.unwrap_or_else(|| {
+            let mut table = Table::new(definition.relation.clone());
+            if let Some(seen) = self.seen.get(&oid) {
+                table.handle_relation(seen);
+            }
+            tables.push(table);
+            tables.len() - 1
+        });
+        tables.get_mut(index).expect("the index was just found").add(id, definition, joining);
+        self.shapes.insert(id, oid);
+    }
+
+    fn handle_relation(&mut self, oid: u32, seen: Seen) {
+        let mut changed = Vec::new();
+        for table in self.tables.get_mut(&oid).into_iter().flatten() {
+            changed.append(&mut table.handle_relation(&seen));
+        }
+        self.seen.insert(oid, seen);
+        changed.into_iter().for_each(|id| self.rotate(id, RotationCause::SchemaChanged));
+    }
+
+    fn lose_identity(&mut self, oid: u32) -> Result<(), RouteError> {
+        self.next_position()?;
+        self.rotate_table(oid, &RotationCause::IdentityLost);
+        Ok(())
+    }
+
+    fn rotate_table(&mut self, oid: u32, cause: &RotationCause) {
+        let tables = self.tables.get(&oid).into_iter().flatten();
+        let ids: Vec<ShapeId> = tables.flat_map(|table| table.routes.keys().copied()).collect();
+        ids.into_iter().for_each(|id| self.rotate(id, cause.clone()));
+    }
+
+    fn rotate(&mut self, id: ShapeId, cause: RotationCause) {
+        self.remove(id);
+        self.rotations.push((id, cause));
+    }
+
+    fn next_position(&mut self) -> Result<ChangePosition, RouteError> {
+        let open = self.open.as_mut().ok_or(RouteError::OutsideTransaction)?;
+        let op = open.next_op;
+        open.next_op += 2;
+        Ok(ChangePosition { lsn: open.commit, op, xid: open.xid })
+    }
+
+    fn handle_change(
+        &mut self,
+        oid: u32,
+        old: Option<Tuple<'_>>,
+        new: Option<Tuple<'_>>,
+    ) -> Result<(), RouteError> {
+        let at = self.next_position()?;
+        let Some(tables) = self.tables.get_mut(&oid) else { return Ok(()) };
+        if !self.seen.contains_key(&oid) {
+            return Err(RouteError::UnknownRelation { oid });
+        }
+        let mut lost = Vec::new();
+        for table in tables {
+            let [old_cells, new_cells] = std::mem::take(&mut self.cells);
+            let old = old.map(|old| row(old, None, &table.positions, recycle(old_cells)));
+            let new = new.map(|new| row(new, old.as_ref(), &table.positions, recycle(new_cells)));
+            table.candidates(old.as_ref(), new.as_ref(), &mut self.candidates);
+            for &id in &self.candidates {
+                let routed = route(table, id, old.as_ref(), new.as_ref(), at, &mut self.encoder);
+                if let Err(cause) = routed {
+                    lost.push((id, cause));
+                }
+            }
+            self.encoder.drain_into(&mut self.fragment);
+            self.cells = [old, new].map(|row| row.map_or_else(Vec::new, |row| recycle(row.cells)));
+        }
+        lost.into_iter().for_each(|(id, cause)| self.rotate(id, cause));
+        Ok(())
+    }
+}
+
+/// Decides what a change is for one shape and has it encoded.
+fn route(
+    table: &mut Table,
+    id: ShapeId,
+    old: Option<&Row<'_>>,
+    new: Option<&Row<'_>>,
+    at: ChangePosition,
+    encoder: &mut Encoder,
+) -> Result<(), RotationCause> {
+    let Some(route) = table.routes.get_mut(&id) else { return Ok(()) };
+    if let Joining::Filtering(filter) = &route.joining {
+        if filter.is_over(Lsn::new(at.lsn)) {
+            route.joining = Joining::Done;
+        } else if !filter.admits(at.xid, Lsn::new(at.lsn)) {
+            return Ok(());
+        }
+    }
+    let filter = route.filter.as_ref();
+    let before = old.map_or(Ok(false), |row| belongs(filter, row))?;
+    let after = new.map_or(Ok(false), |row| belongs(filter, row))?;
+    let outcome = match (old.filter(|_| before), new.filter(|_| after)) {
+        (None, None) => return Ok(()),
+        (None, Some(new)) => Outcome::Insert(new),
+        (Some(old), None) => Outcome::Delete(old),
+        (Some(old), Some(new)) => Outcome::Update(old, new),
+    };
+    let format = table.formats.get(route.format).expect("routes name formats of their table");
+    let items = encoder.encode(route.format, &format.items, outcome, at);
+    match &mut route.joining {
+        Joining::Waiting(waiting) => encoder.items(items).try_for_each(|(op, bytes)| {
+            waiting.push(at.lsn, at.xid, op, bytes).map_err(|_| RotationCause::SnapshotOverrun)
+        }),
+        Joining::Filtering(_) | Joining::Done => {
+            encoder.target(items, id);
+            Ok(())
+        }
+    }
+}
+
+fn belongs(filter: Option<&Filter>, row: &Row<'_>) -> Result<bool, RotationCause> {
+    let judged = filter.map_or(Ok(Some(true)), |filter| filter.evaluate(row));
+    judged.map(|truth| truth == Some(true)).map_err(RotationCause::Unjudgeable)
+}
+
+/// The tuple's cells at their positions in the relation; large values that did not change come from the
+/// old row.
+fn row<'a>(
+    tuple: Tuple<'a>,
+    old: Option<&Row<'a>>,
+    positions: &[Option<usize>],
+    mut cells: Vec<Option<&'a [u8]>>,
+) -> Row<'a> {
+    let width = positions.iter().flatten().max().map_or(0, |last| last + 1);
+    cells.resize(width, None);
+    for (cell, position) in tuple.iter().zip(positions) {
+        let Some(position) = *position else { continue };
+        let value = match cell {
+            Cell::Null => None,
+            Cell::Text(text) => Some(text),
+            Cell::UnchangedToast => old.and_then(|old| old.cells.get(position).copied().flatten()),
+        };
+        if let Some(slot) = cells.get_mut(position) {
+            *slot = value;
+        }
+    }
+    Row { cells }
+}
+
+/// An empty vector with the room of another, whose contents lived elsewhere (collecting in place keeps
+/// the allocation).
+fn recycle<'a>(mut cells: Vec<Option<&[u8]>>) -> Vec<Option<&'a [u8]>> {
+    cells.clear();
+    cells.into_iter().map(|_| None).collect()
+}

@@ -1,0 +1,197 @@
+//! The shapes of one table, and the families by which a change finds them.
+//!
+//! Shapes without a filter take every change. A filter that demands `column = literal` puts its shape
+//! into a hash index on that column, so that a change looks one value up however many shapes there are.
+//! Every other filter is evaluated.
+
+use super::definition::Definition;
+use super::id::ShapeId;
+use super::waiting::Waiting;
+use crate::filter::{self, Filter, Row as _};
+use crate::log::ItemFormat;
+use crate::log::snapshot::SnapshotFilter;
+use crate::pg::Relation;
+use crate::pgoutput::RelationMessage;
+use crate::protocol::request::Replica;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The shapes that see a table alike (as the same relation description).
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) relation: Arc<Relation>,
+    /// For each column of the stream's tuples, its position in `relation`; empty before the first
+    /// relation message.
+    pub(super) positions: Vec<Option<usize>>,
+    pub(super) formats: Vec<Format>,
+    pub(super) routes: BTreeMap<ShapeId, Route>,
+    unfiltered: Vec<ShapeId>,
+    by_value: HashMap<usize, HashMap<Box<[u8]>, Vec<ShapeId>>>,
+    scanned: Vec<ShapeId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Format {
+    projection: Vec<usize>,
+    replica: Replica,
+    pub(super) items: ItemFormat,
+}
+
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) filter: Option<Filter>,
+    pub(super) format: usize,
+    pub(super) joining: Joining,
+    all_columns: bool,
+}
+
+/// How far a shape's snapshot and the stream are joined.
+#[derive(Debug)]
+pub(super) enum Joining {
+    /// The snapshot's bounds are not known yet.
+    Waiting(Waiting),
+    /// Transactions that the snapshot holds may still come.
+    Filtering(SnapshotFilter),
+    /// Every transaction belongs into the log.
+    Done,
+}
+
+impl Table {
+    pub(super) fn new(relation: Arc<Relation>) -> Self {
+        Self {
+            relation,
+            positions: Vec::new(),
+            formats: Vec::new(),
+            routes: BTreeMap::new(),
+            unfiltered: Vec::new(),
+            by_value: HashMap::new(),
+            scanned: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
+        let format = self.format(definition);
+        match definition.filter.as_ref().map(Filter::equality) {
+            None => self.unfiltered.push(id),
+            Some(None) => self.scanned.push(id),
+            Some(Some(equality)) => {
+                let values = self.by_value.entry(equality.column).or_default();
+                values.entry(equality.text.as_bytes().into()).or_default().push(id);
+            }
+        }
+        let (filter, all_columns) = (definition.filter.clone(), definition.projection.all);
+        self.routes.insert(id, Route { filter, format, joining, all_columns });
+    }
+
+    pub(super) fn remove(&mut self, id: ShapeId) {
+        let Some(route) = self.routes.remove(&id) else { return };
+        match route.filter.as_ref().map(Filter::equality) {
+            None => self.unfiltered.retain(|other| *other != id),
+            Some(None) => self.scanned.retain(|other| *other != id),
+            Some(Some(equality)) => {
+                let Some(values) = self.by_value.get_mut(&equality.column) else { return };
+                if let Some(ids) = values.get_mut(equality.text.as_bytes()) {
+                    ids.retain(|other| *other != id);
+                    if ids.is_empty() {
+                        values.remove(equality.text.as_bytes());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Collects the shapes that `old` or `new` may belong to, each once.
+    pub(super) fn candidates(&self, old: Option<&Row<'_>>, new: Option<&Row<'_>>, out: &mut Vec<ShapeId>) {
+        out.clear();
+        out.extend_from_slice(&self.unfiltered);
+        for (column, values) in &self.by_value {
+            let before = old.and_then(|row| row.text(*column));
+            let after = new.and_then(|row| row.text(*column));
+            let mut look_up = |text: &[u8]| out.extend(values.get(text).into_iter().flatten());
+            if let Some(text) = after {
+                look_up(text);
+            }
+            if let Some(text) = before.filter(|_| before != after) {
+                look_up(text);
+            }
+        }
+        out.extend_from_slice(&self.scanned);
+    }
+
+    /// Learns the order of the stream's columns, and names the shapes for which the table is no longer
+    /// what it was.
+    pub(super) fn handle_relation(&mut self, message: &Seen) -> Vec<ShapeId> {
+        let relation = &self.relation;
+        self.positions = message
+            .columns
+            .iter()
+            .map(|(name, type_oid)| {
+                let index = relation.column_index(name)?;
+                relation.columns.get(index).filter(|column| column.type_oid == *type_oid).map(|_| index)
+            })
+            .collect();
+        let renamed = relation.name.schema != message.schema || relation.name.name != message.name;
+        let same_columns = self.has_same_columns(message);
+        let key = relation.key_columns();
+        let changed = |route: &Route| {
+            let format = self.formats.get(route.format).map(|format| format.projection.as_slice());
+            let used = format.unwrap_or_default().iter().chain(&key);
+            let filtered = route.filter.iter().flat_map(|filter| filter.columns());
+            let lost = used.chain(filtered).any(|column| !self.positions.contains(&Some(*column)));
+            renamed || lost || (route.all_columns && !same_columns)
+        };
+        self.routes.iter().filter(|(_, route)| changed(route)).map(|(id, _)| *id).collect()
+    }
+
+    /// True where the stream shows every column that the description has, and no other. A generated
+    /// column may be missing: whether it is published depends on the server.
+    fn has_same_columns(&self, message: &Seen) -> bool {
+        let seen = |index: usize| self.positions.contains(&Some(index));
+        let all_seen = self.relation.columns.iter().enumerate().all(|(i, column)| column.generated || seen(i));
+        let none_new = self.positions.iter().all(Option::is_some);
+        all_seen && none_new && !message.columns.is_empty()
+    }
+
+    fn format(&mut self, definition: &Definition) -> usize {
+        let Definition { projection: super::definition::Projection { columns: projection, .. }, replica, .. } =
+            definition;
+        let known =
+            self.formats.iter().position(|f| f.replica == *replica && f.projection == *projection);
+        known.unwrap_or_else(|| {
+            let items = ItemFormat::new(&self.relation, projection, *replica);
+            self.formats.push(Format { projection: projection.clone(), replica: *replica, items });
+            self.formats.len() - 1
+        })
+    }
+}
+
+/// What the newest relation message said, kept for shapes that come later.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    schema: String,
+    name: String,
+    columns: Vec<(String, u32)>,
+}
+
+impl From<&RelationMessage<'_>> for Seen {
+    fn from(message: &RelationMessage<'_>) -> Self {
+        let columns = message.columns.iter().map(|column| (column.name.to_owned(), column.type_oid));
+        Self {
+            schema: message.schema.to_owned(),
+            name: message.name.to_owned(),
+            columns: columns.collect(),
+        }
+    }
+}
+
+/// A row by position in the relation's description; a value that is missing reads as NULL.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    pub(super) cells: Vec<Option<&'a [u8]>>,
+}
+
+impl filter::Row for Row<'_> {
+    fn text(&self, column: usize) -> Option<&[u8]> {
+        self.cells.get(column).copied().flatten()
+    }
+}

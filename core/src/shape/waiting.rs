@@ -1,0 +1,88 @@
+//! Shapes whose snapshot is being taken: transactions wait until it is known which ones it holds.
+
+use crate::log::snapshot::SnapshotFilter;
+use crate::log::Fragment;
+use crate::Lsn;
+
+/// Bytes that one shape may hold back; beyond it the shape is given up and asked for again.
+pub const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Transactions held back for one shape, in commit order.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    transactions: Vec<WaitingTransaction>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct WaitingTransaction {
+    xid: u32,
+    items: Fragment,
+}
+
+/// More was held back than [`WAITING_BYTES_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingOverflow;
+
+impl Waiting {
+    /// Holds an item back.
+    ///
+    /// # Errors
+    /// Where the limit is passed: the shape must be given up.
+    pub fn push(&mut self, tx: u64, xid: u32, op: u64, bytes: &[u8]) -> Result<(), WaitingOverflow> {
+        self.bytes += bytes.len();
+        if self.bytes > WAITING_BYTES_MAX {
+            return Err(WaitingOverflow);
+        }
+        if self.transactions.last().is_none_or(|last| last.items.tx != tx) {
+            self.transactions.push(WaitingTransaction { xid, items: Fragment::new(tx) });
+        }
+        let last = self.transactions.last_mut().expect("one was just pushed");
+        last.items.push(op, bytes, &[]);
+        Ok(())
+    }
+
+    /// Drops the transaction `tx`, which was cut off and will be sent again.
+    pub fn abandon(&mut self, tx: u64) {
+        self.transactions.pop_if(|last| last.items.tx == tx);
+    }
+
+    /// The transactions that the snapshot does not hold, in commit order; one that was sent
+    /// again may come twice.
+    pub fn release(self, filter: &SnapshotFilter) -> impl Iterator<Item = Fragment> {
+        let admitted = |waiting: &WaitingTransaction| filter.admits(waiting.xid, Lsn::new(waiting.items.tx));
+        self.transactions.into_iter().filter(admitted).map(|waiting| waiting.items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::snapshot::SnapshotBounds;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn only_what_the_snapshot_lacks_is_released() {
+        let mut waiting = Waiting::default();
+        waiting.push(100, 801, 0, b"a").unwrap();
+        waiting.push(110, 803, 0, b"b").unwrap();
+        waiting.push(110, 803, 2, b"c").unwrap();
+        waiting.push(120, 804, 0, b"d").unwrap();
+        let bounds = SnapshotBounds { xmin: 803, xmax: 805, xip: vec![803] };
+        let released: Vec<_> = waiting
+            .release(&SnapshotFilter { bounds, ends_at: 200 })
+            .map(|fragment| (fragment.tx, fragment.items().len()))
+            .collect();
+        assert_eq!(released, [(110, 2)]);
+    }
+
+    #[test]
+    fn the_limit_is_an_error() {
+        let mut waiting = Waiting::default();
+        let item = vec![b'x'; WAITING_BYTES_MAX / 2];
+        assert!(waiting.push(1, 1, 0, &item).is_ok());
+        assert!(waiting.push(1, 1, 2, &item).is_ok());
+        assert_eq!(waiting.push(1, 1, 4, b"x"), Err(WaitingOverflow));
+    }
+}
