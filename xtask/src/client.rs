@@ -50,11 +50,6 @@ fn copy_into_package(workspace: &Workspace, source: &str) -> Result<()> {
 }
 
 /// The module that a browser downloads.
-pub fn package_module(workspace: &Workspace) -> PathBuf {
+fn package_module(workspace: &Workspace) -> PathBuf {
     workspace.path(PACKAGE).join(format!("{NAME}_bg.wasm"))
-}
-
-/// The glue that a browser downloads with it.
-pub fn package_glue(workspace: &Workspace) -> PathBuf {
-    workspace.path(PACKAGE).join(format!("{NAME}.js"))
 }

@@ -1,19 +1,15 @@
 //! `cargo x demo`: a private Postgres with the origin, the edge worker before it, a page, and a writer.
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::client;
 use crate::edge;
-use crate::process::{Children, Event, command, run as run_command};
+use crate::process::{Children, command, run as run_command};
 use crate::setup::{self, Part};
 use crate::workspace::Workspace;
-
-/// How long a part may take until it says that it is ready; initdb is the longest of it.
-const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Options of `cargo x demo`.
 #[derive(Args)]
@@ -71,44 +67,18 @@ fn serve(workspace: &Workspace, options: &Options, children: &mut Children) -> R
     if !options.quiet {
         origin.arg("--writer");
     }
-    if !start(children, "origin", &mut origin)?
-        || !start(children, "edge", &mut edge::server(workspace, &origin_url, options.edge_port))?
+    let mut edge = edge::server(workspace, &origin_url, options.edge_port, None);
+    if !children.start_until_ready("origin", &mut origin)?
+        || !children.start_until_ready("edge", &mut edge)?
     {
         return Ok(());
     }
-    println!(
-        "\n  page    {origin_url}/\n  edge    {edge_url}/v1/shape?table=items&offset=-1\n  origin  {origin_url}/v1/shape?table=items&offset=-1\n\n  Ctrl-C ends all of it\n"
-    );
-    follow(children)
+    print_addresses(&origin_url, &edge_url);
+    children.follow()
 }
 
-/// Starts a part and waits for its line `ready: URL`; false when we were told to end meanwhile.
-fn start(children: &mut Children, name: &str, command: &mut std::process::Command) -> Result<bool> {
-    children.start(name, command)?;
-    let deadline = Instant::now() + START_LIMIT;
-    loop {
-        match children.next_event(Some(deadline))? {
-            Some(Event::Line { child, line }) => {
-                println!("  {child} | {line}");
-                if child == name && line.starts_with("ready: ") {
-                    return Ok(true);
-                }
-            }
-            Some(Event::Interrupted) => return Ok(false),
-            Some(Event::Ended { child, status }) => bail!("{child} ended with {status} before all was ready"),
-            None => bail!("{name} was not ready within {} s", START_LIMIT.as_secs()),
-        }
-    }
-}
-
-/// Passes on what the parts say until there is a reason to end.
-fn follow(children: &mut Children) -> Result<()> {
-    loop {
-        match children.next_event(None)? {
-            Some(Event::Line { child, line }) => println!("  {child} | {line}"),
-            Some(Event::Interrupted) => return Ok(()),
-            Some(Event::Ended { child, status }) => bail!("{child} ended by itself with {status}"),
-            None => {}
-        }
-    }
+fn print_addresses(origin_url: &str, edge_url: &str) {
+    const SHAPE: &str = "/v1/shape?table=items&offset=-1";
+    println!("\n  page    {origin_url}/\n  edge    {edge_url}{SHAPE}\n  origin  {origin_url}{SHAPE}");
+    println!("\n  Ctrl-C ends all of it\n");
 }

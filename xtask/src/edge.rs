@@ -1,9 +1,11 @@
 //! The edge worker: built for wasm32 by worker-build, run in the real workerd by miniflare.
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::process::{command, run as run_command};
+use crate::process::{Children, command, run as run_command};
 use crate::setup::{self, Part};
 use crate::wasm::Toolchain;
 use crate::workspace::Workspace;
@@ -23,6 +25,9 @@ pub struct Options {
     /// The port of the worker, on 127.0.0.1
     #[arg(long, default_value_t = 8787)]
     port: u16,
+    /// The origin's secret: the worker then checks credentials itself, before its cache
+    #[arg(long)]
+    secret: Option<String>,
 }
 
 /// Builds the worker into `build/`. It installs nothing: `wrangler deploy` calls it, too.
@@ -48,12 +53,20 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     };
     setup::run(workspace, Part::EDGE)?;
     build(workspace)?;
-    run_command(&mut server(workspace, origin, options.port))
+    let mut children = Children::supervised()?;
+    let mut server = server(workspace, origin, options.port, options.secret.as_deref());
+    if children.start_until_ready("edge", &mut server)? {
+        children.follow()?;
+    }
+    Ok(())
 }
 
 /// The command that serves the built worker on `port`.
-pub fn server(workspace: &Workspace, origin: &str, port: u16) -> std::process::Command {
+pub fn server(workspace: &Workspace, origin: &str, port: u16, secret: Option<&str>) -> Command {
     let mut node = command("node", workspace.root());
     node.args([SERVER, "--origin", origin, "--port", &port.to_string()]);
+    if let Some(secret) = secret {
+        node.args(["--secret", secret]);
+    }
     node
 }

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+/// How long a child may take until it says that it is ready; for `limn dev` that includes an initdb.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
 /// How long a child may take to end after SIGTERM before it is killed.
 const END_GRACE: Duration = Duration::from_secs(10);
 
@@ -84,7 +87,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// What happened to the children while we waited.
-pub enum Event {
+enum Event {
     /// A line on the standard output of a child.
     Line { child: String, line: String },
     /// SIGINT, SIGTERM or SIGHUP reached us.
@@ -113,8 +116,41 @@ impl Children {
         Ok(Self { running: Vec::new(), events, lines })
     }
 
+    /// Starts a child and waits for its line `ready: …`; false when we were told to end meanwhile.
+    pub fn start_until_ready(&mut self, name: &str, command: &mut Command) -> Result<bool> {
+        self.start(name, command)?;
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            match self.next_event(Some(deadline))? {
+                Some(Event::Line { child, line }) => {
+                    println!("  {child} | {line}");
+                    if child == name && line.starts_with("ready: ") {
+                        return Ok(true);
+                    }
+                }
+                Some(Event::Interrupted) => return Ok(false),
+                Some(Event::Ended { child, status }) => {
+                    bail!("{child} ended with {status} before all was ready")
+                }
+                None => bail!("{name} was not ready within {} s", START_LIMIT.as_secs()),
+            }
+        }
+    }
+
+    /// Passes on what the children print until we are told to end; one that ends by itself is an error.
+    pub fn follow(&mut self) -> Result<()> {
+        loop {
+            match self.next_event(None)? {
+                Some(Event::Line { child, line }) => println!("  {child} | {line}"),
+                Some(Event::Interrupted) => return Ok(()),
+                Some(Event::Ended { child, status }) => bail!("{child} ended by itself with {status}"),
+                None => {}
+            }
+        }
+    }
+
     /// Starts a child; its standard output arrives as [`Event::Line`], its standard error is ours.
-    pub fn start(&mut self, name: &str, command: &mut Command) -> Result<()> {
+    fn start(&mut self, name: &str, command: &mut Command) -> Result<()> {
         println!("  $ {}", shown(command));
         let mut child = command
             .process_group(0)
@@ -137,7 +173,7 @@ impl Children {
     }
 
     /// The next thing that happens; `None` once `deadline` has passed.
-    pub fn next_event(&mut self, deadline: Option<Instant>) -> Result<Option<Event>> {
+    fn next_event(&mut self, deadline: Option<Instant>) -> Result<Option<Event>> {
         /// How often a child that closed nothing but ended is looked for.
         const POLL: Duration = Duration::from_millis(200);
         loop {

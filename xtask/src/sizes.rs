@@ -35,7 +35,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         },
         Download {
             title: "browser client",
-            files: vec![client::package_module(workspace), client::package_glue(workspace)],
+            files: with_extensions(&workspace.path(client::PACKAGE), &["wasm", "js"])?,
             limit_gzip_bytes: 150_000,
         },
     ];
