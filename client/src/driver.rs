@@ -188,23 +188,37 @@ impl Driver {
                 Event::MustRefetch => Some(JsString::from(MUST_REFETCH)),
                 Event::UpToDate => is_up_to_date_only.then(|| JsString::from(UP_TO_DATE)),
             };
-            for (_, subscriber) in &subscribers {
-                match (subscriber, &text) {
-                    (Subscriber::Messages(callback), Some(text)) => {
-                        let schema = self.with_machine(|machine| machine.schema().map(JsValue::from));
-                        report(callback.call2(&JsValue::UNDEFINED, text, &schema.unwrap_or_default()));
-                    }
-                    (Subscriber::Rows(rows), _) => {
-                        if let Err(error) = rows.handle_event(event.clone()) {
-                            *self.error.borrow_mut() = Error::new(&error.to_string()).into();
-                            self.stop();
-                        }
-                    }
-                    _ => {}
-                }
+            if let Some(text) = text {
+                self.publish_messages(&subscribers, &text);
             }
+            self.publish_rows(&subscribers, event);
         }
         self.publish_status();
+    }
+
+    fn publish_messages(&self, subscribers: &[(u32, Subscriber)], text: &JsString) {
+        for (_, subscriber) in subscribers {
+            if let Subscriber::Messages(callback) = subscriber {
+                let schema = self.with_machine(|machine| machine.schema().map(JsValue::from));
+                report(callback.call2(&JsValue::UNDEFINED, text, &schema.unwrap_or_default()));
+            }
+        }
+    }
+
+    /// The last one gets the event itself: a large reply is not copied for a single shape.
+    fn publish_rows(&self, subscribers: &[(u32, Subscriber)], event: Event) {
+        let rows = |(_, subscriber): &(u32, Subscriber)| match subscriber {
+            Subscriber::Rows(rows) => Some(Rc::clone(rows)),
+            _ => None,
+        };
+        let mut shapes: Vec<_> = subscribers.iter().filter_map(rows).collect();
+        let Some(last) = shapes.pop() else { return };
+        let copies = shapes.into_iter().map(|rows| rows.handle_event(event.clone()));
+        let outcome = copies.collect::<Result<(), _>>().and_then(|()| last.handle_event(event));
+        if let Err(error) = outcome {
+            *self.error.borrow_mut() = Error::new(&error.to_string()).into();
+            self.stop();
+        }
     }
 
     /// Asks the owner whether another attempt makes sense; its answer holds changed parameters.
