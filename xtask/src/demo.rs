@@ -78,7 +78,7 @@ fn serve(workspace: &Workspace, options: &Options, children: &mut Children) -> R
 }
 
 fn print_addresses(origin_url: &str, edge_url: &str) {
-    const SHAPE: &str = "/v1/shape?table=items&offset=-1";
+    const SHAPE: &str = "/v1/shape?table=demo&offset=-1";
     println!("\n  page    {origin_url}/\n  edge    {edge_url}{SHAPE}\n  origin  {origin_url}{SHAPE}");
     println!("\n  Ctrl-C ends all of it\n");
 }

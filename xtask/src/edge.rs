@@ -40,6 +40,8 @@ pub fn build(workspace: &Workspace) -> Result<()> {
         .env("WASM_BINDGEN_BIN", workspace.tool("wasm-bindgen"))
         .env("WASM_OPT_BIN", workspace.npm_tool("wasm-opt"))
         .env("ESBUILD_BIN", workspace.npm_tool("esbuild"))
+        // A client that leaves during a long poll must not leave the request's objects behind in the module.
+        .env("RUN_TO_COMPLETION", "1")
         .args(["--profile", "wasm", "--out-dir", "../build", "edge-worker"]);
     run_command(&mut worker_build)
 }

@@ -1,5 +1,7 @@
 //! Command line tools that cargo builds into the cache, outside the checkout.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 
 use super::announce;
@@ -52,6 +54,8 @@ impl Tool {
         if !succeeds(&mut self.install(workspace, &["--locked"])) {
             run(&mut self.install(workspace, &[]))?;
         }
+        // What was compiled on the way is of no more use; a folder left behind harms nobody.
+        let _ = std::fs::remove_dir_all(build_dir(workspace));
         self.installed_version(workspace)
             .map(|_| ())
             .with_context(|| format!("`{}` was built and does not run", self.program))
@@ -64,7 +68,7 @@ impl Tool {
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env("CARGO_TARGET_DIR", workspace.tools().join("build"))
+            .env("CARGO_TARGET_DIR", build_dir(workspace))
             .args(["install", "--quiet", "--force"])
             .args(flags)
             .arg("--root")
@@ -78,6 +82,10 @@ impl Tool {
         let printed = capture(command(path, workspace.root()).arg("--version")).ok()?;
         first_version(&printed).map(str::to_owned)
     }
+}
+
+fn build_dir(workspace: &Workspace) -> PathBuf {
+    workspace.tools().join("build")
 }
 
 /// worker-build downloads things, hence TLS; it links the system's OpenSSL.
