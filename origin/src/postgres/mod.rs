@@ -1,1 +1,36 @@
 //! Everything that talks to Postgres.
+//!
+//! Two kinds of connection share one address, one way to encrypt and one set of session settings:
+//! ordinary sessions (tokio-postgres) for the catalog and for snapshots, and one replication
+//! connection of our own, because no client library reads the stream without copying it.
+
+pub mod catalog;
+pub mod config;
+pub mod error;
+pub mod preflight;
+pub mod publication;
+pub mod replication;
+pub mod session;
+pub mod slot;
+pub mod snapshot;
+mod socket;
+mod tls;
+mod wire;
+
+pub use config::{ConfigError, PostgresConfig};
+pub use error::{PostgresError, ServerError};
+pub use replication::{Frame, ReplicationConnection, ReplicationError, ReplicationStream};
+pub use session::Session;
+
+/// What Postgres shows in `pg_stat_activity.application_name`.
+const APPLICATION_NAME: &str = "limn";
+
+/// Settings that make a value's text the same in snapshots and in the replication stream, whatever
+/// the server or the role prefers.
+const SESSION_SETTINGS: [(&str, &str); 5] = [
+    ("DateStyle", "ISO, DMY"),
+    ("TimeZone", "UTC"),
+    ("IntervalStyle", "iso_8601"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+];

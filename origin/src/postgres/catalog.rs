@@ -1,0 +1,153 @@
+//! What the catalog says about a table: all that the replication stream does not.
+
+use super::error::PostgresError;
+use limn_core::Lsn;
+use limn_core::pg::{Column, QualifiedName, Relation};
+use limn_core::pgoutput::ReplicaIdentity;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+
+/// A table as a shape can have it: an ordinary or a partitioned one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Name and columns.
+    pub relation: Relation,
+    /// Whether it holds rows itself.
+    pub kind: TableKind,
+    /// The partitioned tables above it, nearest first; empty for what is not a partition.
+    pub ancestors: Vec<u32>,
+    /// What its UPDATEs and DELETEs write of the row before.
+    pub replica_identity: ReplicaIdentity,
+}
+
+/// `pg_class.relkind`, as far as shapes know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableKind {
+    /// `r`
+    Ordinary,
+    /// `p`
+    Partitioned,
+}
+
+/// Where the WAL is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalPositions {
+    /// `pg_current_wal_lsn()`: written.
+    pub written: Lsn,
+    /// `pg_current_wal_insert_lsn()`: inserted, perhaps not yet written.
+    pub inserted: Lsn,
+}
+
+impl Description {
+    /// True for a partition of another table.
+    #[must_use]
+    pub fn is_partition(&self) -> bool {
+        !self.ancestors.is_empty()
+    }
+}
+
+/// One row a column; a table without columns gives one row without a column. `indkey` counts from
+/// 0 and lists INCLUDE columns after the key's own. A type is an array exactly where its element
+/// names it as its array type.
+const DESCRIBE: &str = "
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident,
+           ARRAY(SELECT relid::oid FROM pg_partition_ancestors(c.oid) WHERE relid <> c.oid),
+           a.attname, a.atttypid, coalesce(e.typname, t.typname), coalesce(e.oid, t.oid),
+           CASE WHEN e.oid IS NULL THEN 0 ELSE greatest(a.attndims, 1) END::int4,
+           a.atttypmod, a.attnotnull, a.attgenerated <> '', k.position
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      LEFT JOIN pg_type t ON t.oid = a.atttypid
+      LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+      LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+      LEFT JOIN LATERAL (
+           SELECT min(s) AS position FROM generate_series(0, i.indnkeyatts - 1) s
+            WHERE i.indkey[s] = a.attnum) k ON true
+     WHERE c.relkind IN ('r', 'p')";
+
+/// Describes a table by name, in one round trip. `None` where there is no such table; views and
+/// the like do not count.
+///
+/// # Errors
+/// Where the query fails.
+pub async fn describe(client: &Client, name: &QualifiedName) -> Result<Option<Description>, PostgresError> {
+    let sql = format!("{DESCRIBE} AND n.nspname = $1 AND c.relname = $2 ORDER BY a.attnum");
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&name.schema, Type::TEXT), (&name.name, Type::TEXT)];
+    description(&client.query_typed(&sql, &parameters).await?)
+}
+
+/// Describes a table by its oid.
+///
+/// # Errors
+/// Where the query fails.
+pub async fn describe_oid(client: &Client, oid: u32) -> Result<Option<Description>, PostgresError> {
+    let sql = format!("{DESCRIBE} AND c.oid = $1 ORDER BY a.attnum");
+    description(&client.query_typed(&sql, &[(&oid, Type::OID)]).await?)
+}
+
+/// `server_version_num`, such as 150018.
+///
+/// # Errors
+/// Where the query fails.
+pub async fn server_version_num(client: &Client) -> Result<u32, PostgresError> {
+    let sql = "SELECT current_setting('server_version_num')::int4";
+    let row = one_row(client, sql).await?;
+    let number: i32 = row.try_get(0)?;
+    u32::try_from(number).map_err(|_| PostgresError::Protocol(format!("`server_version_num` of {number}")))
+}
+
+/// Where the WAL is now.
+///
+/// # Errors
+/// Where the query fails.
+pub async fn wal_positions(client: &Client) -> Result<WalPositions, PostgresError> {
+    let sql = "SELECT pg_current_wal_lsn()::text, pg_current_wal_insert_lsn()::text";
+    let row = one_row(client, sql).await?;
+    Ok(WalPositions { written: lsn(row.try_get(0)?)?, inserted: lsn(row.try_get(1)?)? })
+}
+
+pub(super) async fn one_row(client: &Client, sql: &str) -> Result<Row, PostgresError> {
+    let row = client.query_typed(sql, &[]).await?.into_iter().next();
+    row.ok_or_else(|| PostgresError::Protocol("an aggregate without a row".to_owned()))
+}
+
+pub(super) fn lsn(text: &str) -> Result<Lsn, PostgresError> {
+    text.parse().map_err(|error| PostgresError::Protocol(format!("{error}")))
+}
+
+fn description(rows: &[Row]) -> Result<Option<Description>, PostgresError> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let kind: i8 = first.try_get(3)?;
+    let identity: i8 = first.try_get(4)?;
+    let columns = rows.iter().filter_map(|row| column(row).transpose());
+    Ok(Some(Description {
+        relation: Relation {
+            oid: first.try_get(0)?,
+            name: QualifiedName::new(first.try_get::<_, &str>(1)?, first.try_get::<_, &str>(2)?),
+            columns: columns.collect::<Result<_, _>>()?,
+        },
+        kind: match kind.cast_unsigned() {
+            b'p' => TableKind::Partitioned,
+            _ => TableKind::Ordinary,
+        },
+        ancestors: first.try_get(5)?,
+        replica_identity: ReplicaIdentity::from_catalog(identity.cast_unsigned())
+            .ok_or_else(|| PostgresError::Protocol(format!("`relreplident` of {identity}")))?,
+    }))
+}
+
+fn column(row: &Row) -> Result<Option<Column>, PostgresError> {
+    let Some(name) = row.try_get::<_, Option<String>>(6)? else { return Ok(None) };
+    Ok(Some(Column {
+        name,
+        type_oid: row.try_get(7)?,
+        type_name: row.try_get(8)?,
+        element_oid: row.try_get(9)?,
+        dims: row.try_get::<_, i32>(10)?.unsigned_abs(),
+        type_mod: row.try_get(11)?,
+        not_null: row.try_get(12)?,
+        generated: row.try_get(13)?,
+        pk_index: row.try_get::<_, Option<i32>>(14)?.map(i32::unsigned_abs),
+    }))
+}

@@ -1,0 +1,122 @@
+//! What can go wrong between us and Postgres.
+
+use std::fmt;
+use std::io;
+
+/// A failure of a connection or of a statement.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// No connection could be made.
+    #[error("cannot connect to Postgres at `{address}`: {source}")]
+    Unreachable {
+        /// Host and port, or the socket's path.
+        address: String,
+        /// The last address's failure.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the connection to Postgres broke: {0}")]
+    Broken(#[source] io::Error),
+    /// The server cannot encrypt, or its certificate is not accepted.
+    #[error("cannot encrypt the connection to Postgres: {0}")]
+    Tls(String),
+    /// The login needs something that the URL does not have or that we do not speak.
+    #[error("cannot log in to Postgres: {0}")]
+    Login(String),
+    /// Postgres answered with an error.
+    #[error("{0}")]
+    Server(Box<ServerError>),
+    /// Postgres sent something that the protocol does not allow here.
+    #[error("unexpected answer from Postgres: {0}")]
+    Protocol(String),
+    /// An answer did not come in time.
+    #[error("Postgres did not answer within {seconds} s while {doing}")]
+    Timeout {
+        /// What was waited for.
+        doing: &'static str,
+        /// The limit.
+        seconds: u64,
+    },
+}
+
+/// An ErrorResponse (the Postgres documentation, *Error and Notice Message Fields*).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerError {
+    /// The SQLSTATE, five characters.
+    pub code: String,
+    /// The primary message.
+    pub message: String,
+    /// Details, where there are any.
+    pub detail: Option<String>,
+    /// A suggestion, where there is one.
+    pub hint: Option<String>,
+}
+
+impl PostgresError {
+    /// The SQLSTATE of Postgres's answer, where it was one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Server(error) => Some(&error.code),
+            _ => None,
+        }
+    }
+
+    /// True where the same attempt may succeed later: nobody has to change anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Broken(_) | Self::Timeout { .. } => true,
+            // Connection trouble, too many connections or out of resources, shutting down or
+            // starting up, deadlock or cancelled for recovery.
+            Self::Server(error) => {
+                ["08", "53", "57P", "40"].iter().any(|class| error.code.starts_with(class))
+            }
+            Self::Tls(_) | Self::Login(_) | Self::Protocol(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.code)?;
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<ServerError> for PostgresError {
+    fn from(error: ServerError) -> Self {
+        Self::Server(Box::new(error))
+    }
+}
+
+impl From<io::Error> for PostgresError {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for PostgresError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(db) = error.as_db_error() {
+            return Self::from(ServerError {
+                code: db.code().code().to_owned(),
+                message: db.message().to_owned(),
+                detail: db.detail().map(ToOwned::to_owned),
+                hint: db.hint().map(ToOwned::to_owned),
+            });
+        }
+        if error.is_closed() {
+            return Self::Broken(io::Error::other("the connection is closed"));
+        }
+        let text = error.to_string();
+        match error.into_source().map(|source| source.downcast::<io::Error>()) {
+            Some(Ok(source)) => Self::Broken(*source),
+            Some(Err(source)) => Self::Protocol(format!("{text}: {source}")),
+            None => Self::Protocol(text),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Checks before serving: each failure is one sentence that says what to run.
+
+use super::catalog::one_row;
+use super::config::PostgresConfig;
+use super::error::PostgresError;
+use super::replication::ReplicationConnection;
+use super::session::Session;
+use limn_core::pg::relation::quote_identifier;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+/// The oldest version that the stream's and the catalog's queries are written for.
+const SERVER_VERSION_MIN: u32 = 140_000;
+
+/// What the server is, once it is known to be usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// `server_version_num`, such as 150018.
+    pub version_num: u32,
+}
+
+/// Why Postgres cannot be used as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum PreflightError {
+    /// Older than we support.
+    #[error("Postgres {major} is too old: upgrade it to 14 or newer")]
+    TooOld {
+        /// The major version.
+        major: u32,
+    },
+    /// `wal_level` is not `logical`.
+    #[error(
+        "Postgres's `wal_level` is `{0}`: run `ALTER SYSTEM SET wal_level = 'logical';` and restart Postgres"
+    )]
+    WalLevel(String),
+    /// A standby cannot have our publication and slot.
+    #[error("this Postgres is a read-only standby: use the URL of its primary")]
+    Standby,
+    /// The role may not replicate.
+    #[error(
+        "the role `{role}` may not replicate: run `ALTER ROLE {} WITH REPLICATION;`",
+        quote_identifier(role)
+    )]
+    NoReplication {
+        /// The role.
+        role: String,
+    },
+    /// The role may not create the publication.
+    #[error(
+        "the role `{role}` may not create the publication: run `GRANT CREATE ON DATABASE {} TO {};`",
+        quote_identifier(database),
+        quote_identifier(role)
+    )]
+    NoCreate {
+        /// The role.
+        role: String,
+        /// The database.
+        database: String,
+    },
+    /// User or password is wrong.
+    #[error("Postgres refused the login as `{role}`: check user and password in DATABASE_URL ({reason})")]
+    Login {
+        /// The role.
+        role: String,
+        /// What Postgres said.
+        reason: String,
+    },
+    /// The database does not exist.
+    #[error(
+        "the database `{database}` does not exist: check DATABASE_URL, or run `CREATE DATABASE {};`",
+        quote_identifier(database)
+    )]
+    NoDatabase {
+        /// The database.
+        database: String,
+    },
+    /// Anything else; see [`PostgresError::is_transient`].
+    #[error("{0}; check DATABASE_URL and that Postgres is running")]
+    Connection(PostgresError),
+}
+
+impl PreflightError {
+    /// True where waiting may help: nobody has to change anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Connection(error) if error.is_transient())
+    }
+
+    /// Says what to do about a failed connection.
+    #[must_use]
+    pub fn of_connection(error: PostgresError, config: &PostgresConfig) -> Self {
+        let role = config.user.clone();
+        match error.code() {
+            Some("42501") => Self::NoReplication { role },
+            Some("3D000") => Self::NoDatabase { database: config.database.clone() },
+            Some("28000" | "28P01") => Self::Login { role, reason: error.to_string() },
+            _ if matches!(error, PostgresError::Login(_)) => Self::Login { role, reason: error.to_string() },
+            _ => Self::Connection(error),
+        }
+    }
+}
+
+/// Connects both ways and checks that everything is there that serving needs.
+///
+/// # Errors
+/// The first thing that is missing.
+pub async fn check(
+    config: &PostgresConfig,
+    publication: &str,
+    manual: bool,
+) -> Result<Server, PreflightError> {
+    let connection = |error| PreflightError::of_connection(error, config);
+    let session = Session::connect(config).await.map_err(connection)?;
+    let server = check_server(&session).await?;
+    if !manual {
+        check_create(&session, config, publication).await?;
+    }
+    // Some hosts grant replication by membership in a role of theirs, so only trying tells.
+    let mut replication = ReplicationConnection::connect(config).await.map_err(connection)?;
+    replication.identify_system().await.map_err(connection)?;
+    Ok(server)
+}
+
+async fn check_server(client: &Client) -> Result<Server, PreflightError> {
+    let sql = "SELECT current_setting('server_version_num'), current_setting('wal_level'),
+                      pg_is_in_recovery()";
+    let row = one_row(client, sql).await.map_err(PreflightError::Connection)?;
+    let field = |index| row.try_get::<_, &str>(index).map_err(failed);
+    let version_num: u32 = field(0)?.parse().unwrap_or(0);
+    if version_num < SERVER_VERSION_MIN {
+        return Err(PreflightError::TooOld { major: version_num / 10_000 });
+    }
+    if row.try_get(2).map_err(failed)? {
+        return Err(PreflightError::Standby);
+    }
+    match field(1)? {
+        "logical" => Ok(Server { version_num }),
+        other => Err(PreflightError::WalLevel(other.to_owned())),
+    }
+}
+
+/// A publication that exists needs no right to create it.
+async fn check_create(
+    client: &Client,
+    config: &PostgresConfig,
+    publication: &str,
+) -> Result<(), PreflightError> {
+    let sql = "SELECT has_database_privilege(current_database(), 'CREATE')
+                      OR EXISTS (SELECT FROM pg_publication WHERE pubname = $1)";
+    let rows = client.query_typed(sql, &[(&publication, Type::TEXT)]).await.map_err(failed)?;
+    match rows.first().map(|row| row.try_get(0)).transpose().map_err(failed)? {
+        Some(true) => Ok(()),
+        _ => Err(PreflightError::NoCreate { role: config.user.clone(), database: config.database.clone() }),
+    }
+}
+
+fn failed(error: tokio_postgres::Error) -> PreflightError {
+    PreflightError::Connection(error.into())
+}

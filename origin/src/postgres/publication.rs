@@ -1,0 +1,296 @@
+//! The publication: which tables' changes the stream carries, and with how much of the old rows.
+
+use super::catalog::{Description, TableKind, one_row};
+use super::error::PostgresError;
+use limn_core::pg::relation::quote_identifier;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+/// How long altering the table may wait for its lock: all writers of the table queue behind it.
+const LOCK_MS_MAX: u32 = 5_000;
+
+/// The first pause between two looks at the running transactions; doubled up to the last.
+const WRITERS_POLL_FIRST: Duration = Duration::from_millis(20);
+const WRITERS_POLL_LAST: Duration = Duration::from_millis(200);
+
+/// From this version on, generated columns can be published.
+const GENERATED_COLUMNS_VERSION: u32 = 180_000;
+
+/// A publication by name.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    name: String,
+    manual: bool,
+}
+
+/// The publication as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicationState {
+    /// True where it was created now: a slot from before has missed changes.
+    pub created: bool,
+    /// True where stored generated columns are published.
+    pub generated_columns: bool,
+}
+
+/// A table is published; its snapshot may be taken once [`Publication::wait_for_writers`] has seen
+/// the horizon pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishedTable {
+    /// True where something was altered now.
+    pub altered: bool,
+    /// Transactions below this id may have written rows that the stream leaves out.
+    pub horizon: WriterHorizon,
+}
+
+/// A 64-bit transaction id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriterHorizon(pub u64);
+
+/// The publication or a table in it is not as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum PublicationError {
+    /// In manual mode: somebody has to create it.
+    #[error("publication `{name}` does not exist: run `CREATE PUBLICATION {};`", quote_identifier(name))]
+    Missing {
+        /// The publication.
+        name: String,
+    },
+    /// It publishes changes of partitions under the root's name.
+    #[error(
+        "publication `{name}` must publish partitions as themselves: run `ALTER PUBLICATION {} SET (publish_via_partition_root = false);`",
+        quote_identifier(name)
+    )]
+    ViaPartitionRoot {
+        /// The publication.
+        name: String,
+    },
+    /// It leaves out some kinds of change.
+    #[error(
+        "publication `{name}` must publish every operation: run `ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');`",
+        quote_identifier(name)
+    )]
+    LacksOperations {
+        /// The publication.
+        name: String,
+    },
+    /// In manual mode: the table is not in it.
+    #[error(
+        "Database table \"{table}\" is missing from the publication \"{name}\" and the ELECTRIC_MANUAL_TABLE_PUBLISHING setting prevents Electric from adding it"
+    )]
+    TableMissing {
+        /// Schema and name, unquoted.
+        table: String,
+        /// The publication.
+        name: String,
+    },
+    /// In manual mode: old rows would be incomplete.
+    #[error("Database table \"{table}\" does not have its replica identity set to FULL")]
+    IdentityNotFull {
+        /// Schema and name, unquoted.
+        table: String,
+    },
+    /// Other transactions kept the table locked.
+    #[error("Snapshot timed out while waiting for a table lock")]
+    LockTimeout,
+    /// Transactions that were writing when the table was added have not ended in time.
+    #[error("timed out while waiting for transactions that were open when the table was published")]
+    WritersStillOpen,
+    /// A statement failed.
+    #[error(transparent)]
+    Postgres(PostgresError),
+}
+
+impl Publication {
+    /// A publication by its name. In `manual` mode nothing is ever created or altered.
+    pub fn new(name: impl Into<String>, manual: bool) -> Self {
+        Self { name: name.into(), manual }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Finds the publication, or creates it without tables.
+    ///
+    /// # Errors
+    /// Where it cannot be used or created.
+    pub async fn ensure(
+        &self,
+        client: &Client,
+        server_version_num: u32,
+    ) -> Result<PublicationState, PublicationError> {
+        if let Some(state) = self.find(client).await? {
+            return Ok(state);
+        }
+        if self.manual {
+            return Err(PublicationError::Missing { name: self.name.clone() });
+        }
+        let generated_columns = server_version_num >= GENERATED_COLUMNS_VERSION;
+        let options = match generated_columns {
+            true => " WITH (publish_generated_columns = stored)",
+            false => "",
+        };
+        let create = format!("CREATE PUBLICATION {}{options}", quote_identifier(&self.name));
+        client.batch_execute(&create).await?;
+        Ok(PublicationState { created: true, generated_columns })
+    }
+
+    /// Makes sure that the table is published with full old rows, partitions included.
+    ///
+    /// The client must not be inside a transaction.
+    ///
+    /// # Errors
+    /// Where it is not and must not or cannot be made so.
+    pub async fn publish(
+        &self,
+        client: &Client,
+        table: &Description,
+    ) -> Result<PublishedTable, PublicationError> {
+        let Some(_) = self.find(client).await? else {
+            return Err(PublicationError::Missing { name: self.name.clone() });
+        };
+        let status = self.table_status(client, table).await?;
+        let altered = !status.published || !status.not_full.is_empty();
+        if altered {
+            self.alter(client, table, &status).await?;
+        }
+        // Only after the change is committed: who starts later writes under the new catalog.
+        let row = one_row(client, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text").await?;
+        Ok(PublishedTable { altered, horizon: WriterHorizon(xid(row.try_get(0)?)?) })
+    }
+
+    /// Waits until every transaction below the horizon has ended, so that a snapshot taken next
+    /// holds what the stream leaves out: rows written before the table was published are decoded as
+    /// not published, however late their transaction commits.
+    ///
+    /// # Errors
+    /// [`PublicationError::WritersStillOpen`] once `limit` is over; ask again with the same horizon.
+    pub async fn wait_for_writers(
+        &self,
+        client: &Client,
+        horizon: WriterHorizon,
+        limit: Duration,
+    ) -> Result<(), PublicationError> {
+        let deadline = Instant::now() + limit;
+        let mut pause = WRITERS_POLL_FIRST;
+        loop {
+            let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
+            let row = one_row(client, sql).await?;
+            if xid(row.try_get(0)?)? >= horizon.0 {
+                return Ok(());
+            }
+            if Instant::now() + pause > deadline {
+                return Err(PublicationError::WritersStillOpen);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(WRITERS_POLL_LAST);
+        }
+    }
+
+    async fn find(&self, client: &Client) -> Result<Option<PublicationState>, PublicationError> {
+        // A column that only newer versions have is read through JSON.
+        let sql = "SELECT pubviaroot, pubinsert AND pubupdate AND pubdelete AND pubtruncate,
+                          coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false)
+                     FROM pg_publication p WHERE pubname = $1";
+        let rows = client.query_typed(sql, &[(&self.name, Type::TEXT)]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        if row.try_get(0)? {
+            return Err(PublicationError::ViaPartitionRoot { name: self.name.clone() });
+        }
+        if !row.try_get::<_, bool>(1)? {
+            return Err(PublicationError::LacksOperations { name: self.name.clone() });
+        }
+        Ok(Some(PublicationState { created: false, generated_columns: row.try_get(2)? }))
+    }
+
+    async fn table_status(
+        &self,
+        client: &Client,
+        table: &Description,
+    ) -> Result<TableStatus, PublicationError> {
+        // A partitioned table is published through itself, an ancestor, or all of its leaves.
+        let sql = "
+            WITH tree AS (
+                 SELECT c.oid, c.relkind, c.relreplident, n.nspname, c.relname
+                   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE c.oid = $2 OR c.oid IN (SELECT relid FROM pg_partition_tree($2::oid)))
+            SELECT EXISTS (SELECT FROM pg_publication p
+                            WHERE p.pubname = $1 AND (p.puballtables OR EXISTS (
+                                  SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid
+                                     AND (r.prrelid = $2 OR r.prrelid IN (
+                                          SELECT relid FROM pg_partition_ancestors($2::oid))))))
+                   OR (SELECT count(*) > 0 AND count(*) = count(pt.tablename)
+                         FROM tree LEFT JOIN pg_publication_tables pt
+                           ON pt.pubname = $1 AND pt.schemaname = tree.nspname
+                          AND pt.tablename = tree.relname
+                        WHERE tree.relkind = 'r'),
+                   ARRAY(SELECT format('%I.%I', nspname, relname) FROM tree
+                          WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid)";
+        let oid = table.relation.oid;
+        let rows = client.query_typed(sql, &[(&self.name, Type::TEXT), (&oid, Type::OID)]).await?;
+        let row = rows
+            .first()
+            .ok_or_else(|| PostgresError::Protocol("a query without FROM gave no row".to_owned()))?;
+        Ok(TableStatus { published: row.try_get(0)?, not_full: row.try_get(1)? })
+    }
+
+    async fn alter(
+        &self,
+        client: &Client,
+        table: &Description,
+        status: &TableStatus,
+    ) -> Result<(), PublicationError> {
+        let name = &table.relation.name;
+        if self.manual {
+            let table = format!("{}.{}", name.schema, name.name);
+            return Err(match status.published {
+                false => PublicationError::TableMissing { table, name: self.name.clone() },
+                true => PublicationError::IdentityNotFull { table },
+            });
+        }
+        // One message is one transaction, and undoes itself when a statement fails.
+        let mut statements = vec![format!("SET LOCAL lock_timeout = {LOCK_MS_MAX}")];
+        if !status.published {
+            let only = match table.kind {
+                TableKind::Ordinary => "ONLY ",
+                TableKind::Partitioned => "",
+            };
+            let publication = quote_identifier(&self.name);
+            statements.push(format!("ALTER PUBLICATION {publication} ADD TABLE {only}{name}"));
+        }
+        for table in &status.not_full {
+            statements.push(format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL"));
+        }
+        client.batch_execute(&statements.join("; ")).await.map_err(PublicationError::from)
+    }
+}
+
+impl From<PostgresError> for PublicationError {
+    fn from(error: PostgresError) -> Self {
+        match error.code() {
+            Some("55P03") => Self::LockTimeout,
+            _ => Self::Postgres(error),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for PublicationError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        PostgresError::from(error).into()
+    }
+}
+
+/// A table and its partitions, as far as publishing goes.
+struct TableStatus {
+    published: bool,
+    /// Tables whose identity is not FULL, quoted for SQL.
+    not_full: Vec<String>,
+}
+
+fn xid(text: &str) -> Result<u64, PostgresError> {
+    text.parse().map_err(|_| PostgresError::Protocol(format!("`{text}` is not a transaction id")))
+}

@@ -1,0 +1,97 @@
+//! Ordinary sessions: the catalog, the publication and snapshots.
+
+use super::config::PostgresConfig;
+use super::error::PostgresError;
+use super::socket::{AlreadyNegotiated, Attempt, Socket};
+use super::{APPLICATION_NAME, SESSION_SETTINGS};
+use limn_core::pg::relation::quote_literal;
+use std::ops::Deref;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use tokio_postgres::config::{SslMode, SslNegotiation};
+
+/// How long login and settings may take.
+const LOGIN_SECONDS_MAX: u64 = 30;
+
+/// A logged-in session; it ends when dropped, once the answers on their way have come.
+pub struct Session {
+    client: Client,
+    driver: AbortHandle,
+}
+
+impl Session {
+    /// Connects, logs in and applies the settings that make values' text the same everywhere.
+    ///
+    /// # Errors
+    /// See [`PostgresError::is_transient`].
+    pub async fn connect(config: &PostgresConfig) -> Result<Self, PostgresError> {
+        let mut refusal = None;
+        for &attempt in Attempt::of(config.encryption) {
+            let mut encrypted = true;
+            let log_in = async {
+                let socket = Socket::connect(config, attempt).await?;
+                encrypted = socket.is_encrypted();
+                Self::log_in(config, socket).await
+            };
+            match log_in.await {
+                Ok(session) => return Ok(session),
+                Err(error) if attempt.may_be_followed_after(&error, encrypted) => {
+                    refusal.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusal.expect("every `sslmode` allows an attempt, and each leaves a refusal"))
+    }
+
+    /// Drops the connection without waiting for answers: the way out of a long COPY.
+    pub fn abort(&self) {
+        self.driver.abort();
+    }
+
+    async fn log_in(config: &PostgresConfig, socket: Socket) -> Result<Self, PostgresError> {
+        let limit = Duration::from_secs(LOGIN_SECONDS_MAX);
+        timeout(limit, Self::start_up(config, socket))
+            .await
+            .map_err(|_| PostgresError::Timeout { doing: "logging in", seconds: LOGIN_SECONDS_MAX })?
+    }
+
+    async fn start_up(config: &PostgresConfig, socket: Socket) -> Result<Self, PostgresError> {
+        let mut login = tokio_postgres::Config::new();
+        login
+            .user(&config.user)
+            .dbname(&config.database)
+            .application_name(APPLICATION_NAME)
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        if let Some(password) = &config.password {
+            login.password(password);
+        }
+        let (client, connection) = login.connect_raw(socket, AlreadyNegotiated).await?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a session with Postgres ended");
+            }
+        });
+        // By SET and not at start-up: some poolers refuse start-up options.
+        client.batch_execute(&settings("SET")).await?;
+        Ok(Self { client, driver: driver.abort_handle() })
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// The session settings as statements that start with `verb`.
+pub(super) fn settings(verb: &str) -> String {
+    let statements =
+        SESSION_SETTINGS.map(|(name, value)| format!("{verb} {name} = {}", quote_literal(value)));
+    statements.join("; ")
+}

@@ -1,0 +1,123 @@
+//! One repeatable-read transaction that a shape's first rows come from.
+
+use super::catalog::{lsn, one_row};
+use super::error::PostgresError;
+use super::session::{Session, settings};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use limn_core::Lsn;
+use limn_core::log::SnapshotBounds;
+
+/// How long the query may wait for a lock on the table.
+const LOCK_MS_MAX: u32 = 10_000;
+
+/// An open snapshot on a session of its own. Dropped unfinished, it drops the connection, so that a
+/// long COPY ends at once.
+pub struct Snapshot {
+    session: Session,
+    bounds: SnapshotBounds,
+    ends_at: Lsn,
+    finished: bool,
+}
+
+impl Snapshot {
+    /// Takes the snapshot.
+    ///
+    /// # Errors
+    /// Where a statement fails.
+    pub async fn begin(session: Session) -> Result<Self, PostgresError> {
+        // The settings again, in case a pooler gave this transaction another server session; and no
+        // limits on a reader that may be slow.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; \
+             SET LOCAL lock_timeout = {LOCK_MS_MAX}; SET LOCAL statement_timeout = 0; \
+             SET LOCAL idle_in_transaction_session_timeout = 0",
+            settings("SET LOCAL"),
+        );
+        session.batch_execute(&begin).await?;
+        // The statement's start takes the snapshot, its functions run afterwards.
+        let sql = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text";
+        let row = one_row(&session, sql).await?;
+        let text: &str = row.try_get(0)?;
+        let bounds =
+            bounds(text).ok_or_else(|| PostgresError::Protocol(format!("`{text}` is not a snapshot")))?;
+        let ends_at = lsn(row.try_get(1)?)?;
+        Ok(Self { session, bounds, ends_at, finished: false })
+    }
+
+    /// Which transactions it sees.
+    #[must_use]
+    pub const fn bounds(&self) -> &SnapshotBounds {
+        &self.bounds
+    }
+
+    /// A WAL position noted after the snapshot was taken: what commits beyond it is not visible.
+    #[must_use]
+    pub const fn ends_at(&self) -> Lsn {
+        self.ends_at
+    }
+
+    /// The session, for other queries inside the snapshot.
+    #[must_use]
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Runs a SELECT as `COPY … TO STDOUT`; the chunks are for
+    /// [`limn_core::pg::copy::CopyDecoder`].
+    ///
+    /// # Errors
+    /// Where the statement fails to start; later failures are items of the stream.
+    pub async fn copy(
+        &self,
+        select: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, PostgresError>> + Unpin + Send + use<>, PostgresError> {
+        let chunks = self.session.copy_out(&format!("COPY ({select}) TO STDOUT")).await?;
+        Ok(Box::pin(chunks.map(|chunk| chunk.map_err(PostgresError::from))))
+    }
+
+    /// Ends the transaction; the session is ready for another one.
+    ///
+    /// # Errors
+    /// Where the statement fails.
+    pub async fn finish(mut self) -> Result<(), PostgresError> {
+        self.session.batch_execute("COMMIT").await?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.session.abort();
+        }
+    }
+}
+
+/// Reads `xmin:xmax:xip,xip,…` (the Postgres documentation, *pg_snapshot*).
+fn bounds(text: &str) -> Option<SnapshotBounds> {
+    let mut parts = text.split(':');
+    let xmin = parts.next()?.parse().ok()?;
+    let xmax = parts.next()?.parse().ok()?;
+    let xip = match parts.next()? {
+        "" => Vec::new(),
+        list => list.split(',').map(str::parse).collect::<Result<_, _>>().ok()?,
+    };
+    parts.next().is_none().then_some(SnapshotBounds { xmin, xmax, xip })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_read_from_their_text() {
+        let expected = SnapshotBounds { xmin: 10, xmax: 20, xip: vec![10, 14] };
+        assert_eq!(bounds("10:20:10,14"), Some(expected));
+        assert_eq!(bounds("10:10:"), Some(SnapshotBounds { xmin: 10, xmax: 10, xip: vec![] }));
+        for text in ["", "10", "10:20", "a:b:", "10:20:x", "10:20:,", "1:2:3:4"] {
+            assert_eq!(bounds(text), None, "{text}");
+        }
+    }
+}
