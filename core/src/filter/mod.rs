@@ -1,1 +1,176 @@
-//! (under construction)
+//! The WHERE clause: parsed with Postgres's own precedence, checked against a relation's columns, evaluated
+//! over rows in text format, and written back as canonical SQL for the snapshot query.
+//!
+//! The canonical text makes Postgres compute the snapshot with the very types and values that core uses for
+//! changes, so both must agree; what core could not evaluate exactly is refused. Two limits are known, since
+//! core does not see collations: texts are ordered by bytes, and ILIKE folds case by Unicode's simple mapping.
+//! Equality of texts is exact for every deterministic collation.
+
+mod arithmetic;
+mod ast;
+mod cast;
+mod check;
+mod datetime;
+mod error;
+mod eval;
+mod expr;
+mod float;
+mod keywords;
+mod lexer;
+mod like;
+mod number;
+mod operators;
+mod parse;
+mod sql;
+mod type_name;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{EvalError, FilterError, Reason};
+
+use crate::pg::Column;
+use crate::pg::relation::quote_identifier as quoted;
+use expr::{Comparison, Expr, Order};
+use std::collections::BTreeMap;
+use value::{Type, Value};
+
+/// A longer clause is refused before it is read.
+pub const MAX_BYTES: usize = 65_536;
+/// Levels of operators inside operators. Chains of AND and OR count once.
+pub const MAX_DEPTH: usize = 48;
+/// Operators, columns and literals of a clause; casts are not counted.
+pub const MAX_TERMS: usize = 20_000;
+/// Levels of the parser's own calls: parentheses and prefixes come on top of [`MAX_DEPTH`].
+const MAX_NESTING: usize = 2 * MAX_DEPTH + 8;
+/// Syntax errors count the bytes of `SELECT 1 WHERE ` before the clause.
+const SYNTAX_CURSOR_OFFSET: usize = 15;
+
+/// A row in Postgres's text output.
+pub trait Row {
+    /// The text of the column at a position in table order; `None` for SQL NULL.
+    fn text(&self, column: usize) -> Option<&[u8]>;
+}
+
+/// A WHERE clause that was parsed and checked. Two filters are equal when their canonical texts and the
+/// positions of their columns are.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    expr: Expr,
+    sql: String,
+    columns: Vec<usize>,
+    equality: Option<(usize, String)>,
+}
+
+impl Filter {
+    /// Reads a clause. `columns` are the relation's columns in table order, `params` the values of `$1`, `$2`, …
+    ///
+    /// # Errors
+    /// Everything that is wrong with the clause, in the words of the 400 answer. An empty or blank clause is a
+    /// syntax error here; for requests it counts as absent.
+    pub fn parse(
+        text: &str,
+        params: &BTreeMap<u32, String>,
+        columns: &[Column],
+    ) -> Result<Self, FilterError> {
+        if text.len() > MAX_BYTES {
+            return Err(FilterError::TooLarge { size: text.len() });
+        }
+        Self::read(text, params, columns)
+    }
+
+    /// Reads a text that [`Filter::sql`] wrote, which may be longer than what requests may send.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`], when the columns are no longer what they were.
+    pub fn restore(sql: &str, columns: &[Column]) -> Result<Self, FilterError> {
+        Self::read(sql, &BTreeMap::new(), columns)
+    }
+
+    fn read(text: &str, params: &BTreeMap<u32, String>, columns: &[Column]) -> Result<Self, FilterError> {
+        let node = parse::parse(text)?;
+        let mut checker = check::Checker::new(columns, params);
+        let expr = checker.clause(&node)?;
+        let columns = checker.used.iter().copied().collect();
+        Ok(Self { sql: sql::text(&expr), columns, equality: find_equality(&expr), expr })
+    }
+
+    /// The canonical text: columns quoted, parameters inlined as `'v'::type`, constants folded, operations in
+    /// parentheses, operands in their order. It belongs into parentheses before AND or NOT.
+    #[must_use]
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// Whether a row satisfies the clause: it belongs to the shape only on `Some(true)`.
+    ///
+    /// # Errors
+    /// When Postgres would fail on the row, or a value is in a form that core does not read.
+    pub fn evaluate<R: Row + ?Sized>(&self, row: &R) -> Result<Option<bool>, EvalError> {
+        eval::truth(&self.expr, row)
+    }
+
+    /// Positions of the columns that the clause mentions, sorted.
+    #[must_use]
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// A column whose text must be equal to one value in every row that satisfies the clause.
+    #[must_use]
+    pub fn equality(&self) -> Option<Equality<'_>> {
+        self.equality.as_ref().map(|(column, text)| Equality { column: *column, text })
+    }
+}
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.sql == other.sql && self.columns == other.columns
+    }
+}
+
+impl Eq for Filter {}
+
+/// `column = literal`, as the text Postgres sends for the column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Equality<'a> {
+    /// The column's position in table order.
+    pub column: usize,
+    /// The text it must have.
+    pub text: &'a str,
+}
+
+fn find_equality(expr: &Expr) -> Option<(usize, String)> {
+    match expr {
+        Expr::And(terms) => terms.iter().find_map(find_equality),
+        Expr::Column { index, ty: Type::Bool, .. } => Some((*index, "t".to_owned())),
+        Expr::Compare { op: Comparison::Equal, order, left, right } => {
+            let ((Expr::Column { index, ty, .. }, Expr::Const { value, .. })
+            | (Expr::Const { value, .. }, Expr::Column { index, ty, .. })) = (&**left, &**right)
+            else {
+                return None;
+            };
+            Some((*index, equal_text(ty, *order, value)?))
+        }
+        _ => None,
+    }
+}
+
+/// The one text that equal values of a column have, where there is only one.
+fn equal_text(column: &Type, order: Order, value: &Value<'static>) -> Option<String> {
+    let plain = Order::Text { trim_left: false, trim_right: false };
+    match (column, value) {
+        (Type::Int2 | Type::Int4 | Type::Int8, Value::Int(value)) if order == Order::Int => {
+            Some(value.to_string())
+        }
+        (Type::Bool, Value::Bool(value)) => Some(if *value { "t" } else { "f" }.to_owned()),
+        (Type::Uuid, Value::Uuid(_)) => {
+            String::from_utf8(value.borrowed().text(&Type::Uuid).into_owned()).ok()
+        }
+        (Type::Text | Type::Varchar, Value::Text(text)) if order == plain => {
+            String::from_utf8(text.to_vec()).ok()
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,127 @@
+//! The clause as it was written: names and literals not yet looked up. The parser makes it, the check turns
+//! it into a [`super::expr::Expr`].
+
+/// One node. Chains of AND and OR are flat; everything else is at most [`super::MAX_DEPTH`] deep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    /// Where messages point: the operator of an operation, else the first byte.
+    pub at: usize,
+    /// The first byte of the whole expression.
+    pub start: usize,
+    pub depth: usize,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `a`, or `t.a` as its parts.
+    Column(Vec<String>),
+    Null,
+    Bool(bool),
+    /// Digits as the lexer leaves them, perhaps with a sign.
+    Number(String),
+    Text(String),
+    Param(u32),
+    And(Vec<Node>),
+    Or(Vec<Node>),
+    Not(Box<Node>),
+    Unary {
+        op: String,
+        operand: Box<Node>,
+    },
+    Binary {
+        op: String,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
+    IsNull {
+        operand: Box<Node>,
+        negated: bool,
+    },
+    IsTruth {
+        operand: Box<Node>,
+        truth: Truth,
+        negated: bool,
+    },
+    Distinct {
+        left: Box<Node>,
+        right: Box<Node>,
+        negated: bool,
+    },
+    In {
+        operand: Box<Node>,
+        list: Vec<Node>,
+        negated: bool,
+    },
+    Between {
+        operand: Box<Node>,
+        low: Box<Node>,
+        high: Box<Node>,
+        symmetric: bool,
+        negated: bool,
+    },
+    Like {
+        operand: Box<Node>,
+        pattern: Box<Node>,
+        escape: Option<Box<Node>>,
+        fold_case: bool,
+        negated: bool,
+    },
+    /// `::`, CAST and `type 'literal'`
+    Cast {
+        operand: Box<Node>,
+        ty: TypeName,
+    },
+    Call {
+        name: String,
+        arguments: Vec<Node>,
+    },
+}
+
+/// What `IS [NOT]` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+/// A type as it was written, its name in the catalog's spelling (`int4`, not `integer`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TypeName {
+    pub at: usize,
+    pub name: String,
+    /// What stands in the parentheses.
+    pub modifiers: Vec<i32>,
+    /// `[]` follows.
+    pub array: bool,
+}
+
+impl Node {
+    /// The nodes directly below.
+    pub(super) fn children(&self) -> Vec<&Node> {
+        match &self.kind {
+            Kind::Column(_)
+            | Kind::Null
+            | Kind::Bool(_)
+            | Kind::Number(_)
+            | Kind::Text(_)
+            | Kind::Param(_) => Vec::new(),
+            Kind::And(terms) | Kind::Or(terms) => terms.iter().collect(),
+            Kind::Call { arguments, .. } => arguments.iter().collect(),
+            Kind::Not(operand)
+            | Kind::Unary { operand, .. }
+            | Kind::IsNull { operand, .. }
+            | Kind::IsTruth { operand, .. }
+            | Kind::Cast { operand, .. } => vec![operand],
+            Kind::Binary { left, right, .. } | Kind::Distinct { left, right, .. } => vec![left, right],
+            Kind::In { operand, list, .. } => std::iter::once(&**operand).chain(list).collect(),
+            Kind::Between { operand, low, high, .. } => vec![operand, low, high],
+            Kind::Like { operand, pattern, escape, .. } => {
+                let mut children: Vec<&Node> = vec![operand, pattern];
+                children.extend(escape.as_deref());
+                children
+            }
+        }
+    }
+}

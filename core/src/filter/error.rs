@@ -1,0 +1,138 @@
+//! Why a clause is refused, in the words that go on the wire, and why a row cannot be judged.
+
+use super::{MAX_BYTES, MAX_DEPTH, MAX_TERMS};
+use thiserror::Error;
+
+/// A WHERE clause that is refused. `Display` is the text of the 400 answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FilterError {
+    /// Something at one place of the clause.
+    #[error("At location {at}: {reason}")]
+    At {
+        /// The byte position; syntax errors count a prefix of 15 bytes, as the grammar's own cursor does.
+        at: usize,
+        /// What is wrong there.
+        reason: Reason,
+    },
+    /// A valid expression of another type than bool.
+    #[error("WHERE clause must return a boolean")]
+    NotBoolean,
+    /// More than [`MAX_BYTES`].
+    #[error("WHERE clause of {size} bytes is bigger than maximum size of {MAX_BYTES} bytes")]
+    TooLarge {
+        /// The size in bytes.
+        size: usize,
+    },
+    /// A second statement.
+    #[error("unescaped \";\" causing statement split")]
+    StatementSplit,
+    /// `ORDER BY`, `LIMIT`, `UNION` and their like after the expression.
+    #[error("malformed query ending with SQL clauses")]
+    TrailingClause,
+}
+
+impl FilterError {
+    pub(super) fn at(at: usize, reason: Reason) -> Self {
+        Self::At { at, reason }
+    }
+}
+
+/// What is wrong at one place of a clause.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the text beside each variant says it all")]
+pub enum Reason {
+    #[error("syntax error at end of input")]
+    SyntaxAtEnd,
+    #[error("syntax error at or near \"{0}\"")]
+    Syntax(String),
+    #[error("{what} at or near \"{near}\"")]
+    Lexical { what: &'static str, near: String },
+    #[error("expression is nested more than {MAX_DEPTH} levels deep")]
+    TooDeep,
+    #[error("expression has more than {MAX_TERMS} terms")]
+    TooManyTerms,
+    #[error("BitString values are not supported")]
+    BitString,
+    #[error("{0} is not supported in this context")]
+    Unsupported(&'static str),
+    #[error("aggregation is not supported in this context")]
+    Aggregation,
+    #[error("explicit VARIADIC function calls are not currently supported")]
+    Variadic,
+    #[error("expression \"=\" of :AEXPR_NULLIF is not currently supported")]
+    NullIf,
+    #[error("only `value IN (SELECT ...)` sublinks are supported right now")]
+    Sublink,
+    #[error("unknown reference {0}")]
+    UnknownReference(String),
+    #[error("parameter ${0} was not provided")]
+    MissingParameter(u32),
+    #[error("type conflict for ${number}: {known} and {wanted}")]
+    ParameterType { number: u32, known: String, wanted: String },
+    #[error("invalid syntax for type {ty}: {text}")]
+    InvalidSyntax { ty: String, text: String },
+    #[error("unknown binary operator \"{0}\"")]
+    UnknownBinary(String),
+    #[error("unknown unary operator \"{0}\"")]
+    UnknownUnary(String),
+    #[error("Could not select an operator overload")]
+    NoOverload,
+    #[error("unknown or unsupported function {name}/{arity}")]
+    UnknownFunction { name: String, arity: usize },
+    #[error("{0} is not castable to bool")]
+    NotCastableToBool(String),
+    #[error("argument of {context} must be bool, not {ty}")]
+    ArgumentNotBool { context: &'static str, ty: String },
+    #[error("unsupported type {0}")]
+    UnsupportedType(String),
+    #[error("unknown cast from type {from} to type {to}")]
+    UnknownCast { from: String, to: String },
+    #[error("Failed to apply function to constant arguments")]
+    ConstantFailed,
+    #[error("LIKE pattern must not end with escape character")]
+    PatternEndsWithEscape,
+    #[error("invalid escape string")]
+    InvalidEscape,
+}
+
+/// A row that cannot be judged. Postgres fails its snapshot query on such a row, or core does not know the
+/// value's form; either way the shape cannot go on from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum EvalError {
+    /// A text that is not of the type it should have, or in a form core does not read.
+    #[error("a value is not a valid `{ty}`")]
+    InvalidValue {
+        /// The type's name.
+        ty: &'static str,
+    },
+    /// `x / 0`
+    #[error("division by zero")]
+    DivisionByZero,
+    /// A result that its type cannot hold.
+    #[error("`{ty}` out of range")]
+    OutOfRange {
+        /// The type's name.
+        ty: &'static str,
+    },
+    /// `'infinity'::date - …`
+    #[error("cannot subtract infinite dates")]
+    InfiniteDates,
+    /// `|/ -1`
+    #[error("cannot take square root of a negative number")]
+    NegativeRoot,
+    /// A pattern ending in its escape character.
+    #[error("pattern of LIKE ends with its escape character")]
+    PatternEndsWithEscape,
+    /// Operands beyond what core is willing to multiply or divide per row.
+    #[error("numeric of too many digits for arithmetic")]
+    NumericTooLong,
+    /// A value of a user-defined type of which the text does not tell whether `IS NULL` holds.
+    #[error("nullness of a composite value is ambiguous")]
+    AmbiguousComposite,
+    /// A value that the planner replaced by nothing: an expression is not of the type it was checked to have.
+    #[error("expression did not give a `{ty}`")]
+    WrongType {
+        /// The expected type.
+        ty: &'static str,
+    },
+}
