@@ -394,7 +394,6 @@ mod tests {
             "log=changes_only",
             "where=n%3D1",
             "where=n%3D5",
-            "where=n%3D$1&params[1]=5",
             "where=a%3D'x'+AND+n%3D1",
             "where=n%3D1+AND+a%3D'x'",
         ];
