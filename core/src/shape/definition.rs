@@ -92,7 +92,7 @@ impl Definition {
         let mut sql = format!("SELECT {} FROM {}", columns.join(", "), self.relation.name);
         if let Some(filter) = &self.filter {
             sql.push_str(" WHERE ");
-            sql.push_str(&filter.sql());
+            sql.push_str(filter.sql());
         }
         sql
     }
