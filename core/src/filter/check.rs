@@ -26,6 +26,15 @@ enum Operand {
     Literal(Literal),
 }
 
+impl Operand {
+    fn ty(&self) -> Option<&Type> {
+        match self {
+            Self::Typed(expr) => Some(expr.ty()),
+            Self::Literal(_) => None,
+        }
+    }
+}
+
 /// A string literal, NULL, or a parameter.
 struct Literal {
     at: usize,
@@ -290,11 +299,8 @@ impl<'a> Checker<'a> {
         let operand = match operand {
             Operand::Typed(expr) => expr,
             Operand::Literal(literal) => {
-                let context = others.iter().find_map(|other| match other {
-                    Operand::Typed(expr) => Some(expr.ty().clone()),
-                    Operand::Literal(_) => None,
-                });
-                self.typed(literal, &context.unwrap_or(Type::Text))?
+                let ty = only_type(node, others.iter().filter_map(Operand::ty))?;
+                self.typed(literal, &ty)?
             }
         };
         let mut compared = Vec::with_capacity(others.len());
@@ -319,21 +325,16 @@ impl<'a> Checker<'a> {
         let mut common = None;
         if list.iter().filter(|element| free(element)).count() > 1 {
             let types = std::iter::once(&operand).chain(list.iter().filter(|e| free(e)));
-            let types = types.filter_map(|element| match element {
-                Operand::Typed(expr) => Some(expr.ty()),
-                Operand::Literal(_) => None,
-            });
+            let types = types.filter_map(Operand::ty);
             common =
                 operators::common(types.clone()).or(types.clone().next().is_none().then_some(Type::Text));
         }
         let operand = match operand {
             Operand::Typed(expr) => expr,
             Operand::Literal(literal) => {
-                let first = list.iter().find_map(|element| match element {
-                    Operand::Typed(expr) => Some(expr.ty().clone()),
-                    Operand::Literal(_) => None,
-                });
-                self.typed(literal, &common.clone().or(first).unwrap_or(Type::Text))?
+                let others = list.iter().filter(|element| common.is_none() || !free(element));
+                let ty = only_type(node, common.iter().chain(others.filter_map(Operand::ty)))?;
+                self.typed(literal, &ty)?
             }
         };
         let mut elements = Vec::with_capacity(list.len());
@@ -411,6 +412,16 @@ impl<'a> Checker<'a> {
         };
         if *expr.ty() == ty && modifiers.is_empty() { Ok(expr) } else { cast_to(node, expr, ty, modifiers) }
     }
+}
+
+/// The type of a literal that is compared with several operands. Postgres would give it another type for each;
+/// where that could make a difference the clause is refused.
+fn only_type<'t>(node: &Node, mut types: impl Iterator<Item = &'t Type>) -> Checked<Type> {
+    let first = types.next().unwrap_or(&Type::Text);
+    let plain = |ty: &Type| matches!(ty, Type::Text | Type::Varchar);
+    let alike =
+        |ty: &Type| ty == first || (ty.is_integer() && first.is_integer()) || (plain(ty) && plain(first));
+    if types.all(alike) { Ok(first.clone()) } else { Err(FilterError::at(node.at, Reason::NoOverload)) }
 }
 
 /// A row without columns, for constants.

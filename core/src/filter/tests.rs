@@ -285,6 +285,8 @@ fn refusals_in_the_words_of_the_wire() {
         ("WHERE a = 1", "At location 15: syntax error at or near \"WHERE\""),
         ("", "At location 15: syntax error at end of input"),
         ("a = t", "At location 2: Could not select an operator overload"),
+        ("'x' IN (t, p)", "At location 4: Could not select an operator overload"),
+        ("'x' BETWEEN p AND t", "At location 4: Could not select an operator overload"),
         ("a == 1", "At location 2: unknown binary operator \"==\""),
         ("||/ a = 1", "At location 0: unknown unary operator \"||/\""),
         ("a IS TRUE", "At location 2: argument of IS TRUE must be bool, not int4"),
