@@ -73,12 +73,7 @@ fn serve(workspace: &Workspace, options: &Options, children: &mut Children) -> R
     {
         return Ok(());
     }
-    print_addresses(&origin_url, &edge_url);
-    children.follow()
-}
-
-fn print_addresses(origin_url: &str, edge_url: &str) {
-    const SHAPE: &str = "/v1/shape?table=demo&offset=-1";
-    println!("\n  page    {origin_url}/\n  edge    {edge_url}{SHAPE}\n  origin  {origin_url}{SHAPE}");
+    println!("\n  page  {origin_url}/\n  edge  {edge_url}/v1/shape?table=limn_demo&offset=-1");
     println!("\n  Ctrl-C ends all of it\n");
+    children.follow()
 }

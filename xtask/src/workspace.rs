@@ -13,9 +13,12 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The checkout that this program was built from.
+    /// The checkout that `cargo x` was called in; started without cargo, the one it was built from.
     pub fn locate() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        // Checkouts may share a target folder, and with it this program.
+        let called_in = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let root = called_in
+            .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")))
             .parent()
             .context("xtask lies in a folder of the workspace")?
             .to_path_buf();
