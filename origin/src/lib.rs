@@ -1,3 +1,18 @@
 //! The Limn origin: executes what `limn-core` decides, beside Postgres.
+//!
+//! In the order data flows: the engine reads the replication stream through `postgres`, routes and
+//! appends by core's machines, and makes everything durable in the `store`; `creation` makes shapes;
+//! `http` answers from their logs.
 
+pub mod config;
+mod creation;
+pub mod dev;
+mod engine;
+mod http;
+mod metrics;
 pub mod postgres;
+mod registry;
+pub mod serve;
+mod shape;
+mod status;
+mod store;

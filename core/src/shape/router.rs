@@ -111,7 +111,7 @@ impl Router {
 
     /// The snapshot of a waiting shape is known: returns the complete transactions that it lacks, in
     /// commit order. Those of the open transaction go on with the open fragment.
-    pub fn handle_snapshot(&mut self, id: ShapeId, filter: SnapshotFilter) -> Vec<Fragment> {
+    pub fn handle_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter) -> Vec<Fragment> {
         let tables = self.shapes.get(&id).and_then(|oid| self.tables.get_mut(oid));
         let route = tables.into_iter().flatten().find_map(|table| table.routes.get_mut(&id));
         let Some(route) = route else { return Vec::new() };
@@ -122,7 +122,7 @@ impl Router {
         };
         let open = self.open.map(|open| open.commit);
         let mut complete = Vec::new();
-        for transaction in waiting.release(&filter) {
+        for transaction in waiting.release(filter) {
             if Some(transaction.tx) == open {
                 transaction.items().for_each(|item| self.fragment.push(item.op, item.bytes, &[id]));
             } else {

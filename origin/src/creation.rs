@@ -1,0 +1,352 @@
+//! Making shapes: the catalog is asked, the table published, the snapshot taken.
+
+use crate::engine::{EngineHandle, Stopped};
+use crate::postgres::catalog::{self, Description, TableKind};
+use crate::postgres::publication::{Publication, PublicationError, WriterHorizon};
+use crate::postgres::snapshot::Snapshot;
+use crate::postgres::{PostgresConfig, PostgresError, Session};
+use crate::registry::Registry;
+use crate::shape::{Failure, Life, Shape};
+use crate::status::{Phase, Status};
+use crate::store::{Folder, segment};
+use futures::StreamExt;
+use limn_core::Handle;
+use limn_core::filter::Row;
+use limn_core::log::record::CreatedShape;
+use limn_core::log::{ItemFormat, ShapeLog, SnapshotFilter, SnapshotWriter};
+use limn_core::pg::copy::{CopyDecoder, CopyRow};
+use limn_core::protocol::RequestError;
+use limn_core::protocol::cache::CachePolicy;
+use limn_core::protocol::reply::{Reply, Unavailable};
+use limn_core::protocol::request::{DefinitionRequest, LogMode};
+use limn_core::protocol::route::Method;
+use limn_core::shape::{Definition, ShapeId};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Snapshots that are taken at one time; further shapes wait.
+const SNAPSHOTS_MAX: usize = 8;
+/// Bytes of snapshot that are gathered before they are written.
+const WRITE_BYTES: usize = 64 << 10;
+/// How long a new table waits for the transactions that were writing it.
+const WRITERS_WAIT: Duration = Duration::from_secs(20);
+/// How long a request waits for Postgres to be followed.
+const ACTIVE_WAIT: Duration = Duration::from_secs(5);
+
+/// Makes shapes.
+#[derive(Clone)]
+pub struct Creator {
+    /// Who keeps their changes.
+    pub engine: EngineHandle,
+    shared: Arc<Shared>,
+}
+
+/// What a [`Creator`] needs.
+#[derive(Debug)]
+pub struct CreatorParts {
+    /// Where Postgres is, for queries.
+    pub config: PostgresConfig,
+    /// Where tables are published.
+    pub publication: Publication,
+    /// Where shapes are kept.
+    pub folder: Arc<Folder>,
+    /// Which shapes there are.
+    pub registry: Arc<Registry>,
+    /// How the server is.
+    pub status: Arc<Status>,
+    /// Item bytes at which a chunk closes.
+    pub chunk_bytes_max: u64,
+    /// The first number that no shape of the folder has had.
+    pub next_id: u32,
+}
+
+struct Shared {
+    parts: CreatorParts,
+    catalog: tokio::sync::Mutex<Option<Catalog>>,
+    /// Published tables, with the transactions to wait for; `None` where the wait is over.
+    published: Mutex<HashMap<u32, Option<WriterHorizon>>>,
+    next_id: AtomicU32,
+    snapshots: Semaphore,
+    /// One table is published at a time: ALTER PUBLICATION takes a lock anyway.
+    publishing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Catalog {
+    session: Arc<Session>,
+    server_version_num: u32,
+}
+
+/// A definition leads to no shape.
+#[derive(Debug)]
+pub enum LookupError {
+    /// The request is at fault.
+    Request(RequestError),
+    /// A state that passes.
+    Unavailable(Unavailable),
+    /// Something of ours.
+    Failed(String),
+}
+
+impl LookupError {
+    /// The reply for it.
+    #[must_use]
+    pub fn into_reply(self, cache: &CachePolicy, method: Method) -> Reply {
+        match self {
+            Self::Request(error) => Reply::bad_request(cache, method, &error),
+            Self::Unavailable(state) => Reply::unavailable(cache, method, &state),
+            Self::Failed(message) => Reply::failed(cache, method, &message),
+        }
+    }
+}
+
+impl Creator {
+    /// A creator of shapes for `engine`.
+    #[must_use]
+    pub fn new(parts: CreatorParts, engine: EngineHandle) -> Self {
+        let next_id = AtomicU32::new(parts.next_id);
+        let shared = Shared {
+            parts,
+            catalog: tokio::sync::Mutex::default(),
+            published: Mutex::default(),
+            next_id,
+            snapshots: Semaphore::new(SNAPSHOTS_MAX),
+            publishing: tokio::sync::Mutex::default(),
+        };
+        Self { engine, shared: Arc::new(shared) }
+    }
+
+    /// The living shape of a definition, if there is one.
+    ///
+    /// # Errors
+    /// [`LookupError`]
+    pub async fn find(&self, request: &DefinitionRequest) -> Result<Option<Arc<Shape>>, LookupError> {
+        let (definition, _) = self.resolve(request).await?;
+        Ok(self.shared.parts.registry.by_identity(&definition.identity()))
+    }
+
+    /// The shape of a definition; where it has to be made, that has begun.
+    ///
+    /// # Errors
+    /// [`LookupError`]
+    pub async fn find_or_create(&self, request: &DefinitionRequest) -> Result<Arc<Shape>, LookupError> {
+        let (definition, table) = self.resolve(request).await?;
+        let parts = &self.shared.parts;
+        let identity = definition.identity();
+        if let Some(shape) = parts.registry.by_identity(&identity) {
+            parts.registry.remember(request, &shape);
+            return Ok(shape);
+        }
+        if parts.status.phase() != Phase::Active && !parts.status.wait_active(ACTIVE_WAIT).await {
+            return Err(LookupError::Unavailable(not_followed()));
+        }
+        let make = || Arc::new(self.new_shape(request, definition, &identity));
+        let (shape, is_new) = parts.registry.find_or_insert(&identity, make);
+        parts.registry.remember(request, &shape);
+        if is_new {
+            tokio::spawn(self.clone().create(shape.clone(), table));
+        }
+        Ok(shape)
+    }
+
+    async fn resolve(&self, request: &DefinitionRequest) -> Result<(Definition, Description), LookupError> {
+        let catalog = self.catalog().await.map_err(unreachable)?;
+        let table = catalog::describe(&catalog.session, &request.table).await.map_err(unreachable)?;
+        let Some(table) = table.filter(|table| !table.relation.columns.is_empty()) else {
+            return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
+        };
+        if table.kind == TableKind::Partitioned {
+            let text = "Partitioned tables are not supported yet: ask for one of the partitions";
+            return Err(LookupError::Request(RequestError::new("table", text)));
+        }
+        let relation = Arc::new(table.relation.clone());
+        let definition = Definition::resolve(request, &relation, catalog.server_version_num)
+            .map_err(LookupError::Request)?;
+        Ok((definition, table))
+    }
+
+    fn new_shape(&self, request: &DefinitionRequest, definition: Definition, identity: &str) -> Shape {
+        let parts = &self.shared.parts;
+        let id = ShapeId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
+        let hash = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
+        let handle = Handle::new(hash, parts.registry.next_handle_us());
+        let relation = definition.relation.as_ref().clone();
+        let created = CreatedShape { id, handle: handle.to_string(), request: request.clone(), relation };
+        let log = ShapeLog::new(parts.chunk_bytes_max);
+        Shape::new(created, handle, definition, parts.folder.shape_dir(handle), log, Life::Creating)
+    }
+
+    /// Takes the shape through its creation; a failure is kept in the shape for those who wait.
+    async fn create(self, shape: Arc<Shape>, table: Description) {
+        let Err(error) = self.try_create(&shape, &table).await else { return };
+        tracing::warn!(handle = %shape.handle, table = %table.relation.name, %error, "cannot create a shape");
+        shape.set_life(Life::Failed(error.failure()));
+        self.shared.parts.registry.remove(&shape);
+        // Where the engine does not know it yet, this changes nothing.
+        let _ = self.engine.remove(shape.id, "creation_failed").await;
+    }
+
+    async fn try_create(&self, shape: &Arc<Shape>, table: &Description) -> Result<(), CreateError> {
+        let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
+        self.publish(table).await?;
+        segment::create(&shape.dir)?;
+        self.engine.register(shape).await?;
+        let session = Session::connect(&self.shared.parts.config).await?;
+        let snapshot = Snapshot::begin(session).await?;
+        let filter =
+            SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
+        self.engine.snapshot_taken(shape.id, filter.clone()).await?;
+        let file = self.copy(shape, &snapshot).await?;
+        snapshot.finish().await?;
+        let progress = shape.log().snapshot().clone();
+        let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
+        synced.map_err(io::Error::other)??;
+        self.engine.snapshot_done(shape.id, filter, progress).await?;
+        Ok(())
+    }
+
+    /// Sees to it that the stream holds every change of the table that the snapshot will not see.
+    async fn publish(&self, table: &Description) -> Result<(), CreateError> {
+        let _one_at_a_time = self.shared.publishing.lock().await;
+        let publication = &self.shared.parts.publication;
+        let session = self.catalog().await?.session;
+        let published = publication.publish(&session, table).await?;
+        let oid = table.relation.oid;
+        // A wait that timed out goes on with its own horizon: a later one might never pass.
+        let known = if published.altered { None } else { self.published().get(&oid).copied() };
+        if let Some(horizon) = known.unwrap_or(Some(published.horizon)) {
+            self.published().insert(oid, Some(horizon));
+            publication.wait_for_writers(&session, horizon, WRITERS_WAIT).await?;
+            self.published().insert(oid, None);
+        }
+        Ok(())
+    }
+
+    /// Streams the rows into the snapshot's file; readers follow behind.
+    async fn copy(&self, shape: &Shape, snapshot: &Snapshot) -> Result<File, CreateError> {
+        let definition = &shape.definition;
+        let format = ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
+        let mut writer = SnapshotWriter::new(format, self.shared.parts.chunk_bytes_max);
+        let mut file = File::create(segment::snapshot_path(&shape.dir))?;
+        if definition.log_mode == LogMode::Full {
+            let cells = cell_positions(definition);
+            let mut chunks = snapshot.copy(&definition.snapshot_sql()).await?;
+            let mut rows = CopyDecoder::new();
+            while let Some(chunk) = chunks.next().await {
+                rows.push(&chunk?);
+                while let Some(row) = rows.next_row().map_err(|error| CreateError::Copy(error.to_string()))? {
+                    writer.push_row(&SnapshotRow { row, cells: &cells });
+                    if writer.buffer().len() >= WRITE_BYTES {
+                        hand_on(shape, &mut writer, &mut file)?;
+                    }
+                }
+            }
+            rows.finish().map_err(|error| CreateError::Copy(error.to_string()))?;
+        }
+        writer.finish(snapshot.bounds());
+        hand_on(shape, &mut writer, &mut file)?;
+        Ok(file)
+    }
+
+    async fn catalog(&self) -> Result<Catalog, PostgresError> {
+        let mut current = self.shared.catalog.lock().await;
+        if let Some(catalog) = current.as_ref().filter(|catalog| !catalog.session.is_closed()) {
+            return Ok(catalog.clone());
+        }
+        let session = Session::connect(&self.shared.parts.config).await?;
+        let server_version_num = catalog::server_version_num(&session).await?;
+        let catalog = Catalog { session: Arc::new(session), server_version_num };
+        *current = Some(catalog.clone());
+        Ok(catalog)
+    }
+
+    fn published(&self) -> MutexGuard<'_, HashMap<u32, Option<WriterHorizon>>> {
+        self.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes what is encoded and lets readers have it.
+fn hand_on(shape: &Shape, writer: &mut SnapshotWriter, file: &mut File) -> io::Result<()> {
+    file.write_all(writer.buffer())?;
+    let progress = writer.handle_written();
+    shape.log().handle_snapshot_progress(progress);
+    // The first bytes make the shape readable, later ones wake those who read along.
+    shape.set_life(Life::Readable);
+    Ok(())
+}
+
+/// A row of the snapshot query, by position in the relation.
+struct SnapshotRow<'a> {
+    row: CopyRow<'a>,
+    cells: &'a [Option<usize>],
+}
+
+impl Row for SnapshotRow<'_> {
+    fn text(&self, column: usize) -> Option<&[u8]> {
+        self.row.cell((*self.cells.get(column)?)?)
+    }
+}
+
+/// For each column of the relation, its position in the snapshot query.
+fn cell_positions(definition: &Definition) -> Vec<Option<usize>> {
+    let selected = &definition.projection.columns;
+    (0..definition.relation.columns.len())
+        .map(|column| selected.iter().position(|selected| *selected == column))
+        .collect()
+}
+
+fn not_followed() -> Unavailable {
+    Unavailable::new("Timeout waiting for Postgres to be followed. Is the database reachable?", 5)
+}
+
+fn unreachable(error: PostgresError) -> LookupError {
+    if error.is_transient() {
+        let text = "Cannot connect to the database to verify the shape. Please try again later.";
+        LookupError::Unavailable(Unavailable::new(text, 1))
+    } else {
+        LookupError::Failed(error.to_string())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CreateError {
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
+    #[error("cannot read the snapshot: {0}")]
+    Copy(String),
+    #[error("cannot write the snapshot: {0}")]
+    Disk(#[from] io::Error),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl CreateError {
+    /// What those who wait for the shape are told.
+    fn failure(&self) -> Failure {
+        let known = |retry_after_s| {
+            Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(self.to_string(), retry_after_s) })
+        };
+        match self {
+            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => match error.code() {
+                // Table, column, schema or function is not there any more.
+                Some("42P01" | "42703" | "3F000" | "42883") => Failure::Gone,
+                Some("42501") => {
+                    let text = format!("Unable to create initial snapshot: {error}");
+                    Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
+                }
+                _ if error.is_transient() => known(10),
+                _ => Failure::Refused(error.to_string()),
+            },
+            Self::Publication(_) | Self::Disk(_) => known(10),
+            Self::Copy(_) => Failure::Refused(self.to_string()),
+            Self::Stopped(_) => known(5),
+        }
+    }
+}

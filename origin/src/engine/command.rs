@@ -1,0 +1,102 @@
+//! What others ask of the engine.
+
+use crate::shape::Shape;
+use limn_core::log::SnapshotFilter;
+use limn_core::log::shape_log::SnapshotProgress;
+use limn_core::shape::ShapeId;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for the engine.
+const COMMANDS_MAX: usize = 256;
+
+/// A request to the engine; `done` is answered once it took effect.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// From now on, keep the changes of this shape.
+    Register { shape: Arc<Shape>, done: oneshot::Sender<()> },
+    /// The shape's snapshot was taken: these transactions it holds.
+    SnapshotTaken { id: ShapeId, filter: SnapshotFilter, done: oneshot::Sender<()> },
+    /// The shape's snapshot is durable.
+    SnapshotDone { id: ShapeId, filter: SnapshotFilter, progress: SnapshotProgress },
+    /// The shape has to go.
+    Remove { id: ShapeId, cause: &'static str, done: oneshot::Sender<()> },
+    /// The segments are durable up to the beginning of this commit log file.
+    SegmentsSynced { file: u64 },
+    /// Make everything durable and stop.
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// The engine, for everyone else.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+/// The engine has stopped: the server is about to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server is stopping")]
+pub struct Stopped;
+
+impl EngineHandle {
+    pub(super) fn channel() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, received) = mpsc::channel(COMMANDS_MAX);
+        (Self { commands }, received)
+    }
+
+    /// Keeps the changes of a shape from now on, until its snapshot is known.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn register(&self, shape: &Arc<Shape>) -> Result<(), Stopped> {
+        self.ask(|done| Command::Register { shape: shape.clone(), done }).await
+    }
+
+    /// Says which transactions a shape's snapshot holds.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn snapshot_taken(&self, id: ShapeId, filter: SnapshotFilter) -> Result<(), Stopped> {
+        self.ask(|done| Command::SnapshotTaken { id, filter, done }).await
+    }
+
+    /// Says that a shape's snapshot is durable.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn snapshot_done(
+        &self,
+        id: ShapeId,
+        filter: SnapshotFilter,
+        progress: SnapshotProgress,
+    ) -> Result<(), Stopped> {
+        self.send(Command::SnapshotDone { id, filter, progress }).await
+    }
+
+    /// Removes a shape; its handle is never served again.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn remove(&self, id: ShapeId, cause: &'static str) -> Result<(), Stopped> {
+        self.ask(|done| Command::Remove { id, cause, done }).await
+    }
+
+    /// Makes everything durable, frees the slot, and ends the engine.
+    pub async fn stop(&self) {
+        let _ = self.ask(|done| Command::Stop { done }).await;
+    }
+
+    pub(super) async fn segments_synced(&self, file: u64) {
+        let _ = self.send(Command::SegmentsSynced { file }).await;
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Stopped> {
+        let (done, answer) = oneshot::channel();
+        self.send(command(done)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).await.map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,215 @@
+//! The engine's connection to Postgres: made, lost, and made again.
+
+use crate::postgres::preflight::{self, PreflightError};
+use crate::postgres::publication::{Publication, PublicationError};
+use crate::postgres::slot::{self, SlotError};
+use crate::postgres::{
+    PostgresConfig, PostgresError, ReplicationConnection, ReplicationError, ReplicationStream, Session,
+};
+use crate::store;
+use futures::future::BoxFuture;
+use limn_core::Lsn;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The pause before the first new attempt; it doubles up to the longest.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LAST: Duration = Duration::from_secs(5);
+
+/// What to follow.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where Postgres is.
+    pub config: PostgresConfig,
+    /// Which tables are published.
+    pub publication: Publication,
+    /// The replication slot's name.
+    pub slot: String,
+    /// Whether the slot goes with the connection.
+    pub temporary_slot: bool,
+    /// Whether publication and replica identities are somebody else's business.
+    pub manual: bool,
+}
+
+/// A stream that has started.
+pub(super) struct Connected {
+    pub(super) stream: ReplicationStream,
+    /// Which Postgres it comes from.
+    pub(super) origin: store::Origin,
+    /// True where nothing connects the slot with what was stored before.
+    pub(super) slot_is_new: bool,
+    /// What Postgres has forgotten already.
+    pub(super) confirmed: Lsn,
+    /// Where the WAL ended just now.
+    pub(super) wal_position: Lsn,
+}
+
+/// What happened on the connection.
+pub(super) enum LinkEvent {
+    Connected(Connected),
+    /// Another instance holds the lock.
+    Waiting,
+    /// Bytes have come: work off the stream's frames.
+    Bytes,
+    /// The stream broke; a new connection is on its way.
+    Failed,
+    /// The first connection cannot be made until somebody changes something.
+    Fatal(String),
+}
+
+/// The connection's state machine.
+pub(super) struct Link {
+    source: Source,
+    state: State,
+    waiting: Arc<Notify>,
+    pause: Duration,
+    was_connected: bool,
+}
+
+enum State {
+    Connecting(BoxFuture<'static, Result<Connected, ConnectError>>),
+    Streaming(ReplicationStream),
+    /// The engine has the stream in its hands.
+    Taken,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
+}
+
+impl Link {
+    pub(super) fn new(source: Source) -> Self {
+        let waiting = Arc::new(Notify::new());
+        let state = State::Connecting(Box::pin(connect(source.clone(), waiting.clone(), Duration::ZERO)));
+        Self { source, state, waiting, pause: PAUSE_FIRST, was_connected: false }
+    }
+
+    /// Waits for the next event. Cancel-safe.
+    pub(super) async fn next(&mut self) -> LinkEvent {
+        match &mut self.state {
+            State::Connecting(attempt) => {
+                let result = tokio::select! {
+                    result = attempt => result,
+                    () = self.waiting.notified() => return LinkEvent::Waiting,
+                };
+                self.handle_attempt(result)
+            }
+            State::Streaming(stream) => match stream.fill().await {
+                Ok(()) => LinkEvent::Bytes,
+                Err(error) => {
+                    tracing::warn!(%error, "the replication stream ended; connecting again");
+                    self.reconnect();
+                    LinkEvent::Failed
+                }
+            },
+            State::Taken => std::future::pending().await,
+        }
+    }
+
+    /// The stream, until it is given back.
+    pub(super) fn take_streaming(&mut self) -> Option<ReplicationStream> {
+        match std::mem::replace(&mut self.state, State::Taken) {
+            State::Streaming(stream) => Some(stream),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// Gives the stream back.
+    pub(super) fn set_streaming(&mut self, stream: ReplicationStream) {
+        self.state = State::Streaming(stream);
+    }
+
+    /// Starts a new connection.
+    pub(super) fn reconnect(&mut self) {
+        let attempt = connect(self.source.clone(), self.waiting.clone(), self.pause);
+        self.state = State::Connecting(Box::pin(attempt));
+        self.pause = (self.pause * 2).min(PAUSE_LAST);
+    }
+
+    fn handle_attempt(&mut self, result: Result<Connected, ConnectError>) -> LinkEvent {
+        match result {
+            Ok(connected) => {
+                tracing::info!(slot = self.source.slot, "following Postgres");
+                self.pause = PAUSE_FIRST;
+                self.was_connected = true;
+                LinkEvent::Connected(connected)
+            }
+            Err(error) if !self.was_connected && error.needs_a_person() => LinkEvent::Fatal(error.to_string()),
+            Err(error) => {
+                tracing::warn!(%error, "cannot follow Postgres yet; trying again");
+                self.reconnect();
+                LinkEvent::Failed
+            }
+        }
+    }
+}
+
+impl ConnectError {
+    /// True where the same attempt will fail again until somebody changes something.
+    fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Preflight(error) => !error.is_transient(),
+            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => !error.is_transient(),
+            Self::Publication(error) => !matches!(error, PublicationError::LockTimeout),
+            Self::Slot(SlotError::Postgres(error)) => !error.is_transient(),
+            Self::Slot(_) => true,
+            Self::Replication(error) => matches!(error, ReplicationError::Configuration(_)),
+        }
+    }
+}
+
+/// Connects after a pause, takes the lock, and starts the stream.
+async fn connect(source: Source, waiting: Arc<Notify>, pause: Duration) -> Result<Connected, ConnectError> {
+    tokio::time::sleep(pause).await;
+    let server = preflight::check(&source.config, source.publication.name(), source.manual).await?;
+    let mut connection = ReplicationConnection::connect(&source.config).await?;
+    slot::lock(&mut connection, &source.slot, || waiting.notify_one()).await?;
+    let session = Session::connect(&source.config).await?;
+    let publication = source.publication.ensure(&session, server.version_num).await?;
+    if publication.created {
+        // The slot would go on from before the publication existed, and miss what was published since.
+        slot::drop_if_exists(&mut connection, &source.slot).await?;
+    }
+    let slot = ensure_slot(&mut connection, &source).await?;
+    let system = connection.identify_system().await?;
+    let stream = connection.start(&source.slot, source.publication.name(), Lsn::ZERO).await?;
+    Ok(Connected {
+        stream,
+        origin: store::Origin {
+            system_id: system.system_id,
+            timeline: system.timeline,
+            slot: source.slot.clone(),
+        },
+        slot_is_new: slot.created,
+        confirmed: slot.confirmed_flush,
+        wal_position: system.wal_position,
+    })
+}
+
+async fn ensure_slot(
+    connection: &mut ReplicationConnection,
+    source: &Source,
+) -> Result<slot::Slot, ConnectError> {
+    match slot::ensure(connection, &source.slot, source.temporary_slot).await {
+        Err(SlotError::Invalidated { reason, .. }) => {
+            tracing::warn!(slot = source.slot, reason, "the slot is invalidated; every shape starts afresh");
+            slot::drop_if_exists(connection, &source.slot).await?;
+            Ok(slot::ensure(connection, &source.slot, source.temporary_slot).await?)
+        }
+        slot => Ok(slot?),
+    }
+}

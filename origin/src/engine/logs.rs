@@ -1,0 +1,255 @@
+//! The write path's second half: from routed fragments to shape logs, the commit log and readers.
+
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::shape::{Life, Shape};
+use crate::status::Status;
+use crate::store::{CommitLog, Folder, TAIL_BYTES_MAX, segment};
+use limn_core::flush::FlushTracker;
+use limn_core::log::record::{Record, ShapeCheckpoint, StoreCheckpoint, encode_commit, encode_items};
+use limn_core::log::{Fragment, SnapshotFilter};
+use limn_core::shape::ShapeId;
+use limn_core::Lsn;
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bytes that are gathered for the commit log before they are queued, even within a batch.
+const PENDING_BYTES_MAX: usize = 1 << 20;
+/// Bytes of all tails together beyond which they are flushed.
+const TAILS_BYTES_MAX: usize = 64 << 20;
+/// Length of a commit log file beyond which a new one is started.
+const COMMIT_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Every shape's log, with what makes it durable.
+pub(super) struct Logs {
+    pub(super) folder: Arc<Folder>,
+    pub(super) commit_log: CommitLog,
+    pub(super) flush: FlushTracker,
+    pub(super) shapes: HashMap<ShapeId, Tracked>,
+    pub(super) status: Arc<Status>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) metrics: Arc<Metrics>,
+    durable_ticket: u64,
+    /// Records that are not queued yet.
+    pending: Vec<u8>,
+    /// Shapes that the open transaction has reached.
+    touched: BTreeSet<ShapeId>,
+    /// Shapes whose tail holds something.
+    dirty: BTreeSet<ShapeId>,
+    /// Shapes whose segment has grown since the last checkpoint, or is about to.
+    unsynced: BTreeSet<ShapeId>,
+    /// Upper bound of the bytes in all tails.
+    tails_bytes: usize,
+    /// Scratch space for grouping.
+    pairs: Vec<(ShapeId, u32)>,
+}
+
+/// A shape and what only the engine knows of it.
+pub(super) struct Tracked {
+    pub(super) shape: Arc<Shape>,
+    /// Set once its snapshot is durable.
+    pub(super) filter: Option<SnapshotFilter>,
+}
+
+/// What a new [`Logs`] needs.
+pub(super) struct LogsParts {
+    pub(super) folder: Arc<Folder>,
+    pub(super) commit_log: CommitLog,
+    pub(super) status: Arc<Status>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shapes: HashMap<ShapeId, Tracked>,
+}
+
+impl Logs {
+    pub(super) fn new(parts: LogsParts) -> Self {
+        let LogsParts { folder, commit_log, status, registry, metrics, shapes } = parts;
+        Self {
+            folder,
+            commit_log,
+            flush: FlushTracker::default(),
+            shapes,
+            status,
+            registry,
+            metrics,
+            durable_ticket: 0,
+            pending: Vec::new(),
+            touched: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
+            tails_bytes: 0,
+            pairs: Vec::new(),
+        }
+    }
+
+    /// Appends a fragment of the open transaction.
+    pub(super) fn append(&mut self, fragment: &Fragment) -> io::Result<()> {
+        if fragment.is_empty() {
+            return Ok(());
+        }
+        encode_items(&mut self.pending, fragment);
+        let mut pairs = std::mem::take(&mut self.pairs);
+        let mut items = fragment.by_shape(&mut pairs).peekable();
+        while let Some(first) = items.next() {
+            let id = first.shape;
+            let Some(tracked) = self.shapes.get(&id) else { continue };
+            let mut log = tracked.shape.log();
+            let mut invisible = log.append(fragment.tx, first.op, first.bytes);
+            self.tails_bytes += first.bytes.len();
+            while let Some(item) = items.next_if(|item| item.shape == id) {
+                invisible |= log.append(fragment.tx, item.op, item.bytes);
+                self.tails_bytes += item.bytes.len();
+            }
+            if log.tail_bytes() > TAIL_BYTES_MAX {
+                segment::flush_tail(&tracked.shape.dir, &mut log)?;
+            }
+            // What a new connection repeats may be visible already, before a transaction that is cut off.
+            if invisible {
+                self.touched.insert(id);
+            }
+        }
+        drop(items);
+        self.pairs = pairs;
+        Ok(())
+    }
+
+    /// Ends the open transaction: its items become visible, all of them at once per shape, and its end
+    /// becomes confirmable once they are durable.
+    pub(super) fn commit(&mut self, commit: Lsn, end: Lsn) {
+        let touched = std::mem::take(&mut self.touched);
+        if !touched.is_empty() {
+            encode_commit(&mut self.pending, commit.as_u64());
+        }
+        // A transaction that is sent again adds nothing, but what it added before may still be unsynced.
+        let last = self.commit_log.last_ticket() + u64::from(!self.pending.is_empty());
+        self.flush.handle_commit(end, (last > self.durable_ticket).then_some(last));
+        let tracked = |id| self.shapes.get(id).map(|tracked| &tracked.shape);
+        let grown: Vec<_> = touched.iter().filter_map(tracked).filter(|shape| shape.log().commit()).collect();
+        // Told to readers only when every shape shows the transaction.
+        self.status.handle_processed(commit.as_u64());
+        grown.into_iter().for_each(|shape| shape.wake());
+        self.dirty.extend(&touched);
+        self.unsynced.extend(&touched);
+        self.metrics.transactions.inc();
+    }
+
+    /// Everything up to and including `ticket` is durable.
+    pub(super) fn handle_synced(&mut self, ticket: u64) {
+        self.durable_ticket = ticket;
+        self.flush.handle_synced(ticket);
+    }
+
+    /// The open transaction will be sent again from its beginning.
+    pub(super) fn handle_disconnect(&mut self) {
+        self.touched.clear();
+    }
+
+    /// Appends transactions that waited for the snapshot of one shape.
+    pub(super) fn backfill(&mut self, id: ShapeId, transactions: Vec<Fragment>) -> io::Result<()> {
+        for fragment in transactions {
+            let Some(tracked) = self.shapes.get(&id) else { return Ok(()) };
+            let mut log = tracked.shape.log();
+            for item in fragment.items() {
+                log.append(fragment.tx, item.op, item.bytes);
+                self.tails_bytes += item.bytes.len();
+            }
+            log.commit();
+            if log.tail_bytes() > TAIL_BYTES_MAX {
+                segment::flush_tail(&tracked.shape.dir, &mut log)?;
+            }
+            drop(log);
+            self.dirty.insert(id);
+            self.unsynced.insert(id);
+            Record::Backfill(fragment).encode(&mut self.pending);
+        }
+        if let Some(tracked) = self.shapes.get(&id) {
+            tracked.shape.wake();
+        }
+        Ok(())
+    }
+
+    /// Adds a new shape.
+    pub(super) fn insert(&mut self, shape: Arc<Shape>) {
+        self.record(&Record::Created(Box::new(shape.created())));
+        self.shapes.insert(shape.id, Tracked { shape, filter: None });
+    }
+
+    /// Removes a shape: nobody finds it from now on, and its files go.
+    pub(super) fn remove(&mut self, id: ShapeId, cause: &'static str) {
+        let Some(tracked) = self.shapes.remove(&id) else { return };
+        let shape = tracked.shape;
+        tracing::info!(handle = %shape.handle, table = %shape.definition.relation.name, cause, "shape removed");
+        self.record(&Record::Removed(id));
+        self.touched.remove(&id);
+        self.dirty.remove(&id);
+        self.unsynced.remove(&id);
+        self.registry.remove(&shape);
+        shape.set_life(Life::Removed);
+        self.metrics.rotated(cause);
+        let dir = shape.dir.clone();
+        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir));
+    }
+
+    /// Queues a record.
+    pub(super) fn record(&mut self, record: &Record) {
+        record.encode(&mut self.pending);
+    }
+
+    /// True where enough is pending that it should be queued within a batch.
+    pub(super) fn should_queue(&self) -> bool {
+        self.pending.len() > PENDING_BYTES_MAX
+    }
+
+    /// Queues what is pending for the commit log.
+    pub(super) async fn queue(&mut self) {
+        if !self.pending.is_empty() {
+            let bytes = std::mem::take(&mut self.pending);
+            self.commit_log.append(bytes).await;
+        }
+    }
+
+    /// Flushes every tail where together they hold too much, or have been idle.
+    pub(super) fn flush_tails(&mut self, even_if_few: bool) -> io::Result<()> {
+        if !even_if_few && self.tails_bytes < TAILS_BYTES_MAX {
+            return Ok(());
+        }
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(tracked) = self.shapes.get(&id) else { continue };
+            segment::flush_tail(&tracked.shape.dir, &mut tracked.shape.log())?;
+        }
+        self.tails_bytes = 0;
+        Ok(())
+    }
+
+    /// True where the commit log's file is long enough to be left behind.
+    pub(super) const fn wants_checkpoint(&self) -> bool {
+        self.commit_log.file_bytes() > COMMIT_FILE_BYTES_MAX
+    }
+
+    /// Starts a new commit log file with a checkpoint; between transactions only. Gives the file's number,
+    /// and the folders to be synced before the files before it may go.
+    pub(super) async fn checkpoint(&mut self) -> io::Result<(u64, Vec<PathBuf>)> {
+        self.queue().await;
+        self.flush_tails(true)?;
+        let mut bytes = Vec::new();
+        Record::Checkpoint(Box::new(self.state())).encode(&mut bytes);
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let tracked = unsynced.iter().filter_map(|id| self.shapes.get(id));
+        let dirs = tracked.map(|tracked| tracked.shape.dir.clone()).collect();
+        let folder = self.folder.clone();
+        Ok((self.commit_log.rotate(&folder, bytes).await, dirs))
+    }
+
+    fn state(&self) -> StoreCheckpoint {
+        let shape = |tracked: &Tracked| {
+            let log = tracked.shape.log().checkpoint()?;
+            Some(ShapeCheckpoint { created: tracked.shape.created(), filter: tracked.filter.clone(), log })
+        };
+        StoreCheckpoint {
+            processed: self.status.processed(),
+            shapes: self.shapes.values().filter_map(shape).collect(),
+        }
+    }
+}

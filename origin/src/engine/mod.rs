@@ -1,0 +1,411 @@
+//! The engine: one task that owns the router and the write path.
+//!
+//! It reads the replication stream, hands messages to the router and fragments to the logs, and confirms
+//! to Postgres what is durable. Others talk to it through an [`EngineHandle`]. It does all this also while
+//! Postgres is away: shapes can be read and removed then, only nothing new comes.
+
+mod command;
+mod link;
+mod logs;
+
+pub use command::{EngineHandle, Stopped};
+pub use link::Source;
+
+use crate::metrics::Metrics;
+use crate::postgres::{Frame, ReplicationStream};
+use crate::registry::Registry;
+use crate::shape::{Life, Shape};
+use crate::status::{Phase, Status};
+use crate::store::{CommitLog, Durable, Folder, Recovered, segment};
+use anyhow::{Context, Result};
+use command::Command;
+use limn_core::flush::FlushTracker;
+use limn_core::log::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
+use limn_core::pgoutput::{Message, decode};
+use limn_core::shape::{Definition, RotationCause, Router, ShapeId, Step};
+use limn_core::Lsn;
+use link::{Connected, Link, LinkEvent};
+use logs::{Logs, LogsParts, Tracked};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Bytes of encoded items beyond which a part of a transaction is handed on.
+const FRAGMENT_BYTES_MAX: usize = 256 << 10;
+/// How often idle tails are flushed and Postgres hears from us, at least.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Everything the engine works with.
+pub struct EngineParts {
+    /// Where Postgres is.
+    pub source: Source,
+    /// Where shapes are kept.
+    pub folder: Arc<Folder>,
+    /// What the folder held.
+    pub recovered: Recovered,
+    /// Which shapes there are.
+    pub registry: Arc<Registry>,
+    /// How the server is.
+    pub status: Arc<Status>,
+    /// What operators watch.
+    pub metrics: Arc<Metrics>,
+}
+
+struct Engine {
+    link: Link,
+    router: Router,
+    logs: Logs,
+    handle: EngineHandle,
+    commands: mpsc::Receiver<Command>,
+    durable: watch::Receiver<Durable>,
+    /// Where the stream must come before we know what was served before.
+    catch_up_to: Lsn,
+    received: Lsn,
+    confirmed: Lsn,
+    checkpointing: bool,
+}
+
+/// Starts the engine. It ends by itself only after [`EngineHandle::stop`], or with an error that the
+/// server cannot live with.
+///
+/// # Errors
+/// Where the commit log cannot be started.
+pub fn start(parts: EngineParts) -> Result<(EngineHandle, tokio::task::JoinHandle<Result<()>>)> {
+    let (handle, commands) = EngineHandle::channel();
+    let EngineParts { source, folder, recovered, registry, status, metrics } = parts;
+    status.handle_processed(recovered.processed);
+    let number = recovered.next_file;
+    let (checkpoint, mut router) = (checkpoint(&recovered), Router::default());
+    let (commit_log, durable) = CommitLog::start(&folder, number, &checkpoint)
+        .context("cannot write the commit log; is the storage folder's disk full or read-only?")?;
+    let mut shapes = HashMap::new();
+    for shape in recovered.shapes {
+        let (id, tracked) = restore(shape, &folder)?;
+        let filter = tracked.filter.clone().expect("recovered shapes have one");
+        router.add_restored(id, &tracked.shape.definition, filter);
+        registry.insert(&tracked.shape);
+        shapes.insert(id, tracked);
+    }
+    let logs = Logs::new(LogsParts { folder, commit_log, status, registry, metrics, shapes });
+    let engine = Engine {
+        link: Link::new(source),
+        router,
+        logs,
+        handle: handle.clone(),
+        commands,
+        durable,
+        catch_up_to: Lsn::ZERO,
+        received: Lsn::ZERO,
+        confirmed: Lsn::ZERO,
+        checkpointing: false,
+    };
+    Ok((handle, tokio::spawn(engine.run())))
+}
+
+fn checkpoint(recovered: &Recovered) -> Vec<u8> {
+    let shape = |shape: &crate::store::RecoveredShape| {
+        let log = shape.log.checkpoint().expect("recovery flushes every tail");
+        ShapeCheckpoint { created: shape.created.clone(), filter: Some(shape.filter.clone()), log }
+    };
+    let checkpoint =
+        StoreCheckpoint { processed: recovered.processed, shapes: recovered.shapes.iter().map(shape).collect() };
+    let mut bytes = Vec::new();
+    Record::Checkpoint(Box::new(checkpoint)).encode(&mut bytes);
+    bytes
+}
+
+fn restore(shape: crate::store::RecoveredShape, folder: &Folder) -> Result<(ShapeId, Tracked)> {
+    // What the server's version allows was checked when the shape was made.
+    const ANY_VERSION: u32 = u32::MAX;
+    let relation = Arc::new(shape.created.relation.clone());
+    let definition = Definition::resolve(&shape.created.request, &relation, ANY_VERSION)
+        .map_err(|error| anyhow::anyhow!("stored shape {} cannot be read: {error:?}", shape.handle))?;
+    let id = shape.created.id;
+    let dir = folder.shape_dir(shape.handle);
+    let restored = Shape::new(shape.created, shape.handle, definition, dir, shape.log, Life::Readable);
+    Ok((id, Tracked { shape: Arc::new(restored), filter: Some(shape.filter) }))
+}
+
+impl Engine {
+    async fn run(mut self) -> Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Stop { done }) => {
+                        self.stop().await;
+                        let _ = done.send(());
+                        return Ok(());
+                    }
+                    Some(command) => self.handle_command(command).await?,
+                    None => return Ok(()),
+                },
+                changed = self.durable.changed() => {
+                    changed.context("the commit log's writer has gone")?;
+                    self.handle_durable()?;
+                }
+                _ = tick.tick() => self.handle_tick().await?,
+                event = self.link.next() => self.handle_event(event).await?,
+            }
+            self.logs.queue().await;
+            self.confirm().await;
+        }
+    }
+
+    async fn handle_event(&mut self, event: LinkEvent) -> Result<()> {
+        match event {
+            LinkEvent::Connected(connected) => self.handle_connected(connected).await,
+            LinkEvent::Waiting => {
+                self.logs.status.set_phase(Phase::Waiting);
+                Ok(())
+            }
+            LinkEvent::Bytes => self.handle_bytes().await,
+            LinkEvent::Failed => {
+                self.handle_disconnect();
+                Ok(())
+            }
+            LinkEvent::Fatal(reason) => Err(anyhow::anyhow!(reason)),
+        }
+    }
+
+    async fn handle_connected(&mut self, connected: Connected) -> Result<()> {
+        let Connected { stream, origin, slot_is_new, confirmed, wal_position } = connected;
+        let known = self.logs.folder.origin().context("cannot read the storage folder's identity")?;
+        if slot_is_new || known.as_ref() != Some(&origin) {
+            // What is stored belongs to another history: nothing connects it with this slot.
+            let cause = if slot_is_new { "slot_lost" } else { "other_postgres" };
+            self.remove_all(cause);
+            self.logs.folder.set_origin(&origin).context("cannot write the storage folder's identity")?;
+        }
+        self.router.handle_disconnect();
+        self.logs.flush = FlushTracker::new(confirmed);
+        (self.received, self.confirmed) = (confirmed, Lsn::ZERO);
+        self.catch_up_to = wal_position;
+        self.logs.status.handle_processed(confirmed.as_u64());
+        self.link.set_streaming(stream);
+        self.note_position(confirmed);
+        Ok(())
+    }
+
+    fn handle_disconnect(&mut self) {
+        self.router.handle_disconnect();
+        self.logs.handle_disconnect();
+        self.logs.status.set_phase(Phase::Starting);
+    }
+
+    /// Works off every frame that has come.
+    async fn handle_bytes(&mut self) -> Result<()> {
+        let Some(mut stream) = self.link.take_streaming() else { return Ok(()) };
+        match self.handle_frames(&mut stream).await {
+            Ok(()) => self.link.set_streaming(stream),
+            Err(Trouble::Stream(error)) => {
+                tracing::warn!(%error, "the replication stream ended; connecting again");
+                self.link.reconnect();
+                self.handle_disconnect();
+            }
+            Err(Trouble::Disk(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn handle_frames(&mut self, stream: &mut ReplicationStream) -> Result<(), Trouble> {
+        let mut reply_requested = false;
+        while let Some(frame) = stream.frame().map_err(Trouble::stream)? {
+            match frame {
+                Frame::XLogData { wal_start, data, .. } => {
+                    let message = decode(data).map_err(Trouble::stream)?;
+                    self.handle_message(&message).await?;
+                    self.received = self.received.max(wal_start);
+                }
+                Frame::Keepalive { wal_end, reply_requested: asked } => {
+                    reply_requested |= asked;
+                    self.logs.flush.handle_keepalive(wal_end);
+                    self.note_position(wal_end);
+                }
+            }
+        }
+        if reply_requested {
+            self.logs.queue().await;
+            self.confirmed = self.logs.flush.confirmable();
+            stream.confirm(self.received.max(self.confirmed), self.confirmed).await.map_err(Trouble::stream)?;
+        }
+        Ok(())
+    }
+
+    async fn handle_message(&mut self, message: &Message<'_>) -> Result<(), Trouble> {
+        let step = self.router.handle_message(message).map_err(Trouble::stream)?;
+        match step {
+            Step::Began => self.logs.flush.handle_begin(),
+            Step::Continued if self.router.fragment().len_bytes() < FRAGMENT_BYTES_MAX => {}
+            Step::Continued | Step::Committed { .. } => {
+                self.logs.append(self.router.fragment()).map_err(Trouble::disk)?;
+                self.router.clear_fragment();
+            }
+        }
+        for (id, cause) in self.router.take_rotations() {
+            self.logs.remove(id, cause_name(&cause));
+        }
+        if let Step::Committed { commit, end } = step {
+            self.logs.commit(commit, end);
+            self.note_position(end);
+        }
+        if self.logs.should_queue() {
+            self.logs.queue().await;
+        }
+        Ok(())
+    }
+
+    /// The stream has come this far.
+    fn note_position(&mut self, position: Lsn) {
+        self.received = self.received.max(position);
+        if self.received >= self.catch_up_to && self.logs.status.phase() != Phase::Active {
+            self.logs.status.set_phase(Phase::Active);
+        }
+    }
+
+    async fn handle_command(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Register { shape, done } => {
+                self.router.add_waiting(shape.id, &shape.definition);
+                self.logs.insert(shape);
+                let _ = done.send(());
+            }
+            Command::SnapshotTaken { id, filter, done } => {
+                let transactions = self.router.handle_snapshot(id, &filter);
+                self.logs.backfill(id, transactions).context("cannot write to the storage folder")?;
+                let _ = done.send(());
+            }
+            Command::SnapshotDone { id, filter, progress } => {
+                if let Some(tracked) = self.logs.shapes.get_mut(&id) {
+                    tracked.filter = Some(filter.clone());
+                    self.logs.record(&Record::SnapshotDone(SnapshotDone { id, filter, progress }));
+                }
+            }
+            Command::Remove { id, cause, done } => {
+                self.router.remove(id);
+                self.logs.remove(id, cause);
+                let _ = done.send(());
+            }
+            Command::SegmentsSynced { file } => {
+                self.checkpointing = false;
+                let folder = self.logs.folder.clone();
+                self.logs.commit_log.forget_before(&folder, file).await?;
+            }
+            Command::Stop { .. } => unreachable!("handled by the loop"),
+        }
+        Ok(())
+    }
+
+    fn remove_all(&mut self, cause: &'static str) {
+        let ids: Vec<ShapeId> = self.logs.shapes.keys().copied().collect();
+        for id in ids {
+            self.router.remove(id);
+            self.logs.remove(id, cause);
+        }
+    }
+
+    fn handle_durable(&mut self) -> Result<()> {
+        match &*self.durable.borrow_and_update() {
+            Durable::Ticket(ticket) => self.logs.handle_synced(*ticket),
+            Durable::Failed(reason) => anyhow::bail!(
+                "cannot write the commit log: {reason}. Nothing is lost: Postgres keeps what was not \
+                 confirmed. Make room on the storage folder's disk and start again"
+            ),
+        }
+        Ok(())
+    }
+
+    async fn handle_tick(&mut self) -> Result<()> {
+        self.logs.metrics.shapes.set(i64::try_from(self.logs.shapes.len()).unwrap_or(i64::MAX));
+        self.logs.flush_tails(true).context("cannot write to the storage folder")?;
+        if self.logs.wants_checkpoint() && !self.checkpointing && !self.router.in_transaction() {
+            self.checkpoint().await?;
+        }
+        self.confirmed = Lsn::ZERO;
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self) -> Result<()> {
+        let (file, dirs) = self.logs.checkpoint().await.context("cannot write a checkpoint")?;
+        self.checkpointing = true;
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            match tokio::task::spawn_blocking(move || sync_all(&dirs)).await {
+                Ok(Ok(())) => handle.segments_synced(file).await,
+                // The older files stay, and a restart reads them.
+                Ok(Err(error)) => tracing::error!(%error, "cannot sync segments"),
+                Err(error) => tracing::error!(%error, "syncing segments was cut off"),
+            }
+        });
+        Ok(())
+    }
+
+    /// Tells Postgres what it may forget, where there is news.
+    async fn confirm(&mut self) {
+        let confirmable = self.logs.flush.confirmable();
+        if confirmable == self.confirmed {
+            return;
+        }
+        let Some(mut stream) = self.link.take_streaming() else { return };
+        match stream.confirm(self.received.max(confirmable), confirmable).await {
+            Ok(()) => {
+                self.confirmed = confirmable;
+                self.logs.metrics.confirmed_lsn.set(confirmable.as_u64().cast_signed());
+                self.link.set_streaming(stream);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the replication stream ended; connecting again");
+                self.link.reconnect();
+                self.handle_disconnect();
+            }
+        }
+    }
+
+    async fn stop(mut self) {
+        self.logs.queue().await;
+        if let Some(stream) = self.link.take_streaming() {
+            stream.stop().await;
+        }
+        self.logs.commit_log.close().await;
+    }
+}
+
+/// What ends the work on a stream.
+enum Trouble {
+    /// The stream: connecting again may help.
+    Stream(anyhow::Error),
+    /// The disk: nothing more can be promised.
+    Disk(anyhow::Error),
+}
+
+impl Trouble {
+    fn stream(error: impl Into<anyhow::Error>) -> Self {
+        Self::Stream(error.into())
+    }
+
+    fn disk(error: std::io::Error) -> Self {
+        Self::Disk(anyhow::Error::new(error).context("cannot write to the storage folder"))
+    }
+}
+
+fn sync_all(dirs: &[PathBuf]) -> std::io::Result<()> {
+    dirs.iter().try_for_each(|dir| segment::sync(dir))
+}
+
+/// The cause as logs and metrics name it.
+fn cause_name(cause: &RotationCause) -> &'static str {
+    match cause {
+        RotationCause::Truncated => "truncate",
+        RotationCause::SchemaChanged => "schema_changed",
+        RotationCause::IdentityLost => "replica_identity",
+        RotationCause::Unjudgeable(error) => {
+            tracing::warn!(%error, "a row cannot be judged by a shape's where clause");
+            "unjudgeable_row"
+        }
+        RotationCause::SnapshotOverrun => "snapshot_overrun",
+    }
+}

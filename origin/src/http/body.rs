@@ -1,0 +1,184 @@
+//! Bodies: stored bytes between brackets, sent as they are.
+
+use crate::shape::{Life, Shape};
+use crate::store::segment;
+use axum::body::{Body, Bytes};
+use futures::stream;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bytes that are read from a file at one time.
+const READ_BYTES: usize = 128 << 10;
+
+/// A part of a log as a JSON array: `[`, stored bytes without their first comma, a control message, `]`.
+pub(super) struct Stored {
+    /// The file and the range in it, where a part is flushed.
+    pub(super) file: Option<(PathBuf, Range<u64>)>,
+    /// The part that is in memory; follows the file's.
+    pub(super) tail: Vec<u8>,
+    /// The message behind the items, where there is one.
+    pub(super) control: Option<Vec<u8>>,
+}
+
+impl Stored {
+    /// The body. Files are opened now, so that a shape that goes meanwhile can still be read to its end.
+    pub(super) async fn into_body(self) -> io::Result<Body> {
+        let suffix = self.suffix();
+        let Some((path, range)) = self.file else { return Ok(Body::from(whole(suffix))) };
+        let file = tokio::task::spawn_blocking(move || File::open(path)).await.map_err(io::Error::other)??;
+        // The first comma gives way to the bracket.
+        let file = FileRange { file: Arc::new(file), next: range.start + 1, end: range.end };
+        let state = Some((Bytes::from_static(b"["), Some(file), suffix));
+        Ok(Body::from_stream(stream::unfold(state, next_piece)))
+    }
+
+    /// Everything behind the file's part, with a comma in front where there is anything.
+    fn suffix(&self) -> Vec<u8> {
+        let mut suffix = self.tail.clone();
+        if let Some(control) = &self.control {
+            suffix.push(b',');
+            suffix.extend_from_slice(control);
+        }
+        suffix.push(b']');
+        suffix
+    }
+}
+
+/// A body without a file: the first comma, if any, gives way to the bracket.
+fn whole(mut suffix: Vec<u8>) -> Vec<u8> {
+    match suffix.first_mut() {
+        Some(first) if *first == b',' => *first = b'[',
+        _ => suffix.insert(0, b'['),
+    }
+    suffix
+}
+
+struct FileRange {
+    file: Arc<File>,
+    next: u64,
+    end: u64,
+}
+
+type Piece = (Bytes, Option<FileRange>, Vec<u8>);
+
+/// One step of a body: the piece that is ready, then the file's next, then the suffix.
+async fn next_piece(state: Option<Piece>) -> Option<(io::Result<Bytes>, Option<Piece>)> {
+    let (ready, file, suffix) = state?;
+    let Some(mut range) = file else {
+        let mut last = ready.to_vec();
+        last.extend_from_slice(&suffix);
+        return Some((Ok(Bytes::from(last)), None));
+    };
+    if range.next >= range.end {
+        return Some((Ok(ready), Some((Bytes::from(suffix), None, Vec::new()))));
+    }
+    match read(&range.file, range.next..range.end).await {
+        Ok(bytes) => {
+            range.next += bytes.len() as u64;
+            Some((Ok(ready), Some((bytes, Some(range), suffix))))
+        }
+        Err(error) => Some((Err(error), None)),
+    }
+}
+
+/// Reads the beginning of a range, never nothing.
+async fn read(file: &Arc<File>, range: Range<u64>) -> io::Result<Bytes> {
+    let file = file.clone();
+    let read = move || {
+        let length = READ_BYTES.min(usize::try_from(range.end - range.start).unwrap_or(READ_BYTES));
+        let mut buffer = vec![0; length];
+        file.read_exact_at(&mut buffer, range.start)?;
+        Ok(Bytes::from(buffer))
+    };
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+/// The body of the first chunk of a snapshot that is still being written: sent as it grows.
+pub(super) async fn growing_snapshot(shape: Arc<Shape>) -> io::Result<Body> {
+    let path = segment::snapshot_path(&shape.dir);
+    let file = tokio::task::spawn_blocking(move || File::open(path)).await.map_err(io::Error::other)??;
+    let state = Some(Growing { shape, file: Arc::new(file), next: 0 });
+    Ok(Body::from_stream(stream::unfold(state, next_grown)))
+}
+
+struct Growing {
+    shape: Arc<Shape>,
+    file: Arc<File>,
+    /// 0 before the bracket is sent.
+    next: u64,
+}
+
+async fn next_grown(state: Option<Growing>) -> Option<(io::Result<Bytes>, Option<Growing>)> {
+    let mut growing = state?;
+    if growing.next == 0 {
+        growing.next = 1;
+        return Some((Ok(Bytes::from_static(b"[")), Some(growing)));
+    }
+    loop {
+        let shape = growing.shape.clone();
+        let changed = shape.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let (written, chunk_end) = {
+            let log = shape.log();
+            (log.snapshot().bytes, log.snapshot().chunk_ends.first().copied())
+        };
+        let end = chunk_end.unwrap_or(written);
+        if growing.next < end {
+            let bytes = match read(&growing.file, growing.next..end).await {
+                Ok(bytes) => bytes,
+                Err(error) => return Some((Err(error), None)),
+            };
+            growing.next += bytes.len() as u64;
+            return Some((Ok(bytes), Some(growing)));
+        }
+        if chunk_end.is_some() {
+            return Some((Ok(Bytes::from_static(b"]")), None));
+        }
+        if !matches!(shape.life(), Life::Creating | Life::Readable) {
+            // Cut the body off: half a snapshot must not look like a whole one.
+            return Some((Err(io::Error::other("the snapshot failed")), None));
+        }
+        changed.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn text(stored: Stored) -> String {
+        let body = stored.into_body().await.unwrap();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn brackets_go_round_whatever_there_is() {
+        let stored = |tail: &str, control: Option<&str>| Stored {
+            file: None,
+            tail: tail.as_bytes().to_vec(),
+            control: control.map(|text| text.as_bytes().to_vec()),
+        };
+        assert_eq!(text(stored("", None)).await, "[]");
+        assert_eq!(text(stored("", Some("{}"))).await, "[{}]");
+        assert_eq!(text(stored(",1,2", None)).await, "[1,2]");
+        assert_eq!(text(stored(",1,2", Some("{}"))).await, "[1,2,{}]");
+    }
+
+    #[tokio::test]
+    async fn a_file_and_a_tail_are_one_array() {
+        let path = std::env::temp_dir().join(format!("limn-body-{}", std::process::id()));
+        let items: String = (0..100_000).map(|number| format!(",{number}")).collect();
+        std::fs::write(&path, format!("xx{items}yy")).unwrap();
+        let range = 2..2 + items.len() as u64;
+        let stored =
+            Stored { file: Some((path.clone(), range)), tail: b",7".to_vec(), control: Some(b"{}".to_vec()) };
+        assert_eq!(text(stored).await, format!("[{},7,{{}}]", &items[1..]));
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,67 @@
+//! From a request to its shape: found, or created.
+
+use super::Server;
+use crate::shape::{Failure, Life, Shape};
+use limn_core::protocol::reply::{Reply, Unavailable};
+use limn_core::protocol::request::DefinitionRequest;
+use limn_core::protocol::route::Method;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a first request waits for the snapshot to begin.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(45);
+
+/// The living shape for a definition, created where there is none; it may not be readable yet.
+pub(super) async fn find_or_create(
+    server: &Server,
+    method: Method,
+    request: &DefinitionRequest,
+) -> Result<Arc<Shape>, Reply> {
+    if let Some(shape) = server.registry.by_spelling(request) {
+        return Ok(shape);
+    }
+    let created = server.creator.find_or_create(request).await;
+    created.map_err(|error| error.into_reply(&server.settings.cache, method))
+}
+
+/// Waits until a shape can be read.
+pub(super) async fn wait_readable(server: &Server, method: Method, shape: &Shape) -> Result<(), Reply> {
+    let cache = &server.settings.cache;
+    let wait = async {
+        loop {
+            let changed = shape.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match shape.life() {
+                Life::Creating => changed.await,
+                life => return life,
+            }
+        }
+    };
+    let life = tokio::time::timeout(SNAPSHOT_WAIT, wait).await.unwrap_or(Life::Creating);
+    match life {
+        Life::Readable => Ok(()),
+        Life::Creating => {
+            let state = Unavailable { known: true, ..Unavailable::new(TIMED_OUT, 10) };
+            Err(Reply::unavailable(cache, method, &state))
+        }
+        Life::Failed(Failure::Unavailable(state)) => Err(Reply::unavailable(cache, method, &state)),
+        Life::Failed(Failure::Refused(message)) => {
+            let message = format!("Unexpected error while creating snapshot: {message}");
+            Err(Reply::failed(cache, method, &message))
+        }
+        Life::Failed(Failure::Gone) | Life::Removed => {
+            Err(Reply::must_refetch(cache, method, server.successor(shape)))
+        }
+    }
+}
+
+const TIMED_OUT: &str = "Snapshot query took too long to begin";
+
+impl Server {
+    /// The handle of the shape that has taken this one's place, if there is one.
+    pub(super) fn successor(&self, shape: &Shape) -> Option<limn_core::Handle> {
+        let successor = self.registry.by_identity(&shape.identity)?;
+        (successor.handle != shape.handle).then_some(successor.handle)
+    }
+}

@@ -1,0 +1,144 @@
+//! HTTP: requests are parsed and decided by core, answered from the logs.
+
+mod accept;
+mod body;
+mod delete;
+mod lookup;
+mod metrics;
+mod read;
+
+pub use accept::serve;
+pub use metrics::serve_metrics;
+
+use crate::creation::Creator;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::status::Status;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use limn_core::protocol::cache::CachePolicy;
+use limn_core::protocol::cors::{caller_headers, preflight};
+use limn_core::protocol::reply::{Reply, ReplyHead};
+use limn_core::protocol::route::{Method, Route, route};
+use limn_core::protocol::{auth, header as wire};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Everything a request is answered from.
+pub struct Server {
+    /// How it was set up.
+    pub settings: Settings,
+    /// Which shapes there are.
+    pub registry: Arc<Registry>,
+    /// How the server is.
+    pub status: Arc<Status>,
+    /// What operators watch.
+    pub metrics: Arc<Metrics>,
+    /// Makes shapes that are not there yet.
+    pub creator: Creator,
+    /// Numbers that are used once.
+    pub unique: AtomicU64,
+}
+
+/// What operators can choose of the answers.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The secret that requests must carry; none is needed where absent.
+    pub secret: Option<String>,
+    /// Whether shapes can be deleted by request.
+    pub allow_shape_deletion: bool,
+    /// How long a live request waits.
+    pub long_poll_timeout: Duration,
+    /// How long caches may keep things.
+    pub cache: CachePolicy,
+}
+
+impl Server {
+    /// A number that no answer of this process carried before, rising.
+    pub(crate) fn next_unique(&self) -> u64 {
+        self.unique.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Answers any request.
+pub async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
+    let method = Method::from_name(request.method().as_str());
+    let matched = route(request.uri().path()).for_method(method);
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let headers = request.headers().clone();
+    let mut response = match matched {
+        Route::Root => fixed(method, Reply::root(&server.settings.cache)),
+        Route::Health => fixed(method, Reply::health(server.status.health())),
+        Route::NotFound => fixed(method, Reply::not_found(&server.settings.cache, method)),
+        Route::Shape if method == Method::Options => {
+            let requested = text(&headers, wire::REQUEST_HEADERS);
+            with_head(preflight(requested), Body::empty())
+        }
+        Route::Shape if !is_authorized(&server, &query, &headers) => {
+            fixed(method, Reply::unauthorized(&server.settings.cache, method))
+        }
+        Route::Shape if method == Method::Delete => {
+            fixed(method, delete::delete(&server, &query).await)
+        }
+        Route::Shape => read::read(&server, method, &query, request).await,
+    };
+    finish(&mut response, matched, &headers);
+    server.metrics.answered(route_name(matched), response.status().as_u16());
+    response
+}
+
+fn is_authorized(server: &Server, query: &str, headers: &HeaderMap) -> bool {
+    let Some(secret) = &server.settings.secret else { return true };
+    auth::authorize(secret, query, text(headers, wire::AUTHORIZATION))
+}
+
+/// Adds what every answer carries (protocol §1.1, §1.3).
+fn finish(response: &mut Response<Body>, route: Route, request: &HeaderMap) {
+    let origin = text(request, wire::ORIGIN);
+    for (name, value) in caller_headers(route, origin, request.contains_key(header::AUTHORIZATION)) {
+        push(response.headers_mut(), name, &value);
+    }
+    push(response.headers_mut(), wire::SERVER, concat!("Limn/", env!("CARGO_PKG_VERSION")));
+}
+
+/// A reply whose body is known.
+fn fixed(method: Method, reply: Reply) -> Response<Body> {
+    let body = if method == Method::Head { Body::empty() } else { Body::from(reply.body) };
+    with_head(reply.head, body)
+}
+
+fn with_head(head: ReplyHead, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(head.status).expect("core names real statuses");
+    for (name, value) in head.headers {
+        push(response.headers_mut(), name, &value);
+    }
+    response
+}
+
+fn push(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    // Hop-by-hop headers are the transport's business.
+    if name == header::CONNECTION.as_str() {
+        return;
+    }
+    match HeaderValue::from_str(value) {
+        Ok(value) => {
+            headers.append(HeaderName::from_static(name), value);
+        }
+        Err(_) => tracing::error!(name, "a header's value cannot be sent"),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+const fn route_name(route: Route) -> &'static str {
+    match route {
+        Route::Root => "root",
+        Route::Health => "health",
+        Route::Shape => "shape",
+        Route::NotFound => "not_found",
+    }
+}

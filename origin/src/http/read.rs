@@ -1,0 +1,346 @@
+//! `GET`, `HEAD` and `POST /v1/shape`: the log, or the wait for it.
+
+use super::body::{Stored, growing_snapshot};
+use super::lookup::{find_or_create, wait_readable};
+use super::{Server, fixed, text, with_head};
+use crate::shape::{Life, Shape};
+use crate::status::Phase;
+use crate::store::segment;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, Response};
+use limn_core::Offset;
+use limn_core::log::Read;
+use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
+use limn_core::protocol::cache::{lists_etag, next_cursor};
+use limn_core::protocol::query::Query;
+use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
+use limn_core::protocol::request::{RequestOffset, ShapeRequest, read_shape_request};
+use limn_core::protocol::route::Method;
+use limn_core::protocol::{RequestError, header, message};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::{Instant, timeout_at};
+
+/// How long a read waits for the next chunk of a snapshot that is being written.
+const CHUNK_WAIT: Duration = Duration::from_secs(30);
+/// How long a read waits for Postgres to be followed.
+const ACTIVE_WAIT: Duration = Duration::from_secs(5);
+/// How often a request whose offset lies ahead looks whether the WAL has been read that far.
+const AHEAD_POLL: Duration = Duration::from_millis(100);
+
+/// Answers a request for a part of a log.
+pub(super) async fn read(
+    server: &Arc<Server>,
+    method: Method,
+    query: &str,
+    request: Request<Body>,
+) -> Response<Body> {
+    let headers = request.headers().clone();
+    match try_read(server, method, query, &headers, request).await {
+        Ok(response) => response,
+        Err(reply) => fixed(method, *reply),
+    }
+}
+
+type Refusal = Box<Reply>;
+
+async fn try_read(
+    server: &Arc<Server>,
+    method: Method,
+    query: &str,
+    headers: &HeaderMap,
+    request: Request<Body>,
+) -> Result<Response<Body>, Refusal> {
+    let cache = &server.settings.cache;
+    let refuse = |error: &RequestError| Box::new(Reply::bad_request(cache, method, error));
+    let mut parameters = Query::parse(query).map_err(|error| refuse(&error.into()))?;
+    if method == Method::Post {
+        merge_body(server, &mut parameters, request).await?;
+    }
+    let request = read_shape_request(method, &parameters).map_err(|error| refuse(&error))?;
+    let shape = find_or_create(server, method, &request.definition).await?;
+    if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
+        return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
+    }
+    wait_readable(server, method, &shape).await?;
+    let if_none_match = text(headers, header::IF_NONE_MATCH).map(str::to_owned);
+    Reader { server, shape, request, if_none_match }.answer().await
+}
+
+async fn merge_body(server: &Server, query: &mut Query, request: Request<Body>) -> Result<(), Refusal> {
+    let cache = &server.settings.cache;
+    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await;
+    let body = body.map_err(|_| BodyError::TooLarge);
+    let merged = body.and_then(|body| query.merge_body(&body));
+    merged.map_err(|error| Box::new(Reply::bad_body(cache, &error)))
+}
+
+/// One request on its way to an answer.
+struct Reader<'a> {
+    server: &'a Arc<Server>,
+    shape: Arc<Shape>,
+    request: ShapeRequest,
+    if_none_match: Option<String>,
+}
+
+/// What a wait waits for.
+enum Wait {
+    /// Nothing follows the offset: a live request waits for a change.
+    Live(Offset),
+    /// The snapshot's next chunk is being written.
+    Chunk,
+    /// The offset lies beyond everything we know.
+    Ahead,
+}
+
+impl Reader<'_> {
+    async fn answer(self) -> Result<Response<Body>, Refusal> {
+        let after = match self.request.offset {
+            RequestOffset::Now => return self.now().await,
+            RequestOffset::At(after) => after,
+        };
+        let started = Instant::now();
+        let mut first = true;
+        loop {
+            let shape = self.shape.clone();
+            let changed = shape.changed();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if !matches!(shape.life(), Life::Readable) {
+                return Err(self.must_refetch());
+            }
+            // Read before the log: see `Status::processed`.
+            let processed = self.server.status.processed();
+            let read = self.locate(after, processed).await?;
+            if let Some(response) = self.not_modified(&read, first) {
+                return Ok(response);
+            }
+            let wait = match read {
+                Read::UpToDate { offset } if !self.request.live => {
+                    return self.caught_up(offset, processed).await;
+                }
+                Read::UpToDate { offset } => Wait::Live(offset),
+                Read::Pending => Wait::Chunk,
+                Read::Ahead => Wait::Ahead,
+                found => return self.found(found, processed).await,
+            };
+            first = false;
+            if self.is_away() && matches!(wait, Wait::Live(_)) {
+                return Err(self.away());
+            }
+            let deadline = started + self.limit(&wait);
+            let _parked = self.park(&wait);
+            let waited = match wait {
+                Wait::Ahead => {
+                    let look_again = deadline.min(Instant::now() + AHEAD_POLL);
+                    timeout_at(look_again, changed).await.is_ok() || look_again < deadline
+                }
+                _ => timeout_at(deadline, changed).await.is_ok(),
+            };
+            if !waited {
+                return self.timed_out(&wait);
+            }
+        }
+    }
+
+    /// Where in the log the answer is; looks into the segment's index where memory does not know.
+    async fn locate(&self, after: Offset, processed: u64) -> Result<Read, Refusal> {
+        let (read, entries) = {
+            let log = self.shape.log();
+            (log.read(after, processed), log.flushed_items())
+        };
+        if read != Read::Search {
+            return Ok(read);
+        }
+        let dir = self.shape.dir.clone();
+        let found = tokio::task::spawn_blocking(move || segment::find(&dir, entries, after)).await;
+        match found {
+            Ok(Ok(position)) => Ok(self.shape.log().read_at(after, position)),
+            _ => Err(self.unreadable()),
+        }
+    }
+
+    /// 304, where the client has the very answer already. A live request revalidates only when it comes.
+    fn not_modified(&self, read: &Read, first: bool) -> Option<Response<Body>> {
+        let if_none_match = self.if_none_match.as_deref().filter(|_| first)?;
+        let (offset, up_to_date) = match read {
+            Read::Snapshot { offset, .. } => (*offset, false),
+            Read::Changes { offset, up_to_date, .. } => (*offset, *up_to_date),
+            Read::UpToDate { offset } => (*offset, true),
+            Read::Pending | Read::Ahead | Read::Search => return None,
+        };
+        let reply = self.reply(offset, up_to_date && !self.is_away(), false);
+        let known = lists_etag(if_none_match, &reply.etag());
+        known.then(|| with_head(reply.not_modified(&self.server.settings.cache), Body::empty()))
+    }
+
+    /// Items of the log.
+    async fn found(&self, read: Read, processed: u64) -> Result<Response<Body>, Refusal> {
+        let (head, stored) = match read {
+            Read::Snapshot { start, end, offset } => {
+                let head = self.reply(offset, false, end.is_some());
+                let Some(end) = end else {
+                    let body = growing_snapshot(self.shape.clone()).await;
+                    return Ok(self.respond(&head, body.map_err(|_| self.unreadable())?));
+                };
+                let file = Some((segment::snapshot_path(&self.shape.dir), start..end));
+                (head, Stored { file, tail: Vec::new(), control: None })
+            }
+            Read::Changes { bytes, offset, closed, up_to_date } => {
+                // While Postgres is away nothing may say up-to-date, but what is stored is true.
+                let up_to_date = up_to_date && !self.is_away();
+                let lsn = if self.request.live { offset.tx() } else { processed.max(offset.tx()) };
+                let control = up_to_date.then(|| message::up_to_date(lsn));
+                (self.reply(offset, up_to_date, closed), self.changes(bytes, control))
+            }
+            Read::UpToDate { .. } | Read::Pending | Read::Ahead | Read::Search => {
+                unreachable!("only items are found")
+            }
+        };
+        let body = stored.into_body().await.map_err(|_| self.unreadable())?;
+        Ok(self.respond(&head, body))
+    }
+
+    fn changes(&self, bytes: Range<u64>, control: Option<Vec<u8>>) -> Stored {
+        let log = self.shape.log();
+        let flushed = bytes.start..bytes.end.min(log.flushed_bytes());
+        let file = (!flushed.is_empty()).then(|| (segment::log_path(&self.shape.dir), flushed));
+        Stored { file, tail: log.tail_part(bytes).to_vec(), control }
+    }
+
+    /// Nothing follows, and the client did not ask to wait.
+    async fn caught_up(&self, offset: Offset, processed: u64) -> Result<Response<Body>, Refusal> {
+        self.wait_active().await?;
+        let head = self.reply(offset, true, false);
+        let stored = Stored {
+            file: None,
+            tail: Vec::new(),
+            control: Some(message::up_to_date(processed.max(offset.tx()))),
+        };
+        let body = stored.into_body().await.map_err(|_| self.unreadable())?;
+        Ok(self.respond(&head, body))
+    }
+
+    async fn now(&self) -> Result<Response<Body>, Refusal> {
+        self.wait_active().await?;
+        let processed = self.server.status.processed();
+        let offset = self.shape.log().last_offset();
+        Ok(self.nothing_new(offset, processed))
+    }
+
+    fn timed_out(&self, wait: &Wait) -> Result<Response<Body>, Refusal> {
+        match wait {
+            _ if self.is_away() => Err(self.away()),
+            Wait::Live(offset) => Ok(self.nothing_new(*offset, self.server.status.processed())),
+            Wait::Chunk => {
+                let text = "Timeout waiting for the snapshot to be written";
+                Err(self.unavailable(&Unavailable::new(text, 5)))
+            }
+            Wait::Ahead => {
+                let error = RequestError::offset_out_of_bounds();
+                Err(Box::new(Reply::bad_request(&self.server.settings.cache, self.request.method, &error)))
+            }
+        }
+    }
+
+    fn nothing_new(&self, offset: Offset, processed: u64) -> Response<Body> {
+        let reply = self.reply(offset, true, false);
+        let head = reply.nothing_new(&self.server.settings.cache, self.server.next_unique());
+        let mut body = vec![b'['];
+        body.extend_from_slice(&message::up_to_date(processed.max(offset.tx())));
+        body.push(b']');
+        with_head(head, self.unless_head(Body::from(body)))
+    }
+
+    fn limit(&self, wait: &Wait) -> Duration {
+        match wait {
+            Wait::Live(_) => self.server.settings.long_poll_timeout,
+            Wait::Chunk => CHUNK_WAIT,
+            Wait::Ahead => self.server.settings.long_poll_timeout / 2,
+        }
+    }
+
+    fn park(&self, wait: &Wait) -> Option<Parked<'_>> {
+        matches!(wait, Wait::Live(_)).then(|| Parked::new(self.server))
+    }
+
+    fn reply(&self, offset: Offset, up_to_date: bool, closed: bool) -> LogReply<'_> {
+        LogReply {
+            request: &self.request,
+            handle: self.shape.handle,
+            offset,
+            up_to_date,
+            closed,
+            schema: &self.shape.schema,
+            cursor: self.cursor(),
+        }
+    }
+
+    fn respond(&self, reply: &LogReply<'_>, body: Body) -> Response<Body> {
+        with_head(reply.chunk(&self.server.settings.cache), self.unless_head(body))
+    }
+
+    fn unless_head(&self, body: Body) -> Body {
+        if self.request.method == Method::Head { Body::empty() } else { body }
+    }
+
+    fn cursor(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let interval_s = self.server.settings.long_poll_timeout.as_secs();
+        // Spread enough that two clients that collide once do not collide again.
+        let random = self.server.next_unique().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(now.subsec_nanos());
+        next_cursor(now.as_secs(), interval_s, self.request.cursor.as_deref(), random)
+    }
+
+    fn is_away(&self) -> bool {
+        self.server.status.phase() != Phase::Active
+    }
+
+    async fn wait_active(&self) -> Result<(), Refusal> {
+        if self.is_away() && !self.server.status.wait_active(ACTIVE_WAIT).await {
+            return Err(self.away());
+        }
+        Ok(())
+    }
+
+    fn away(&self) -> Refusal {
+        self.unavailable(&Unavailable::new("Postgres is not followed at the moment, please retry", 5))
+    }
+
+    fn unavailable(&self, state: &Unavailable) -> Refusal {
+        Box::new(Reply::unavailable(&self.server.settings.cache, self.request.method, state))
+    }
+
+    fn must_refetch(&self) -> Refusal {
+        let successor = self.server.successor(&self.shape);
+        Box::new(Reply::must_refetch(&self.server.settings.cache, self.request.method, successor))
+    }
+
+    /// The files could not be read: the shape went while we looked, or the disk fails.
+    fn unreadable(&self) -> Refusal {
+        if self.shape.is_alive() {
+            tracing::error!(handle = %self.shape.handle, "a shape's files cannot be read");
+            let text = "The shape's log cannot be read at the moment, please retry";
+            return self.unavailable(&Unavailable::new(text, 5));
+        }
+        self.must_refetch()
+    }
+}
+
+/// Counts a client that waits, for as long as it waits.
+struct Parked<'a>(&'a Server);
+
+impl<'a> Parked<'a> {
+    fn new(server: &'a Server) -> Self {
+        server.metrics.parked_clients.inc();
+        Self(server)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.parked_clients.dec();
+    }
+}

@@ -1,0 +1,139 @@
+//! A running server: everything put together, and taken apart again in order.
+
+use crate::config::ServeConfig;
+use crate::creation::{Creator, CreatorParts};
+use crate::engine::{self, EngineHandle, EngineParts, Source};
+use crate::http::{self, Server};
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::status::Status;
+use crate::store::{Folder, recover};
+use anyhow::{Context, Result};
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A server that is ready to accept connections.
+pub struct Running {
+    server: Arc<Server>,
+    engine: EngineHandle,
+    engine_task: JoinHandle<Result<()>>,
+    listener: TcpListener,
+}
+
+/// Opens the storage folder, starts to follow Postgres, and listens.
+///
+/// # Errors
+/// Where the folder or a port cannot be used.
+pub async fn start(config: ServeConfig) -> Result<Running> {
+    let listener = listen(config.address).await?;
+    let folder = Arc::new(Folder::open(&config.storage_dir)?);
+    let recovering = folder.clone();
+    let recovered = tokio::task::spawn_blocking(move || recover(&recovering, config.chunk_bytes_max))
+        .await
+        .context("recovery was cut off")??;
+    tracing::info!(shapes = recovered.shapes.len(), "storage folder is open");
+    let next_id = recovered.next_id;
+    let (registry, status, metrics) =
+        (Arc::new(Registry::default()), Arc::new(Status::default()), Arc::new(Metrics::default()));
+    let source = Source {
+        config: config.replication,
+        publication: config.publication.clone(),
+        slot: config.slot,
+        temporary_slot: config.temporary_slot,
+        manual: config.manual,
+    };
+    let (engine, engine_task) = engine::start(EngineParts {
+        source,
+        folder: folder.clone(),
+        recovered,
+        registry: registry.clone(),
+        status: status.clone(),
+        metrics: metrics.clone(),
+    })?;
+    let parts = CreatorParts {
+        config: config.queries,
+        publication: config.publication,
+        folder,
+        registry: registry.clone(),
+        status: status.clone(),
+        chunk_bytes_max: config.chunk_bytes_max,
+        next_id,
+    };
+    let creator = Creator::new(parts, engine.clone());
+    if let Some(address) = config.metrics_address {
+        tokio::spawn(http::serve_metrics(listen(address).await?, metrics.clone()));
+    }
+    let unique = AtomicU64::new(registry.next_handle_us());
+    let server = Arc::new(Server { settings: config.http, registry, status, metrics, creator, unique });
+    Ok(Running { server, engine, engine_task, listener })
+}
+
+impl Running {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Where the listener has gone.
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// What requests are answered from.
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Serves until `stop` resolves or the engine cannot go on; what is under way then ends, and
+    /// everything is made durable.
+    ///
+    /// # Errors
+    /// Why the engine could not go on.
+    pub async fn run<H, F>(self, handler: H, stop: impl Future<Output = ()>) -> Result<()>
+    where
+        H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, Request<Body>>> + Send,
+    {
+        let Self { server, engine, mut engine_task, listener } = self;
+        let mut ended = None;
+        let over = async {
+            tokio::select! {
+                () = stop => {}
+                result = &mut engine_task => ended = Some(result),
+            }
+        };
+        http::serve(listener, server, handler, over).await;
+        if let Some(result) = ended {
+            return result.context("the engine was cut off")?;
+        }
+        engine.stop().await;
+        engine_task.await.context("the engine was cut off")?
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on `{address}`: is another server running there? Choose another with `--port`")
+    })
+}
+
+/// Resolves when the process is asked to end: Ctrl-C, or the signal that supervisors send.
+pub async fn interrupted() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(%error, "cannot listen for SIGTERM");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,134 @@
+//! A shape as the server holds it: what it is, its log, and who waits for it.
+
+use limn_core::log::ShapeLog;
+use limn_core::log::record::CreatedShape;
+use limn_core::protocol::reply::Unavailable;
+use limn_core::protocol::request::DefinitionRequest;
+use limn_core::shape::{Definition, ShapeId, schema_header};
+use limn_core::Handle;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// One incarnation of a shape.
+#[derive(Debug)]
+pub struct Shape {
+    /// Its number in the commit log.
+    pub id: ShapeId,
+    /// Its name on the wire.
+    pub handle: Handle,
+    /// How it was first asked for.
+    pub request: DefinitionRequest,
+    /// What it selects.
+    pub definition: Definition,
+    /// [`Definition::identity`]
+    pub identity: String,
+    /// The `electric-schema` header.
+    pub schema: String,
+    /// Where its files are.
+    pub dir: PathBuf,
+    log: Mutex<ShapeLog>,
+    life: Mutex<Life>,
+    changed: Notify,
+}
+
+/// Where a shape is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// Its snapshot has not begun.
+    Creating,
+    /// It can be read.
+    Readable,
+    /// It could not be created; the next request tries again.
+    Failed(Failure),
+    /// It is no more.
+    Removed,
+}
+
+/// Why a shape could not be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// A state that passes.
+    Unavailable(Unavailable),
+    /// Postgres refused the query.
+    Refused(String),
+    /// What the definition names has gone meanwhile.
+    Gone,
+}
+
+impl Shape {
+    /// A shape with its log.
+    #[must_use]
+    pub fn new(
+        created: CreatedShape,
+        handle: Handle,
+        definition: Definition,
+        dir: PathBuf,
+        log: ShapeLog,
+        life: Life,
+    ) -> Self {
+        Self {
+            id: created.id,
+            handle,
+            request: created.request,
+            identity: definition.identity(),
+            schema: schema_header(definition.columns()),
+            definition,
+            dir,
+            log: Mutex::new(log),
+            life: Mutex::new(life),
+            changed: Notify::new(),
+        }
+    }
+
+    /// What the commit log keeps of the shape's identity.
+    #[must_use]
+    pub fn created(&self) -> CreatedShape {
+        CreatedShape {
+            id: self.id,
+            handle: self.handle.to_string(),
+            request: self.request.clone(),
+            relation: self.definition.relation.as_ref().clone(),
+        }
+    }
+
+    /// The log. Held for moments only, never across an await.
+    pub fn log(&self) -> MutexGuard<'_, ShapeLog> {
+        // A log is changed by appending: whoever panicked left it whole.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on in its life and wakes everyone. Nothing follows `Removed`.
+    pub fn set_life(&self, life: Life) {
+        {
+            let mut current = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+            if *current != Life::Removed {
+                *current = life;
+            }
+        }
+        self.wake();
+    }
+
+    /// True while it may be found under its definition.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        matches!(self.life(), Life::Creating | Life::Readable)
+    }
+
+    /// Resolves at the next [`wake`](Self::wake) after the call (once polled or enabled).
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Tells everyone who waits that there is something new.
+    pub fn wake(&self) {
+        self.changed.notify_waiters();
+    }
+}

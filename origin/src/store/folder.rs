@@ -1,0 +1,217 @@
+//! The storage folder: whose it is, and what it is called where.
+
+use limn_core::Handle;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The version of everything in the folder; a folder of another version is refused.
+const FORMAT: u32 = 1;
+const IDENTITY_FILE: &str = "limn.json";
+const LOCK_FILE: &str = "lock";
+
+/// An open storage folder. While it is open no other process can open it.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Held, not read: the operating system drops the lock with the process.
+    _lock: File,
+}
+
+/// The Postgres whose shapes the folder holds. Another one has other LSNs: its shapes start afresh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// `IDENTIFY_SYSTEM`: `systemid`
+    pub system_id: String,
+    /// `IDENTIFY_SYSTEM`: `timeline`
+    pub timeline: u32,
+    /// The replication slot.
+    pub slot: String,
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// There are files, and none of them says that they are ours.
+    #[error(
+        "storage folder `{path}` is not empty and was not made by Limn: it is left untouched; \
+         choose another with `--storage-dir`"
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another version wrote it.
+    #[error(
+        "storage folder `{path}` has format {found}, this version reads format {FORMAT}: \
+         start with an empty `--storage-dir`, and clients will sync again"
+    )]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// What it says of itself.
+        found: u32,
+    },
+    /// Another process holds it.
+    #[error("storage folder `{path}` is in use by another process: stop it, or choose another `--storage-dir`")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot use storage folder `{path}`: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    product: String,
+    format: u32,
+    origin: Option<Origin>,
+}
+
+impl Folder {
+    /// Opens the folder, or makes it where it is missing or empty.
+    ///
+    /// # Errors
+    /// Where the folder is not ours to use.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let io_error = |source| FolderError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(io_error)?;
+        let known = path.join(IDENTITY_FILE).exists();
+        if !known && fs::read_dir(path).map_err(io_error)?.next().is_some() {
+            return Err(FolderError::Foreign { path: path.to_owned() });
+        }
+        if known {
+            let found = read_identity(path).map_err(io_error)?.format;
+            if found != FORMAT {
+                return Err(FolderError::Format { path: path.to_owned(), found });
+            }
+        } else {
+            write_identity(path, None).map_err(io_error)?;
+        }
+        let lock = File::create(path.join(LOCK_FILE)).map_err(io_error)?;
+        lock.try_lock().map_err(|_| FolderError::InUse { path: path.to_owned() })?;
+        let folder = Self { path: path.to_owned(), _lock: lock };
+        fs::create_dir_all(folder.commit_dir()).map_err(io_error)?;
+        fs::create_dir_all(folder.shapes_dir()).map_err(io_error)?;
+        Ok(folder)
+    }
+
+    /// The Postgres whose shapes are here, if any yet.
+    ///
+    /// # Errors
+    /// Where the identity file cannot be read.
+    pub fn origin(&self) -> io::Result<Option<Origin>> {
+        Ok(read_identity(&self.path)?.origin)
+    }
+
+    /// Notes whose shapes will be here.
+    ///
+    /// # Errors
+    /// Where the identity file cannot be written.
+    pub fn set_origin(&self, origin: &Origin) -> io::Result<()> {
+        write_identity(&self.path, Some(origin))
+    }
+
+    /// Where commit log files are.
+    #[must_use]
+    pub fn commit_dir(&self) -> PathBuf {
+        self.path.join("commit")
+    }
+
+    /// Where shapes' folders are.
+    #[must_use]
+    pub fn shapes_dir(&self) -> PathBuf {
+        self.path.join("shapes")
+    }
+
+    /// One shape's folder.
+    #[must_use]
+    pub fn shape_dir(&self, handle: Handle) -> PathBuf {
+        self.shapes_dir().join(handle.to_string())
+    }
+
+    /// The paths of the commit log's files with their numbers, oldest first.
+    ///
+    /// # Errors
+    /// Where the folder cannot be listed.
+    pub fn commit_files(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.commit_dir())? {
+            let path = entry?.path();
+            let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+            if let Some(number) = number {
+                files.push((number, path));
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// The path of commit log file `number`.
+    #[must_use]
+    pub fn commit_file(&self, number: u64) -> PathBuf {
+        self.commit_dir().join(format!("{number:012}.log"))
+    }
+}
+
+/// Makes a rename or a new name in `dir` durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn read_identity(path: &Path) -> io::Result<Identity> {
+    let text = fs::read(path.join(IDENTITY_FILE))?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+fn write_identity(path: &Path, origin: Option<&Origin>) -> io::Result<()> {
+    let identity = Identity { product: "limn".to_owned(), format: FORMAT, origin: origin.cloned() };
+    let new = path.join("limn.json.new");
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec_pretty(&identity)?)?;
+    file.sync_all()?;
+    fs::rename(new, path.join(IDENTITY_FILE))?;
+    sync_dir(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("limn-folder-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        path
+    }
+
+    #[test]
+    fn a_foreign_folder_is_left_untouched() {
+        let path = scratch("foreign");
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("thesis.txt"), "dear").unwrap();
+        assert!(matches!(Folder::open(&path), Err(FolderError::Foreign { .. })));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_has_one_user_and_remembers_its_postgres() {
+        let path = scratch("ours");
+        let folder = Folder::open(&path).unwrap();
+        assert!(matches!(Folder::open(&path), Err(FolderError::InUse { .. })));
+        assert_eq!(folder.origin().unwrap(), None);
+        let origin = Origin { system_id: "7".to_owned(), timeline: 1, slot: "s".to_owned() };
+        folder.set_origin(&origin).unwrap();
+        drop(folder);
+        assert_eq!(Folder::open(&path).unwrap().origin().unwrap(), Some(origin));
+        fs::remove_dir_all(path).unwrap();
+    }
+}

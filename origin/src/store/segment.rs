@@ -1,0 +1,93 @@
+//! One shape's files.
+
+use super::folder::sync_dir;
+use limn_core::Offset;
+use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entries, search};
+use limn_core::log::shape_log::ShapeLog;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Where the snapshot's bytes are.
+#[must_use]
+pub fn snapshot_path(dir: &Path) -> PathBuf {
+    dir.join("snapshot")
+}
+
+/// Where the flushed part of the change log is.
+#[must_use]
+pub fn log_path(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
+fn index_path(dir: &Path) -> PathBuf {
+    dir.join("index")
+}
+
+/// Makes a shape's folder, empty, with its name durable.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn create(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir(dir)?,
+    }
+    dir.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Moves the finished items of the log's tail to the segment. They are not synced: the commit log has
+/// them.
+///
+/// # Errors
+/// Whatever the operating system says; the tail is then kept.
+pub fn flush_tail(dir: &Path, log: &mut ShapeLog) -> io::Result<()> {
+    let (bytes, marks) = log.flushable();
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
+    encode_entries(&mut entries, marks);
+    open_for_write(&log_path(dir))?.write_all_at(bytes, log.flushed_bytes())?;
+    let position = log.flushed_items() * ENTRY_BYTES as u64;
+    open_for_write(&index_path(dir))?.write_all_at(&entries, position)?;
+    log.handle_flushed();
+    Ok(())
+}
+
+/// Makes the segment durable, as far as it was written.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn sync(dir: &Path) -> io::Result<()> {
+    for path in [log_path(dir), index_path(dir)] {
+        match File::open(path) {
+            Ok(file) => file.sync_data()?,
+            // A shape without changes has no segment, one that is gone has nothing at all.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match sync_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The byte position behind the last of the first `entries` items at or before `after`.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn find(dir: &Path, entries: u64, after: Offset) -> io::Result<u64> {
+    let index = File::open(index_path(dir))?;
+    search(entries, after, |number| {
+        let mut entry = [0; ENTRY_BYTES];
+        index.read_exact_at(&mut entry, number * ENTRY_BYTES as u64)?;
+        Ok(decode_entry(&entry))
+    })
+}
+
+fn open_for_write(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).write(true).truncate(false).open(path)
+}
