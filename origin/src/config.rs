@@ -1,8 +1,8 @@
 //! What `limn serve` can be told: by option, by `LIMN_*` variable, or by the names that Electric documents.
 
 use crate::http::Settings;
-use crate::postgres::publication::Publication;
 use crate::postgres::PostgresConfig;
+use crate::postgres::publication::Publication;
 use anyhow::{Context, Result, bail};
 use clap::{ArgAction, Args, Command};
 use limn_core::protocol::cache::CachePolicy;
@@ -87,7 +87,12 @@ pub struct ServeOptions {
     pub cache_stale_age_s: u64,
 
     /// Bytes at which a chunk of a log closes
-    #[arg(long, env = "LIMN_SHAPE_CHUNK_BYTES_THRESHOLD", default_value_t = 10_485_760, value_name = "BYTES")]
+    #[arg(
+        long,
+        env = "LIMN_SHAPE_CHUNK_BYTES_THRESHOLD",
+        default_value_t = 10_485_760,
+        value_name = "BYTES"
+    )]
     pub chunk_bytes_max: u64,
 }
 
@@ -179,7 +184,9 @@ impl ServeOptions {
         let ca_file = self.database_ca_certificate_file.as_deref();
         let postgres = |url: &str| PostgresConfig::parse(url, ca_file, self.database_use_ipv6);
         let stream_id = &self.replication_stream_id;
-        if stream_id.is_empty() || !stream_id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        if stream_id.is_empty()
+            || !stream_id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        {
             bail!("invalid replication stream id `{stream_id}`: use lower case letters, digits and `_`");
         }
         let replication = postgres(url).context("invalid DATABASE_URL")?;

@@ -155,8 +155,9 @@ impl Creator {
     }
 
     async fn resolve(&self, request: &DefinitionRequest) -> Result<(Definition, Description), LookupError> {
-        let catalog = self.catalog().await.map_err(unreachable)?;
-        let table = catalog::describe(&catalog.session, &request.table).await.map_err(unreachable)?;
+        let catalog = self.catalog().await.map_err(|error| unreachable(&error))?;
+        let table =
+            catalog::describe(&catalog.session, &request.table).await.map_err(|error| unreachable(&error))?;
         let Some(table) = table.filter(|table| !table.relation.columns.is_empty()) else {
             return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
         };
@@ -230,7 +231,8 @@ impl Creator {
     /// Streams the rows into the snapshot's file; readers follow behind.
     async fn copy(&self, shape: &Shape, snapshot: &Snapshot) -> Result<File, CreateError> {
         let definition = &shape.definition;
-        let format = ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
+        let format =
+            ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
         let mut writer = SnapshotWriter::new(format, self.shared.parts.chunk_bytes_max);
         let mut file = File::create(segment::snapshot_path(&shape.dir))?;
         if definition.log_mode == LogMode::Full {
@@ -304,7 +306,7 @@ fn not_followed() -> Unavailable {
     Unavailable::new("Timeout waiting for Postgres to be followed. Is the database reachable?", 5)
 }
 
-fn unreachable(error: PostgresError) -> LookupError {
+fn unreachable(error: &PostgresError) -> LookupError {
     if error.is_transient() {
         let text = "Cannot connect to the database to verify the shape. Please try again later.";
         LookupError::Unavailable(Unavailable::new(text, 1))
@@ -331,19 +333,24 @@ impl CreateError {
     /// What those who wait for the shape are told.
     fn failure(&self) -> Failure {
         let known = |retry_after_s| {
-            Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(self.to_string(), retry_after_s) })
+            Failure::Unavailable(Unavailable {
+                known: true,
+                ..Unavailable::new(self.to_string(), retry_after_s)
+            })
         };
         match self {
-            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => match error.code() {
-                // Table, column, schema or function is not there any more.
-                Some("42P01" | "42703" | "3F000" | "42883") => Failure::Gone,
-                Some("42501") => {
-                    let text = format!("Unable to create initial snapshot: {error}");
-                    Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
+            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
+                match error.code() {
+                    // Table, column, schema or function is not there any more.
+                    Some("42P01" | "42703" | "3F000" | "42883") => Failure::Gone,
+                    Some("42501") => {
+                        let text = format!("Unable to create initial snapshot: {error}");
+                        Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
+                    }
+                    _ if error.is_transient() => known(10),
+                    _ => Failure::Refused(error.to_string()),
                 }
-                _ if error.is_transient() => known(10),
-                _ => Failure::Refused(error.to_string()),
-            },
+            }
             Self::Publication(_) | Self::Disk(_) => known(10),
             Self::Copy(_) => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),

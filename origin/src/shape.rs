@@ -1,11 +1,11 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
+use limn_core::Handle;
 use limn_core::log::ShapeLog;
 use limn_core::log::record::CreatedShape;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, ShapeId, schema_header};
-use limn_core::Handle;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;

@@ -117,7 +117,9 @@ fn announce(options: &DevOptions, url: &str) {
     let lines = [
         format!("page   {url}/{through}"),
         format!("rows   curl '{url}{shape}&offset=-1'"),
-        format!("next   curl '{url}{shape}&offset=OFFSET&handle=HANDLE'        (from the headers before: curl -i)"),
+        format!(
+            "next   curl '{url}{shape}&offset=OFFSET&handle=HANDLE'        (from the headers before: curl -i)"
+        ),
         format!("live   curl '{url}{shape}&offset=OFFSET&handle=HANDLE&live=true'"),
         format!("ready: {url}"),
     ];

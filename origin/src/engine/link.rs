@@ -47,7 +47,7 @@ pub(super) struct Connected {
 
 /// What happened on the connection.
 pub(super) enum LinkEvent {
-    Connected(Connected),
+    Connected(Box<Connected>),
     /// Another instance holds the lock.
     Waiting,
     /// Bytes have come: work off the stream's frames.
@@ -146,9 +146,11 @@ impl Link {
                 tracing::info!(slot = self.source.slot, "following Postgres");
                 self.pause = PAUSE_FIRST;
                 self.was_connected = true;
-                LinkEvent::Connected(connected)
+                LinkEvent::Connected(Box::new(connected))
             }
-            Err(error) if !self.was_connected && error.needs_a_person() => LinkEvent::Fatal(error.to_string()),
+            Err(error) if !self.was_connected && error.needs_a_person() => {
+                LinkEvent::Fatal(error.to_string())
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot follow Postgres yet; trying again");
                 self.reconnect();
@@ -163,7 +165,9 @@ impl ConnectError {
     fn needs_a_person(&self) -> bool {
         match self {
             Self::Preflight(error) => !error.is_transient(),
-            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => !error.is_transient(),
+            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
+                !error.is_transient()
+            }
             Self::Publication(error) => !matches!(error, PublicationError::LockTimeout),
             Self::Slot(SlotError::Postgres(error)) => !error.is_transient(),
             Self::Slot(_) => true,

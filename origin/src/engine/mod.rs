@@ -19,11 +19,11 @@ use crate::status::{Phase, Status};
 use crate::store::{CommitLog, Durable, Folder, Recovered, segment};
 use anyhow::{Context, Result};
 use command::Command;
+use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
 use limn_core::log::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::{Definition, RotationCause, Router, ShapeId, Step};
-use limn_core::Lsn;
 use link::{Connected, Link, LinkEvent};
 use logs::{Logs, LogsParts, Tracked};
 use std::collections::HashMap;
@@ -109,8 +109,10 @@ fn checkpoint(recovered: &Recovered) -> Vec<u8> {
         let log = shape.log.checkpoint().expect("recovery flushes every tail");
         ShapeCheckpoint { created: shape.created.clone(), filter: Some(shape.filter.clone()), log }
     };
-    let checkpoint =
-        StoreCheckpoint { processed: recovered.processed, shapes: recovered.shapes.iter().map(shape).collect() };
+    let checkpoint = StoreCheckpoint {
+        processed: recovered.processed,
+        shapes: recovered.shapes.iter().map(shape).collect(),
+    };
     let mut bytes = Vec::new();
     Record::Checkpoint(Box::new(checkpoint)).encode(&mut bytes);
     bytes
@@ -158,7 +160,7 @@ impl Engine {
 
     async fn handle_event(&mut self, event: LinkEvent) -> Result<()> {
         match event {
-            LinkEvent::Connected(connected) => self.handle_connected(connected).await,
+            LinkEvent::Connected(connected) => self.handle_connected(*connected).await,
             LinkEvent::Waiting => {
                 self.logs.status.set_phase(Phase::Waiting);
                 Ok(())
@@ -231,7 +233,10 @@ impl Engine {
         if reply_requested {
             self.logs.queue().await;
             self.confirmed = self.logs.flush.confirmable();
-            stream.confirm(self.received.max(self.confirmed), self.confirmed).await.map_err(Trouble::stream)?;
+            stream
+                .confirm(self.received.max(self.confirmed), self.confirmed)
+                .await
+                .map_err(Trouble::stream)?;
         }
         Ok(())
     }

@@ -28,17 +28,17 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// `handler` answers what is not the protocol's, such as the pages of `limn dev`; it gives the request
 /// back where it does not want it.
-pub async fn serve<H, F>(listener: TcpListener, server: Arc<Server>, handler: H, stop: impl Future<Output = ()>)
-where
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    server: Arc<Server>,
+    handler: H,
+    stop: impl Future<Output = ()>,
+) where
     H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<axum::response::Response, Request<Body>>> + Send,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);

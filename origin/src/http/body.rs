@@ -25,11 +25,21 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// The body's length in bytes.
+    pub(super) fn len(&self) -> u64 {
+        let file = self.file.as_ref().map_or(0, |(_, range)| range.end - range.start);
+        let control = self.control.as_ref().map_or(0, |control| control.len() as u64 + 1);
+        let inside = file + self.tail.len() as u64 + control;
+        // The first comma gives way to the bracket; without one the bracket is added.
+        inside.max(1) + 1
+    }
+
     /// The body. Files are opened now, so that a shape that goes meanwhile can still be read to its end.
     pub(super) async fn into_body(self) -> io::Result<Body> {
         let suffix = self.suffix();
         let Some((path, range)) = self.file else { return Ok(Body::from(whole(suffix))) };
-        let file = tokio::task::spawn_blocking(move || File::open(path)).await.map_err(io::Error::other)??;
+        let file =
+            tokio::task::spawn_blocking(move || File::open(path)).await.map_err(io::Error::other)??;
         // The first comma gives way to the bracket.
         let file = FileRange { file: Arc::new(file), next: range.start + 1, end: range.end };
         let state = Some((Bytes::from_static(b"["), Some(file), suffix));
@@ -152,8 +162,10 @@ mod tests {
     use super::*;
 
     async fn text(stored: Stored) -> String {
+        let length = stored.len();
         let body = stored.into_body().await.unwrap();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        assert_eq!(bytes.len() as u64, length);
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 

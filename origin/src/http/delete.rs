@@ -15,9 +15,10 @@ pub(super) async fn delete(server: &Server, query: &str) -> Reply {
         Ok(request) => request,
         Err(error) => return Reply::bad_request(cache, Method::Delete, &error),
     };
-    let by_handle = request.handle.as_deref().map(|handle| {
-        handle.parse().ok().and_then(|handle| server.registry.by_handle(handle))
-    });
+    let by_handle = request
+        .handle
+        .as_deref()
+        .map(|handle| handle.parse().ok().and_then(|handle| server.registry.by_handle(handle)));
     let shape = match &request.definition {
         None => by_handle.flatten(),
         Some(definition) => {

@@ -78,9 +78,7 @@ pub async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Bod
         Route::Shape if !is_authorized(&server, &query, &headers) => {
             fixed(method, Reply::unauthorized(&server.settings.cache, method))
         }
-        Route::Shape if method == Method::Delete => {
-            fixed(method, delete::delete(&server, &query).await)
-        }
+        Route::Shape if method == Method::Delete => fixed(method, delete::delete(&server, &query).await),
         Route::Shape => read::read(&server, method, &query, request).await,
     };
     finish(&mut response, matched, &headers);

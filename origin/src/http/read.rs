@@ -7,6 +7,7 @@ use crate::shape::{Life, Shape};
 use crate::status::Phase;
 use crate::store::segment;
 use axum::body::Body;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Request, Response};
 use limn_core::Offset;
 use limn_core::log::Read;
@@ -199,8 +200,18 @@ impl Reader<'_> {
                 unreachable!("only items are found")
             }
         };
+        self.respond_stored(&head, stored).await
+    }
+
+    /// A body whose length is told: a proxy can see that it came whole.
+    async fn respond_stored(&self, head: &LogReply<'_>, stored: Stored) -> Result<Response<Body>, Refusal> {
+        let length = stored.len();
         let body = stored.into_body().await.map_err(|_| self.unreadable())?;
-        Ok(self.respond(&head, body))
+        let mut response = self.respond(head, body);
+        if self.request.method != Method::Head {
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        Ok(response)
     }
 
     fn changes(&self, bytes: Range<u64>, control: Option<Vec<u8>>) -> Stored {
@@ -219,8 +230,7 @@ impl Reader<'_> {
             tail: Vec::new(),
             control: Some(message::up_to_date(processed.max(offset.tx()))),
         };
-        let body = stored.into_body().await.map_err(|_| self.unreadable())?;
-        Ok(self.respond(&head, body))
+        self.respond_stored(&head, stored).await
     }
 
     async fn now(&self) -> Result<Response<Body>, Refusal> {
@@ -290,7 +300,8 @@ impl Reader<'_> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let interval_s = self.server.settings.long_poll_timeout.as_secs();
         // Spread enough that two clients that collide once do not collide again.
-        let random = self.server.next_unique().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(now.subsec_nanos());
+        let random =
+            self.server.next_unique().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(now.subsec_nanos());
         next_cursor(now.as_secs(), interval_s, self.request.cursor.as_deref(), random)
     }
 

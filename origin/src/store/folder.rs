@@ -54,7 +54,9 @@ pub enum FolderError {
         found: u32,
     },
     /// Another process holds it.
-    #[error("storage folder `{path}` is in use by another process: stop it, or choose another `--storage-dir`")]
+    #[error(
+        "storage folder `{path}` is in use by another process: stop it, or choose another `--storage-dir`"
+    )]
     InUse {
         /// The folder.
         path: PathBuf,
