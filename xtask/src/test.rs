@@ -310,11 +310,11 @@ fn page_tests(workspace: &Workspace) -> Result<()> {
     run_command(node.args(PAGE_TESTS.map(|file| format!("tests/js/{file}"))))
 }
 
-/// One file at a time: each starts servers of its own.
+/// One file at a time: each starts servers of its own. The npm client leaves timers behind, hence the forced exit.
 fn node_test_runner(workspace: &Workspace) -> Result<Command> {
     let mut node = command("node", workspace.root());
     with_servers(workspace, &mut node)?;
-    node.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]);
+    node.args(["--test", "--test-reporter=spec", "--test-concurrency=1", "--test-force-exit"]);
     Ok(node)
 }
 

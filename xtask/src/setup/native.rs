@@ -38,18 +38,21 @@ fn ensure_component(workspace: &Workspace, component: &str, verb: &str) -> Resul
 }
 
 fn ensure_node(workspace: &Workspace) -> Result<String> {
-    /// The oldest that miniflare and `node --test` with our options run on.
-    const OLDEST: u32 = 20;
     let version = capture(command("node", workspace.root()).arg("--version")).unwrap_or_default();
-    match major(&version) {
-        Some(major) if major >= OLDEST => Ok(version.trim_start_matches('v').to_owned()),
-        Some(_) => bail!("node is {version}, expected {OLDEST} or newer"),
-        None => bail!("there is no `node` on the PATH; install Node {OLDEST} or newer"),
+    let (major, minor) = OLDEST_NODE;
+    match parse_version(&version) {
+        Some(found) if found >= OLDEST_NODE => Ok(version.trim_start_matches('v').to_owned()),
+        Some(_) => bail!("node is {version}, expected {major}.{minor} or newer"),
+        None => bail!("there is no `node` on the PATH; install Node {major}.{minor} or newer"),
     }
 }
 
-fn major(version: &str) -> Option<u32> {
-    version.strip_prefix('v')?.split('.').next()?.parse().ok()
+/// The oldest that has all options of `node --test` that we use, as in package.json.
+const OLDEST_NODE: (u32, u32) = (20, 14);
+
+fn parse_version(printed: &str) -> Option<(u32, u32)> {
+    let mut numbers = printed.strip_prefix('v')?.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 #[cfg(test)]
@@ -58,8 +61,8 @@ mod tests {
 
     #[test]
     fn node_prints_its_version_with_a_v() {
-        assert_eq!(major("v20.20.2"), Some(20));
-        assert_eq!(major("20.20.2"), None);
-        assert_eq!(major(""), None);
+        assert_eq!(parse_version("v20.20.2"), Some((20, 20)));
+        assert_eq!(parse_version("20.20.2"), None);
+        assert_eq!(parse_version(""), None);
     }
 }
