@@ -46,6 +46,15 @@ pub fn build(workspace: &Workspace) -> Result<()> {
     run_command(&mut worker_build)
 }
 
+/// What `wrangler deploy` does from the root, up to the upload: the build that wrangler.toml names, and the modules.
+pub fn deploy_dry_run(workspace: &Workspace) -> Result<()> {
+    let out_dir = workspace.target().join("deploy");
+    let mut wrangler = command(workspace.npm_tool("wrangler"), workspace.root());
+    // Neither its statistics nor its questions belong into a test.
+    wrangler.env("WRANGLER_SEND_METRICS", "false").env("WRANGLER_SEND_ERROR_REPORTS", "false").env("CI", "1");
+    run_command(wrangler.args(["deploy", "--dry-run", "--outdir"]).arg(out_dir))
+}
+
 /// Builds the worker and runs it in workerd until Ctrl-C.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let Some(origin) = &options.origin else {

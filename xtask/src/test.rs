@@ -87,6 +87,13 @@ const STEPS: &[Step] = &[
         run: build,
     },
     Step {
+        name: "deploy",
+        title: "plain `wrangler deploy` would work, from a build of its own",
+        machine: WASM,
+        needs: &["build"],
+        run: edge::deploy_dry_run,
+    },
+    Step {
         name: "sizes",
         title: "what is downloaded stays small",
         machine: &[Part::Npm],
