@@ -56,13 +56,7 @@ impl ItemFormat {
             name.push(b':');
             Some((index, name))
         });
-        Self {
-            key_prefix,
-            relation: names,
-            key: relation.key_columns(),
-            columns: columns.collect(),
-            replica,
-        }
+        Self { key_prefix, relation: names, key: relation.key_columns(), columns: columns.collect(), replica }
     }
 
     /// Appends a row of the initial snapshot.
@@ -81,13 +75,7 @@ impl ItemFormat {
     }
 
     /// Appends an update whose key stays; false, and nothing appended, where no selected column changed.
-    pub fn push_update(
-        &self,
-        out: &mut Vec<u8>,
-        old: &impl Row,
-        new: &impl Row,
-        at: ChangePosition,
-    ) -> bool {
+    pub fn push_update(&self, out: &mut Vec<u8>, old: &impl Row, new: &impl Row, at: ChangePosition) -> bool {
         let changed = |column: usize| old.text(column) != new.text(column);
         if !self.columns.iter().any(|(column, _)| changed(*column)) {
             return false;

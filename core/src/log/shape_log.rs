@@ -426,8 +426,7 @@ mod tests {
         assert_eq!(log.read(Offset::SNAPSHOT_END, 0), Read::UpToDate { offset: Offset::SNAPSHOT_END });
         assert!(log.commit());
         assert_eq!(log.last_offset(), Offset::new(100, 2));
-        let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, 100)
-        else {
+        let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, 100) else {
             panic!()
         };
         assert_eq!((offset, closed, up_to_date), (Offset::new(100, 2), false, true));

@@ -2,8 +2,8 @@
 
 use super::id::ShapeId;
 use super::table::Row;
-use crate::log::item::{ChangePosition, ItemFormat};
 use crate::log::Fragment;
+use crate::log::item::{ChangePosition, ItemFormat};
 use std::ops::Range;
 
 /// What a change is for a shape.

@@ -147,16 +147,17 @@ impl Table {
     /// column may be missing: whether it is published depends on the server.
     fn has_same_columns(&self, message: &Seen) -> bool {
         let seen = |index: usize| self.positions.contains(&Some(index));
-        let all_seen = self.relation.columns.iter().enumerate().all(|(i, column)| column.generated || seen(i));
+        let all_seen =
+            self.relation.columns.iter().enumerate().all(|(i, column)| column.generated || seen(i));
         let none_new = self.positions.iter().all(Option::is_some);
         all_seen && none_new && !message.columns.is_empty()
     }
 
     fn format(&mut self, definition: &Definition) -> usize {
-        let Definition { projection: super::definition::Projection { columns: projection, .. }, replica, .. } =
-            definition;
-        let known =
-            self.formats.iter().position(|f| f.replica == *replica && f.projection == *projection);
+        let Definition {
+            projection: super::definition::Projection { columns: projection, .. }, replica, ..
+        } = definition;
+        let known = self.formats.iter().position(|f| f.replica == *replica && f.projection == *projection);
         known.unwrap_or_else(|| {
             let items = ItemFormat::new(&self.relation, projection, *replica);
             self.formats.push(Format { projection: projection.clone(), replica: *replica, items });
@@ -176,11 +177,7 @@ pub(super) struct Seen {
 impl From<&RelationMessage<'_>> for Seen {
     fn from(message: &RelationMessage<'_>) -> Self {
         let columns = message.columns.iter().map(|column| (column.name.to_owned(), column.type_oid));
-        Self {
-            schema: message.schema.to_owned(),
-            name: message.name.to_owned(),
-            columns: columns.collect(),
-        }
+        Self { schema: message.schema.to_owned(), name: message.name.to_owned(), columns: columns.collect() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Shapes whose snapshot is being taken: transactions wait until it is known which ones it holds.
 
-use crate::log::snapshot::SnapshotFilter;
-use crate::log::Fragment;
 use crate::Lsn;
+use crate::log::Fragment;
+use crate::log::snapshot::SnapshotFilter;
 
 /// Bytes that one shape may hold back; beyond it the shape is given up and asked for again.
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
