@@ -19,6 +19,8 @@ pub const SNAPSHOT: &str = "electric-snapshot";
 pub const KNOWN_ERROR: &str = "electric-internal-known-error";
 /// Who answers.
 pub const SERVER: &str = "electric-server";
+/// The id by which an answer is found in logs; the caller's own where it sent one.
+pub const REQUEST_ID: &str = "x-request-id";
 /// `closed` on a chunk that never changes again: the mark that caches go by.
 pub const CHUNK: &str = "limn-chunk";
 /// The value of [`CHUNK`].

@@ -252,6 +252,7 @@ mod tests {
             not_null: pk_index.is_some(),
             pk_index,
             generated: false,
+            typing: crate::pg::Typing::default(),
         }
     }
 

@@ -6,6 +6,8 @@ pub mod id;
 pub mod router;
 pub mod schema_header;
 mod table;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use definition::{Definition, Projection};

@@ -119,6 +119,7 @@ mod tests {
             not_null: false,
             pk_index: None,
             generated: false,
+            typing: crate::pg::Typing::default(),
         }
     }
 

@@ -54,6 +54,9 @@ pub struct Settings {
     pub cache: CachePolicy,
 }
 
+/// Lengths of a caller's request id that is worth keeping.
+const REQUEST_ID_LENGTH: std::ops::RangeInclusive<usize> = 20..=200;
+
 impl Server {
     /// A number that no answer of this process carried before, rising.
     pub(crate) fn next_unique(&self) -> u64 {
@@ -81,7 +84,7 @@ pub async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Bod
         Route::Shape if method == Method::Delete => fixed(method, delete::delete(&server, &query).await),
         Route::Shape => read::read(&server, method, &query, request).await,
     };
-    finish(&mut response, matched, &headers);
+    finish(&mut response, matched, &headers, server.next_unique());
     server.metrics.answered(route_name(matched), response.status().as_u16());
     response
 }
@@ -92,11 +95,14 @@ fn is_authorized(server: &Server, query: &str, headers: &HeaderMap) -> bool {
 }
 
 /// Adds what every answer carries (protocol §1.1, §1.3).
-fn finish(response: &mut Response<Body>, route: Route, request: &HeaderMap) {
+fn finish(response: &mut Response<Body>, route: Route, request: &HeaderMap, unique: u64) {
     let origin = text(request, wire::ORIGIN);
     for (name, value) in caller_headers(route, origin, request.contains_key(header::AUTHORIZATION)) {
         push(response.headers_mut(), name, &value);
     }
+    let given = text(request, wire::REQUEST_ID).filter(|id| REQUEST_ID_LENGTH.contains(&id.len()));
+    let id = given.map_or_else(|| format!("limn-{unique:020}"), str::to_owned);
+    push(response.headers_mut(), wire::REQUEST_ID, &id);
     push(response.headers_mut(), wire::SERVER, concat!("Limn/", env!("CARGO_PKG_VERSION")));
 }
 

@@ -1,0 +1,310 @@
+//! The router with real pgoutput frames: which items reach which shape.
+
+use super::definition::Definition;
+use super::id::ShapeId;
+use super::router::{RotationCause, RouteError, Router, Step};
+use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
+use crate::pg::{Column, QualifiedName, Relation, oid};
+use crate::pgoutput::decode;
+use crate::protocol::request::parse_shape_request;
+use crate::protocol::route::Method;
+use serde_json::Value;
+use std::sync::Arc;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const TABLE: u32 = 16384;
+const COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("n", oid::INT4), ("note", oid::TEXT)];
+
+type Cell = Option<&'static str>;
+
+fn relation() -> Arc<Relation> {
+    let column = |(index, (name, type_oid)): (usize, &(&str, u32))| Column {
+        pk_index: (index == 0).then_some(0),
+        ..serde_json::from_value(serde_json::json!({
+            "name": name, "type_oid": type_oid, "type_name": "t", "element_oid": type_oid, "dims": 0,
+            "type_mod": -1, "not_null": index == 0, "pk_index": null, "generated": false
+        }))
+        .unwrap()
+    };
+    let columns = COLUMNS.iter().enumerate().map(column).collect();
+    Arc::new(Relation { oid: TABLE, name: QualifiedName::new("public", "t"), columns })
+}
+
+fn definition(query: &str) -> Definition {
+    let request = parse_shape_request(Method::Get, &format!("table=t&offset=-1&{query}")).unwrap();
+    Definition::resolve(&request.definition, &relation(), 150_000).unwrap()
+}
+
+/// Sees every transaction below 800, and none that commits later.
+fn nothing_running() -> SnapshotFilter {
+    SnapshotFilter { bounds: SnapshotBounds { xmin: 800, xmax: 800, xip: Vec::new() }, ends_at: 50 }
+}
+
+/// A router with shapes 0, 1, … that are past their snapshot.
+fn router(queries: &[&str]) -> Router {
+    let mut router = Router::default();
+    for (id, query) in (0..).zip(queries) {
+        router.add_restored(ShapeId(id), &definition(query), nothing_running());
+    }
+    router
+}
+
+fn begin(commit: u64, xid: u32) -> Vec<u8> {
+    [b"B".as_slice(), &commit.to_be_bytes(), &0_u64.to_be_bytes(), &xid.to_be_bytes()].concat()
+}
+
+fn commit(lsn: u64) -> Vec<u8> {
+    [b"C\0".as_slice(), &lsn.to_be_bytes(), &(lsn + 8).to_be_bytes(), &0_u64.to_be_bytes()].concat()
+}
+
+fn describe(columns: &[(&str, u32)]) -> Vec<u8> {
+    let mut frame = [b"R".as_slice(), &TABLE.to_be_bytes(), b"public\0t\0f"].concat();
+    frame.extend_from_slice(&(columns.len() as u16).to_be_bytes());
+    for (name, type_oid) in columns {
+        frame.push(1);
+        frame.extend_from_slice(name.as_bytes());
+        frame.push(0);
+        frame.extend_from_slice(&type_oid.to_be_bytes());
+        frame.extend_from_slice(&(-1_i32).to_be_bytes());
+    }
+    frame
+}
+
+fn tuple(cells: &[Cell]) -> Vec<u8> {
+    let mut bytes = (cells.len() as u16).to_be_bytes().to_vec();
+    for cell in cells {
+        match cell {
+            None => bytes.push(b'n'),
+            Some("(toast)") => bytes.push(b'u'),
+            Some(text) => {
+                bytes.push(b't');
+                bytes.extend_from_slice(&(text.len() as u32).to_be_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+    bytes
+}
+
+fn insert(new: &[Cell]) -> Vec<u8> {
+    [b"I".as_slice(), &TABLE.to_be_bytes(), b"N", &tuple(new)].concat()
+}
+
+fn update(old: &[Cell], new: &[Cell]) -> Vec<u8> {
+    [b"U".as_slice(), &TABLE.to_be_bytes(), b"O", &tuple(old), b"N", &tuple(new)].concat()
+}
+
+fn update_without_old(new: &[Cell]) -> Vec<u8> {
+    [b"U".as_slice(), &TABLE.to_be_bytes(), b"N", &tuple(new)].concat()
+}
+
+fn delete(old: &[Cell]) -> Vec<u8> {
+    [b"D".as_slice(), &TABLE.to_be_bytes(), b"O", &tuple(old)].concat()
+}
+
+fn truncate() -> Vec<u8> {
+    [b"T".as_slice(), &1_u32.to_be_bytes(), b"\0", &TABLE.to_be_bytes()].concat()
+}
+
+fn feed(router: &mut Router, frame: &[u8]) -> Step {
+    router.handle_message(&decode(frame).unwrap()).unwrap()
+}
+
+/// One transaction's items as (shape, op, operation, value).
+fn transaction(router: &mut Router, lsn: u64, changes: &[Vec<u8>]) -> Vec<(u32, u64, String, Value)> {
+    feed(router, &begin(lsn, 900));
+    changes.iter().for_each(|change| {
+        feed(router, change);
+    });
+    let items = items(router);
+    assert_eq!(
+        feed(router, &commit(lsn)),
+        Step::Committed { commit: crate::Lsn::new(lsn), end: crate::Lsn::new(lsn + 8) }
+    );
+    items
+}
+
+fn items(router: &Router) -> Vec<(u32, u64, String, Value)> {
+    let mut pairs = Vec::new();
+    let parsed = router.fragment().by_shape(&mut pairs).map(|item| {
+        let value: Value = serde_json::from_slice(item.bytes).unwrap();
+        let operation = value["headers"]["operation"].as_str().unwrap().to_owned();
+        (item.shape.0, item.op, operation, value["value"].clone())
+    });
+    parsed.collect()
+}
+
+fn brief(items: Vec<(u32, u64, String, Value)>) -> Vec<(u32, u64, String)> {
+    items.into_iter().map(|(shape, op, operation, _)| (shape, op, operation)).collect()
+}
+
+fn text(shape: u32, op: u64, operation: &str) -> (u32, u64, String) {
+    (shape, op, operation.to_owned())
+}
+
+#[test]
+fn ops_count_every_change_by_two() {
+    let mut router = router(&["", "where=n%3D5"]);
+    let items = transaction(
+        &mut router,
+        100,
+        &[describe(&COLUMNS), insert(&[Some("1"), Some("4"), None]), insert(&[Some("2"), Some("5"), None])],
+    );
+    assert_eq!(brief(items), [text(0, 0, "insert"), text(0, 2, "insert"), text(1, 2, "insert")]);
+}
+
+#[test]
+fn rows_enter_and_leave_by_their_own_change() {
+    for filter in ["where=n%3D5", "where=n%3E4", "where=n%3D5%20AND%20id%3E0"] {
+        let mut router = router(&[filter]);
+        let (out, inside) = ([Some("1"), Some("4"), None], [Some("1"), Some("5"), None]);
+        let changes = [
+            describe(&COLUMNS),
+            update(&out, &inside),
+            update(&inside, &[Some("1"), Some("5"), Some("x")]),
+            update(&inside, &out),
+            update(&out, &[Some("1"), None, None]),
+            delete(&out),
+        ];
+        let items = transaction(&mut router, 100, &changes);
+        let operations = [text(0, 0, "insert"), text(0, 2, "update"), text(0, 4, "delete")];
+        assert_eq!(brief(items), operations, "{filter}");
+    }
+}
+
+#[test]
+fn an_entering_row_shows_values_that_were_not_sent() {
+    let mut router = router(&["where=n%3D5"]);
+    let change = update(&[Some("1"), Some("4"), Some("long")], &[Some("1"), Some("5"), Some("(toast)")]);
+    let items = transaction(&mut router, 100, &[describe(&COLUMNS), change]);
+    assert_eq!(items[0].3["note"], "long");
+}
+
+#[test]
+fn a_key_change_takes_two_ops_and_crossing_the_filter_takes_one() {
+    let mut router = router(&["", "where=n%3D5"]);
+    let change = update(&[Some("1"), Some("4"), None], &[Some("2"), Some("5"), None]);
+    let items = transaction(&mut router, 100, &[describe(&COLUMNS), change]);
+    assert_eq!(brief(items), [text(0, 0, "delete"), text(0, 1, "insert"), text(1, 0, "insert")]);
+}
+
+#[test]
+fn changes_of_unselected_columns_are_nothing() {
+    let mut router = router(&["columns=id,n"]);
+    let change = update(&[Some("1"), Some("4"), None], &[Some("1"), Some("4"), Some("x")]);
+    assert_eq!(transaction(&mut router, 100, &[describe(&COLUMNS), change]), []);
+}
+
+#[test]
+fn a_removed_shape_gets_nothing() {
+    let mut router = router(&["where=n%3D5", "where=n%3D5", "", "where=n%3E1"]);
+    [0, 2, 3].into_iter().for_each(|id| router.remove(ShapeId(id)));
+    let items = transaction(&mut router, 100, &[describe(&COLUMNS), insert(&[Some("1"), Some("5"), None])]);
+    assert_eq!(brief(items), [text(1, 0, "insert")]);
+}
+
+#[test]
+fn truncate_takes_the_shapes_and_an_op() {
+    let mut router = router(&["", "where=n%3D5"]);
+    feed(&mut router, &begin(100, 900));
+    feed(&mut router, &truncate());
+    let gone = router.take_rotations();
+    assert_eq!(gone, [(ShapeId(0), RotationCause::Truncated), (ShapeId(1), RotationCause::Truncated)]);
+    router.add_restored(ShapeId(2), &definition(""), nothing_running());
+    feed(&mut router, &describe(&COLUMNS));
+    feed(&mut router, &insert(&[Some("1"), None, None]));
+    assert_eq!(brief(items(&router)), [text(2, 2, "insert")]);
+}
+
+#[test]
+fn an_update_without_its_old_row_rotates() {
+    let mut router = router(&[""]);
+    feed(&mut router, &begin(100, 900));
+    feed(&mut router, &describe(&COLUMNS));
+    feed(&mut router, &update_without_old(&[Some("1"), None, None]));
+    assert_eq!(router.take_rotations(), [(ShapeId(0), RotationCause::IdentityLost)]);
+}
+
+#[test]
+fn a_row_that_cannot_be_judged_rotates_its_shape_only() {
+    let mut router = router(&["where=1%2Fn%3D1", ""]);
+    let change = insert(&[Some("1"), Some("0"), None]);
+    let items = transaction(&mut router, 100, &[describe(&COLUMNS), change]);
+    assert_eq!(brief(items), [text(1, 0, "insert")]);
+    let gone = router.take_rotations();
+    assert!(matches!(gone[..], [(ShapeId(0), RotationCause::Unjudgeable(_))]), "{gone:?}");
+}
+
+#[test]
+fn schema_changes_rotate_exactly_the_shapes_they_touch() {
+    let rotated = |columns: &[(&str, u32)]| {
+        let mut router = router(&["", "columns=id,n", "columns=id&where=note%3D%27x%27"]);
+        feed(&mut router, &begin(100, 900));
+        feed(&mut router, &describe(columns));
+        router.take_rotations().into_iter().map(|(id, _)| id.0).collect::<Vec<_>>()
+    };
+    assert!(rotated(&COLUMNS).is_empty());
+    // A column more: only who shows all columns.
+    assert_eq!(rotated(&[COLUMNS[0], COLUMNS[1], COLUMNS[2], ("more", oid::TEXT)]), [0]);
+    // `note` dropped: who shows it and who asks for it.
+    assert_eq!(rotated(&[COLUMNS[0], COLUMNS[1]]), [0, 2]);
+    // `n` has another type.
+    assert_eq!(rotated(&[COLUMNS[0], ("n", oid::INT8), COLUMNS[2]]), [0, 1]);
+    // `id` renamed.
+    assert_eq!(rotated(&[("uid", oid::INT4), COLUMNS[1], COLUMNS[2]]), [0, 1, 2]);
+}
+
+#[test]
+fn a_dropped_column_moves_no_value_to_another() {
+    let mut router = router(&["columns=id,note"]);
+    let change = insert(&[Some("1"), Some("kept")]);
+    let items = transaction(&mut router, 100, &[describe(&[COLUMNS[0], COLUMNS[2]]), change]);
+    assert_eq!(items[0].3, serde_json::json!({"id": "1", "note": "kept"}));
+}
+
+#[test]
+fn changes_wait_for_the_snapshot_and_then_follow_it() {
+    let mut router = Router::default();
+    router.add_waiting(ShapeId(0), &definition(""));
+    let row = |id| insert(&[Some(id), None, None]);
+    assert_eq!(transaction(&mut router, 10, &[describe(&COLUMNS), row("1")]), []);
+    feed(&mut router, &begin(20, 803));
+    feed(&mut router, &row("2"));
+    feed(&mut router, &commit(20));
+    // The open transaction is split by the news of the snapshot.
+    feed(&mut router, &begin(30, 804));
+    feed(&mut router, &row("3"));
+    let bounds = SnapshotBounds { xmin: 803, xmax: 901, xip: vec![803, 804] };
+    let complete = router.handle_snapshot(ShapeId(0), &SnapshotFilter { bounds, ends_at: 40 });
+    assert_eq!(complete.iter().map(|fragment| fragment.tx).collect::<Vec<_>>(), [20]);
+    feed(&mut router, &row("4"));
+    assert_eq!(brief(items(&router)), [text(0, 0, "insert"), text(0, 2, "insert")]);
+    feed(&mut router, &commit(30));
+    // Visible in the snapshot although it commits later; and one that is past it.
+    assert_eq!(transaction(&mut router, 40, &[row("5")]), []);
+    assert_eq!(transaction(&mut router, 50, &[row("6")]).len(), 1);
+}
+
+#[test]
+fn what_a_broken_connection_cut_off_does_not_wait_twice() {
+    let mut router = Router::default();
+    router.add_waiting(ShapeId(0), &definition(""));
+    feed(&mut router, &begin(20, 803));
+    feed(&mut router, &describe(&COLUMNS));
+    feed(&mut router, &insert(&[Some("1"), None, None]));
+    router.handle_disconnect();
+    let bounds = SnapshotBounds { xmin: 803, xmax: 803, xip: Vec::new() };
+    let filter = SnapshotFilter { bounds, ends_at: 10 };
+    assert_eq!(router.handle_snapshot(ShapeId(0), &filter), []);
+}
+
+#[test]
+fn a_stream_that_breaks_its_rules_is_an_error() {
+    let mut router = router(&[""]);
+    let change = insert(&[Some("1"), None, None]);
+    let change = decode(&change).unwrap();
+    assert_eq!(router.handle_message(&change), Err(RouteError::OutsideTransaction));
+    feed(&mut router, &begin(100, 900));
+    assert_eq!(router.handle_message(&change), Err(RouteError::UnknownRelation { oid: TABLE }));
+}
