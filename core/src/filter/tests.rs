@@ -38,6 +38,7 @@ fn columns() -> Vec<Column> {
             not_null: false,
             pk_index: None,
             generated: false,
+            typing: crate::pg::Typing::default(),
         })
         .collect()
 }

@@ -302,6 +302,7 @@ mod tests {
             not_null: false,
             pk_index,
             generated: false,
+            typing: crate::pg::Typing::default(),
         };
         Relation {
             oid: 1,

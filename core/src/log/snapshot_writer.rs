@@ -98,6 +98,7 @@ mod tests {
             not_null: true,
             pk_index: Some(0),
             generated: false,
+            typing: crate::pg::Typing::default(),
         };
         let relation = Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: vec![column] };
         SnapshotWriter::new(ItemFormat::new(&relation, &[0], Replica::Default), chunk_bytes_max)

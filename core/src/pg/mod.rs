@@ -3,5 +3,7 @@
 pub mod copy;
 pub mod oid;
 pub mod relation;
+pub mod typing;
 
 pub use relation::{Column, QualifiedName, Relation};
+pub use typing::{Collation, DomainBase, TypeKind, Typing};

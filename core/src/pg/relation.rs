@@ -1,5 +1,6 @@
 //! What a relation looks like, as the catalog tells it.
 
+use super::typing::Typing;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -58,6 +59,9 @@ pub struct Column {
     pub pk_index: Option<u32>,
     /// `pg_attribute.attgenerated <> ''`
     pub generated: bool,
+    /// What else the catalog knows about the type.
+    #[serde(default)]
+    pub typing: Typing,
 }
 
 impl Relation {
@@ -120,6 +124,7 @@ mod tests {
             not_null: false,
             pk_index,
             generated: false,
+            typing: Typing::default(),
         }
     }
 

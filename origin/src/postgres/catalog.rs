@@ -2,7 +2,7 @@
 
 use super::error::PostgresError;
 use limn_core::Lsn;
-use limn_core::pg::{Column, QualifiedName, Relation};
+use limn_core::pg::{Collation, Column, DomainBase, QualifiedName, Relation, TypeKind, Typing};
 use limn_core::pgoutput::ReplicaIdentity;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -48,18 +48,44 @@ impl Description {
 
 /// One row a column; a table without columns gives one row without a column. `indkey` counts from
 /// 0 and lists INCLUDE columns after the key's own. A type is an array exactly where its element
-/// names it as its array type.
+/// names it as its array type. `f` is the type whose kind counts: the element of an array, the base
+/// under domains, and an array's element there. The columns of collations differ between versions, so
+/// they are read by way of JSON; collation 100 is the database's, which types without one have too.
 const DESCRIBE: &str = "
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident,
            ARRAY(SELECT relid::oid FROM pg_partition_ancestors(c.oid) WHERE relid <> c.oid),
            a.attname, a.atttypid, coalesce(e.typname, t.typname), coalesce(e.oid, t.oid),
            CASE WHEN e.oid IS NULL THEN 0 ELSE greatest(a.attndims, 1) END::int4,
-           a.atttypmod, a.attnotnull, a.attgenerated <> '', k.position
+           a.atttypmod, a.attnotnull, a.attgenerated <> '', k.position,
+           xn.nspname, x.typtype, b.oid, coalesce(be.typname, b.typname), coalesce(be.oid, b.oid), bn.nspname,
+           f.typtype, ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = f.oid ORDER BY enumsortorder),
+           l.provider, l.deterministic, coalesce(l.locale, l.collate), coalesce(l.locale, l.ctype)
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       LEFT JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+      LEFT JOIN pg_type x ON x.oid = coalesce(e.oid, t.oid)
+      LEFT JOIN pg_namespace xn ON xn.oid = x.typnamespace
+      LEFT JOIN LATERAL (
+           WITH RECURSIVE under AS (
+                SELECT d.* FROM pg_type d WHERE d.oid = x.typbasetype AND x.typtype = 'd'
+                 UNION ALL
+                SELECT d.* FROM pg_type d JOIN under u ON d.oid = u.typbasetype AND u.typtype = 'd')
+           SELECT * FROM under WHERE typtype <> 'd') b ON true
+      LEFT JOIN pg_type be ON be.oid = b.typelem AND be.typarray = b.oid
+      LEFT JOIN pg_namespace bn ON bn.oid = coalesce(be.typnamespace, b.typnamespace)
+      LEFT JOIN pg_type f ON f.oid = coalesce(be.oid, b.oid, x.oid)
+      LEFT JOIN LATERAL (
+           SELECT coalesce(j->>'collprovider', j->>'datlocprovider', 'c') AS provider,
+                  coalesce(j->>'collisdeterministic', 'true')::bool AS deterministic,
+                  coalesce(j->>'collcollate', j->>'datcollate', '') AS collate,
+                  coalesce(j->>'collctype', j->>'datctype', '') AS ctype,
+                  coalesce(j->>'colllocale', j->>'datlocale') AS locale
+             FROM (SELECT to_jsonb(o) FROM pg_collation o WHERE o.oid = a.attcollation AND o.oid <> 100
+                    UNION ALL
+                   SELECT to_jsonb(o) FROM pg_database o
+                    WHERE o.datname = current_database() AND a.attcollation IN (0, 100)) s (j)) l ON true
       LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
       LEFT JOIN LATERAL (
            SELECT min(s) AS position FROM generate_series(0, i.indnkeyatts - 1) s
@@ -149,5 +175,36 @@ fn column(row: &Row) -> Result<Option<Column>, PostgresError> {
         not_null: row.try_get(12)?,
         generated: row.try_get(13)?,
         pk_index: row.try_get::<_, Option<i32>>(14)?.map(i32::unsigned_abs),
+        typing: typing(row)?,
     }))
+}
+
+fn typing(row: &Row) -> Result<Typing, PostgresError> {
+    let labels = || row.try_get::<_, Vec<String>>(22);
+    let kind = |typtype: i8| {
+        Ok::<_, PostgresError>(match typtype.cast_unsigned() {
+            b'b' => TypeKind::Base,
+            b'e' => TypeKind::Enum { labels: labels()? },
+            b'c' => TypeKind::Composite,
+            _ => TypeKind::Other,
+        })
+    };
+    let domain: Option<u32> = row.try_get(17)?;
+    let innermost = kind(row.try_get(21)?)?;
+    let kind = match domain {
+        None => innermost,
+        Some(type_oid) => TypeKind::Domain(Box::new(DomainBase {
+            type_oid,
+            type_name: row.try_get(18)?,
+            element_oid: row.try_get(19)?,
+            schema: row.try_get(20)?,
+            kind: innermost,
+        })),
+    };
+    let provider = row.try_get::<_, Option<&str>>(23)?.and_then(|name| name.bytes().next());
+    let collation = match provider {
+        None => Collation::Linguistic,
+        Some(provider) => Collation::classify(provider, row.try_get(24)?, row.try_get(25)?, row.try_get(26)?),
+    };
+    Ok(Typing { schema: row.try_get(15)?, kind, collation })
 }

@@ -1,7 +1,7 @@
 //! Descriptions of tables.
 
 use super::server::Server;
-use limn_core::pg::{Column, QualifiedName, oid};
+use limn_core::pg::{Collation, Column, DomainBase, QualifiedName, TypeKind, Typing, oid};
 use limn_origin::postgres::Session;
 use limn_origin::postgres::catalog::{TableKind, describe, describe_oid, wal_positions};
 
@@ -42,6 +42,7 @@ async fn columns_are_described_as_the_catalog_has_them() {
         not_null: true,
         pk_index: Some(0),
         generated: false,
+        typing: Typing { schema: "pg_catalog".to_owned(), ..relation.columns[1].typing.clone() },
     };
     assert_eq!(relation.columns[1], expected);
     let tags = &relation.columns[2];
@@ -52,6 +53,41 @@ async fn columns_are_described_as_the_catalog_has_them() {
     assert_eq!((relation.columns[6].type_name.as_str(), relation.columns[6].dims), ("oidvector", 0));
     let by_oid = describe_oid(&session, relation.oid).await.expect("answers");
     assert_eq!(by_oid.as_ref(), Some(&table));
+}
+
+#[tokio::test]
+async fn types_are_described_with_their_kinds() {
+    let session = session(
+        "CREATE TYPE mood AS ENUM ('sad', 'happy'); ALTER TYPE mood ADD VALUE 'ok' BEFORE 'happy';
+         CREATE DOMAIN inner_domain AS mood[]; CREATE DOMAIN moods AS inner_domain; CREATE DOMAIN small AS int2;
+         CREATE TYPE pair AS (a int4, b text);
+         CREATE TABLE kinds (
+            m mood, ms mood[], d moods, s small, ss small[], p pair, r int4range, i int4,
+            c text COLLATE \"C\", l text COLLATE \"und-x-icu\")",
+    )
+    .await;
+    let name = QualifiedName::new("public", "kinds");
+    let table = describe(&session, &name).await.expect("answers").expect("exists");
+    let typing = |index: usize| &table.relation.columns[index].typing;
+    let mood = TypeKind::Enum { labels: ["sad", "ok", "happy"].map(str::to_owned).to_vec() };
+    assert_eq!((&typing(0).kind, typing(0).schema.as_str()), (&mood, "public"));
+    assert_eq!(typing(1).kind, mood);
+    let TypeKind::Domain(base) = &typing(2).kind else { unreachable!("a domain, not {:?}", typing(2)) };
+    let mood_oid = table.relation.columns[0].type_oid;
+    assert_eq!((base.type_oid, base.element_oid), (table.relation.columns[1].type_oid, mood_oid));
+    assert_eq!((base.type_name.as_str(), base.schema.as_str(), &base.kind), ("mood", "public", &mood));
+    let small = DomainBase {
+        type_oid: oid::INT2,
+        type_name: "int2".to_owned(),
+        element_oid: oid::INT2,
+        schema: "pg_catalog".to_owned(),
+        kind: TypeKind::Base,
+    };
+    assert_eq!(typing(3).kind, TypeKind::Domain(Box::new(small)));
+    assert!(matches!(typing(4).kind, TypeKind::Domain(_)));
+    assert_eq!((&typing(5).kind, &typing(6).kind), (&TypeKind::Composite, &TypeKind::Other));
+    assert_eq!(typing(7).kind, TypeKind::Base);
+    assert_eq!((typing(8).collation, typing(9).collation), (Collation::C, Collation::Linguistic));
 }
 
 #[tokio::test]
