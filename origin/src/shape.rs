@@ -1,11 +1,14 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
-use limn_core::Handle;
-use limn_core::log::ShapeLog;
+use crate::store::segment;
 use limn_core::log::record::CreatedShape;
+use limn_core::log::{Read, ShapeLog};
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, ShapeId, schema_header};
+use limn_core::{Handle, Offset};
+use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -97,6 +100,32 @@ impl Shape {
     pub fn log(&self) -> MutexGuard<'_, ShapeLog> {
         // A log is changed by appending: whoever panicked left it whole.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes after an offset; looks into the segment's index where memory does not know.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub async fn locate(&self, after: Offset, processed: u64) -> io::Result<Read> {
+        let (read, entries) = {
+            let log = self.log();
+            (log.read(after, processed), log.flushed_items())
+        };
+        if read != Read::Search {
+            return Ok(read);
+        }
+        let dir = self.dir.clone();
+        let find = move || segment::find(&dir, entries, after);
+        let position = tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??;
+        Ok(self.log().read_at(after, position))
+    }
+
+    /// Where the bytes of a part of the change log are: a range of the segment, then bytes in memory.
+    pub fn parts(&self, bytes: Range<u64>) -> (Option<(PathBuf, Range<u64>)>, Vec<u8>) {
+        let log = self.log();
+        let flushed = bytes.start..bytes.end.min(log.flushed_bytes());
+        let file = (!flushed.is_empty()).then(|| (segment::log_path(&self.dir), flushed));
+        (file, log.tail_part(bytes).to_vec())
     }
 
     /// Where it is in its life.

@@ -7,6 +7,7 @@ pub mod cache_key;
 pub mod cached_reply;
 mod cast;
 pub mod cors;
+pub mod events;
 pub mod header;
 pub mod identifier;
 pub mod message;

@@ -38,10 +38,8 @@ impl Stored {
     pub(super) async fn into_body(self) -> io::Result<Body> {
         let suffix = self.suffix();
         let Some((path, range)) = self.file else { return Ok(Body::from(whole(suffix))) };
-        let file =
-            tokio::task::spawn_blocking(move || File::open(path)).await.map_err(io::Error::other)??;
         // The first comma gives way to the bracket.
-        let file = FileRange { file: Arc::new(file), next: range.start + 1, end: range.end };
+        let file = FileRange::open(path, range.start + 1..range.end).await?;
         let state = Some((Bytes::from_static(b"["), Some(file), suffix));
         Ok(Body::from_stream(stream::unfold(state, next_piece)))
     }
@@ -67,10 +65,29 @@ fn whole(mut suffix: Vec<u8>) -> Vec<u8> {
     suffix
 }
 
-struct FileRange {
+/// A part of a file that is read piece by piece.
+pub(super) struct FileRange {
     file: Arc<File>,
     next: u64,
     end: u64,
+}
+
+impl FileRange {
+    pub(super) async fn open(path: PathBuf, range: Range<u64>) -> io::Result<Self> {
+        let file =
+            tokio::task::spawn_blocking(move || File::open(path)).await.map_err(io::Error::other)??;
+        Ok(Self { file: Arc::new(file), next: range.start, end: range.end })
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let bytes = read(&self.file, self.next..self.end).await?;
+        self.next += bytes.len() as u64;
+        Ok(Some(bytes))
+    }
 }
 
 type Piece = (Bytes, Option<FileRange>, Vec<u8>);
@@ -83,14 +100,9 @@ async fn next_piece(state: Option<Piece>) -> Option<(io::Result<Bytes>, Option<P
         last.extend_from_slice(&suffix);
         return Some((Ok(Bytes::from(last)), None));
     };
-    if range.next >= range.end {
-        return Some((Ok(ready), Some((Bytes::from(suffix), None, Vec::new()))));
-    }
-    match read(&range.file, range.next..range.end).await {
-        Ok(bytes) => {
-            range.next += bytes.len() as u64;
-            Some((Ok(ready), Some((bytes, Some(range), suffix))))
-        }
+    match range.next().await {
+        Ok(None) => Some((Ok(ready), Some((Bytes::from(suffix), None, Vec::new())))),
+        Ok(Some(bytes)) => Some((Ok(ready), Some((bytes, Some(range), suffix)))),
         Err(error) => Some((Err(error), None)),
     }
 }

@@ -3,6 +3,7 @@
 mod accept;
 mod body;
 mod delete;
+mod events;
 mod lookup;
 mod metrics;
 mod read;

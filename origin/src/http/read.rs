@@ -1,6 +1,7 @@
 //! `GET`, `HEAD` and `POST /v1/shape`: the log, or the wait for it.
 
 use super::body::{Stored, growing_snapshot};
+use super::events::Events;
 use super::lookup::{find_or_create, wait_readable};
 use super::{Server, fixed, text, with_head};
 use crate::shape::{Life, Shape};
@@ -118,6 +119,15 @@ impl Reader<'_> {
             if let Some(response) = self.not_modified(&read, first) {
                 return Ok(response);
             }
+            if self.request.live_sse && !self.is_away() {
+                match &read {
+                    Read::UpToDate { offset } => return Ok(self.events(after, *offset, true, false)),
+                    Read::Changes { offset, up_to_date, .. } => {
+                        return Ok(self.events(after, *offset, *up_to_date, true));
+                    }
+                    _ => {}
+                }
+            }
             let wait = match read {
                 Read::UpToDate { offset } if !self.request.live => {
                     return self.caught_up(offset, processed).await;
@@ -146,21 +156,16 @@ impl Reader<'_> {
         }
     }
 
+    /// A stream of events from `after` on. Its head says how far the log reached when it began.
+    fn events(&self, after: Offset, offset: Offset, up_to_date: bool, has_pending: bool) -> Response<Body> {
+        let head = self.reply(offset, up_to_date, false);
+        let events = Events::new(self.server.clone(), self.shape.clone(), after, has_pending);
+        self.respond(&head, events.into_body())
+    }
+
     /// Where in the log the answer is; looks into the segment's index where memory does not know.
     async fn locate(&self, after: Offset, processed: u64) -> Result<Read, Refusal> {
-        let (read, entries) = {
-            let log = self.shape.log();
-            (log.read(after, processed), log.flushed_items())
-        };
-        if read != Read::Search {
-            return Ok(read);
-        }
-        let dir = self.shape.dir.clone();
-        let found = tokio::task::spawn_blocking(move || segment::find(&dir, entries, after)).await;
-        match found {
-            Ok(Ok(position)) => Ok(self.shape.log().read_at(after, position)),
-            _ => Err(self.unreadable()),
-        }
+        self.shape.locate(after, processed).await.map_err(|_| self.unreadable())
     }
 
     /// 304, where the client has the very answer already. A live request revalidates only when it comes.
@@ -215,10 +220,8 @@ impl Reader<'_> {
     }
 
     fn changes(&self, bytes: Range<u64>, control: Option<Vec<u8>>) -> Stored {
-        let log = self.shape.log();
-        let flushed = bytes.start..bytes.end.min(log.flushed_bytes());
-        let file = (!flushed.is_empty()).then(|| (segment::log_path(&self.shape.dir), flushed));
-        Stored { file, tail: log.tail_part(bytes).to_vec(), control }
+        let (file, tail) = self.shape.parts(bytes);
+        Stored { file, tail, control }
     }
 
     /// Nothing follows, and the client did not ask to wait.

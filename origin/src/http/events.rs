@@ -1,0 +1,133 @@
+//! `live_sse`: the log as a stream of events (protocol §6.3).
+//!
+//! Unlike Electric's, a stream goes on across chunk boundaries and delivers all that is pending.
+
+use super::Server;
+use super::body::FileRange;
+use crate::shape::{Life, Shape};
+use crate::status::Phase;
+use axum::body::{Body, Bytes};
+use futures::stream;
+use limn_core::Offset;
+use limn_core::log::Read;
+use limn_core::protocol::events::EventFramer;
+use limn_core::protocol::message;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a stream lasts, whatever happens on it.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(60);
+/// The silence after which a comment keeps proxies awake.
+const KEEP_ALIVE: Duration = Duration::from_secs(21);
+
+/// One client's stream.
+pub(super) struct Events {
+    server: Arc<Server>,
+    shape: Arc<Shape>,
+    after: Offset,
+    framer: EventFramer,
+    /// Items on their way: the segment's part, then the part from memory.
+    file: Option<FileRange>,
+    tail: Vec<u8>,
+    /// The up-to-date message behind them.
+    control: Option<Vec<u8>>,
+    /// A stream that began with pending items ends with them: the client comes again from there.
+    ends_when_caught_up: bool,
+    ends_at: Instant,
+    keep_alive_at: Instant,
+}
+
+impl Events {
+    pub(super) fn new(server: Arc<Server>, shape: Arc<Shape>, after: Offset, has_pending: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            server,
+            shape,
+            after,
+            framer: EventFramer::default(),
+            file: None,
+            tail: Vec::new(),
+            control: None,
+            ends_when_caught_up: has_pending,
+            ends_at: now + STREAM_TIMEOUT,
+            keep_alive_at: now + KEEP_ALIVE,
+        }
+    }
+
+    pub(super) fn into_body(self) -> Body {
+        Body::from_stream(stream::unfold(self, Self::step))
+    }
+
+    /// The next bytes; `None` ends the stream.
+    async fn step(mut self) -> Option<(io::Result<Bytes>, Self)> {
+        loop {
+            match self.ready().await {
+                Ok(Some(bytes)) => {
+                    self.keep_alive_at = Instant::now() + KEEP_ALIVE;
+                    return Some((Ok(bytes), self));
+                }
+                Ok(None) => {}
+                // The shape's files went away under us; the next request says why.
+                Err(_) => return None,
+            }
+            if !self.look_or_wait().await? {
+                self.keep_alive_at = Instant::now() + KEEP_ALIVE;
+                return Some((Ok(Bytes::from_static(message::KEEP_ALIVE)), self));
+            }
+        }
+    }
+
+    /// What can be sent without waiting for a change.
+    async fn ready(&mut self) -> io::Result<Option<Bytes>> {
+        let mut out = Vec::new();
+        while let Some(file) = &mut self.file {
+            match file.next().await? {
+                Some(piece) => self.framer.push(&piece, &mut out),
+                None => self.file = None,
+            }
+            if !out.is_empty() {
+                return Ok(Some(out.into()));
+            }
+        }
+        self.framer.push(&std::mem::take(&mut self.tail), &mut out);
+        if let Some(control) = self.control.take() {
+            message::push_event(&mut out, &control);
+        }
+        Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    /// Takes up what follows in the log, or waits for it: true where there may be something to send,
+    /// false where the silence was long, `None` where the stream is over.
+    async fn look_or_wait(&mut self) -> Option<bool> {
+        let shape = self.shape.clone();
+        let changed = shape.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let is_followed = self.server.status.phase() == Phase::Active;
+        if shape.life() != Life::Readable || !is_followed {
+            return None;
+        }
+        let processed = self.server.status.processed();
+        match shape.locate(self.after, processed).await.ok()? {
+            Read::Changes { bytes, offset, up_to_date, .. } => {
+                let (file, tail) = shape.parts(bytes);
+                self.file = match file {
+                    Some((path, range)) => Some(FileRange::open(path, range).await.ok()?),
+                    None => None,
+                };
+                self.tail = tail;
+                self.control = up_to_date.then(|| message::up_to_date(offset.tx()));
+                self.after = offset;
+                Some(true)
+            }
+            Read::UpToDate { .. } if !self.ends_when_caught_up => {
+                let until = self.ends_at.min(self.keep_alive_at);
+                let something = timeout_at(until, changed).await.is_ok();
+                if !something && self.ends_at <= until { None } else { Some(something) }
+            }
+            _ => None,
+        }
+    }
+}
