@@ -1,1 +1,23 @@
-//! Support for the black-box tests: temporary Postgres servers, the `limn` binary, an HTTP client.
+//! What the black-box tests stand on: temporary Postgres servers, the `limn` program, an HTTP client, and
+//! [`Follower`], which turns a shape's log back into rows.
+//!
+//! Nothing here knows Limn's code. Everything started here ends with the test process, however that ends.
+
+mod eventually;
+mod follower;
+mod http;
+mod limn;
+mod log_checker;
+mod postgres;
+mod process;
+mod random;
+mod scratch;
+
+pub use eventually::{Deadline, PATIENCE, eventually};
+pub use follower::{Follower, Step};
+pub use http::{Client, Request, Response, encode};
+pub use limn::{DevServer, Limn, binary, command};
+pub use postgres::{Cluster, Database, Row, Sql};
+pub use process::{Process, Signal, command_lines_with};
+pub use random::Random;
+pub use scratch::{free_port, new_folder};

@@ -1,0 +1,240 @@
+//! A client that turns a shape's log back into rows, and accepts nothing that does not fit.
+
+use crate::eventually::Deadline;
+use crate::http::{Client, Request, Response};
+use crate::log_checker::LogChecker;
+use crate::postgres::Row;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Follows one shape.
+#[derive(Debug)]
+pub struct Follower {
+    client: Client,
+    query: String,
+    handle: Option<String>,
+    offset: String,
+    cursor: Option<String>,
+    rows: BTreeMap<String, Row>,
+    checker: LogChecker,
+    up_to_date: bool,
+    rotations: u32,
+    response: Option<Response>,
+}
+
+/// What one request came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// These messages, which are applied.
+    Messages(Vec<Value>),
+    /// The shape is to be read again from its beginning.
+    Rotated,
+    /// No answer, or 503.
+    Away,
+}
+
+impl Follower {
+    /// A client that has read nothing yet; `query` defines the shape.
+    #[must_use]
+    pub fn new(client: Client, query: &str) -> Self {
+        Self {
+            client,
+            query: query.to_owned(),
+            handle: None,
+            offset: "-1".to_owned(),
+            cursor: None,
+            rows: BTreeMap::new(),
+            checker: LogChecker::default(),
+            up_to_date: false,
+            rotations: 0,
+            response: None,
+        }
+    }
+
+    /// Makes one request.
+    ///
+    /// # Panics
+    /// Where the answer does not fit the rows so far, or breaks a rule of every log.
+    pub async fn step(&mut self, live: bool) -> Step {
+        let target = self.target(live);
+        let request = Request { method: "GET", target: &target, ..Request::default() };
+        let Ok(response) = self.client.try_send(&request).await else { return Step::Away };
+        let step = match response.status {
+            200 => self.accept(&response, live),
+            409 => self.start_over(&response),
+            503 => Step::Away,
+            other => unreachable!("{other} for {target}: {}", response.text()),
+        };
+        self.response = Some(response);
+        step
+    }
+
+    /// Reads until it is up to date, and returns what came.
+    pub async fn sync(&mut self) -> Vec<Value> {
+        self.sync_to(0).await
+    }
+
+    /// Reads until it is up to date with everything before `lsn`, and returns what came.
+    pub async fn sync_to(&mut self, lsn: u64) -> Vec<Value> {
+        let deadline = Deadline::new("the shape is up to date");
+        let mut all = Vec::new();
+        loop {
+            match self.step(false).await {
+                Step::Messages(messages) => all.extend(messages),
+                Step::Rotated => all.clear(),
+                Step::Away => deadline.pause().await,
+            }
+            if self.up_to_date && self.checker.seen_lsn() >= lsn {
+                return all;
+            }
+            if self.up_to_date {
+                deadline.pause().await;
+            }
+            deadline.check();
+        }
+    }
+
+    /// Waits by live requests until `count` changes have come, and returns all that came.
+    ///
+    /// # Panics
+    /// Where more come, or the shape rotates.
+    pub async fn changes(&mut self, count: usize) -> Vec<Value> {
+        let deadline = Deadline::new("changes come");
+        let mut changes = Vec::new();
+        while changes.len() < count || !self.up_to_date {
+            match self.step(true).await {
+                Step::Messages(messages) => changes.extend(messages.into_iter().filter(is_change)),
+                other => unreachable!("{other:?} instead of changes"),
+            }
+            deadline.check();
+        }
+        assert_eq!(changes.len(), count, "{changes:?}");
+        changes
+    }
+
+    /// The request it would make next.
+    #[must_use]
+    pub fn target(&self, live: bool) -> String {
+        let mut target = format!("/v1/shape?{}&offset={}", self.query, self.offset);
+        if let Some(handle) = &self.handle {
+            target += &format!("&handle={handle}");
+        }
+        // Nothing can be waited for at the beginning.
+        if live && self.offset != "-1" {
+            target += &format!("&live=true&cursor={}", self.cursor.as_deref().unwrap_or_default());
+        }
+        target
+    }
+
+    /// The shape's rows, in an order of their own.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.rows.values().cloned().collect();
+        rows.sort();
+        rows
+    }
+
+    /// The keys of the rows.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&str> {
+        self.rows.keys().map(String::as_str).collect()
+    }
+
+    /// The handle of the last answer.
+    ///
+    /// # Panics
+    /// Where there was none.
+    #[must_use]
+    pub fn handle(&self) -> &str {
+        self.handle.as_deref().expect("it has read")
+    }
+
+    /// The offset of the last answer.
+    #[must_use]
+    pub fn offset(&self) -> &str {
+        &self.offset
+    }
+
+    /// The last answer.
+    ///
+    /// # Panics
+    /// Where there was none.
+    #[must_use]
+    pub fn response(&self) -> &Response {
+        self.response.as_ref().expect("it has read")
+    }
+
+    /// How often it was told to start over.
+    #[must_use]
+    pub const fn rotations(&self) -> u32 {
+        self.rotations
+    }
+
+    fn accept(&mut self, response: &Response, live: bool) -> Step {
+        let Value::Array(messages) = response.json() else { unreachable!("no array: {}", response.text()) };
+        self.checker.check(response, &messages);
+        for message in messages.iter().filter(|message| is_change(message)) {
+            self.apply(message);
+        }
+        let header = |name: &str| response.header(name).map(str::to_owned);
+        let handle = header("electric-handle").expect("every reply names its handle");
+        assert!(
+            self.offset == "-1" || self.handle.as_ref() == Some(&handle),
+            "the handle changed to {handle}"
+        );
+        self.handle = Some(handle);
+        self.offset = header("electric-offset").expect("every reply names its offset");
+        self.cursor = header("electric-cursor");
+        assert!(!live || self.cursor.is_some() || response.header("electric-schema").is_some());
+        self.up_to_date = response.header("electric-up-to-date").is_some();
+        Step::Messages(messages)
+    }
+
+    fn start_over(&mut self, response: &Response) -> Step {
+        assert_eq!(response.text(), r#"[{"headers":{"control":"must-refetch"}}]"#);
+        let successor = response.header("electric-handle").map(str::to_owned);
+        assert!(successor.is_none() || successor != self.handle, "the successor has the same handle");
+        *self = Self { rotations: self.rotations + 1, ..Self::new(self.client.clone(), &self.query) };
+        Step::Rotated
+    }
+
+    fn apply(&mut self, message: &Value) {
+        let key = message["key"].as_str().expect("a change has a key").to_owned();
+        let value = row(&message["value"]);
+        match message["headers"]["operation"].as_str() {
+            Some("insert") => {
+                let before = self.rows.insert(key, value);
+                assert_eq!(before, None, "inserted twice: {message}");
+            }
+            Some("update") => {
+                let found = self.rows.get_mut(&key);
+                let current = found.unwrap_or_else(|| unreachable!("updated, and not there: {message}"));
+                for (column, old) in message.get("old_value").map(row).unwrap_or_default() {
+                    assert_eq!(current.get(&column), Some(&old), "another old value: {message}");
+                }
+                current.extend(value);
+            }
+            Some("delete") => {
+                let removed = self.rows.remove(&key);
+                let removed = removed.unwrap_or_else(|| unreachable!("deleted, and not there: {message}"));
+                for (column, old) in value {
+                    assert_eq!(removed.get(&column), Some(&old), "another row was deleted: {message}");
+                }
+            }
+            _ => unreachable!("unknown operation: {message}"),
+        }
+    }
+}
+
+fn is_change(message: &Value) -> bool {
+    message["headers"].get("operation").is_some()
+}
+
+fn row(value: &Value) -> Row {
+    let columns = value.as_object().expect("a row is an object");
+    let text = |value: &Value| match value {
+        Value::Null => None,
+        other => Some(other.as_str().expect("values are strings or null").to_owned()),
+    };
+    columns.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+}

@@ -1,0 +1,205 @@
+//! A small HTTP/1.1 client that sends targets exactly as written and hides nothing of the answer.
+
+use crate::eventually::PATIENCE;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longer than any wait of a server at its defaults.
+const ANSWER_TIME_MAX: Duration = PATIENCE;
+
+/// Talks to one server; every request has a connection of its own.
+#[derive(Debug, Clone)]
+pub struct Client {
+    port: u16,
+}
+
+/// A request. The target goes out byte for byte.
+#[derive(Debug, Clone, Default)]
+pub struct Request<'a> {
+    /// Such as `GET`.
+    pub method: &'a str,
+    /// Such as `/v1/shape?table=t&offset=-1`.
+    pub target: &'a str,
+    /// Names and values, sent in this order.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Sent where it is not empty.
+    pub body: &'a str,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// Such as 200.
+    pub status: u16,
+    /// Names in lower case, in the order of the answer.
+    pub headers: Vec<(String, String)>,
+    /// The body, without its transfer coding.
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    /// A client of the server at that port of the loopback interface.
+    #[must_use]
+    pub const fn new(port: u16) -> Self {
+        Self { port }
+    }
+
+    /// `GET`.
+    ///
+    /// # Panics
+    /// Where no whole answer comes.
+    pub async fn get(&self, target: &str) -> Response {
+        self.send(&Request { method: "GET", target, ..Request::default() }).await
+    }
+
+    /// Any request.
+    ///
+    /// # Panics
+    /// Where no whole answer comes.
+    pub async fn send(&self, request: &Request<'_>) -> Response {
+        let answer = self.try_send(request).await;
+        answer.unwrap_or_else(|error| unreachable!("no answer to {request:?}: {error}"))
+    }
+
+    /// Any request, to a server that may be gone.
+    ///
+    /// # Errors
+    /// Where no whole answer comes.
+    pub async fn try_send(&self, request: &Request<'_>) -> io::Result<Response> {
+        let exchange = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+            stream.write_all(self.encoded(request).as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            parse(&answer, request.method == "HEAD")
+        };
+        timeout(ANSWER_TIME_MAX, exchange).await.map_err(|_| io::Error::from(ErrorKind::TimedOut))?
+    }
+
+    fn encoded(&self, request: &Request<'_>) -> String {
+        let Request { method, target, headers, body } = request;
+        let mut text =
+            format!("{method} {target} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nconnection: close\r\n", self.port);
+        for (name, value) in *headers {
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            let _ = write!(text, "content-length: {}\r\n", body.len());
+        }
+        text + "\r\n" + body
+    }
+}
+
+impl Response {
+    /// The value of a header, where the answer has exactly one of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(known, _)| known == name);
+        let (_, value) = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// Where it is something else.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let parsed = serde_json::from_slice(&self.body);
+        parsed.unwrap_or_else(|error| {
+            unreachable!("status {}, no JSON ({error}): {}", self.status, self.text())
+        })
+    }
+}
+
+/// `text` as a query parameter's value.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~,".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+fn parse(answer: &[u8], head_only: bool) -> io::Result<Response> {
+    let malformed = |what: &str| io::Error::new(ErrorKind::InvalidData, what.to_owned());
+    let end = find(answer, b"\r\n\r\n").ok_or_else(|| malformed("the answer ends within its head"))?;
+    let (head, rest) = (String::from_utf8_lossy(&answer[..end]).into_owned(), &answer[end + 4..]);
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    let status = status.ok_or_else(|| malformed("no status"))?;
+    let header = |line: &str| {
+        line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    let headers: Vec<(String, String)> = lines.filter_map(header).collect();
+    let mut response = Response { status, headers, body: Vec::new() };
+    if head_only || status == 204 || status == 304 {
+        return Ok(response);
+    }
+    response.body = if response.header("transfer-encoding") == Some("chunked") {
+        dechunk(rest).ok_or_else(|| malformed("the body was cut off"))?
+    } else {
+        rest.to_vec()
+    };
+    match response.header("content-length").map(str::parse::<usize>) {
+        Some(length) if length != Ok(response.body.len()) => Err(malformed("the body has another length")),
+        _ => Ok(response),
+    }
+}
+
+fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = find(rest, b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?, 16).ok()?;
+        rest = &rest[line + 2..];
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(..length)?);
+        rest = rest.get(length + 2..)?;
+    }
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_both_codings_are_read_and_cut_ones_refused() {
+        let chunked =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+        assert_eq!(parse(chunked, false).unwrap().text(), "abcde");
+        assert!(parse(&chunked[..chunked.len() - 8], false).is_err());
+        let fixed = b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\nA: x\r\nA: y\r\n\r\nabc";
+        let response = parse(fixed, false).unwrap();
+        assert_eq!((response.status, response.text().as_str(), response.header("a")), (404, "abc", None));
+        assert!(parse(&fixed[..fixed.len() - 1], false).is_err());
+        assert!(parse(&fixed[..20], false).is_err());
+    }
+
+    #[test]
+    fn values_are_encoded() {
+        assert_eq!(encode("a = 'é'"), "a%20%3D%20%27%C3%A9%27");
+    }
+}

@@ -1,0 +1,240 @@
+//! The `limn` program, started as a user starts it.
+
+use crate::eventually::eventually;
+use crate::follower::Follower;
+use crate::http::{Client, Request, Response};
+use crate::postgres::{Database, Sql};
+use crate::process::{Process, Signal};
+use crate::scratch::{free_port, new_folder};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+/// A `limn serve` with a storage folder of its own, on a database that no other one follows.
+#[derive(Debug)]
+pub struct Limn {
+    database: Database,
+    options: Vec<String>,
+    port: u16,
+    metrics_port: u16,
+    storage: PathBuf,
+    process: Option<Process>,
+}
+
+/// A `limn dev` whose temporary files are in a folder of its own.
+#[derive(Debug)]
+pub struct DevServer {
+    /// Where it makes temporary files.
+    pub temporary: PathBuf,
+    port: u16,
+    process: Process,
+}
+
+/// The table that [`Limn::barrier`] writes to.
+const BARRIER: &str = "limn_barrier";
+
+impl Limn {
+    /// Starts a server and waits until it is active. It asks for no secret, unless `options` name one.
+    pub async fn start(database: &Database, options: &[&str]) -> Self {
+        let mut server = Self::stopped(database, options);
+        server.resume().await;
+        server
+    }
+
+    /// A server that is yet to be started.
+    #[must_use]
+    pub fn stopped(database: &Database, options: &[&str]) -> Self {
+        Self {
+            database: database.clone(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            port: free_port(),
+            metrics_port: free_port(),
+            storage: new_folder("storage"),
+            process: None,
+        }
+    }
+
+    /// Starts the process without waiting for anything.
+    pub fn spawn(&mut self) {
+        self.process = Some(Process::start(self.command(), Signal::SIGKILL));
+    }
+
+    /// Starts it and waits until it is active.
+    pub async fn resume(&mut self) {
+        self.spawn();
+        self.wait_active().await;
+    }
+
+    /// Waits until health says `active`.
+    ///
+    /// # Panics
+    /// Where the process ends instead.
+    pub async fn wait_active(&mut self) {
+        let client = self.client();
+        let health = Request { method: "GET", target: "/v1/health", ..Request::default() };
+        eventually("limn is active", async || {
+            let process = self.process.as_mut().expect("it was started");
+            assert!(process.ended().is_none(), "limn ended: {}", process.output());
+            client.try_send(&health).await.ok().filter(|health| health.status == 200)
+        })
+        .await;
+    }
+
+    /// Ends it in the middle of whatever it does.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub async fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.signal(Signal::SIGKILL);
+        process.wait().await;
+    }
+
+    /// Ends it as a supervisor would.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub async fn stop(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("it runs");
+        process.signal(Signal::SIGTERM);
+        process.wait().await
+    }
+
+    /// Waits until it ends by itself: how, and what it printed.
+    ///
+    /// # Panics
+    /// Where it was not started.
+    pub async fn wait(&mut self) -> (ExitStatus, String) {
+        let mut process = self.process.take().expect("it was started");
+        (process.wait().await, process.output())
+    }
+
+    /// A client of it.
+    #[must_use]
+    pub const fn client(&self) -> Client {
+        Client::new(self.port)
+    }
+
+    /// The folder of its shapes.
+    #[must_use]
+    pub fn storage(&self) -> &Path {
+        &self.storage
+    }
+
+    /// A session on its database.
+    pub async fn sql(&self) -> Sql {
+        self.database.connect().await
+    }
+
+    /// `GET /v1/shape` with that query.
+    pub async fn get(&self, query: &str) -> Response {
+        self.client().get(&format!("/v1/shape?{query}")).await
+    }
+
+    /// Follows a shape, and is up to date with it.
+    pub async fn follow(&self, query: &str) -> Follower {
+        let mut follower = Follower::new(self.client(), query);
+        follower.sync().await;
+        follower
+    }
+
+    /// Returns a position in the WAL after everything that was committed before the call. An up-to-date
+    /// message that has seen it says that the shape shows all of that.
+    pub async fn barrier(&self, sql: &Sql) -> u64 {
+        sql.execute(&format!("CREATE TABLE IF NOT EXISTS {BARRIER} (id serial PRIMARY KEY)")).await;
+        // Only what touches a table with a shape is sure to be seen.
+        let shape = self.get(&format!("table={BARRIER}&offset=-1")).await;
+        assert_eq!(shape.status, 200, "{}", shape.text());
+        let lsn = sql.lsn().await;
+        sql.execute(&format!("INSERT INTO {BARRIER} DEFAULT VALUES")).await;
+        lsn
+    }
+
+    /// What a metric says; `name` with its labels as written. 0 where there is none yet.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = Client::new(self.metrics_port).get("/metrics").await.text();
+        let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+        text.lines().find_map(value).unwrap_or(0)
+    }
+
+    /// Waits until that many live requests wait for changes.
+    pub async fn wait_parked(&self, clients: u64) {
+        let parked = async || (self.metric("limn_parked_clients").await == clients).then_some(());
+        eventually(&format!("{clients} live requests wait"), parked).await;
+    }
+
+    fn command(&self) -> Command {
+        let mut command = command();
+        command.arg("serve").args(["--database-url", &self.database.url()]).args(["--host", "127.0.0.1"]);
+        command.args(["--port", &self.port.to_string(), "--metrics-port", &self.metrics_port.to_string()]);
+        command.arg("--storage-dir").arg(&self.storage);
+        // Slots are named after it, and belong to the whole server.
+        command.args(["--replication-stream-id", &self.database.name]);
+        if !self.options.iter().any(|option| option == "--secret") {
+            command.arg("--insecure");
+        }
+        command.args(&self.options);
+        command
+    }
+}
+
+impl DevServer {
+    /// Starts it and waits until its page is there.
+    pub async fn start() -> Self {
+        let (temporary, port) = (new_folder("dev"), free_port());
+        let mut command = command();
+        command.args(["dev", "--port", &port.to_string()]).env("TMPDIR", &temporary).current_dir(&temporary);
+        let mut process = Process::start(command, Signal::SIGTERM);
+        let health = Request { method: "GET", target: "/v1/health", ..Request::default() };
+        eventually("limn dev is active", async || {
+            assert!(process.ended().is_none(), "limn dev ended: {}", process.output());
+            Client::new(port).try_send(&health).await.ok().filter(|health| health.status == 200)
+        })
+        .await;
+        Self { temporary, port, process }
+    }
+
+    /// A client of it.
+    #[must_use]
+    pub const fn client(&self) -> Client {
+        Client::new(self.port)
+    }
+
+    /// Ends it by a signal; Ctrl-C is `SIGINT`.
+    pub async fn end(&mut self, signal: Signal) -> ExitStatus {
+        self.process.signal(signal);
+        self.process.wait().await
+    }
+}
+
+/// The program that is tested: `LIMN_BIN`, else the newest that lies beside the tests.
+///
+/// # Panics
+/// Where there is none.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(told) = std::env::var_os("LIMN_BIN") {
+        let told = PathBuf::from(told);
+        assert!(told.is_file(), "LIMN_BIN is `{}`, and there is no such file", told.display());
+        return told;
+    }
+    let own = std::env::current_exe().expect("the test's own path");
+    let target = own.ancestors().nth(3).expect("tests are built into `target/<profile>/deps`");
+    let built = ["release", "debug"].map(|profile| target.join(profile).join("limn"));
+    let age = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let newest = built.into_iter().filter(|path| path.is_file()).max_by_key(age);
+    newest.expect("`cargo build -p limn-origin` comes first, or LIMN_BIN names the program")
+}
+
+/// The program, with nothing in its environment that would set it up.
+#[must_use]
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("LIMN_") || text.starts_with("ELECTRIC_") || text.ends_with("DATABASE_URL") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}

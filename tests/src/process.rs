@@ -1,0 +1,99 @@
+//! A process that was started for a test.
+
+use crate::eventually::eventually;
+use crate::scratch::{new_folder, note_of};
+pub use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// Ends with the value, and with the test process.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    output: PathBuf,
+    end: Signal,
+}
+
+impl Process {
+    /// Starts `command`; `end` is the signal that ends it at once and leaves nothing behind.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn start(mut command: Command, end: Signal) -> Self {
+        let output = new_folder("output").join("text");
+        let file = File::create(&output).expect("a new file");
+        let both = file.try_clone().expect("a second handle");
+        command.stdin(Stdio::null()).stdout(file).stderr(both);
+        let child = command.spawn().unwrap_or_else(|error| unreachable!("cannot start {command:?}: {error}"));
+        let name = end.as_str().trim_start_matches("SIG");
+        fs::write(note_of(child.id()), name).expect("the watchdog's note is written");
+        Self { child, output, end }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// Where it has gone.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(id), signal).expect("the process is there");
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// Where the system cannot tell.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child's state can be read")
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&mut self) -> ExitStatus {
+        let id = self.id();
+        eventually(&format!("process {id} ends"), async || self.ended()).await
+    }
+
+    /// Everything it printed so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            self.signal(self.end);
+            let _ = self.child.wait();
+        }
+        let _ = fs::remove_file(note_of(self.child.id()));
+        if std::thread::panicking() {
+            let output = self.output();
+            let lines: Vec<&str> = output.lines().rev().take(30).collect();
+            let last: Vec<&str> = lines.into_iter().rev().collect();
+            eprintln!("--- the last that process {} printed:\n{}", self.child.id(), last.join("\n"));
+        }
+    }
+}
+
+/// The command lines of running processes that contain `text`.
+///
+/// # Panics
+/// Where the system has no `ps`.
+#[must_use]
+pub fn command_lines_with(text: &str) -> Vec<String> {
+    let mut ps = Command::new("ps");
+    let output = ps.args(["-A", "-ww", "-o", "args="]).output().expect("`ps` is part of every system");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}

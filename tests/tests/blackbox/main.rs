@@ -1,0 +1,95 @@
+//! `limn` from outside: HTTP over loopback, SQL, files, processes. A test whose name begins with a number
+//! proves that item of the protocol's conformance list.
+
+mod caching;
+mod delete;
+mod dev;
+mod initial_sync;
+mod joining;
+mod live;
+mod log;
+mod metrics;
+mod outage;
+mod publishing;
+mod restart;
+mod rotation;
+mod routing_auth;
+mod startup;
+mod validation;
+mod workload;
+
+use limn_tests::{Cluster, Follower, Limn, Sql};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// The secret of [`secured`].
+const SECRET: &str = "s3cret";
+
+/// The server that most tests share: no secret, shapes can be deleted, everything else at its default.
+async fn open() -> &'static Limn {
+    static SERVER: OnceCell<Limn> = OnceCell::const_new();
+    SERVER.get_or_init(|| shared(&["--allow-shape-deletion"])).await
+}
+
+/// Asks for [`SECRET`].
+async fn secured() -> &'static Limn {
+    static SERVER: OnceCell<Limn> = OnceCell::const_new();
+    SERVER.get_or_init(|| shared(&["--secret", SECRET])).await
+}
+
+/// Closes a chunk after 10,000 bytes.
+async fn small_chunks() -> &'static Limn {
+    static SERVER: OnceCell<Limn> = OnceCell::const_new();
+    SERVER.get_or_init(|| shared(&["--chunk-bytes-max", "10000"])).await
+}
+
+/// Lets a live request wait for 2 seconds only.
+async fn impatient() -> &'static Limn {
+    static SERVER: OnceCell<Limn> = OnceCell::const_new();
+    SERVER.get_or_init(|| shared(&["--long-poll-timeout-ms", "2000"])).await
+}
+
+/// A server with a database of its own, in which the table `t` has three rows.
+async fn shared(options: &[&str]) -> Limn {
+    let database = Cluster::shared().await.database().await;
+    table(&database.connect().await, "t").await;
+    Limn::start(&database, options).await
+}
+
+/// A new table with the columns and rows that most tests use.
+async fn table(sql: &Sql, name: &str) {
+    sql.execute(&format!(
+        "CREATE TABLE {name} (id int PRIMARY KEY, a text, n int);
+         INSERT INTO {name} VALUES (1, 'one', 10), (2, 'two', 20), (3, NULL, NULL)"
+    ))
+    .await;
+}
+
+/// A new table on the shared server, followed and up to date.
+async fn followed(name: &str) -> (&'static Limn, Sql, Follower) {
+    followed_as(name, "").await
+}
+
+/// The same, with further parameters of the shape.
+async fn followed_as(name: &str, parameters: &str) -> (&'static Limn, Sql, Follower) {
+    let server = open().await;
+    let sql = server.sql().await;
+    table(&sql, name).await;
+    let follower = server.follow(&format!("table={name}{parameters}")).await;
+    (server, sql, follower)
+}
+
+/// A row of the tables that [`table`] makes, as the wire shows it.
+fn full_row(id: u32, a: Option<&str>, n: Option<u32>) -> Value {
+    json!({ "id": id.to_string(), "a": a, "n": n.map(|n| n.to_string()) })
+}
+
+/// The body of a 400.
+fn invalid(parameter: &str, text: &str) -> Value {
+    json!({ "message": "Invalid request", "errors": { parameter: [text] } })
+}
+
+/// The body of a 409.
+fn must_refetch() -> Value {
+    json!([{ "headers": { "control": "must-refetch" } }])
+}

@@ -1,0 +1,101 @@
+//! Items 220, 221: what was told survives the process.
+
+use super::{shared, table};
+use limn_tests::{Cluster, Follower, Limn, eventually};
+use std::time::Duration;
+use tokio::time::sleep;
+
+#[tokio::test]
+async fn item_220_a_restart_goes_on_with_the_same_handles_and_offsets() {
+    let mut server = shared(&[]).await;
+    let sql = server.sql().await;
+    let mut shape = server.follow("table=t").await;
+    let mut some = server.follow("table=t&where=n%3D10&columns=id,n&replica=full").await;
+    sql.execute("INSERT INTO t VALUES (4, 'x', 10); UPDATE t SET n = 11 WHERE id = 1").await;
+    shape.changes(2).await;
+    some.changes(2).await;
+    let log = format!("table=t&handle={}&offset=0_inf", shape.handle());
+    let before = (server.get("table=t&offset=-1").await.body, server.get(&log).await.json());
+    assert!(server.stop().await.success());
+    sql.execute("INSERT INTO t VALUES (5, 'while away', 10)").await;
+    server.resume().await;
+    assert_eq!(server.get("table=t&offset=-1").await.body, before.0, "the snapshot is the same");
+    assert_eq!(shape.changes(1).await[0]["value"]["id"], "5");
+    assert_eq!(some.changes(1).await[0]["value"]["id"], "5");
+    let after = server.get(&log).await.json();
+    assert_eq!((&after[0], &after[1]), (&before.1[0], &before.1[1]), "the log is the same");
+    assert_eq!((shape.rotations(), some.rotations()), (0, 0));
+}
+
+#[tokio::test]
+async fn item_220_a_restart_without_anything_new_is_up_to_date() {
+    let mut server = shared(&[]).await;
+    let mut shape = server.follow("table=t").await;
+    assert!(server.stop().await.success());
+    server.resume().await;
+    shape.sync().await;
+    assert_eq!((shape.rotations(), shape.offset()), (0, "0_inf"));
+}
+
+#[tokio::test]
+async fn item_221_kill_9_loses_nothing_and_repeats_nothing() {
+    let mut server = shared(&["--long-poll-timeout-ms", "1000"]).await;
+    let (sql, writer) = (server.sql().await, server.sql().await);
+    let mut shape = server.follow("table=t").await;
+    let writing = tokio::spawn(async move {
+        for id in 10..410 {
+            let change = format!("INSERT INTO t VALUES ({id}, 'x', 1); UPDATE t SET n = {id} WHERE id = 1");
+            writer.execute(&change).await;
+            // Spread over the kills.
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    for kill in 1..=3 {
+        eventually("the stream goes on", async || {
+            shape.step(true).await;
+            (shape.rows().len() >= 80 * kill).then_some(())
+        })
+        .await;
+        server.kill().await;
+        server.resume().await;
+    }
+    writing.await.expect("all is written");
+    let lsn = server.barrier(&sql).await;
+    shape.sync_to(lsn).await;
+    let mut expected = sql.rows("SELECT * FROM t").await;
+    expected.sort();
+    assert_eq!((shape.rows(), shape.rotations()), (expected, 0));
+}
+
+#[tokio::test]
+async fn item_221_kill_9_during_a_snapshot_begins_it_anew() {
+    let cluster = Cluster::start(&[]).await;
+    let database = cluster.database().await;
+    let (sql, holder) = (database.connect().await, database.connect().await);
+    table(&sql, "t").await;
+    let mut server = Limn::start(&database, &[]).await;
+    let mut published = server.follow("table=t&columns=id").await;
+    holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
+    let client = server.client();
+    let reading = tokio::spawn(async move {
+        let mut shape = Follower::new(client, "table=t");
+        shape.sync().await;
+        shape
+    });
+    eventually("the snapshot waits for the table", async || {
+        let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 't'::regclass";
+        (sql.value(waiting).await != "0").then_some(())
+    })
+    .await;
+    server.kill().await;
+    holder.execute("INSERT INTO t VALUES (4, 'x', 1); COMMIT").await;
+    server.resume().await;
+    let mut shape = reading.await.expect("is read in the end");
+    let lsn = server.barrier(&sql).await;
+    shape.sync_to(lsn).await;
+    published.sync_to(lsn).await;
+    let mut expected = sql.rows("SELECT * FROM t").await;
+    expected.sort();
+    assert_eq!(shape.rows(), expected);
+    assert_eq!((published.rows().len(), published.rotations()), (4, 0), "a shape that was complete goes on");
+}
