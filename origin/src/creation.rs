@@ -1,7 +1,7 @@
 //! Making shapes: the catalog is asked, the table published, the snapshot taken.
 
 use crate::engine::{EngineHandle, Stopped};
-use crate::postgres::catalog::{self, Description, TableKind};
+use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::{Publication, PublicationError, WriterHorizon};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Session};
@@ -14,6 +14,7 @@ use limn_core::Handle;
 use limn_core::filter::Row;
 use limn_core::log::record::CreatedShape;
 use limn_core::log::{ItemFormat, ShapeLog, SnapshotFilter, SnapshotWriter};
+use limn_core::pg::Relation;
 use limn_core::pg::copy::{CopyDecoder, CopyRow};
 use limn_core::protocol::RequestError;
 use limn_core::protocol::cache::CachePolicy;
@@ -35,6 +36,8 @@ const SNAPSHOTS_MAX: usize = 8;
 const WRITE_BYTES: usize = 64 << 10;
 /// How long a new table waits for the transactions that were writing it.
 const WRITERS_WAIT: Duration = Duration::from_secs(20);
+/// How long the server's end waits for snapshots.
+const SETTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long a request waits for Postgres to be followed.
 const ACTIVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -72,6 +75,7 @@ struct Shared {
     published: Mutex<HashMap<u32, Option<WriterHorizon>>>,
     next_id: AtomicU32,
     snapshots: Semaphore,
+    lookups: tokio::sync::Mutex<()>,
     /// One table is published at a time: ALTER PUBLICATION takes a lock anyway.
     publishing: tokio::sync::Mutex<()>,
 }
@@ -116,9 +120,19 @@ impl Creator {
             published: Mutex::default(),
             next_id,
             snapshots: Semaphore::new(SNAPSHOTS_MAX),
+            lookups: tokio::sync::Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
         };
         Self { engine, shared: Arc::new(shared) }
+    }
+
+    /// Waits until every snapshot that is being taken is durable, for a while.
+    pub async fn settle(&self) {
+        let all = u32::try_from(SNAPSHOTS_MAX).expect("a small number");
+        let settled = tokio::time::timeout(SETTLE_WAIT, self.shared.snapshots.acquire_many(all)).await;
+        if settled.is_err() {
+            tracing::warn!("ending although snapshots are being taken: their shapes will start over");
+        }
     }
 
     /// The living shape of a definition, if there is one.
@@ -135,13 +149,19 @@ impl Creator {
     /// # Errors
     /// [`LookupError`]
     pub async fn find_or_create(&self, request: &DefinitionRequest) -> Result<Arc<Shape>, LookupError> {
-        let (definition, table) = self.resolve(request).await?;
         let parts = &self.shared.parts;
+        // One at a time: of a crowd that asks for the same shape, only the first asks the catalog.
+        let looking_up = self.shared.lookups.lock().await;
+        if let Some(shape) = parts.registry.by_spelling(request) {
+            return Ok(shape);
+        }
+        let (definition, table) = self.resolve(request).await?;
         let identity = definition.identity();
         if let Some(shape) = parts.registry.by_identity(&identity) {
             parts.registry.remember(request, &shape);
             return Ok(shape);
         }
+        drop(looking_up);
         if parts.status.phase() != Phase::Active && !parts.status.wait_active(ACTIVE_WAIT).await {
             return Err(LookupError::Unavailable(not_followed()));
         }
@@ -161,10 +181,6 @@ impl Creator {
         let Some(table) = table.filter(|table| !table.relation.columns.is_empty()) else {
             return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
         };
-        if table.kind == TableKind::Partitioned {
-            let text = "Partitioned tables are not supported yet: ask for one of the partitions";
-            return Err(LookupError::Request(RequestError::new("table", text)));
-        }
         let relation = Arc::new(table.relation.clone());
         let definition = Definition::resolve(request, &relation, catalog.server_version_num)
             .map_err(LookupError::Request)?;
@@ -203,7 +219,10 @@ impl Creator {
             SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
         self.engine.snapshot_taken(shape.id, filter.clone()).await?;
         let file = self.copy(shape, &snapshot).await?;
-        snapshot.finish().await?;
+        // The rows have all come: how the read-only transaction ends changes nothing.
+        if let Err(error) = snapshot.finish().await {
+            tracing::debug!(%error, "the snapshot's transaction did not end in order");
+        }
         let progress = shape.log().snapshot().clone();
         let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
         synced.map_err(io::Error::other)??;
@@ -253,6 +272,43 @@ impl Creator {
         writer.finish(snapshot.bounds());
         hand_on(shape, &mut writer, &mut file)?;
         Ok(file)
+    }
+
+    /// The session for questions to the catalog.
+    ///
+    /// # Errors
+    /// Where Postgres cannot be reached.
+    pub async fn session(&self) -> Result<Arc<Session>, PostgresError> {
+        Ok(self.catalog().await?.session)
+    }
+
+    /// Where tables are published.
+    #[must_use]
+    pub fn publication(&self) -> &Publication {
+        &self.shared.parts.publication
+    }
+
+    /// A table as it is now.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be asked.
+    pub async fn describe(&self, oid: u32) -> Result<Option<Relation>, PostgresError> {
+        let described = catalog::describe_oid(&*self.session().await?, oid).await?;
+        Ok(described.map(|table| table.relation))
+    }
+
+    /// Sets what publishing a table sets, for partitions that came since.
+    pub async fn publish_again(&self, oid: u32) {
+        let publish = async {
+            let session = self.session().await?;
+            if let Some(table) = catalog::describe_oid(&session, oid).await? {
+                self.publish(&table).await?;
+            }
+            Ok::<_, CreateError>(())
+        };
+        if let Err(error) = publish.await {
+            tracing::warn!(oid, %error, "cannot publish a table's new partitions");
+        }
     }
 
     async fn catalog(&self) -> Result<Catalog, PostgresError> {

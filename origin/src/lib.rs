@@ -10,6 +10,7 @@ pub mod dev;
 mod engine;
 mod http;
 mod metrics;
+mod reconcile;
 pub mod postgres;
 mod registry;
 pub mod serve;

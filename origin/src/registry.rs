@@ -82,6 +82,12 @@ impl Registry {
         maps.by_spelling.retain(|_, known| known.id != shape.id);
     }
 
+    /// Every living shape.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Shape>> {
+        self.maps().by_handle.values().filter(|shape| shape.is_alive()).cloned().collect()
+    }
+
     /// How many shapes there are.
     #[must_use]
     pub fn len(&self) -> usize {

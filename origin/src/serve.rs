@@ -5,6 +5,7 @@ use crate::creation::{Creator, CreatorParts};
 use crate::engine::{self, EngineHandle, EngineParts, Source};
 use crate::http::{self, Server};
 use crate::metrics::Metrics;
+use crate::reconcile;
 use crate::registry::Registry;
 use crate::status::Status;
 use crate::store::{Folder, recover};
@@ -70,6 +71,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
     if let Some(address) = config.metrics_address {
         tokio::spawn(http::serve_metrics(listen(address).await?, metrics.clone()));
     }
+    tokio::spawn(reconcile::run(creator.clone(), registry.clone(), status.clone()));
     let unique = AtomicU64::new(registry.next_handle_us());
     let server = Arc::new(Server { settings: config.http, registry, status, metrics, creator, unique });
     Ok(Running { server, engine, engine_task, listener })
@@ -108,10 +110,12 @@ impl Running {
                 result = &mut engine_task => ended = Some(result),
             }
         };
-        http::serve(listener, server, handler, over).await;
+        http::serve(listener, server.clone(), handler, over).await;
         if let Some(result) = ended {
             return result.context("the engine was cut off")?;
         }
+        // What a client was told must be there after the next start.
+        server.creator.settle().await;
         engine.stop().await;
         engine_task.await.context("the engine was cut off")?
     }

@@ -3,6 +3,7 @@
 use crate::store::segment;
 use limn_core::log::record::CreatedShape;
 use limn_core::log::{Read, ShapeLog};
+use limn_core::pg::Relation;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, ShapeId, schema_header};
@@ -10,7 +11,7 @@ use limn_core::{Handle, Offset};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -27,10 +28,9 @@ pub struct Shape {
     pub definition: Definition,
     /// [`Definition::identity`]
     pub identity: String,
-    /// The `electric-schema` header.
-    pub schema: String,
     /// Where its files are.
     pub dir: PathBuf,
+    schema: Mutex<Arc<str>>,
     log: Mutex<ShapeLog>,
     life: Mutex<Life>,
     changed: Notify,
@@ -76,7 +76,7 @@ impl Shape {
             handle,
             request: created.request,
             identity: definition.identity(),
-            schema: schema_header(definition.columns()),
+            schema: Mutex::new(schema_header(definition.columns()).into()),
             definition,
             dir,
             log: Mutex::new(log),
@@ -94,6 +94,20 @@ impl Shape {
             request: self.request.clone(),
             relation: self.definition.relation.as_ref().clone(),
         }
+    }
+
+    /// The `electric-schema` header.
+    #[must_use]
+    pub fn schema(&self) -> Arc<str> {
+        self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The table has changed in ways that the shape outlives, such as nullability: the header follows.
+    pub fn handle_described(&self, now: &Relation) {
+        let columns = self.definition.columns();
+        let columns = columns.filter_map(|column| now.columns.get(now.column_index(&column.name)?));
+        let schema = schema_header(columns).into();
+        *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = schema;
     }
 
     /// The log. Held for moments only, never across an await.
@@ -143,6 +157,12 @@ impl Shape {
             }
         }
         self.wake();
+    }
+
+    /// True while its log can be read.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.life() == Life::Readable
     }
 
     /// True while it may be found under its definition.

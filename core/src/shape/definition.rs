@@ -84,6 +84,31 @@ impl Definition {
         .to_string()
     }
 
+    /// True where the definition means the same of the table as it is now: name, key, and every column that
+    /// is shown or asked for are what they were; a shape of all columns still has them all.
+    #[must_use]
+    pub fn still_holds(&self, now: &Relation) -> bool {
+        let then = &self.relation;
+        let same = |index: usize| {
+            let column = then.columns.get(index)?;
+            let other = now.columns.get(now.column_index(&column.name)?)?;
+            (column.type_oid == other.type_oid && column.generated == other.generated).then_some(())
+        };
+        let filtered = self.filter.iter().flat_map(|filter| filter.columns());
+        let used_columns_stay = self.projection.columns.iter().chain(filtered).all(|index| same(*index).is_some());
+        let key = |relation: &Relation| {
+            let names = names(relation, &relation.key_columns()).into_iter().map(str::to_owned);
+            (relation.has_primary_key(), names.collect::<Vec<_>>())
+        };
+        let all_columns_stay = !self.projection.all || then.columns.len() == now.columns.len();
+        // Without a primary key every column is one, so that a new column changes the key as well.
+        then.oid == now.oid
+            && then.name == now.name
+            && used_columns_stay
+            && all_columns_stay
+            && key(then) == key(now)
+    }
+
     /// The query for the rows of the initial snapshot: the selected columns in table order, without order of
     /// rows. Under [`LogMode::ChangesOnly`] the snapshot has no rows, and nobody needs to ask.
     #[must_use]

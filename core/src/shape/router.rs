@@ -25,6 +25,8 @@ pub struct Router {
     /// The table of each shape.
     shapes: HashMap<ShapeId, u32>,
     seen: HashMap<u32, Seen>,
+    /// The partitioned tables above a partition, as the catalog says.
+    ancestors: HashMap<u32, Vec<u32>>,
     open: Option<OpenTransaction>,
     fragment: Fragment,
     rotations: Vec<(ShapeId, RotationCause)>,
@@ -163,12 +165,22 @@ impl Router {
             Message::Truncate { relations } => {
                 for relation in relations {
                     self.next_position()?;
-                    self.rotate_table(*relation, &RotationCause::Truncated);
+                    self.rotate_tables(*relation, &RotationCause::Truncated);
                 }
             }
             Message::Origin | Message::Type | Message::Logical => {}
         }
         Ok(Step::Continued)
+    }
+
+    /// The partitioned tables above a relation, none for what is no partition. The stream does not say:
+    /// to be asked of the catalog for every relation message, before it is handled.
+    pub fn handle_described(&mut self, oid: u32, ancestors: Vec<u32>) {
+        if ancestors.is_empty() {
+            self.ancestors.remove(&oid);
+        } else {
+            self.ancestors.insert(oid, ancestors);
+        }
     }
 
     /// The items routed since the transaction began or the fragment was last emptied.
@@ -215,8 +227,11 @@ impl Router {
         let known = tables.iter().position(|table| table.relation == definition.relation);
         let index = known.unwrap_or_else(|| {
             let mut table = Table::new(definition.relation.clone());
-            if let Some(seen) = self.seen.get(&oid) {
-                table.handle_relation(seen);
+            for (other, seen) in &self.seen {
+                let is_partition = self.ancestors.get(other).is_some_and(|above| above.contains(&oid));
+                if *other == oid || is_partition {
+                    table.learn_positions(*other, seen);
+                }
             }
             tables.push(table);
             tables.len() - 1
@@ -230,18 +245,23 @@ impl Router {
         for table in self.tables.get_mut(&oid).into_iter().flatten() {
             changed.append(&mut table.handle_relation(&seen));
         }
+        for above in self.ancestors.get(&oid).into_iter().flatten() {
+            let tables = self.tables.get_mut(above).into_iter().flatten();
+            tables.for_each(|table| table.learn_positions(oid, &seen));
+        }
         self.seen.insert(oid, seen);
         changed.into_iter().for_each(|id| self.rotate(id, RotationCause::SchemaChanged));
     }
 
     fn lose_identity(&mut self, oid: u32) -> Result<(), RouteError> {
         self.next_position()?;
-        self.rotate_table(oid, &RotationCause::IdentityLost);
+        self.rotate_tables(oid, &RotationCause::IdentityLost);
         Ok(())
     }
 
-    fn rotate_table(&mut self, oid: u32, cause: &RotationCause) {
-        let tables = self.tables.get(&oid).into_iter().flatten();
+    /// Rotates the shapes of a relation and of the tables that it is a partition of.
+    fn rotate_tables(&mut self, oid: u32, cause: &RotationCause) {
+        let tables = self.followers(oid).filter_map(|follower| self.tables.get(&follower)).flatten();
         let ids: Vec<ShapeId> = tables.flat_map(|table| table.routes.keys().copied()).collect();
         ids.into_iter().for_each(|id| self.rotate(id, cause.clone()));
     }
@@ -265,15 +285,36 @@ impl Router {
         new: Option<Tuple<'_>>,
     ) -> Result<(), RouteError> {
         let at = self.next_position()?;
-        let Some(tables) = self.tables.get_mut(&oid) else { return Ok(()) };
-        if !self.seen.contains_key(&oid) {
-            return Err(RouteError::UnknownRelation { oid });
-        }
         let mut lost = Vec::new();
-        for table in tables {
+        for above in 0.. {
+            let follower = match above {
+                0 => Some(oid),
+                _ => self.ancestors.get(&oid).and_then(|oids| oids.get(above - 1)).copied(),
+            };
+            let Some(follower) = follower else { break };
+            self.route_to(follower, oid, old, new, at, &mut lost)?;
+        }
+        lost.into_iter().for_each(|(id, cause)| self.rotate(id, cause));
+        Ok(())
+    }
+
+    /// Routes a change of relation `oid` to the shapes of table `follower`.
+    fn route_to(
+        &mut self,
+        follower: u32,
+        oid: u32,
+        old: Option<Tuple<'_>>,
+        new: Option<Tuple<'_>>,
+        at: ChangePosition,
+        lost: &mut Vec<(ShapeId, RotationCause)>,
+    ) -> Result<(), RouteError> {
+        for table in self.tables.get_mut(&follower).into_iter().flatten() {
+            let Some(positions) = table.positions.get(&oid) else {
+                return Err(RouteError::UnknownRelation { oid });
+            };
             let [old_cells, new_cells] = std::mem::take(&mut self.cells);
-            let old = old.map(|old| row(old, None, &table.positions, recycle(old_cells)));
-            let new = new.map(|new| row(new, old.as_ref(), &table.positions, recycle(new_cells)));
+            let old = old.map(|old| row(old, None, positions, recycle(old_cells)));
+            let new = new.map(|new| row(new, old.as_ref(), positions, recycle(new_cells)));
             table.candidates(old.as_ref(), new.as_ref(), &mut self.candidates);
             for &id in &self.candidates {
                 let routed = route(table, id, old.as_ref(), new.as_ref(), at, &mut self.encoder);
@@ -284,8 +325,12 @@ impl Router {
             self.encoder.drain_into(&mut self.fragment);
             self.cells = [old, new].map(|row| row.map_or_else(Vec::new, |row| recycle(row.cells)));
         }
-        lost.into_iter().for_each(|(id, cause)| self.rotate(id, cause));
         Ok(())
+    }
+
+    /// The tables whose shapes a change of relation `oid` may concern.
+    fn followers(&self, oid: u32) -> impl Iterator<Item = u32> {
+        std::iter::once(oid).chain(self.ancestors.get(&oid).into_iter().flatten().copied())
     }
 }
 

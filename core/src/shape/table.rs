@@ -20,9 +20,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) relation: Arc<Relation>,
-    /// For each column of the stream's tuples, its position in `relation`; empty before the first
-    /// relation message.
-    pub(super) positions: Vec<Option<usize>>,
+    /// For each relation whose changes come here (the table itself, its partitions): the position in
+    /// `relation` of each column of the stream's tuples.
+    pub(super) positions: HashMap<u32, Vec<Option<usize>>>,
     pub(super) formats: Vec<Format>,
     pub(super) routes: BTreeMap<ShapeId, Route>,
     unfiltered: Vec<ShapeId>,
@@ -60,7 +60,7 @@ impl Table {
     pub(super) fn new(relation: Arc<Relation>) -> Self {
         Self {
             relation,
-            positions: Vec::new(),
+            positions: HashMap::new(),
             formats: Vec::new(),
             routes: BTreeMap::new(),
             unfiltered: Vec::new(),
@@ -118,26 +118,29 @@ impl Table {
         out.extend_from_slice(&self.scanned);
     }
 
-    /// Learns the order of the stream's columns, and names the shapes for which the table is no longer
-    /// what it was.
+    /// Learns the order of columns in the tuples of a relation: the table itself or a partition.
+    pub(super) fn learn_positions(&mut self, oid: u32, message: &Seen) {
+        let columns = &self.relation.columns;
+        let position = |(name, type_oid): &(String, u32)| {
+            columns.iter().position(|column| column.name == *name && column.type_oid == *type_oid)
+        };
+        self.positions.insert(oid, message.columns.iter().map(position).collect());
+    }
+
+    /// Learns what the table itself looks like now, and names the shapes for which it is no longer what
+    /// it was.
     pub(super) fn handle_relation(&mut self, message: &Seen) -> Vec<ShapeId> {
+        self.learn_positions(self.relation.oid, message);
         let relation = &self.relation;
-        self.positions = message
-            .columns
-            .iter()
-            .map(|(name, type_oid)| {
-                let index = relation.column_index(name)?;
-                relation.columns.get(index).filter(|column| column.type_oid == *type_oid).map(|_| index)
-            })
-            .collect();
+        let positions = self.positions.get(&relation.oid).map_or(&[][..], Vec::as_slice);
         let renamed = relation.name.schema != message.schema || relation.name.name != message.name;
-        let same_columns = self.has_same_columns(message);
+        let same_columns = self.has_same_columns(positions);
         let key = relation.key_columns();
         let changed = |route: &Route| {
             let format = self.formats.get(route.format).map(|format| format.projection.as_slice());
             let used = format.unwrap_or_default().iter().chain(&key);
             let filtered = route.filter.iter().flat_map(|filter| filter.columns());
-            let lost = used.chain(filtered).any(|column| !self.positions.contains(&Some(*column)));
+            let lost = used.chain(filtered).any(|column| !positions.contains(&Some(*column)));
             renamed || lost || (route.all_columns && !same_columns)
         };
         self.routes.iter().filter(|(_, route)| changed(route)).map(|(id, _)| *id).collect()
@@ -145,12 +148,10 @@ impl Table {
 
     /// True where the stream shows every column that the description has, and no other. A generated
     /// column may be missing: whether it is published depends on the server.
-    fn has_same_columns(&self, message: &Seen) -> bool {
-        let seen = |index: usize| self.positions.contains(&Some(index));
-        let all_seen =
-            self.relation.columns.iter().enumerate().all(|(i, column)| column.generated || seen(i));
-        let none_new = self.positions.iter().all(Option::is_some);
-        all_seen && none_new && !message.columns.is_empty()
+    fn has_same_columns(&self, positions: &[Option<usize>]) -> bool {
+        let seen = |index: usize| positions.contains(&Some(index));
+        let all_seen = self.relation.columns.iter().enumerate().all(|(i, column)| column.generated || seen(i));
+        all_seen && positions.iter().all(Option::is_some)
     }
 
     fn format(&mut self, definition: &Definition) -> usize {

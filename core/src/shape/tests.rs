@@ -59,7 +59,11 @@ fn commit(lsn: u64) -> Vec<u8> {
 }
 
 fn describe(columns: &[(&str, u32)]) -> Vec<u8> {
-    let mut frame = [b"R".as_slice(), &TABLE.to_be_bytes(), b"public\0t\0f"].concat();
+    describe_as(TABLE, "t", columns)
+}
+
+fn describe_as(relation: u32, name: &str, columns: &[(&str, u32)]) -> Vec<u8> {
+    let mut frame = [b"R".as_slice(), &relation.to_be_bytes(), b"public\0", name.as_bytes(), b"\0f"].concat();
     frame.extend_from_slice(&(columns.len() as u16).to_be_bytes());
     for (name, type_oid) in columns {
         frame.push(1);
@@ -104,7 +108,11 @@ fn delete(old: &[Cell]) -> Vec<u8> {
 }
 
 fn truncate() -> Vec<u8> {
-    [b"T".as_slice(), &1_u32.to_be_bytes(), b"\0", &TABLE.to_be_bytes()].concat()
+    truncate_of(TABLE)
+}
+
+fn truncate_of(relation: u32) -> Vec<u8> {
+    [b"T".as_slice(), &1_u32.to_be_bytes(), b"\0", &relation.to_be_bytes()].concat()
 }
 
 fn feed(router: &mut Router, frame: &[u8]) -> Step {
@@ -307,4 +315,52 @@ fn a_stream_that_breaks_its_rules_is_an_error() {
     assert_eq!(router.handle_message(&change), Err(RouteError::OutsideTransaction));
     feed(&mut router, &begin(100, 900));
     assert_eq!(router.handle_message(&change), Err(RouteError::UnknownRelation { oid: TABLE }));
+}
+
+const LEAF: u32 = 16500;
+const MIDDLE: u32 = 16400;
+
+/// A change of the partition, whose columns stand in another order.
+fn insert_into_leaf(note: Cell, id: Cell, n: Cell) -> Vec<u8> {
+    [b"I".as_slice(), &LEAF.to_be_bytes(), b"N", &tuple(&[note, id, n])].concat()
+}
+
+fn describe_leaf() -> Vec<u8> {
+    describe_as(LEAF, "t_leaf", &[COLUMNS[2], COLUMNS[0], COLUMNS[1]])
+}
+
+#[test]
+fn a_partitions_changes_reach_the_table_above_under_its_name() {
+    let mut router = router(&["where=n%3D5"]);
+    router.handle_described(LEAF, vec![MIDDLE, TABLE]);
+    feed(&mut router, &begin(100, 900));
+    feed(&mut router, &describe_leaf());
+    feed(&mut router, &insert_into_leaf(Some("x"), Some("1"), Some("5")));
+    feed(&mut router, &insert_into_leaf(Some("x"), Some("2"), Some("4")));
+    let mut pairs = Vec::new();
+    let item = router.fragment().by_shape(&mut pairs).next().unwrap();
+    let value: Value = serde_json::from_slice(item.bytes).unwrap();
+    assert_eq!(value["key"], "\"public\".\"t\"/\"1\"");
+    assert_eq!(value["value"], serde_json::json!({"id": "1", "n": "5", "note": "x"}));
+    assert_eq!(items(&router).len(), 1);
+}
+
+#[test]
+fn a_shape_that_comes_later_knows_the_partitions_that_were_described() {
+    let mut router = Router::default();
+    router.handle_described(LEAF, vec![TABLE]);
+    feed(&mut router, &begin(100, 900));
+    feed(&mut router, &describe_leaf());
+    router.add_restored(ShapeId(0), &definition(""), nothing_running());
+    feed(&mut router, &insert_into_leaf(None, Some("1"), None));
+    assert_eq!(brief(items(&router)), [text(0, 0, "insert")]);
+}
+
+#[test]
+fn emptying_a_partition_rotates_the_table_above() {
+    let mut router = router(&[""]);
+    router.handle_described(LEAF, vec![TABLE]);
+    feed(&mut router, &begin(100, 900));
+    feed(&mut router, &truncate_of(LEAF));
+    assert_eq!(router.take_rotations(), [(ShapeId(0), RotationCause::Truncated)]);
 }

@@ -1,5 +1,6 @@
 //! The engine's connection to Postgres: made, lost, and made again.
 
+use crate::postgres::catalog;
 use crate::postgres::preflight::{self, PreflightError};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::slot::{self, SlotError};
@@ -65,6 +66,8 @@ pub(super) struct Link {
     waiting: Arc<Notify>,
     pause: Duration,
     was_connected: bool,
+    /// For questions to the catalog.
+    session: Option<Session>,
 }
 
 enum State {
@@ -92,7 +95,7 @@ impl Link {
     pub(super) fn new(source: Source) -> Self {
         let waiting = Arc::new(Notify::new());
         let state = State::Connecting(Box::pin(connect(source.clone(), waiting.clone(), Duration::ZERO)));
-        Self { source, state, waiting, pause: PAUSE_FIRST, was_connected: false }
+        Self { source, state, waiting, pause: PAUSE_FIRST, was_connected: false, session: None }
     }
 
     /// Waits for the next event. Cancel-safe.
@@ -131,6 +134,20 @@ impl Link {
     /// Gives the stream back.
     pub(super) fn set_streaming(&mut self, stream: ReplicationStream) {
         self.state = State::Streaming(stream);
+    }
+
+    /// The partitioned tables above a relation, nearest first.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be asked.
+    pub(super) async fn ancestors(&mut self, oid: u32) -> Result<Vec<u32>, PostgresError> {
+        let session = match self.session.take().filter(|session| !session.is_closed()) {
+            Some(session) => session,
+            None => Session::connect(&self.source.config).await?,
+        };
+        let described = catalog::describe_oid(&session, oid).await?;
+        self.session = Some(session);
+        Ok(described.map(|table| table.ancestors).unwrap_or_default())
     }
 
     /// Starts a new connection.

@@ -19,6 +19,7 @@ use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest, read_shape_request};
 use limn_core::protocol::route::Method;
 use limn_core::protocol::{RequestError, header, message};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,6 +29,8 @@ use tokio::time::{Instant, timeout_at};
 const CHUNK_WAIT: Duration = Duration::from_secs(30);
 /// How long a read waits for Postgres to be followed.
 const ACTIVE_WAIT: Duration = Duration::from_secs(5);
+/// How long a client that must start over waits to learn the new handle.
+const SUCCESSOR_WAIT: Duration = Duration::from_secs(2);
 /// How often a request whose offset lies ahead looks whether the WAL has been read that far.
 const AHEAD_POLL: Duration = Duration::from_millis(100);
 
@@ -67,7 +70,8 @@ async fn try_read(
     }
     wait_readable(server, method, &shape).await?;
     let if_none_match = text(headers, header::IF_NONE_MATCH).map(str::to_owned);
-    Reader { server, shape, request, if_none_match }.answer().await
+    let schema = shape.schema();
+    Reader { server, shape, schema, request, if_none_match }.answer().await
 }
 
 async fn merge_body(server: &Server, query: &mut Query, request: Request<Body>) -> Result<(), Refusal> {
@@ -82,6 +86,7 @@ async fn merge_body(server: &Server, query: &mut Query, request: Request<Body>) 
 struct Reader<'a> {
     server: &'a Arc<Server>,
     shape: Arc<Shape>,
+    schema: Arc<str>,
     request: ShapeRequest,
     if_none_match: Option<String>,
 }
@@ -111,7 +116,7 @@ impl Reader<'_> {
             // From here on no change is missed.
             changed.as_mut().enable();
             if !matches!(shape.life(), Life::Readable) {
-                return Err(self.must_refetch());
+                return Err(self.must_refetch().await);
             }
             // Read before the log: see `Status::processed`.
             let processed = self.server.status.processed();
@@ -165,7 +170,10 @@ impl Reader<'_> {
 
     /// Where in the log the answer is; looks into the segment's index where memory does not know.
     async fn locate(&self, after: Offset, processed: u64) -> Result<Read, Refusal> {
-        self.shape.locate(after, processed).await.map_err(|_| self.unreadable())
+        match self.shape.locate(after, processed).await {
+            Ok(read) => Ok(read),
+            Err(error) => Err(self.unreadable(&error).await),
+        }
     }
 
     /// 304, where the client has the very answer already. A live request revalidates only when it comes.
@@ -188,8 +196,10 @@ impl Reader<'_> {
             Read::Snapshot { start, end, offset } => {
                 let head = self.reply(offset, false, end.is_some());
                 let Some(end) = end else {
-                    let body = growing_snapshot(self.shape.clone()).await;
-                    return Ok(self.respond(&head, body.map_err(|_| self.unreadable())?));
+                    return match growing_snapshot(self.shape.clone()).await {
+                        Ok(body) => Ok(self.respond(&head, body)),
+                        Err(error) => Err(self.unreadable(&error).await),
+                    };
                 };
                 let file = Some((segment::snapshot_path(&self.shape.dir), start..end));
                 (head, Stored { file, tail: Vec::new(), control: None })
@@ -211,7 +221,10 @@ impl Reader<'_> {
     /// A body whose length is told: a proxy can see that it came whole.
     async fn respond_stored(&self, head: &LogReply<'_>, stored: Stored) -> Result<Response<Body>, Refusal> {
         let length = stored.len();
-        let body = stored.into_body().await.map_err(|_| self.unreadable())?;
+        let body = match stored.into_body().await {
+            Ok(body) => body,
+            Err(error) => return Err(self.unreadable(&error).await),
+        };
         let mut response = self.respond(head, body);
         if self.request.method != Method::Head {
             response.headers_mut().insert(CONTENT_LENGTH, length.into());
@@ -286,7 +299,7 @@ impl Reader<'_> {
             offset,
             up_to_date,
             closed,
-            schema: &self.shape.schema,
+            schema: &self.schema,
             cursor: self.cursor(),
         }
     }
@@ -327,19 +340,23 @@ impl Reader<'_> {
         Box::new(Reply::unavailable(&self.server.settings.cache, self.request.method, state))
     }
 
-    fn must_refetch(&self) -> Refusal {
-        let successor = self.server.successor(&self.shape);
+    /// The shape has gone: names its successor, which is made where there is none yet, so that the client
+    /// needs no second round trip to learn of it.
+    async fn must_refetch(&self) -> Refusal {
+        let find = self.server.creator.find_or_create(&self.request.definition);
+        let found = tokio::time::timeout(SUCCESSOR_WAIT, find).await;
+        let successor = found.ok().and_then(Result::ok).map(|shape| shape.handle);
         Box::new(Reply::must_refetch(&self.server.settings.cache, self.request.method, successor))
     }
 
     /// The files could not be read: the shape went while we looked, or the disk fails.
-    fn unreadable(&self) -> Refusal {
+    async fn unreadable(&self, error: &io::Error) -> Refusal {
         if self.shape.is_alive() {
-            tracing::error!(handle = %self.shape.handle, "a shape's files cannot be read");
+            tracing::error!(handle = %self.shape.handle, %error, "a shape's files cannot be read");
             let text = "The shape's log cannot be read at the moment, please retry";
             return self.unavailable(&Unavailable::new(text, 5));
         }
-        self.must_refetch()
+        self.must_refetch().await
     }
 }
 

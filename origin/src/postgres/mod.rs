@@ -13,6 +13,7 @@ pub mod replication;
 pub mod session;
 pub mod slot;
 pub mod snapshot;
+pub mod survey;
 mod socket;
 mod tls;
 mod wire;

@@ -1,0 +1,69 @@
+//! One look at all tables that have shapes: did anything change that the replication stream does not tell?
+
+use super::error::PostgresError;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+/// A table as the survey saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surveyed {
+    /// `pg_class.oid`
+    pub oid: u32,
+    /// Changes whenever the table's name, columns or key may have changed.
+    pub version: String,
+    /// Whether its changes are in the publication.
+    pub is_published: bool,
+    /// Whether it, or a partition of it, does not write old rows whole.
+    pub lacks_identity: bool,
+    /// Its partitions, at any depth, with whether each was made as one, and so without rows.
+    pub partitions: Vec<(u32, bool)>,
+}
+
+/// The catalog's rows change their `xmin` with every DDL, so that the versions of a table's rows are
+/// a version of the table. A partition whose row type is as old as its place in the tree was created
+/// there; one that was attached is older.
+const SURVEY: &str = "
+    SELECT c.oid,
+           concat_ws('.', n.nspname, c.relname, c.relkind,
+                     (SELECT string_agg(concat_ws(':', attnum, xmin), ',' ORDER BY attnum)
+                        FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0),
+                     (SELECT string_agg(concat_ws(':', indexrelid, xmin), ',')
+                        FROM pg_index WHERE indrelid = c.oid AND indisprimary)),
+           coalesce((SELECT p.puballtables
+                         OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid
+                              AND r.prrelid IN (SELECT c.oid UNION SELECT relid FROM pg_partition_ancestors(c.oid)))
+                         OR EXISTS (SELECT FROM pg_get_publication_tables(p.pubname) g WHERE g.relid = c.oid)
+                       FROM pg_publication p WHERE p.pubname = $2), false),
+           c.relreplident <> 'f'
+               OR EXISTS (SELECT FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid
+                           WHERE l.relreplident <> 'f'),
+           ARRAY(SELECT t.relid::oid FROM pg_partition_tree(c.oid) t WHERE t.relid <> c.oid ORDER BY 1),
+           ARRAY(SELECT t.relid::oid FROM pg_partition_tree(c.oid) t
+                   JOIN pg_inherits i ON i.inhrelid = t.relid
+                   JOIN pg_type y ON y.typrelid = t.relid
+                  WHERE t.relid <> c.oid AND y.xmin = i.xmin)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = ANY ($1)";
+
+/// Looks at tables by oid; those that are gone are left out.
+///
+/// # Errors
+/// Where the query fails.
+pub async fn survey(
+    client: &Client,
+    oids: &[u32],
+    publication: &str,
+) -> Result<Vec<Surveyed>, PostgresError> {
+    let rows = client.query_typed(SURVEY, &[(&oids, Type::OID_ARRAY), (&publication, Type::TEXT)]).await?;
+    let surveyed = rows.iter().map(|row| {
+        let (partitions, made): (Vec<u32>, Vec<u32>) = (row.try_get(4)?, row.try_get(5)?);
+        Ok(Surveyed {
+            oid: row.try_get(0)?,
+            version: row.try_get(1)?,
+            is_published: row.try_get(2)?,
+            lacks_identity: row.try_get(3)?,
+            partitions: partitions.into_iter().map(|oid| (oid, made.contains(&oid))).collect(),
+        })
+    });
+    surveyed.collect()
+}

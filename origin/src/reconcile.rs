@@ -1,0 +1,144 @@
+//! What the stream does not tell: tables that were dropped, altered, attached, or left the publication.
+//!
+//! Every few seconds one query looks at all tables that have shapes. What has changed rotates exactly the
+//! shapes it touches; a table that lost its place in the publication may have lost changes, so its shapes
+//! start over (which publishes it again).
+
+use crate::creation::Creator;
+use crate::postgres::survey::Surveyed;
+use crate::postgres::{PostgresError, survey};
+use crate::registry::Registry;
+use crate::shape::Shape;
+use crate::status::{Phase, Status};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the catalog is looked at.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Looks at the catalog for as long as the server runs.
+pub async fn run(creator: Creator, registry: Arc<Registry>, status: Arc<Status>) {
+    let mut reconciler = Reconciler { creator, known: HashMap::new() };
+    let mut tick = tokio::time::interval(PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if status.phase() != Phase::Active {
+            continue;
+        }
+        if let Err(error) = reconciler.look(&registry).await {
+            tracing::debug!(%error, "cannot look at the catalog");
+        }
+    }
+}
+
+struct Reconciler {
+    creator: Creator,
+    /// Tables as they were seen last.
+    known: HashMap<u32, Surveyed>,
+}
+
+impl Reconciler {
+    async fn look(&mut self, registry: &Registry) -> Result<(), PostgresError> {
+        let mut tables: BTreeMap<u32, Vec<Arc<Shape>>> = BTreeMap::new();
+        for shape in registry.all() {
+            tables.entry(shape.definition.relation.oid).or_default().push(shape);
+        }
+        self.known.retain(|oid, _| tables.contains_key(oid));
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let session = self.creator.session().await?;
+        let oids: Vec<u32> = tables.keys().copied().collect();
+        let surveyed = survey::survey(&session, &oids, self.creator.publication().name()).await?;
+        let mut surveyed: HashMap<u32, Surveyed> = surveyed.into_iter().map(|table| (table.oid, table)).collect();
+        for (oid, shapes) in tables {
+            match surveyed.remove(&oid) {
+                Some(now) => self.compare(now, &shapes).await?,
+                None => self.remove(&shapes, "table_dropped").await,
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare(&mut self, now: Surveyed, shapes: &[Arc<Shape>]) -> Result<(), PostgresError> {
+        // Shapes that are being created are published by their creation.
+        let readable: Vec<Arc<Shape>> = shapes.iter().filter(|shape| shape.is_readable()).cloned().collect();
+        if !now.is_published && !readable.is_empty() {
+            self.remove(&readable, "unpublished").await;
+            return Ok(());
+        }
+        let before = self.known.get(&now.oid);
+        if before.is_some_and(|before| has_other_rows(before, &now)) {
+            self.remove(shapes, "partitions_changed").await;
+        } else if now.lacks_identity && !readable.is_empty() {
+            // A partition that was made since.
+            self.creator.publish_again(now.oid).await;
+        }
+        if before.is_none_or(|before| before.version != now.version) {
+            self.describe(now.oid, shapes).await?;
+        }
+        self.known.insert(now.oid, now);
+        Ok(())
+    }
+
+    async fn describe(&self, oid: u32, shapes: &[Arc<Shape>]) -> Result<(), PostgresError> {
+        let Some(relation) = self.creator.describe(oid).await? else {
+            self.remove(shapes, "table_dropped").await;
+            return Ok(());
+        };
+        for shape in shapes {
+            if shape.definition.still_holds(&relation) {
+                shape.handle_described(&relation);
+            } else {
+                self.remove(std::slice::from_ref(shape), "schema_changed").await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, shapes: &[Arc<Shape>], cause: &'static str) {
+        for shape in shapes {
+            // The engine ends only with the server.
+            let _ = self.creator.engine.remove(shape.id, cause).await;
+        }
+    }
+}
+
+/// True where rows came or went without the stream: a partition was detached or dropped, or a table that
+/// had been on its own was attached.
+fn has_other_rows(before: &Surveyed, now: &Surveyed) -> bool {
+    let had = |oid: u32| before.partitions.iter().any(|(known, _)| *known == oid);
+    let has = |oid: u32| now.partitions.iter().any(|(known, _)| *known == oid);
+    let gone = before.partitions.iter().any(|(oid, _)| !has(*oid));
+    let attached = now.partitions.iter().any(|(oid, made)| !made && !had(*oid));
+    gone || attached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(partitions: &[(u32, bool)]) -> Surveyed {
+        Surveyed {
+            oid: 1,
+            version: String::new(),
+            is_published: true,
+            lacks_identity: false,
+            partitions: partitions.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_new_partition_is_no_reason_to_start_over() {
+        assert!(!has_other_rows(&table(&[(2, true)]), &table(&[(2, true), (3, true)])));
+        assert!(!has_other_rows(&table(&[(2, false)]), &table(&[(2, false)])));
+    }
+
+    #[test]
+    fn attached_and_detached_rows_are() {
+        assert!(has_other_rows(&table(&[(2, true)]), &table(&[])));
+        assert!(has_other_rows(&table(&[(2, true)]), &table(&[(2, true), (3, false)])));
+    }
+}
