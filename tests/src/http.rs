@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Longer than any wait of a server at its defaults.
 const ANSWER_TIME_MAX: Duration = PATIENCE;
@@ -72,13 +72,48 @@ impl Client {
     /// Where no whole answer comes.
     pub async fn try_send(&self, request: &Request<'_>) -> io::Result<Response> {
         let exchange = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-            stream.write_all(self.encoded(request).as_bytes()).await?;
+            let mut stream = self.open(request).await?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await?;
             parse(&answer, request.method == "HEAD")
         };
         timeout(ANSWER_TIME_MAX, exchange).await.map_err(|_| io::Error::from(ErrorKind::TimedOut))?
+    }
+
+    /// Reads an answer while it comes: until the server ends it, `enough` is content with the body so far,
+    /// or the time is up. Says also whether the server ended it.
+    ///
+    /// # Errors
+    /// Where no answer begins, or what comes is no HTTP.
+    pub async fn read_while_open(
+        &self,
+        request: &Request<'_>,
+        time_max: Duration,
+        enough: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<(Response, bool)> {
+        let deadline = Instant::now() + time_max;
+        let mut stream = self.open(request).await?;
+        let mut answer = Vec::new();
+        loop {
+            let ended = match timeout_at(deadline, stream.read_buf(&mut answer)).await {
+                Ok(read) => read? == 0,
+                Err(_) => return Ok((parse_begun(&answer)?, false)),
+            };
+            if ended {
+                return Ok((parse(&answer, false)?, true));
+            }
+            if let Ok(begun) = parse_begun(&answer)
+                && enough(&begun.body)
+            {
+                return Ok((begun, false));
+            }
+        }
+    }
+
+    async fn open(&self, request: &Request<'_>) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        stream.write_all(self.encoded(request).as_bytes()).await?;
+        Ok(stream)
     }
 
     fn encoded(&self, request: &Request<'_>) -> String {
@@ -138,7 +173,32 @@ pub fn encode(text: &str) -> String {
 }
 
 fn parse(answer: &[u8], head_only: bool) -> io::Result<Response> {
-    let malformed = |what: &str| io::Error::new(ErrorKind::InvalidData, what.to_owned());
+    let (mut response, rest) = parse_head(answer)?;
+    if head_only || response.status == 204 || response.status == 304 {
+        return Ok(response);
+    }
+    response.body = match is_chunked(&response) {
+        true => match dechunk(rest) {
+            (body, true) => body,
+            (_, false) => return Err(malformed("the body was cut off")),
+        },
+        false => rest.to_vec(),
+    };
+    match response.header("content-length").map(str::parse::<usize>) {
+        Some(length) if length != Ok(response.body.len()) => Err(malformed("the body has another length")),
+        _ => Ok(response),
+    }
+}
+
+/// The same, of an answer that may go on.
+fn parse_begun(answer: &[u8]) -> io::Result<Response> {
+    let (mut response, rest) = parse_head(answer)?;
+    response.body = if is_chunked(&response) { dechunk(rest).0 } else { rest.to_vec() };
+    Ok(response)
+}
+
+/// Returns also what follows the head.
+fn parse_head(answer: &[u8]) -> io::Result<(Response, &[u8])> {
     let end = find(answer, b"\r\n\r\n").ok_or_else(|| malformed("the answer ends within its head"))?;
     let (head, rest) = (String::from_utf8_lossy(&answer[..end]).into_owned(), &answer[end + 4..]);
     let mut lines = head.split("\r\n");
@@ -148,33 +208,36 @@ fn parse(answer: &[u8], head_only: bool) -> io::Result<Response> {
         line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
     };
     let headers: Vec<(String, String)> = lines.filter_map(header).collect();
-    let mut response = Response { status, headers, body: Vec::new() };
-    if head_only || status == 204 || status == 304 {
-        return Ok(response);
-    }
-    response.body = if response.header("transfer-encoding") == Some("chunked") {
-        dechunk(rest).ok_or_else(|| malformed("the body was cut off"))?
-    } else {
-        rest.to_vec()
-    };
-    match response.header("content-length").map(str::parse::<usize>) {
-        Some(length) if length != Ok(response.body.len()) => Err(malformed("the body has another length")),
-        _ => Ok(response),
-    }
+    Ok((Response { status, headers, body: Vec::new() }, rest))
 }
 
-fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+fn malformed(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what.to_owned())
+}
+
+fn is_chunked(response: &Response) -> bool {
+    response.header("transfer-encoding") == Some("chunked")
+}
+
+/// The body, and whether it is whole.
+fn dechunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
-    loop {
-        let line = find(rest, b"\r\n")?;
-        let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?, 16).ok()?;
-        rest = &rest[line + 2..];
-        if length == 0 {
-            return Some(body);
+    while let Some((chunk, after)) = next_chunk(rest) {
+        if chunk.is_empty() {
+            return (body, true);
         }
-        body.extend_from_slice(rest.get(..length)?);
-        rest = rest.get(length + 2..)?;
+        body.extend_from_slice(chunk);
+        rest = after;
     }
+    (body, false)
+}
+
+/// The first chunk, where it is whole, and what follows it.
+fn next_chunk(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let line = find(rest, b"\r\n")?;
+    let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?, 16).ok()?;
+    let rest = &rest[line + 2..];
+    Some((rest.get(..length)?, rest.get(length + 2..)?))
 }
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {

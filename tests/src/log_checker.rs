@@ -70,3 +70,63 @@ fn position(message: &Value) -> Option<(u64, u64)> {
     let lsn = headers.get("lsn")?.as_str().expect("an LSN is a decimal string").parse().expect("decimal");
     Some((lsn, headers["op_position"].as_u64().expect("a position is a number")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn change(lsn: u64, op: u64, last: bool) -> Value {
+        let mut change = json!({ "headers": { "lsn": lsn.to_string(), "op_position": op } });
+        if last {
+            change["headers"]["last"] = json!(true);
+        }
+        change
+    }
+
+    fn check(checker: &mut LogChecker, messages: &[Value], offset: &str) {
+        let mut headers = vec![("electric-offset".to_owned(), offset.to_owned())];
+        if messages.last().and_then(control).is_some() {
+            headers.push(("electric-up-to-date".to_owned(), String::new()));
+        }
+        checker.check(&Response { status: 200, headers, body: Vec::new() }, messages);
+    }
+
+    fn up_to_date(lsn: u64) -> Value {
+        json!({ "headers": { "control": "up-to-date", "global_last_seen_lsn": lsn.to_string() } })
+    }
+
+    #[test]
+    fn a_log_in_order_passes() {
+        let mut checker = LogChecker::default();
+        check(&mut checker, &[change(10, 0, false)], "10_0");
+        check(&mut checker, &[change(10, 4, true), change(12, 2, true), up_to_date(13)], "12_2");
+        assert_eq!(checker.seen_lsn(), 13);
+    }
+
+    #[test]
+    #[should_panic(expected = "comes after")]
+    fn a_repeated_change_does_not() {
+        let mut checker = LogChecker::default();
+        check(&mut checker, &[change(10, 0, true)], "10_0");
+        check(&mut checker, &[change(10, 0, true)], "10_0");
+    }
+
+    #[test]
+    #[should_panic(expected = "inside a transaction")]
+    fn up_to_date_inside_a_transaction_does_not() {
+        check(&mut LogChecker::default(), &[change(10, 0, false), up_to_date(10)], "10_0");
+    }
+
+    #[test]
+    #[should_panic(expected = "had no last")]
+    fn an_unfinished_transaction_does_not() {
+        check(&mut LogChecker::default(), &[change(10, 0, false), change(11, 0, true)], "11_0");
+    }
+
+    #[test]
+    #[should_panic(expected = "is behind")]
+    fn an_lsn_that_falls_back_does_not() {
+        check(&mut LogChecker::default(), &[change(10, 0, true), up_to_date(9)], "10_0");
+    }
+}

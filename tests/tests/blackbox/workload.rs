@@ -4,7 +4,9 @@
 use limn_tests::{Cluster, Database, Deadline, Follower, Limn, Random, Sql, encode, eventually};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 const WRITERS: u64 = 4;
 const TRANSACTIONS: u64 = 50;
@@ -72,6 +74,8 @@ async fn write(database: Database, seed: u64, progress: Arc<Progress>) {
             sql.execute("ROLLBACK").await;
         }
         progress.transactions.fetch_add(1, Ordering::Relaxed);
+        // Else all is written before the first kill is over.
+        sleep(Duration::from_millis(random.below(20))).await;
     }
 }
 
@@ -122,6 +126,7 @@ async fn assert_equal(server: &Limn, sql: &Sql, following: Vec<JoinHandle<Follow
         expected.sort();
         assert_eq!(follower.rows(), expected, "{shape:?}");
         assert_eq!(follower.rotations(), 0, "{shape:?}");
+        assert_ne!(follower.offset(), "0_inf", "there was nothing to follow: {shape:?}");
         let fresh = server.follow(&query(shape)).await;
         assert_eq!((fresh.rows(), fresh.handle()), (expected, follower.handle()), "read anew: {shape:?}");
     }
