@@ -135,6 +135,48 @@ for (const [through, base] of [
       assert.deepEqual(await labels(shape), { 3: 'pins', 5: 'clips' })
     })
 
+    it('follows by server-sent events', async (t) => {
+      const table = `${prefix}_sse`
+      await db.query(`CREATE TABLE ${table} (id int4 PRIMARY KEY, label text)`)
+      await db.query(`INSERT INTO ${table} VALUES (1, 'bolts'), (2, 'nuts')`)
+      const live = liveRequests()
+      const shape = follow(t, base(), { table }, { liveSse: true, fetchClient: live.fetch })
+      const seen = []
+      shape.subscribe(({ rows }) => seen.push(rows.length))
+      assert.deepEqual(await labels(shape), { 1: 'bolts', 2: 'nuts' })
+
+      await db.query(`INSERT INTO ${table} VALUES (3, 'ünïcode\n"data: "')`)
+      await until('the insert', async () => (await labels(shape))[3] === 'ünïcode\n"data: "')
+      await db.query(`UPDATE ${table} SET label = 'rivets' WHERE id = 2`)
+      await until('the update', async () => (await labels(shape))[2] === 'rivets')
+      await db.query(`DELETE FROM ${table} WHERE id = 1`)
+      await until('the delete', async () => !(1 in (await labels(shape))))
+      await db.query(`INSERT INTO ${table} SELECT n, 'x' FROM generate_series(101, 600) n`)
+      await until('a large transaction', async () => (await shape.rows).length === 502)
+      assert.deepEqual(seen.filter((count) => count > 3), [502])
+      // One connection brought it all.
+      assert.deepEqual(live.contentTypes, ['text/event-stream'])
+    })
+
+    it('starts over after TRUNCATE while it follows by server-sent events', async (t) => {
+      const table = `${prefix}_sse_truncate`
+      await db.query(`CREATE TABLE ${table} (id int4 PRIMARY KEY, label text)`)
+      await db.query(`INSERT INTO ${table} VALUES (1, 'bolts'), (2, 'nuts')`)
+      const live = liveRequests()
+      const shape = follow(t, base(), { table }, { liveSse: true, fetchClient: live.fetch })
+      assert.deepEqual(await labels(shape), { 1: 'bolts', 2: 'nuts' })
+      // The rotation is to meet an open stream.
+      await until('the stream', () => live.contentTypes.length === 1)
+      const { handle } = shape
+      await db.query(`TRUNCATE ${table}`)
+      await db.query(`INSERT INTO ${table} VALUES (3, 'screws')`)
+      await until('only the new row', async () => JSON.stringify(await labels(shape)) === '{"3":"screws"}')
+      assert.notEqual(shape.handle, handle)
+      await db.query(`INSERT INTO ${table} VALUES (4, 'rivets')`)
+      await until('live again', async () => (await labels(shape))[4] === 'rivets')
+      assert.deepEqual([...new Set(live.contentTypes)], ['text/event-stream'])
+    })
+
     it('is refused without the secret', async () => {
       await db.query(`CREATE TABLE ${prefix}_refused (id int4 PRIMARY KEY)`)
       const params = { table: `${prefix}_refused`, offset: '-1' }
@@ -148,7 +190,7 @@ for (const [through, base] of [
 }
 
 /** A shape that is followed until the test ends. */
-function follow(t, base, params) {
+function follow(t, base, params, options = {}) {
   const ended = new AbortController()
   t.after(() => ended.abort())
   const stream = new ShapeStream({
@@ -158,8 +200,22 @@ function follow(t, base, params) {
     onError: (error) => {
       throw error
     },
+    ...options,
   })
   return new Shape(stream)
+}
+
+/** A `fetch` that notes what the successful live requests are answered with. */
+function liveRequests() {
+  const contentTypes = []
+  const noting = async (url, init) => {
+    const response = await fetch(url, init)
+    if (response.ok && new URL(url).searchParams.get('live') === 'true') {
+      contentTypes.push(response.headers.get('content-type'))
+    }
+    return response
+  }
+  return { fetch: noting, contentTypes }
 }
 
 /** Every message from here on. */

@@ -70,7 +70,7 @@ export class Servers {
 
   #children = new Set()
 
-  /** A Postgres of our own with logical replication. `query` runs SQL in its database. */
+  /** A Postgres of our own with logical replication. `query` runs SQL in its database; `connect` lends a session. */
   async postgres() {
     const user = process.getuid() === 0 ? userIds(POSTGRES_USER) : {}
     const dir = this.#folder('limn-pg-', user)
@@ -101,7 +101,7 @@ export class Servers {
     // Postgres ends before the pool learns of it; that is not an error of a test.
     pool.on('error', () => {})
     this.#cleanups.push(() => pool.end())
-    return { url, query: (sql, values) => pool.query(sql, values) }
+    return { url, query: (sql, values) => pool.query(sql, values), connect: () => pool.connect() }
   }
 
   /** `limn serve` on that database; without a `secret` it is open. `env` may set limits. */

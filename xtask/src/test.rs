@@ -298,7 +298,8 @@ fn black_box(workspace: &Workspace) -> Result<()> {
 const PAGE_TESTS: [&str; 2] = ["page.test.mjs", "demo.test.mjs"];
 
 /// Where tests for Node lie; the folders of the members need what the step `build` made.
-const NODE_TESTS: [&str; 3] = ["tests/js", "edge-worker/test", "client/tests"];
+const NODE_TESTS: [&str; 5] =
+    ["tests/js", "tests/js/ecosystem", "tests/js/ecosystem/multi-shape", "edge-worker/test", "client/tests"];
 
 fn node_tests(workspace: &Workspace) -> Result<()> {
     let mut files = Vec::new();
