@@ -1,6 +1,6 @@
 //! What `limn serve` can be told: by option, by `LIMN_*` variable, or by the names that Electric documents.
 
-use crate::http::Settings;
+use crate::http::{AdmissionLimits, Settings};
 use crate::postgres::PostgresConfig;
 use crate::postgres::publication::Publication;
 use anyhow::{Context, Result, bail};
@@ -86,6 +86,19 @@ pub struct ServeOptions {
     #[arg(long, env = "LIMN_CACHE_STALE_AGE", default_value_t = 300, value_name = "S")]
     pub cache_stale_age_s: u64,
 
+    /// Shapes to keep; beyond it the least recently read ones go (unlimited by default)
+    #[arg(long, env = "LIMN_MAX_SHAPES", value_name = "N")]
+    pub max_shapes: Option<usize>,
+
+    /// Requests under way at one time, such as `{"initial":300,"existing":10000}`
+    #[arg(
+        long,
+        env = "LIMN_MAX_CONCURRENT_REQUESTS",
+        value_name = "JSON",
+        default_value = r#"{"initial":300,"existing":10000}"#
+    )]
+    pub max_concurrent_requests: AdmissionLimits,
+
     /// Bytes at which a chunk of a log closes
     #[arg(
         long,
@@ -97,10 +110,11 @@ pub struct ServeOptions {
 }
 
 /// Electric's documented names for options that have them, besides `ELECTRIC_<name>` for `LIMN_<name>`.
-const OTHER_NAMES: [(&str, &str); 6] = [
+const OTHER_NAMES: [(&str, &str); 7] = [
     ("LIMN_DATABASE_URL", "DATABASE_URL"),
     ("LIMN_POOLED_DATABASE_URL", "ELECTRIC_QUERY_DATABASE_URL"),
     ("LIMN_METRICS_PORT", "ELECTRIC_PROMETHEUS_PORT"),
+    ("LIMN_MAX_SHAPES", "ELECTRIC_EXPERIMENTAL_MAX_SHAPES"),
     ("LIMN_TEMPORARY_SLOT", "CLEANUP_REPLICATION_SLOTS_ON_SHUTDOWN"),
     ("LIMN_ALLOW_SHAPE_DELETION", "ELECTRIC_ENABLE_INTEGRATION_TESTING"),
     ("LIMN_DATABASE_URL", "ELECTRIC_DATABASE_URL"),
@@ -151,6 +165,10 @@ pub struct ServeConfig {
     pub storage_dir: PathBuf,
     /// Bytes at which a chunk closes.
     pub chunk_bytes_max: u64,
+    /// Shapes to keep.
+    pub shapes_max: Option<usize>,
+    /// Requests under way at one time.
+    pub admission: AdmissionLimits,
     /// How requests are answered.
     pub http: Settings,
 }
@@ -206,6 +224,8 @@ impl ServeOptions {
             metrics_address: self.metrics_port.map(|port| SocketAddr::new(self.host, port)),
             storage_dir: self.storage_dir,
             chunk_bytes_max: self.chunk_bytes_max.max(1),
+            shapes_max: self.max_shapes,
+            admission: self.max_concurrent_requests,
             http: Settings {
                 secret,
                 allow_shape_deletion: self.allow_shape_deletion,

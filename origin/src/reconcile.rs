@@ -52,7 +52,8 @@ impl Reconciler {
         let session = self.creator.session().await?;
         let oids: Vec<u32> = tables.keys().copied().collect();
         let surveyed = survey::survey(&session, &oids, self.creator.publication().name()).await?;
-        let mut surveyed: HashMap<u32, Surveyed> = surveyed.into_iter().map(|table| (table.oid, table)).collect();
+        let mut surveyed: HashMap<u32, Surveyed> =
+            surveyed.into_iter().map(|table| (table.oid, table)).collect();
         for (oid, shapes) in tables {
             match surveyed.remove(&oid) {
                 Some(now) => self.compare(now, &shapes).await?,

@@ -3,7 +3,8 @@
 use crate::config::ServeConfig;
 use crate::creation::{Creator, CreatorParts};
 use crate::engine::{self, EngineHandle, EngineParts, Source};
-use crate::http::{self, Server};
+use crate::expiry;
+use crate::http::{self, Admission, Server};
 use crate::metrics::Metrics;
 use crate::reconcile;
 use crate::registry::Registry;
@@ -72,8 +73,19 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         tokio::spawn(http::serve_metrics(listen(address).await?, metrics.clone()));
     }
     tokio::spawn(reconcile::run(creator.clone(), registry.clone(), status.clone()));
+    if let Some(shapes_max) = config.shapes_max {
+        tokio::spawn(expiry::run(shapes_max, engine.clone(), registry.clone(), status.clone()));
+    }
     let unique = AtomicU64::new(registry.next_handle_us());
-    let server = Arc::new(Server { settings: config.http, registry, status, metrics, creator, unique });
+    let server = Arc::new(Server {
+        settings: config.http,
+        registry,
+        status,
+        metrics,
+        admission: Admission::new(config.admission),
+        creator,
+        unique,
+    });
     Ok(Running { server, engine, engine_task, listener })
 }
 

@@ -11,6 +11,7 @@ use limn_core::{Handle, Offset};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -33,6 +34,8 @@ pub struct Shape {
     schema: Mutex<Arc<str>>,
     log: Mutex<ShapeLog>,
     life: Mutex<Life>,
+    /// Rises with every read of any shape.
+    last_read: AtomicU64,
     changed: Notify,
 }
 
@@ -81,6 +84,7 @@ impl Shape {
             dir,
             log: Mutex::new(log),
             life: Mutex::new(life),
+            last_read: AtomicU64::new(0),
             changed: Notify::new(),
         }
     }
@@ -157,6 +161,17 @@ impl Shape {
             }
         }
         self.wake();
+    }
+
+    /// Somebody reads it; `order` rises from read to read.
+    pub fn handle_read(&self, order: u64) {
+        self.last_read.fetch_max(order, Ordering::Relaxed);
+    }
+
+    /// The order of its last read.
+    #[must_use]
+    pub fn last_read(&self) -> u64 {
+        self.last_read.load(Ordering::Relaxed)
     }
 
     /// True while its log can be read.

@@ -3,6 +3,7 @@
 //! Unlike Electric's, a stream goes on across chunk boundaries and delivers all that is pending.
 
 use super::Server;
+use super::admission::Admitted;
 use super::body::FileRange;
 use crate::shape::{Life, Shape};
 use crate::status::Phase;
@@ -35,12 +36,20 @@ pub(super) struct Events {
     control: Option<Vec<u8>>,
     /// A stream that began with pending items ends with them: the client comes again from there.
     ends_when_caught_up: bool,
+    /// Counts among the requests under way for as long as the stream lasts.
+    _admitted: Admitted,
     ends_at: Instant,
     keep_alive_at: Instant,
 }
 
 impl Events {
-    pub(super) fn new(server: Arc<Server>, shape: Arc<Shape>, after: Offset, has_pending: bool) -> Self {
+    pub(super) fn new(
+        server: Arc<Server>,
+        shape: Arc<Shape>,
+        after: Offset,
+        has_pending: bool,
+        admitted: Admitted,
+    ) -> Self {
         let now = Instant::now();
         Self {
             server,
@@ -51,6 +60,7 @@ impl Events {
             tail: Vec::new(),
             control: None,
             ends_when_caught_up: has_pending,
+            _admitted: admitted,
             ends_at: now + STREAM_TIMEOUT,
             keep_alive_at: now + KEEP_ALIVE,
         }

@@ -1,6 +1,7 @@
 //! HTTP: requests are parsed and decided by core, answered from the logs.
 
 mod accept;
+mod admission;
 mod body;
 mod delete;
 mod events;
@@ -9,6 +10,7 @@ mod metrics;
 mod read;
 
 pub use accept::serve;
+pub use admission::{Admission, AdmissionLimits};
 pub use metrics::serve_metrics;
 
 use crate::creation::Creator;
@@ -36,6 +38,8 @@ pub struct Server {
     pub status: Arc<Status>,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
+    /// How many requests may be under way.
+    pub admission: Admission,
     /// Makes shapes that are not there yet.
     pub creator: Creator,
     /// Numbers that are used once.

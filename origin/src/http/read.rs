@@ -1,5 +1,6 @@
 //! `GET`, `HEAD` and `POST /v1/shape`: the log, or the wait for it.
 
+use super::admission::Admitted;
 use super::body::{Stored, growing_snapshot};
 use super::events::Events;
 use super::lookup::{find_or_create, wait_readable};
@@ -60,6 +61,8 @@ async fn try_read(
     let cache = &server.settings.cache;
     let refuse = |error: &RequestError| Box::new(Reply::bad_request(cache, method, error));
     let mut parameters = Query::parse(query).map_err(|error| refuse(&error.into()))?;
+    let admit = server.admission.admit(!names_known_handle(server, &parameters));
+    let mut admitted = admit.map_err(|refused| Box::new(refused.into_reply(server, method)))?;
     if method == Method::Post {
         merge_body(server, &mut parameters, request).await?;
     }
@@ -69,9 +72,16 @@ async fn try_read(
         return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
     }
     wait_readable(server, method, &shape).await?;
+    server.admission.settle(&mut admitted);
+    shape.handle_read(server.next_unique());
     let if_none_match = text(headers, header::IF_NONE_MATCH).map(str::to_owned);
     let schema = shape.schema();
-    Reader { server, shape, schema, request, if_none_match }.answer().await
+    Reader { server, shape, schema, request, if_none_match, admitted }.answer().await
+}
+
+fn names_known_handle(server: &Server, parameters: &Query) -> bool {
+    let handle = parameters.text("handle").ok().flatten().and_then(|handle| handle.parse().ok());
+    handle.is_some_and(|handle| server.registry.by_handle(handle).is_some())
 }
 
 async fn merge_body(server: &Server, query: &mut Query, request: Request<Body>) -> Result<(), Refusal> {
@@ -89,6 +99,8 @@ struct Reader<'a> {
     schema: Arc<str>,
     request: ShapeRequest,
     if_none_match: Option<String>,
+    /// Held until the answer is there; a stream of events takes it along.
+    admitted: Admitted,
 }
 
 /// What a wait waits for.
@@ -162,10 +174,13 @@ impl Reader<'_> {
     }
 
     /// A stream of events from `after` on. Its head says how far the log reached when it began.
-    fn events(&self, after: Offset, offset: Offset, up_to_date: bool, has_pending: bool) -> Response<Body> {
-        let head = self.reply(offset, up_to_date, false);
-        let events = Events::new(self.server.clone(), self.shape.clone(), after, has_pending);
-        self.respond(&head, events.into_body())
+    fn events(self, after: Offset, offset: Offset, up_to_date: bool, has_pending: bool) -> Response<Body> {
+        let head = self.reply(offset, up_to_date, false).chunk(&self.server.settings.cache);
+        if self.request.method == Method::Head {
+            return with_head(head, Body::empty());
+        }
+        let events = Events::new(self.server.clone(), self.shape, after, has_pending, self.admitted);
+        with_head(head, events.into_body())
     }
 
     /// Where in the log the answer is; looks into the segment's index where memory does not know.

@@ -13,8 +13,8 @@ pub mod replication;
 pub mod session;
 pub mod slot;
 pub mod snapshot;
-pub mod survey;
 mod socket;
+pub mod survey;
 mod tls;
 mod wire;
 

@@ -1,0 +1,126 @@
+//! How many requests may be under way (protocol §9.4): beyond it the answer is 503, never growth.
+//!
+//! Requests that may start a snapshot are counted apart from those of clients that already follow a
+//! shape, so that a crowd of new clients does not lock out the old ones.
+
+use super::Server;
+use limn_core::protocol::reply::{Reply, Unavailable};
+use limn_core::protocol::route::Method;
+use serde::Deserialize;
+use std::str::FromStr;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The limits, `{"initial":300,"existing":10000}` in configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdmissionLimits {
+    /// Requests without a handle that is known here.
+    pub initial: usize,
+    /// Requests with one.
+    pub existing: usize,
+}
+
+impl Default for AdmissionLimits {
+    fn default() -> Self {
+        Self { initial: 300, existing: 10_000 }
+    }
+}
+
+impl FromStr for AdmissionLimits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text)
+            .map_err(|error| format!("expected such as {{\"initial\":300,\"existing\":10000}}: {error}"))
+    }
+}
+
+/// Counts the requests under way.
+#[derive(Debug)]
+pub struct Admission {
+    limits: AdmissionLimits,
+    initial: Arc<Semaphore>,
+    existing: Arc<Semaphore>,
+}
+
+/// A counted request; dropping it makes room for another.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    permit: OwnedSemaphorePermit,
+    is_initial: bool,
+}
+
+impl Admission {
+    /// An empty house with these limits.
+    #[must_use]
+    pub fn new(limits: AdmissionLimits) -> Self {
+        let semaphore = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        Self { limits, initial: semaphore(limits.initial), existing: semaphore(limits.existing) }
+    }
+
+    /// Counts a request in, or refuses it.
+    pub(super) fn admit(&self, is_initial: bool) -> Result<Admitted, Refused> {
+        let (semaphore, kind, limit) = match is_initial {
+            true => (&self.initial, "initial", self.limits.initial),
+            false => (&self.existing, "existing", self.limits.existing),
+        };
+        let permit = semaphore.clone().try_acquire_owned().map_err(|_| Refused { kind, limit })?;
+        Ok(Admitted { permit, is_initial })
+    }
+
+    /// The shape is there: the request counts among the others from now on, where there is room.
+    pub(super) fn settle(&self, admitted: &mut Admitted) {
+        if admitted.is_initial
+            && let Ok(permit) = self.existing.clone().try_acquire_owned()
+        {
+            (admitted.permit, admitted.is_initial) = (permit, false);
+        }
+    }
+}
+
+/// There is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused {
+    kind: &'static str,
+    limit: usize,
+}
+
+impl Refused {
+    pub(super) fn into_reply(self, server: &Server, method: Method) -> Reply {
+        let Self { kind, limit } = self;
+        let message = format!("Concurrent {kind} request limit exceeded (limit: {limit}), please retry");
+        // Spread, so that those who were refused together do not come back together.
+        let retry_after_s = 6 + server.next_unique() % 5;
+        let state = Unavailable {
+            code: Some("concurrent_request_limit_exceeded"),
+            known: true,
+            ..Unavailable::new(message, retry_after_s)
+        };
+        Reply::unavailable(&server.settings.cache, method, &state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_json() {
+        let limits: AdmissionLimits = r#"{"initial":1}"#.parse().unwrap();
+        assert_eq!(limits, AdmissionLimits { initial: 1, existing: 10_000 });
+        assert!("300".parse::<AdmissionLimits>().is_err());
+    }
+
+    #[test]
+    fn the_kinds_do_not_lock_each_other_out() {
+        let admission = Admission::new(AdmissionLimits { initial: 1, existing: 1 });
+        let mut first = admission.admit(true).unwrap();
+        assert_eq!(admission.admit(true).unwrap_err(), Refused { kind: "initial", limit: 1 });
+        admission.settle(&mut first);
+        let second = admission.admit(true).unwrap();
+        assert_eq!(admission.admit(false).unwrap_err(), Refused { kind: "existing", limit: 1 });
+        drop((first, second));
+        assert!(admission.admit(false).is_ok() && admission.admit(true).is_ok());
+    }
+}
