@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 /// The pause before the first new attempt; it doubles up to the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// How long creating the slot may take without a word.
+const SLOT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What to follow.
 #[derive(Debug, Clone)]
@@ -225,12 +227,31 @@ async fn ensure_slot(
     connection: &mut ReplicationConnection,
     source: &Source,
 ) -> Result<slot::Slot, ConnectError> {
-    match slot::ensure(connection, &source.slot, source.temporary_slot).await {
+    match find_or_create_slot(connection, source).await {
         Err(SlotError::Invalidated { reason, .. }) => {
             tracing::warn!(slot = source.slot, reason, "the slot is invalidated; every shape starts afresh");
             slot::drop_if_exists(connection, &source.slot).await?;
-            Ok(slot::ensure(connection, &source.slot, source.temporary_slot).await?)
+            Ok(find_or_create_slot(connection, source).await?)
         }
         slot => Ok(slot?),
+    }
+}
+
+/// Creating a slot waits for every transaction that is writing, however long: says so meanwhile.
+async fn find_or_create_slot(
+    connection: &mut ReplicationConnection,
+    source: &Source,
+) -> Result<slot::Slot, SlotError> {
+    let ensure = slot::ensure(connection, &source.slot, source.temporary_slot);
+    tokio::pin!(ensure);
+    loop {
+        if let Ok(slot) = tokio::time::timeout(SLOT_PATIENCE, &mut ensure).await {
+            return slot;
+        }
+        tracing::warn!(
+            slot = source.slot,
+            "still creating the replication slot: Postgres waits for open transactions; \
+             find them by `SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL`"
+        );
     }
 }

@@ -331,7 +331,9 @@ impl Engine {
     async fn handle_tick(&mut self) -> Result<()> {
         self.logs.metrics.shapes.set(i64::try_from(self.logs.shapes.len()).unwrap_or(i64::MAX));
         self.logs.flush_tails(true).context("cannot write to the storage folder")?;
-        if self.logs.wants_checkpoint() && !self.checkpointing && !self.router.in_transaction() {
+        // While the stream is not caught up, a transaction that was cut off may lie half in the logs.
+        let whole = self.logs.status.phase() == Phase::Active && !self.router.in_transaction();
+        if whole && !self.checkpointing && self.logs.wants_checkpoint() {
             self.checkpoint().await?;
         }
         self.confirmed = Lsn::ZERO;
