@@ -14,8 +14,8 @@ use limn_core::Handle;
 use limn_core::filter::Row;
 use limn_core::log::record::CreatedShape;
 use limn_core::log::{ItemFormat, ShapeLog, SnapshotFilter, SnapshotWriter};
-use limn_core::pg::Relation;
 use limn_core::pg::copy::{CopyDecoder, CopyRow};
+use limn_core::pg::{QualifiedName, Relation};
 use limn_core::protocol::RequestError;
 use limn_core::protocol::cache::CachePolicy;
 use limn_core::protocol::reply::{Reply, Unavailable};
@@ -295,6 +295,18 @@ impl Creator {
     pub async fn describe(&self, oid: u32) -> Result<Option<Relation>, PostgresError> {
         let described = catalog::describe_oid(&*self.session().await?, oid).await?;
         Ok(described.map(|table| table.relation))
+    }
+
+    /// A table by its name.
+    ///
+    /// # Errors
+    /// [`LookupError`]
+    pub async fn describe_by_name(&self, name: &QualifiedName) -> Result<Relation, LookupError> {
+        let session = self.session().await.map_err(|error| unreachable(&error))?;
+        let described = catalog::describe(&session, name).await.map_err(|error| unreachable(&error))?;
+        described
+            .map(|table| table.relation)
+            .ok_or_else(|| LookupError::Request(RequestError::unknown_table(name)))
     }
 
     /// Sets what publishing a table sets, for partitions that came since.

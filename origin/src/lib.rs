@@ -18,3 +18,4 @@ pub mod serve;
 mod shape;
 mod status;
 mod store;
+pub mod types;

@@ -5,7 +5,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use limn_origin::config::{ServeOptions, with_electric_names};
 use limn_origin::dev::{self, DevOptions};
 use limn_origin::serve;
-use std::io::IsTerminal;
+use limn_origin::types::{self, TypesOptions};
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +26,8 @@ enum Commands {
     Serve(Box<ServeOptions>),
     /// Try everything on this machine: a private Postgres, a demo table, a page
     Dev(DevOptions),
+    /// Write TypeScript types for tables
+    Types(TypesOptions),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,10 @@ async fn run(cli: Cli) -> Result<()> {
             running.run(|request| async { Err(request) }, serve::interrupted()).await
         }
         Commands::Dev(options) => dev::run(options).await,
+        Commands::Types(options) => {
+            let text = types::types(&options).await?;
+            Ok(std::io::stdout().write_all(text.as_bytes())?)
+        }
     }
 }
 

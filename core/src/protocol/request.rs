@@ -192,6 +192,18 @@ pub fn parse_delete_request(query: &str) -> Result<DeleteRequest, RequestError> 
     Ok(DeleteRequest { definition: None, handle })
 }
 
+/// Reads a question for a table's schema: only `table` counts.
+///
+/// # Errors
+/// Where the table is missing or no name.
+pub fn parse_schema_request(query: &str) -> Result<QualifiedName, RequestError> {
+    let query = Query::parse(query)?;
+    let mut cast = Cast::new(&query);
+    let definition = cast.definition();
+    cast.finish()?;
+    Ok(definition.with_table()?.table)
+}
+
 fn parse_offset(text: &str) -> Result<RequestOffset, RequestError> {
     if text == "now" {
         return Ok(RequestOffset::Now);

@@ -26,6 +26,8 @@ pub enum Route {
     Root,
     /// `/v1/shape`
     Shape,
+    /// `/v1/schema`, which Electric does not have.
+    Schema,
     /// `/v1/health`
     Health,
     /// Everything else.
@@ -59,7 +61,7 @@ impl Route {
     #[must_use]
     pub const fn for_method(self, method: Method) -> Self {
         let known = match self {
-            Self::Root | Self::Health => method.is_read(),
+            Self::Root | Self::Health | Self::Schema => method.is_read(),
             Self::Shape => !matches!(method, Method::Other),
             Self::NotFound => true,
         };
@@ -80,6 +82,7 @@ pub fn route(path: &str) -> Route {
     match *segments {
         [] => Route::Root,
         [b"v1", b"shape"] => Route::Shape,
+        [b"v1", b"schema"] => Route::Schema,
         [b"v1", b"health"] => Route::Health,
         _ => Route::NotFound,
     }

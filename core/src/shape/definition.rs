@@ -95,7 +95,8 @@ impl Definition {
             (column.type_oid == other.type_oid && column.generated == other.generated).then_some(())
         };
         let filtered = self.filter.iter().flat_map(|filter| filter.columns());
-        let used_columns_stay = self.projection.columns.iter().chain(filtered).all(|index| same(*index).is_some());
+        let used_columns_stay =
+            self.projection.columns.iter().chain(filtered).all(|index| same(*index).is_some());
         let key = |relation: &Relation| {
             let names = names(relation, &relation.key_columns()).into_iter().map(str::to_owned);
             (relation.has_primary_key(), names.collect::<Vec<_>>())

@@ -8,6 +8,7 @@ pub mod schema_header;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod typescript;
 mod waiting;
 
 pub use definition::{Definition, Projection};

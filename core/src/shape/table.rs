@@ -150,7 +150,8 @@ impl Table {
     /// column may be missing: whether it is published depends on the server.
     fn has_same_columns(&self, positions: &[Option<usize>]) -> bool {
         let seen = |index: usize| positions.contains(&Some(index));
-        let all_seen = self.relation.columns.iter().enumerate().all(|(i, column)| column.generated || seen(i));
+        let all_seen =
+            self.relation.columns.iter().enumerate().all(|(i, column)| column.generated || seen(i));
         all_seen && positions.iter().all(Option::is_some)
     }
 

@@ -8,6 +8,7 @@ mod events;
 mod lookup;
 mod metrics;
 mod read;
+mod schema;
 
 pub use accept::serve;
 pub use admission::{Admission, AdmissionLimits};
@@ -83,9 +84,10 @@ pub async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Bod
             let requested = text(&headers, wire::REQUEST_HEADERS);
             with_head(preflight(requested), Body::empty())
         }
-        Route::Shape if !is_authorized(&server, &query, &headers) => {
+        Route::Shape | Route::Schema if !is_authorized(&server, &query, &headers) => {
             fixed(method, Reply::unauthorized(&server.settings.cache, method))
         }
+        Route::Schema => schema::schema(&server, &query).await.unwrap_or_else(|reply| fixed(method, *reply)),
         Route::Shape if method == Method::Delete => fixed(method, delete::delete(&server, &query).await),
         Route::Shape => read::read(&server, method, &query, request).await,
     };
@@ -148,6 +150,7 @@ const fn route_name(route: Route) -> &'static str {
         Route::Root => "root",
         Route::Health => "health",
         Route::Shape => "shape",
+        Route::Schema => "schema",
         Route::NotFound => "not_found",
     }
 }
