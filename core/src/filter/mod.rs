@@ -20,6 +20,7 @@ mod lexer;
 mod like;
 mod number;
 mod operators;
+mod order_by;
 mod parse;
 mod sql;
 mod type_name;
@@ -29,6 +30,7 @@ mod value;
 mod tests;
 
 pub use error::{EvalError, FilterError, Reason};
+pub use order_by::{OrderBy, OrderByError};
 
 use crate::pg::Column;
 use crate::pg::relation::quote_identifier as quoted;
