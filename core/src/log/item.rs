@@ -7,6 +7,7 @@
 use crate::filter::Row;
 use crate::pg::Relation;
 use crate::protocol::request::Replica;
+use crate::protocol::subset::SnapshotMark;
 
 /// The end of every item.
 pub const ITEM_SUFFIX: &[u8] = b"}}";
@@ -64,6 +65,17 @@ impl ItemFormat {
         self.push_head(out, row);
         self.push_row(out, row, |_| true);
         self.push_snapshot_headers(out);
+        out.extend_from_slice(ITEM_SUFFIX);
+    }
+
+    /// Appends a row of a subset: as in the snapshot, with the mark of its query.
+    pub fn push_subset_row(&self, out: &mut Vec<u8>, row: &impl Row, mark: SnapshotMark) {
+        self.push_head(out, row);
+        self.push_row(out, row, |_| true);
+        self.push_snapshot_headers(out);
+        out.extend_from_slice(b",\"snapshot_mark\":");
+        push_decimal(out, mark.as_u64());
+        out.extend_from_slice(ITEM_SUFFIX);
     }
 
     /// Appends an insert: the full row.
@@ -185,10 +197,10 @@ impl ItemFormat {
         out.push(b'}');
     }
 
+    /// All headers of a row that was read from the table but the closing braces.
     fn push_snapshot_headers(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"headers\":{\"operation\":\"insert\",\"relation\":");
         out.extend_from_slice(&self.relation);
-        out.extend_from_slice(ITEM_SUFFIX);
     }
 
     /// All headers of a WAL change but the closing braces.
@@ -329,6 +341,17 @@ mod tests {
             parse(&out),
             json!({"key": "\"public\".\"crate\"/\"7\"", "value": {"id": "7", "label": "bo\"lts", "note": null},
                 "headers": {"operation": "insert", "relation": ["public", "crate"]}})
+        );
+    }
+
+    #[test]
+    fn rows_of_a_subset_carry_its_mark() {
+        let mark = SnapshotMark::from_random(u64::MAX);
+        let mut out = Vec::new();
+        format(Replica::Full).push_subset_row(&mut out, &Texts(vec![Some("7"), None, None]), mark);
+        assert_eq!(
+            parse(&out)["headers"],
+            json!({"operation": "insert", "relation": ["public", "crate"], "snapshot_mark": 2_147_483_647_u32})
         );
     }
 

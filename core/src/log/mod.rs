@@ -7,6 +7,7 @@ pub mod segment;
 pub mod shape_log;
 pub mod snapshot;
 pub mod snapshot_writer;
+pub mod subset_writer;
 
 pub use fragment::Fragment;
 pub use item::ItemFormat;
@@ -14,3 +15,4 @@ pub use record::Record;
 pub use shape_log::{Read, ShapeLog};
 pub use snapshot::{SnapshotBounds, SnapshotFilter};
 pub use snapshot_writer::SnapshotWriter;
+pub use subset_writer::SubsetWriter;

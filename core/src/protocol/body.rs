@@ -1,6 +1,7 @@
 //! The JSON body of a `POST`: parameters that win over those of the query (protocol §2.2).
 
 use super::query::{Query, Value};
+use super::subset::PREFIX;
 use serde_json::json;
 
 /// The largest body that is read.
@@ -9,7 +10,6 @@ pub const BODY_BYTES_MAX: usize = 8_000_000;
 /// Keys that mean the subset where they stand at the top of a body without a `subset` object.
 const SUBSET_KEYS: [&str; 7] =
     ["where", "order_by", "limit", "offset", "params", "where_expr", "order_by_expr"];
-const SUBSET_PREFIX: &str = "subset__";
 
 /// A body that holds no parameters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,13 +68,13 @@ impl Query {
         let subset = match members.remove("subset") {
             Some(serde_json::Value::Object(subset)) => {
                 // Even an empty one asks for a subset.
-                self.set(SUBSET_PREFIX, Some(Value::Text(String::new())));
+                self.set(PREFIX, Some(Value::Text(String::new())));
                 subset
             }
             _ => SUBSET_KEYS.iter().filter_map(|key| members.remove_entry(*key)).collect(),
         };
         for (name, value) in subset {
-            self.set(&format!("{SUBSET_PREFIX}{name}"), parameter(value));
+            self.set(&format!("{PREFIX}{name}"), parameter(value));
         }
         for (name, value) in members {
             // Flags are true unless they are the text `false`; a JSON `false` is no text.
@@ -87,7 +87,7 @@ impl Query {
 }
 
 /// A JSON value in the form that the query string would give it; null is absent.
-fn parameter(value: serde_json::Value) -> Option<Value> {
+pub(super) fn parameter(value: serde_json::Value) -> Option<Value> {
     match value {
         serde_json::Value::Null => None,
         serde_json::Value::String(text) => Some(Value::Text(text)),

@@ -28,6 +28,8 @@ pub enum Cacheable {
         /// Whether the part can never change again.
         closed: bool,
     },
+    /// Rows that were read from the database for this one request.
+    Subset,
     /// A 409.
     MustRefetch {
         /// Whether it names the handle to go on with.
@@ -80,6 +82,7 @@ impl CachePolicy {
     pub fn cache_control(&self, method: Method, reply: Cacheable) -> String {
         match reply {
             Cacheable::Unrouted => UNROUTED.to_owned(),
+            Cacheable::Subset => "no-cache".to_owned(),
             _ if !method.is_read() => "no-cache".to_owned(),
             Cacheable::MustRefetch { has_handle: true } => "public, max-age=60, must-revalidate".to_owned(),
             Cacheable::MustRefetch { has_handle: false } => "public, max-age=1, must-revalidate".to_owned(),
@@ -104,7 +107,10 @@ impl CachePolicy {
 fn edge_cache_control(method: Method, reply: Cacheable) -> &'static str {
     match reply {
         _ if !method.is_read() => NO_STORE,
-        Cacheable::Failure | Cacheable::Unrouted | Cacheable::MustRefetch { has_handle: false } => NO_STORE,
+        Cacheable::Subset
+        | Cacheable::Failure
+        | Cacheable::Unrouted
+        | Cacheable::MustRefetch { has_handle: false } => NO_STORE,
         Cacheable::MustRefetch { has_handle: true } => "public, max-age=10, stale-if-error=0",
         // A pointer to the newest handle: a stale one costs a 409 and one more request.
         Cacheable::Log { offset, .. } if offset.is_start() => {

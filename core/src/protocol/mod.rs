@@ -16,9 +16,11 @@ pub mod refusal;
 pub mod reply;
 pub mod request;
 pub mod route;
+pub mod subset;
 
 pub use cache::CachePolicy;
 pub use refusal::RequestError;
 pub use reply::{Health, LogReply, Reply, ReplyHead, Unavailable};
 pub use request::{DefinitionRequest, DeleteRequest, LogMode, Replica, RequestOffset, ShapeRequest};
 pub use route::{Method, Route};
+pub use subset::{SnapshotMark, SubsetRequest};

@@ -2,10 +2,13 @@
 
 use super::query::QueryError;
 use crate::pg::QualifiedName;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Why a request is refused, by parameter. The client is at fault; trying again changes nothing.
+///
+/// A parameter of a subset is spelled with a dot (`subset.limit`); on the wire it stands in an object of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestError {
     errors: BTreeMap<&'static str, Vec<String>>,
@@ -58,7 +61,16 @@ impl RequestError {
     /// The JSON body of the 400.
     #[must_use]
     pub fn body(&self) -> String {
-        serde_json::json!({ "message": "Invalid request", "errors": self.errors }).to_string()
+        let mut errors = serde_json::Map::new();
+        for (parameter, texts) in &self.errors {
+            let (outer, inner) = parameter.split_once('.').unzip();
+            let place = errors.entry(outer.unwrap_or(parameter)).or_insert_with(|| json!({}));
+            match inner {
+                None => *place = json!(texts),
+                Some(inner) => place[inner] = json!(texts),
+            }
+        }
+        json!({ "message": "Invalid request", "errors": errors }).to_string()
     }
 }
 
@@ -98,6 +110,16 @@ mod tests {
         });
         assert_eq!(body, expected);
         assert_eq!(error.to_string(), "invalid request; `log`: is invalid; `offset`: can't be blank");
+    }
+
+    #[test]
+    fn a_subsets_parameters_stand_in_their_own_object() {
+        let mut error = RequestError::new("subset.limit", "is invalid");
+        error.add("subset.params", "is invalid");
+        let body: serde_json::Value = serde_json::from_str(&error.body()).unwrap();
+        let expected = json!({ "limit": ["is invalid"], "params": ["is invalid"] });
+        assert_eq!(body["errors"], json!({ "subset": expected }));
+        assert_eq!(error.texts("subset.limit"), ["is invalid"]);
     }
 
     #[test]

@@ -114,13 +114,18 @@ impl Definition {
     /// rows. Under [`LogMode::ChangesOnly`] the snapshot has no rows, and nobody needs to ask.
     #[must_use]
     pub fn snapshot_sql(&self) -> String {
-        let columns: Vec<String> = self.columns().map(|column| quote_identifier(&column.name)).collect();
-        let mut sql = format!("SELECT {} FROM {}", columns.join(", "), self.relation.name);
+        let mut sql = self.select();
         if let Some(filter) = &self.filter {
             sql.push_str(" WHERE ");
             sql.push_str(filter.sql());
         }
         sql
+    }
+
+    /// The selected columns of every row of the table, as SQL.
+    pub(super) fn select(&self) -> String {
+        let columns: Vec<String> = self.columns().map(|column| quote_identifier(&column.name)).collect();
+        format!("SELECT {} FROM {}", columns.join(", "), self.relation.name)
     }
 
     /// The selected columns in table order.
@@ -214,7 +219,7 @@ fn resolve_filter(
     relation: &Relation,
     generated_columns: bool,
 ) -> Result<Filter, RequestError> {
-    let params = numbered(params)?;
+    let params = numbered(params).map_err(|text| RequestError::new("params", text))?;
     let filter = Filter::parse(text, &params, &relation.columns)
         .map_err(|error| RequestError::new("where", error.to_string()))?;
     // The stream would never show the column, and no row could be judged.
@@ -232,15 +237,12 @@ fn resolve_filter(
 
 /// Placeholders by number. Keys count from 1 without a gap; only their plain spelling (`1`, not `01`) names a
 /// placeholder.
-fn numbered(params: &BTreeMap<String, String>) -> Result<BTreeMap<u32, String>, RequestError> {
+pub(super) fn numbered(params: &BTreeMap<String, String>) -> Result<BTreeMap<u32, String>, &'static str> {
     let numbers: Option<Vec<u32>> = params.keys().map(|key| number(key)).collect();
-    let Some(mut numbers) = numbers else {
-        return Err(RequestError::new("params", "Parameters can only use numbers as keys"));
-    };
+    let mut numbers = numbers.ok_or("Parameters can only use numbers as keys")?;
     numbers.sort_unstable();
     if !numbers.iter().copied().eq((1..).take(numbers.len())) {
-        let text = "Parameters must be numbered sequentially, starting from 1";
-        return Err(RequestError::new("params", text));
+        return Err("Parameters must be numbered sequentially, starting from 1");
     }
     let plain = params.iter().filter(|(key, _)| !key.starts_with('0'));
     Ok(plain.filter_map(|(key, value)| Some((number(key)?, value.clone()))).collect())

@@ -5,6 +5,7 @@ mod encode;
 pub mod id;
 pub mod router;
 pub mod schema_header;
+pub mod subset;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -15,3 +16,4 @@ pub use definition::{Definition, Projection};
 pub use id::ShapeId;
 pub use router::{RotationCause, RouteError, Router, Step};
 pub use schema_header::schema_header;
+pub use subset::SubsetQuery;

@@ -46,6 +46,21 @@ impl LogReply<'_> {
         self.head(policy, 200, etag, false, true)
     }
 
+    /// 200 with a subset. It is plain JSON and never the end of anything, whether or not the request was live;
+    /// `offset` is where the client goes on in the log.
+    #[must_use]
+    pub fn subset(&self, policy: &CachePolicy) -> ReplyHead {
+        let mut headers = policy.headers(self.request.method, Cacheable::Subset);
+        headers.push((header::SNAPSHOT, true.to_string()));
+        headers.push((header::HANDLE, self.handle.to_string()));
+        headers.push((header::OFFSET, self.offset.to_string()));
+        if !self.request.live {
+            headers.push((header::SCHEMA, self.schema.to_owned()));
+        }
+        headers.push((header::CONTENT_TYPE, header::JSON.to_owned()));
+        ReplyHead { status: 200, headers }
+    }
+
     /// 304: the client has [`LogReply::chunk`] already.
     #[must_use]
     pub fn not_modified(&self, policy: &CachePolicy) -> ReplyHead {
@@ -219,5 +234,26 @@ mod tests {
         assert_eq!(head.header("cache-control"), Some("public, max-age=59"));
         assert_eq!(head.header("electric-cursor"), Some("40"));
         assert_eq!(head.header("electric-schema"), None);
+    }
+    #[test]
+    fn a_subset_says_where_to_go_on_and_nothing_else() {
+        let policy = CachePolicy::default();
+        let request = request("offset=0_inf&handle=h");
+        let head = reply(&request, Offset::SNAPSHOT_END, true).subset(&policy);
+        let expected = [
+            ("electric-handle", "2000-7"),
+            ("electric-offset", "0_inf"),
+            ("electric-schema", SCHEMA),
+            ("electric-snapshot", "true"),
+        ];
+        assert_eq!((head.status, matrix(&head)), (200, expected.to_vec()));
+        assert_eq!(head.header("cache-control"), Some("no-cache"));
+        assert_eq!(head.header("cloudflare-cdn-cache-control"), Some("no-store"));
+        for live in ["live=true", "live=true&live_sse=true"] {
+            let request = self::request(&format!("offset=0_inf&handle=h&{live}"));
+            let head = reply(&request, Offset::SNAPSHOT_END, true).subset(&policy);
+            assert_eq!(matrix(&head), [expected[0], expected[1], expected[3]], "{live}");
+            assert_eq!(head.header("content-type"), Some(header::JSON));
+        }
     }
 }

@@ -1,0 +1,106 @@
+//! Turns the rows of a subset's query into the body of its reply.
+
+use super::item::ItemFormat;
+use super::snapshot::SnapshotBounds;
+use crate::Lsn;
+use crate::filter::Row;
+use crate::protocol::subset::{BODY_END, SnapshotMark, body_start};
+
+/// Encodes rows into a buffer that the caller takes piece by piece.
+#[derive(Debug)]
+pub struct SubsetWriter {
+    format: ItemFormat,
+    mark: SnapshotMark,
+    buffer: Vec<u8>,
+    has_rows: bool,
+}
+
+impl SubsetWriter {
+    /// A writer that has written what precedes the rows.
+    #[must_use]
+    pub fn new(format: ItemFormat, bounds: &SnapshotBounds, database_lsn: Lsn, mark: SnapshotMark) -> Self {
+        Self { format, mark, buffer: body_start(bounds, database_lsn, mark), has_rows: false }
+    }
+
+    /// Encodes a row.
+    pub fn push_row(&mut self, row: &impl Row) {
+        if self.has_rows {
+            self.buffer.push(b',');
+        }
+        self.has_rows = true;
+        self.format.push_subset_row(&mut self.buffer, row, self.mark);
+    }
+
+    /// Ends the body.
+    pub fn finish(&mut self) {
+        self.buffer.extend_from_slice(BODY_END);
+    }
+
+    /// How many bytes wait to be taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// True where none do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// The bytes since the last call.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::{Column, QualifiedName, Relation, Typing, oid};
+    use crate::protocol::request::Replica;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    struct Text(&'static str);
+
+    impl Row for Text {
+        fn text(&self, _: usize) -> Option<&[u8]> {
+            Some(self.0.as_bytes())
+        }
+    }
+
+    #[test]
+    fn pieces_make_one_object() {
+        let column = Column {
+            name: "id".to_owned(),
+            type_oid: oid::INT4,
+            type_name: "int4".to_owned(),
+            element_oid: oid::INT4,
+            dims: 0,
+            type_mod: -1,
+            not_null: true,
+            pk_index: Some(0),
+            generated: false,
+            typing: Typing::default(),
+        };
+        let relation = Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: vec![column] };
+        let format = ItemFormat::new(&relation, &[0], Replica::Default);
+        let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: vec![] };
+        let mut writer = SubsetWriter::new(format, &bounds, Lsn::new(5), SnapshotMark::from_random(7 << 33));
+        let mut body = writer.take();
+        for id in ["1", "2", "3"] {
+            writer.push_row(&Text(id));
+            body.extend(writer.take());
+            assert!(writer.is_empty());
+        }
+        writer.finish();
+        body.extend(writer.take());
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let rows = body["data"].as_array().unwrap();
+        let ids: Vec<&str> = rows.iter().map(|row| row["value"]["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, ["1", "2", "3"]);
+        assert!(rows.iter().all(|row| row["headers"]["snapshot_mark"] == 7));
+        assert_eq!(body["metadata"]["snapshot_mark"], 7);
+    }
+}

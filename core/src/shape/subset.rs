@@ -1,0 +1,192 @@
+//! The query for a subset of a shape: its own filter, order and bounds on top of the shape's.
+
+use super::definition::{Definition, numbered};
+use crate::filter::{Filter, FilterError, OrderBy, Reason};
+use crate::pg::Column;
+use crate::protocol::RequestError;
+use crate::protocol::subset::SubsetRequest;
+
+/// A subset that was checked against its shape's table. Everything in it was parsed and is written anew: no
+/// text of the request reaches Postgres but inside a literal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubsetQuery {
+    sql: String,
+}
+
+impl SubsetQuery {
+    /// Checks what is asked for. `queryable` are the names of the columns that clauses may use; all where absent.
+    ///
+    /// # Errors
+    /// The texts of the 400, under `subset.params`, `subset.where` or `subset.order_by`.
+    pub fn resolve(
+        request: &SubsetRequest,
+        definition: &Definition,
+        queryable: Option<&[String]>,
+    ) -> Result<Self, RequestError> {
+        let mut columns = definition.relation.columns.clone();
+        columns.retain(|column| queryable.is_none_or(|names| names.contains(&column.name)));
+        let filter = resolve_filter(request, &columns)?;
+        let order_by = match &request.order_by {
+            None => None,
+            Some(text) => {
+                let parsed = OrderBy::parse(text, &columns, definition.projection.columns.len());
+                Some(parsed.map_err(|error| RequestError::new("subset.order_by", error.to_string()))?)
+            }
+        };
+        let mut sql = definition.select();
+        push_filters(&mut sql, definition.filter.as_ref(), filter.as_ref());
+        if let Some(order_by) = order_by {
+            sql.push_str(&format!(" ORDER BY {}", order_by.sql()));
+        }
+        for (word, number) in [("LIMIT", request.limit), ("OFFSET", request.offset)] {
+            if let Some(number) = number {
+                sql.push_str(&format!(" {word} {number}"));
+            }
+        }
+        Ok(Self { sql })
+    }
+
+    /// The query: the shape's columns in table order.
+    #[must_use]
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+}
+
+fn resolve_filter(request: &SubsetRequest, columns: &[Column]) -> Result<Option<Filter>, RequestError> {
+    let Some(text) = &request.where_clause else { return Ok(None) };
+    let params = numbered(&request.params).map_err(|text| RequestError::new("subset.params", text))?;
+    let filter = Filter::parse(text, &params, columns);
+    filter.map(Some).map_err(|error| RequestError::new("subset.where", refusal(&error)))
+}
+
+fn refusal(error: &FilterError) -> String {
+    match error {
+        FilterError::At { reason: Reason::Sublink | Reason::Unsupported("SubLink"), .. } => {
+            "Subqueries are not allowed in subsets".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Each filter in parentheses: an OR in the one must not let rows past the other.
+fn push_filters(sql: &mut String, shape: Option<&Filter>, subset: Option<&Filter>) {
+    for (word, filter) in ["WHERE", "AND"].iter().zip(shape.into_iter().chain(subset)) {
+        sql.push_str(&format!(" {word} ({})", filter.sql()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::{QualifiedName, Relation, Typing, oid};
+    use crate::protocol::query::Query;
+    use crate::protocol::request::parse_shape_request;
+    use crate::protocol::route::Method;
+    use std::sync::Arc;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn column(name: &str, type_oid: u32, type_name: &str, pk_index: Option<u32>) -> Column {
+        Column {
+            name: name.to_owned(),
+            type_oid,
+            type_name: type_name.to_owned(),
+            element_oid: type_oid,
+            dims: 0,
+            type_mod: -1,
+            not_null: pk_index.is_some(),
+            pk_index,
+            generated: false,
+            typing: Typing::default(),
+        }
+    }
+
+    /// `CREATE TABLE t (id int PRIMARY KEY, a text, n int)`
+    fn resolve(query: &str) -> Result<SubsetQuery, RequestError> {
+        let columns = vec![
+            column("id", oid::INT4, "int4", Some(0)),
+            column("a", oid::TEXT, "text", None),
+            column("n", oid::INT4, "int4", None),
+        ];
+        let relation = Arc::new(Relation { oid: 16_400, name: QualifiedName::new("public", "t"), columns });
+        let query = format!("table=t&offset=-1&{query}");
+        let request = parse_shape_request(Method::Get, &query).unwrap().definition;
+        let definition = Definition::resolve(&request, &relation, 150_018).unwrap();
+        let subset = SubsetRequest::read(&Query::parse(&query).unwrap()).unwrap().unwrap();
+        SubsetQuery::resolve(&subset, &definition, request.queryable_columns.as_deref())
+    }
+
+    fn sql(query: &str) -> String {
+        resolve(query).unwrap().sql
+    }
+
+    fn refused(query: &str, parameter: &str, text: &str) {
+        let error = resolve(query).unwrap_err();
+        assert_eq!(error.texts(parameter), [text], "{query}: {error}");
+    }
+
+    const ALL: &str = r#"SELECT "id", "a", "n" FROM "public"."t""#;
+
+    #[test]
+    fn each_part_is_there_where_it_was_asked_for() {
+        assert_eq!(sql("subset__where="), ALL);
+        assert_eq!(sql("subset__where=TRUE"), format!("{ALL} WHERE (true)"));
+        assert_eq!(
+            sql("subset__order_by=n+desc,a&subset__limit=2&subset__offset=4"),
+            format!(r#"{ALL} ORDER BY "n" DESC, "a" LIMIT 2 OFFSET 4"#)
+        );
+        assert_eq!(sql("where=n=1&subset__x="), format!(r#"{ALL} WHERE ("n" = 1)"#));
+    }
+
+    #[test]
+    fn neither_filter_opens_the_other() {
+        assert_eq!(
+            sql("where=id=1+OR+id=2&subset__where=n=20+OR+n=10"),
+            format!(r#"{ALL} WHERE (("id" = 1) OR ("id" = 2)) AND (("n" = 20) OR ("n" = 10))"#)
+        );
+    }
+
+    #[test]
+    fn params_become_literals() {
+        let sql = sql("subset__where=a=$1&subset__params[1]=x'%20OR%20TRUE--");
+        assert_eq!(sql, format!(r#"{ALL} WHERE ("a" = 'x'' OR TRUE--'::text)"#));
+        let gap = "Parameters must be numbered sequentially, starting from 1";
+        refused("subset__where=a=$2&subset__params[2]=x", "subset.params", gap);
+        assert!(resolve("subset__params[x]=1").is_ok(), "nobody looks at them");
+    }
+
+    #[test]
+    fn clauses_are_refused_in_their_own_words() {
+        refused("subset__where=n", "subset.where", "WHERE clause must return a boolean");
+        refused(
+            "subset__order_by=n%2B1",
+            "subset.order_by",
+            "At location 19: A_Expr expressions are not allowed in ORDER BY clauses",
+        );
+        for clause in ["id+IN+(SELECT+1)", "EXISTS+(SELECT+1)", "id=ANY(SELECT+1)", "(SELECT+TRUE)"] {
+            refused(
+                &format!("subset__where={clause}"),
+                "subset.where",
+                "Subqueries are not allowed in subsets",
+            );
+        }
+    }
+
+    #[test]
+    fn only_queryable_columns_can_be_used() {
+        let shape = "columns=id&queryable_columns=id,n";
+        assert_eq!(
+            sql(&format!("{shape}&subset__where=n>15&subset__order_by=n")),
+            r#"SELECT "id" FROM "public"."t" WHERE ("n" > 15) ORDER BY "n""#
+        );
+        refused(
+            &format!("{shape}&subset__where=a='x'"),
+            "subset.where",
+            "At location 0: unknown reference a",
+        );
+        let text = "At location 18: unknown reference a";
+        refused(&format!("{shape}&subset__order_by=a"), "subset.order_by", text);
+        assert!(resolve("columns=id&subset__where=n>15").is_ok(), "without a list every column is");
+    }
+}
