@@ -174,6 +174,22 @@ impl Creator {
         Ok(shape)
     }
 
+    /// What a request asks for, confirmed by the catalog; nothing is created.
+    ///
+    /// # Errors
+    /// [`LookupError`]
+    pub async fn definition(&self, request: &DefinitionRequest) -> Result<Definition, LookupError> {
+        self.resolve(request).await.map(|(definition, _)| definition)
+    }
+
+    /// A session of its own for a query.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    pub async fn connect(&self) -> Result<Session, PostgresError> {
+        Session::connect(&self.shared.parts.config).await
+    }
+
     async fn resolve(&self, request: &DefinitionRequest) -> Result<(Definition, Description), LookupError> {
         let catalog = self.catalog().await.map_err(|error| unreachable(&error))?;
         let table =
@@ -351,9 +367,9 @@ fn hand_on(shape: &Shape, writer: &mut SnapshotWriter, file: &mut File) -> io::R
 }
 
 /// A row of the snapshot query, by position in the relation.
-struct SnapshotRow<'a> {
-    row: CopyRow<'a>,
-    cells: &'a [Option<usize>],
+pub(crate) struct SnapshotRow<'a> {
+    pub(crate) row: CopyRow<'a>,
+    pub(crate) cells: &'a [Option<usize>],
 }
 
 impl Row for SnapshotRow<'_> {
@@ -363,7 +379,7 @@ impl Row for SnapshotRow<'_> {
 }
 
 /// For each column of the relation, its position in the snapshot query.
-fn cell_positions(definition: &Definition) -> Vec<Option<usize>> {
+pub(crate) fn cell_positions(definition: &Definition) -> Vec<Option<usize>> {
     let selected = &definition.projection.columns;
     (0..definition.relation.columns.len())
         .map(|column| selected.iter().position(|selected| *selected == column))

@@ -4,7 +4,7 @@ use crate::config::ServeConfig;
 use crate::creation::{Creator, CreatorParts};
 use crate::engine::{self, EngineHandle, EngineParts, Source};
 use crate::expiry;
-use crate::http::{self, Admission, Server};
+use crate::http::{self, Admission, Server, Subsets};
 use crate::metrics::Metrics;
 use crate::reconcile;
 use crate::registry::Registry;
@@ -84,6 +84,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         metrics,
         admission: Admission::new(config.admission),
         creator,
+        subsets: Subsets::default(),
         unique,
     });
     Ok(Running { server, engine, engine_task, listener })

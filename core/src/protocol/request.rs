@@ -9,7 +9,8 @@ use crate::pg::QualifiedName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A read of a shape log.
+/// A read of a shape log, or of a subset of the shape where [`SubsetRequest`](super::SubsetRequest) finds one in
+/// the same query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShapeRequest {
     /// `GET`, `HEAD` or `POST`.
@@ -165,7 +166,6 @@ pub fn read_shape_request(method: Method, query: &Query) -> Result<ShapeRequest,
     };
     check_live(offset, live, live_sse)?;
     let definition = definition.with_table()?;
-    refuse_subset(query)?;
     let cursor = query.text("cursor").ok().flatten().map(str::to_owned);
     Ok(ShapeRequest { method, definition, offset, handle, live, live_sse, cursor })
 }
@@ -222,14 +222,6 @@ fn check_live(offset: RequestOffset, live: bool, live_sse: bool) -> Result<(), R
         }
         _ => Ok(()),
     }
-}
-
-/// Subsets are another kind of reply: answering one with the log would be silently wrong.
-fn refuse_subset(query: &Query) -> Result<(), RequestError> {
-    if query.iter().any(|(name, _)| name.starts_with("subset__")) {
-        return Err(RequestError::new("subset", "is not supported by this server"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -368,12 +360,6 @@ mod tests {
         );
         assert_eq!(columns("columns="), None);
         refused("table=t&offset=-1&columns[]=", "columns", "Invalid zero-length delimited identifier");
-    }
-
-    #[test]
-    fn subsets_are_refused_after_everything_else() {
-        refused("table=t&offset=-1&subset__foo=", "subset", "is not supported by this server");
-        refused("table=.t&offset=-1&subset__limit=1", "table", "Invalid zero-length delimited identifier");
     }
 
     #[test]

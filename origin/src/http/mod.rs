@@ -9,10 +9,12 @@ mod lookup;
 mod metrics;
 mod read;
 mod schema;
+mod subset;
 
 pub use accept::serve;
 pub use admission::{Admission, AdmissionLimits};
 pub use metrics::serve_metrics;
+pub use subset::Subsets;
 
 use crate::creation::Creator;
 use crate::metrics::Metrics;
@@ -43,6 +45,8 @@ pub struct Server {
     pub admission: Admission,
     /// Makes shapes that are not there yet.
     pub creator: Creator,
+    /// The subset queries that are under way.
+    pub subsets: Subsets,
     /// Numbers that are used once.
     pub unique: AtomicU64,
 }

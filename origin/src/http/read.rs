@@ -4,7 +4,7 @@ use super::admission::Admitted;
 use super::body::{Stored, growing_snapshot};
 use super::events::Events;
 use super::lookup::{find_or_create, wait_readable};
-use super::{Server, fixed, text, with_head};
+use super::{Server, fixed, subset, text, with_head};
 use crate::shape::{Life, Shape};
 use crate::status::Phase;
 use crate::store::segment;
@@ -19,7 +19,7 @@ use limn_core::protocol::query::Query;
 use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest, read_shape_request};
 use limn_core::protocol::route::Method;
-use limn_core::protocol::{RequestError, header, message};
+use limn_core::protocol::{RequestError, SubsetRequest, header, message};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(super) async fn read(
     }
 }
 
-type Refusal = Box<Reply>;
+pub(super) type Refusal = Box<Reply>;
 
 async fn try_read(
     server: &Arc<Server>,
@@ -67,6 +67,9 @@ async fn try_read(
         merge_body(server, &mut parameters, request).await?;
     }
     let request = read_shape_request(method, &parameters).map_err(|error| refuse(&error))?;
+    if let Some(subset) = SubsetRequest::read(&parameters).transpose() {
+        return subset::answer(server, request, subset).await;
+    }
     let shape = find_or_create(server, method, &request.definition).await?;
     if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
         return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));

@@ -14,10 +14,10 @@ const LOCK_MS_MAX: u32 = 10_000;
 /// An open snapshot on a session of its own. Dropped unfinished, it drops the connection, so that a
 /// long COPY ends at once.
 pub struct Snapshot {
-    session: Session,
+    /// Taken by [`finish`](Self::finish).
+    session: Option<Session>,
     bounds: SnapshotBounds,
     ends_at: Lsn,
-    finished: bool,
 }
 
 impl Snapshot {
@@ -42,7 +42,7 @@ impl Snapshot {
         let bounds =
             bounds(text).ok_or_else(|| PostgresError::Protocol(format!("`{text}` is not a snapshot")))?;
         let ends_at = lsn(row.try_get(1)?)?;
-        Ok(Self { session, bounds, ends_at, finished: false })
+        Ok(Self { session: Some(session), bounds, ends_at })
     }
 
     /// Which transactions it sees.
@@ -59,8 +59,8 @@ impl Snapshot {
 
     /// The session, for other queries inside the snapshot.
     #[must_use]
-    pub const fn session(&self) -> &Session {
-        &self.session
+    pub fn session(&self) -> &Session {
+        self.session.as_ref().expect("only `finish` takes the session, and it consumes the snapshot")
     }
 
     /// Runs a SELECT as `COPY … TO STDOUT`; the chunks are for
@@ -72,25 +72,24 @@ impl Snapshot {
         &self,
         select: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, PostgresError>> + Unpin + Send + use<>, PostgresError> {
-        let chunks = self.session.copy_out(&format!("COPY ({select}) TO STDOUT")).await?;
+        let chunks = self.session().copy_out(&format!("COPY ({select}) TO STDOUT")).await?;
         Ok(Box::pin(chunks.map(|chunk| chunk.map_err(PostgresError::from))))
     }
 
-    /// Ends the transaction; the session is ready for another one.
+    /// Ends the transaction and gives the session back, ready for another one.
     ///
     /// # Errors
     /// Where the statement fails.
-    pub async fn finish(mut self) -> Result<(), PostgresError> {
-        self.session.batch_execute("COMMIT").await?;
-        self.finished = true;
-        Ok(())
+    pub async fn finish(mut self) -> Result<Session, PostgresError> {
+        self.session().batch_execute("COMMIT").await?;
+        Ok(self.session.take().expect("nobody else takes it"))
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        if !self.finished {
-            self.session.abort();
+        if let Some(session) = &self.session {
+            session.abort();
         }
     }
 }

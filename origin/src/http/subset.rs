@@ -1,0 +1,364 @@
+//! Subsets: rows of a shape read from Postgres for one request, streamed as they come.
+
+use super::lookup::{find_or_create, wait_readable};
+use super::read::Refusal;
+use super::{Server, with_head};
+use crate::creation::{SnapshotRow, cell_positions};
+use crate::postgres::snapshot::Snapshot;
+use crate::postgres::{PostgresError, Session};
+use crate::shape::Shape;
+use crate::status::Phase;
+use axum::body::{Body, Bytes};
+use axum::http::Response;
+use axum::http::header::CONTENT_LENGTH;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use limn_core::Offset;
+use limn_core::log::{ItemFormat, Read, SubsetWriter};
+use limn_core::pg::copy::{CopyDecoder, CopyError};
+use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
+use limn_core::protocol::request::{RequestOffset, ShapeRequest};
+use limn_core::protocol::route::Method;
+use limn_core::protocol::{RequestError, SnapshotMark, SubsetRequest};
+use limn_core::shape::{Definition, SubsetQuery};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Subset queries that run at one time, each on a session of its own.
+const RUNNING_MAX: usize = 16;
+/// Further ones that wait for their turn.
+const WAITING_MAX: usize = 1_000;
+/// How long they wait.
+const TURN_WAIT: Duration = Duration::from_secs(10);
+/// Sessions that are kept for the next queries.
+const IDLE_MAX: usize = 4;
+/// How long a query may take, and its reader with it: both hold back Postgres's cleaning up.
+const QUERY_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long Postgres may work on a query.
+const STATEMENT_MS_MAX: u32 = 30_000;
+/// How long a request waits for Postgres to be followed.
+const ACTIVE_WAIT: Duration = Duration::from_secs(5);
+/// Bytes that are gathered before they are sent. A subset that fits is answered whole, with its length; and
+/// what fails until then is answered with a status.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The subset queries that are under way, and sessions for the next ones.
+pub struct Subsets {
+    places: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    idle: Mutex<Vec<Session>>,
+}
+
+/// The right to run a query, for as long as it is kept.
+struct Turn {
+    _place: OwnedSemaphorePermit,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Default for Subsets {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(RUNNING_MAX + WAITING_MAX)),
+            turns: Arc::new(Semaphore::new(RUNNING_MAX)),
+            idle: Mutex::default(),
+        }
+    }
+}
+
+impl Subsets {
+    /// Waits for a turn; `None` where too many wait already, or it does not come in time.
+    async fn turn(&self) -> Option<Turn> {
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        let turn = timeout(TURN_WAIT, self.turns.clone().acquire_owned()).await.ok()?.ok()?;
+        Some(Turn { _place: place, _turn: turn })
+    }
+
+    /// A session that an earlier query left.
+    fn take_idle(&self) -> Option<Session> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::from_fn(|| idle.pop()).find(|session| !session.is_closed())
+    }
+
+    fn keep(&self, session: Session) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(session);
+        }
+    }
+}
+
+/// Answers a request for a subset. The definition is judged before the subset, and nothing is created for a
+/// request that is refused.
+pub(super) async fn answer(
+    server: &Arc<Server>,
+    request: ShapeRequest,
+    subset: Result<SubsetRequest, RequestError>,
+) -> Result<Response<Body>, Refusal> {
+    let cache = &server.settings.cache;
+    let method = request.method;
+    let refuse = |error: &RequestError| Box::new(Reply::bad_request(cache, method, error));
+    let definition = match server.registry.by_spelling(&request.definition) {
+        Some(shape) => shape.definition.clone(),
+        None => {
+            let found = server.creator.definition(&request.definition).await;
+            found.map_err(|error| error.into_reply(cache, method))?
+        }
+    };
+    let subset = subset.map_err(|error| refuse(&error))?;
+    let queryable = request.definition.queryable_columns.as_deref();
+    let query = SubsetQuery::resolve(&subset, &definition, queryable).map_err(|error| refuse(&error))?;
+    let shape = find_or_create(server, method, &request.definition).await?;
+    if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
+        return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
+    }
+    // The log must be kept before the query is run: what the query does not see comes there.
+    wait_readable(server, method, &shape).await?;
+    shape.handle_read(server.next_unique());
+    Asker { server, shape, definition, request, query }.answer().await
+}
+
+/// One request on its way to an answer.
+struct Asker<'a> {
+    server: &'a Arc<Server>,
+    shape: Arc<Shape>,
+    definition: Definition,
+    request: ShapeRequest,
+    query: SubsetQuery,
+}
+
+impl Asker<'_> {
+    async fn answer(self) -> Result<Response<Body>, Refusal> {
+        let status = &self.server.status;
+        if status.phase() != Phase::Active && !status.wait_active(ACTIVE_WAIT).await {
+            let text = "Postgres is not followed at the moment, please retry";
+            return Err(self.unavailable(&Unavailable::new(text, 5)));
+        }
+        let Some(turn) = self.server.subsets.turn().await else {
+            let text = "Too many subset queries are under way, please retry";
+            return Err(self.unavailable(&Unavailable { known: true, ..Unavailable::new(text, 5) }));
+        };
+        // Before the query, so that the log goes on where the query's rows end, or before.
+        let offset = self.offset();
+        let schema = self.shape.schema();
+        let reply = LogReply {
+            request: &self.request,
+            handle: self.shape.handle,
+            offset,
+            up_to_date: false,
+            closed: false,
+            schema: &schema,
+            cursor: 0,
+        };
+        let head = reply.subset(&self.server.settings.cache);
+        let begun = Rows::begin(self.server.clone(), &self.definition, &self.query, turn).boxed().await;
+        let mut rows = begun.map_err(|error| self.refusal(&error))?;
+        let first = rows.next_piece().await.map_err(|error| self.refusal(&error))?.unwrap_or_default();
+        if self.request.method == Method::Head {
+            return Ok(with_head(head, Body::empty()));
+        }
+        if rows.copy.is_some() {
+            return Ok(with_head(head, rows.into_body(first)));
+        }
+        let length = first.len();
+        let mut response = with_head(head, Body::from(first));
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        Ok(response)
+    }
+
+    /// Where the client goes on in the log.
+    ///
+    /// Clients move to the offset of the reply. Wherever theirs is in the log it stays: the changes behind it may
+    /// belong to rows that this subset does not hold.
+    fn offset(&self) -> Offset {
+        let processed = self.server.status.processed();
+        let log = self.shape.log();
+        match self.request.offset {
+            RequestOffset::Now => log.last_offset(),
+            RequestOffset::At(Offset::Start) => Offset::snapshot_chunk(0),
+            RequestOffset::At(after) if log.read(after, processed) == Read::Ahead => log.last_offset(),
+            RequestOffset::At(after) => after,
+        }
+    }
+
+    /// What a query that failed is answered with.
+    fn refusal(&self, error: &RowsError) -> Refusal {
+        let (cache, method) = (&self.server.settings.cache, self.request.method);
+        let known = |text: &str| Unavailable { known: true, ..Unavailable::new(text, 10) };
+        let bad_request = |parameter: &'static str| {
+            Box::new(Reply::bad_request(cache, method, &RequestError::new(parameter, error.message())))
+        };
+        match error.code() {
+            // Data that an expression cannot take: a literal that only Postgres judges, a division by zero.
+            Some(code) if code.starts_with("22") => bad_request("subset.where"),
+            // A type that has no order.
+            Some("42883") => bad_request("subset.order_by"),
+            // The table, its schema or a column has gone; the shape will follow.
+            Some("42P01" | "42703" | "3F000") => {
+                let successor = self.server.successor(&self.shape);
+                Box::new(Reply::must_refetch(cache, method, successor))
+            }
+            Some("57014") => self.unavailable(&known("The subset query took too long")),
+            Some("55P03") => self.unavailable(&known("The subset query timed out waiting for a table lock")),
+            Some("42501") => self.unavailable(&known(&format!("Unable to query the subset: {error}"))),
+            _ => {
+                tracing::warn!(handle = %self.shape.handle, %error, "a subset query failed");
+                match error {
+                    RowsError::Postgres(error) if !error.is_transient() => {
+                        let message = format!("Unable to query the subset: {error}");
+                        Box::new(Reply::failed(cache, method, &message))
+                    }
+                    RowsError::Copy(_) => {
+                        Box::new(Reply::failed(cache, method, "Unable to read the subset's rows"))
+                    }
+                    _ => self.unavailable(&Unavailable::new("Cannot query Postgres, please retry", 5)),
+                }
+            }
+        }
+    }
+
+    fn unavailable(&self, state: &Unavailable) -> Refusal {
+        Box::new(Reply::unavailable(&self.server.settings.cache, self.request.method, state))
+    }
+}
+
+/// The rows of a query on their way to the client, as pieces of the body.
+struct Rows {
+    server: Arc<Server>,
+    /// Absent once all rows have come.
+    copy: Option<Copy>,
+    decoder: CopyDecoder,
+    cells: Vec<Option<usize>>,
+    writer: SubsetWriter,
+    deadline: Instant,
+    _turn: Turn,
+}
+
+struct Copy {
+    // Before the snapshot, so that it goes first.
+    chunks: BoxStream<'static, Result<Bytes, PostgresError>>,
+    snapshot: Snapshot,
+}
+
+impl Rows {
+    async fn begin(
+        server: Arc<Server>,
+        definition: &Definition,
+        query: &SubsetQuery,
+        turn: Turn,
+    ) -> Result<Self, RowsError> {
+        let deadline = Instant::now() + QUERY_TIME_MAX;
+        let begun = timeout_at(deadline, begin(&server, query)).await.map_err(|_| RowsError::TooSlow)?;
+        let copy = begun?;
+        let format =
+            ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
+        let (bounds, ends_at) = (copy.snapshot.bounds(), copy.snapshot.ends_at());
+        let writer = SubsetWriter::new(format, bounds, ends_at, mark(&server));
+        let cells = cell_positions(definition);
+        let decoder = CopyDecoder::new();
+        Ok(Self { server, copy: Some(copy), decoder, cells, writer, deadline, _turn: turn })
+    }
+
+    /// The next piece; `None` after the last one.
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, RowsError> {
+        while self.writer.len() < PIECE_BYTES {
+            let Some(copy) = &mut self.copy else { break };
+            let next = timeout_at(self.deadline, copy.chunks.next()).await;
+            match next.map_err(|_| RowsError::TooSlow)? {
+                Some(chunk) => self.push(&chunk?)?,
+                None => self.finish().await?,
+            }
+        }
+        let piece = self.writer.take();
+        Ok((!piece.is_empty()).then(|| piece.into()))
+    }
+
+    fn push(&mut self, chunk: &[u8]) -> Result<(), CopyError> {
+        self.decoder.push(chunk);
+        while let Some(row) = self.decoder.next_row()? {
+            self.writer.push_row(&SnapshotRow { row, cells: &self.cells });
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), RowsError> {
+        self.decoder.finish()?;
+        self.writer.finish();
+        if let Some(Copy { snapshot, chunks }) = self.copy.take() {
+            drop(chunks);
+            // All rows are there: how the read-only transaction ends changes nothing.
+            if let Ok(Ok(session)) = timeout_at(self.deadline, snapshot.finish()).await {
+                self.server.subsets.keep(session);
+            }
+        }
+        Ok(())
+    }
+
+    /// The body from the first piece on.
+    fn into_body(self, first: Bytes) -> Body {
+        let rest = stream::unfold(Some(self), |rows| async {
+            let mut rows = rows?;
+            match rows.next_piece().await {
+                Ok(piece) => piece.map(|piece| (Ok(piece), Some(rows))),
+                Err(error) => {
+                    tracing::warn!(%error, "a subset query failed after its first rows");
+                    // Cut the body off: a part of a subset must not look like a whole one.
+                    Some((Err(io::Error::other(error)), None))
+                }
+            }
+        });
+        Body::from_stream(stream::once(async { Ok(first) }).chain(rest))
+    }
+}
+
+/// Takes the snapshot and starts the query.
+async fn begin(server: &Server, query: &SubsetQuery) -> Result<Copy, RowsError> {
+    let snapshot = match server.subsets.take_idle() {
+        // It may have been cut off unnoticed.
+        Some(session) => match Snapshot::begin(session).await {
+            Err(error) if error.is_transient() => Snapshot::begin(server.creator.connect().await?).await?,
+            begun => begun?,
+        },
+        None => Snapshot::begin(server.creator.connect().await?).await?,
+    };
+    let limit = format!("SET LOCAL statement_timeout = {STATEMENT_MS_MAX}");
+    snapshot.session().batch_execute(&limit).await.map_err(PostgresError::from)?;
+    let chunks = snapshot.copy(query.sql()).await?.boxed();
+    Ok(Copy { chunks, snapshot })
+}
+
+/// A mark that hardly two subsets of a client have in common.
+fn mark(server: &Server) -> SnapshotMark {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = u128::from(server.next_unique()) << 64 | now.as_nanos();
+    SnapshotMark::from_random(xxhash_rust::xxh3::xxh3_64(&seed.to_le_bytes()))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RowsError {
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error("cannot read the rows: {0}")]
+    Copy(#[from] CopyError),
+    #[error("not finished within {} s", QUERY_TIME_MAX.as_secs())]
+    TooSlow,
+}
+
+impl RowsError {
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(error) => error.code(),
+            Self::Copy(_) | Self::TooSlow => None,
+        }
+    }
+
+    /// Postgres's own words, where there are any.
+    fn message(&self) -> String {
+        match self {
+            Self::Postgres(PostgresError::Server(error)) => error.message.clone(),
+            other => other.to_string(),
+        }
+    }
+}
