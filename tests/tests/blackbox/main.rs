@@ -15,6 +15,7 @@ mod restart;
 mod rotation;
 mod routing_auth;
 mod startup;
+mod subset;
 mod validation;
 mod workload;
 
