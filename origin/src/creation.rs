@@ -432,7 +432,7 @@ impl CreateError {
                         Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
                     }
                     _ if error.is_transient() => known(10),
-                    _ => Failure::Refused(error.to_string()),
+                    _ => Failure::Refused(error.message()),
                 }
             }
             Self::Publication(_) | Self::Disk(_) => known(10),

@@ -14,7 +14,7 @@ pub struct Description {
     pub relation: Relation,
     /// Whether it holds rows itself.
     pub kind: TableKind,
-    /// The partitioned tables above it, nearest first; empty for what is not a partition.
+    /// The tables whose rows include its own, nearest first: partitioned ones, or parents by INHERITS.
     pub ancestors: Vec<u32>,
     /// What its UPDATEs and DELETEs write of the row before.
     pub replica_identity: ReplicaIdentity,
@@ -53,7 +53,11 @@ impl Description {
 /// they are read by way of JSON; collation 100 is the database's, which types without one have too.
 const DESCRIBE: &str = "
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident,
-           ARRAY(SELECT relid::oid FROM pg_partition_ancestors(c.oid) WHERE relid <> c.oid),
+           ARRAY(WITH RECURSIVE above AS (
+                      SELECT inhparent, 1 AS distance FROM pg_inherits WHERE inhrelid = c.oid
+                       UNION
+                      SELECT i.inhparent, distance + 1 FROM pg_inherits i JOIN above a ON i.inhrelid = a.inhparent)
+                 SELECT inhparent FROM above GROUP BY 1 ORDER BY min(distance)),
            a.attname, a.atttypid, coalesce(e.typname, t.typname), coalesce(e.oid, t.oid),
            CASE WHEN e.oid IS NULL THEN 0 ELSE greatest(a.attndims, 1) END::int4,
            a.atttypmod, a.attnotnull, a.attgenerated <> '', k.position,

@@ -62,6 +62,15 @@ impl PostgresError {
         }
     }
 
+    /// Postgres's own message without code and details, where it was Postgres that answered.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Server(error) => error.message.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// True where the same attempt may succeed later: nobody has to change anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {

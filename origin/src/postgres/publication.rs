@@ -1,6 +1,6 @@
 //! The publication: which tables' changes the stream carries, and with how much of the old rows.
 
-use super::catalog::{Description, TableKind, one_row};
+use super::catalog::{Description, one_row};
 use super::error::PostgresError;
 use limn_core::pg::relation::quote_identifier;
 use std::time::Duration;
@@ -154,7 +154,7 @@ impl Publication {
             return Err(PublicationError::Missing { name: self.name.clone() });
         };
         let status = self.table_status(client, table).await?;
-        let altered = !status.published || !status.not_full.is_empty();
+        let altered = !status.unpublished.is_empty() || !status.not_full.is_empty();
         if altered {
             self.alter(client, table, &status).await?;
         }
@@ -212,30 +212,38 @@ impl Publication {
         client: &Client,
         table: &Description,
     ) -> Result<TableStatus, PublicationError> {
-        // A partitioned table is published through itself, an ancestor, or all of its leaves.
+        // A partitioned table is published through itself, an ancestor, or all of its leaves; children by
+        // INHERITS only as themselves.
         let sql = "
-            WITH tree AS (
-                 SELECT c.oid, c.relkind, c.relreplident, n.nspname, c.relname
-                   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                  WHERE c.oid = $2 OR c.oid IN (SELECT relid FROM pg_partition_tree($2::oid)))
-            SELECT EXISTS (SELECT FROM pg_publication p
-                            WHERE p.pubname = $1 AND (p.puballtables OR EXISTS (
-                                  SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid
-                                     AND (r.prrelid = $2 OR r.prrelid IN (
-                                          SELECT relid FROM pg_partition_ancestors($2::oid))))))
-                   OR (SELECT count(*) > 0 AND count(*) = count(pt.tablename)
-                         FROM tree LEFT JOIN pg_publication_tables pt
-                           ON pt.pubname = $1 AND pt.schemaname = tree.nspname
-                          AND pt.tablename = tree.relname
-                        WHERE tree.relkind = 'r'),
-                   ARRAY(SELECT format('%I.%I', nspname, relname) FROM tree
+            WITH RECURSIVE below (oid) AS (
+                 SELECT $2::oid
+                  UNION
+                 SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid),
+            tree AS (
+                 SELECT c.oid, c.relkind, c.relreplident, format('%I.%I', n.nspname, c.relname) AS name,
+                        EXISTS (SELECT FROM pg_publication_tables pt WHERE pt.pubname = $1
+                            AND pt.schemaname = n.nspname AND pt.tablename = c.relname) AS published
+                   FROM below JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace),
+            root AS (
+                 SELECT name, EXISTS (
+                        SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+                         WHERE p.pubname = $1 AND r.prrelid IN (
+                               SELECT $2::oid UNION SELECT relid FROM pg_partition_ancestors($2::oid))) AS published
+                   FROM tree WHERE oid = $2 AND relkind = 'p')
+            SELECT ARRAY(SELECT name FROM root
+                          WHERE NOT published
+                            AND NOT (SELECT coalesce(bool_and(published), false) FROM tree WHERE relkind = 'r')
+                         UNION ALL
+                         SELECT 'ONLY ' || name FROM tree
+                          WHERE relkind = 'r' AND NOT published AND NOT EXISTS (SELECT FROM root)),
+                   ARRAY(SELECT name FROM tree
                           WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid)";
         let oid = table.relation.oid;
         let rows = client.query_typed(sql, &[(&self.name, Type::TEXT), (&oid, Type::OID)]).await?;
         let row = rows
             .first()
             .ok_or_else(|| PostgresError::Protocol("a query without FROM gave no row".to_owned()))?;
-        Ok(TableStatus { published: row.try_get(0)?, not_full: row.try_get(1)? })
+        Ok(TableStatus { unpublished: row.try_get(0)?, not_full: row.try_get(1)? })
     }
 
     async fn alter(
@@ -247,20 +255,17 @@ impl Publication {
         let name = &table.relation.name;
         if self.manual {
             let table = format!("{}.{}", name.schema, name.name);
-            return Err(match status.published {
+            return Err(match status.unpublished.is_empty() {
                 false => PublicationError::TableMissing { table, name: self.name.clone() },
                 true => PublicationError::IdentityNotFull { table },
             });
         }
         // One message is one transaction, and undoes itself when a statement fails.
         let mut statements = vec![format!("SET LOCAL lock_timeout = {LOCK_MS_MAX}")];
-        if !status.published {
-            let only = match table.kind {
-                TableKind::Ordinary => "ONLY ",
-                TableKind::Partitioned => "",
-            };
+        if !status.unpublished.is_empty() {
             let publication = quote_identifier(&self.name);
-            statements.push(format!("ALTER PUBLICATION {publication} ADD TABLE {only}{name}"));
+            let tables = status.unpublished.join(", ");
+            statements.push(format!("ALTER PUBLICATION {publication} ADD TABLE {tables}"));
         }
         for table in &status.not_full {
             statements.push(format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL"));
@@ -286,7 +291,8 @@ impl From<tokio_postgres::Error> for PublicationError {
 
 /// A table and its partitions, as far as publishing goes.
 struct TableStatus {
-    published: bool,
+    /// What must be added to the publication, as its `ADD TABLE` takes it.
+    unpublished: Vec<String>,
     /// Tables whose identity is not FULL, quoted for SQL.
     not_full: Vec<String>,
 }

@@ -23,25 +23,28 @@ pub struct Surveyed {
 /// a version of the table. A partition whose row type is as old as its place in the tree was created
 /// there; one that was attached is older.
 const SURVEY: &str = "
+    WITH RECURSIVE tree (top, oid) AS (
+         SELECT oid, oid FROM unnest($1::oid[]) given (oid)
+          UNION
+         SELECT top, i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
     SELECT c.oid,
            concat_ws('.', n.nspname, c.relname, c.relkind,
                      (SELECT string_agg(concat_ws(':', attnum, xmin), ',' ORDER BY attnum)
                         FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0),
                      (SELECT string_agg(concat_ws(':', indexrelid, xmin), ',')
                         FROM pg_index WHERE indrelid = c.oid AND indisprimary)),
-           coalesce((SELECT p.puballtables
-                         OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid
-                              AND r.prrelid IN (SELECT c.oid UNION SELECT relid FROM pg_partition_ancestors(c.oid)))
-                         OR EXISTS (SELECT FROM pg_get_publication_tables(p.pubname) g WHERE g.relid = c.oid)
-                       FROM pg_publication p WHERE p.pubname = $2), false),
-           c.relreplident <> 'f'
-               OR EXISTS (SELECT FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid
-                           WHERE l.relreplident <> 'f'),
-           ARRAY(SELECT t.relid::oid FROM pg_partition_tree(c.oid) t WHERE t.relid <> c.oid ORDER BY 1),
-           ARRAY(SELECT t.relid::oid FROM pg_partition_tree(c.oid) t
-                   JOIN pg_inherits i ON i.inhrelid = t.relid
-                   JOIN pg_type y ON y.typrelid = t.relid
-                  WHERE t.relid <> c.oid AND y.xmin = i.xmin)
+           (c.relkind = 'p' AND EXISTS (
+                SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+                 WHERE p.pubname = $2
+                   AND r.prrelid IN (SELECT c.oid UNION SELECT relid FROM pg_partition_ancestors(c.oid))))
+               OR coalesce((SELECT bool_and(EXISTS (
+                       SELECT FROM pg_publication_tables pt JOIN pg_namespace m ON m.nspname = pt.schemaname
+                        WHERE pt.pubname = $2 AND m.oid = l.relnamespace AND pt.tablename = l.relname))
+                     FROM tree t JOIN pg_class l USING (oid) WHERE t.top = c.oid AND l.relkind = 'r'), false),
+           EXISTS (SELECT FROM tree t JOIN pg_class l USING (oid) WHERE t.top = c.oid AND l.relreplident <> 'f'),
+           ARRAY(SELECT t.oid FROM tree t WHERE t.top = c.oid AND t.oid <> c.oid ORDER BY 1),
+           ARRAY(SELECT t.oid FROM tree t JOIN pg_inherits i ON i.inhrelid = t.oid JOIN pg_type y ON y.typrelid = t.oid
+                  WHERE t.top = c.oid AND t.oid <> c.oid AND y.xmin = i.xmin)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.oid = ANY ($1)";
 
