@@ -428,7 +428,10 @@ impl CreateError {
                     // Table, column, schema or function is not there any more.
                     Some("42P01" | "42703" | "3F000" | "42883") => Failure::Gone,
                     Some("42501") => {
-                        let text = format!("Unable to create initial snapshot: {error}");
+                        let text = format!(
+                            "Unable to create initial snapshot: {error}. Make the server's role the table's owner, \
+                         or publish by hand and start with --manual-table-publishing"
+                        );
                         Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
                     }
                     _ if error.is_transient() => known(10),

@@ -50,6 +50,12 @@ impl Reconciler {
             return Ok(());
         }
         let session = self.creator.session().await?;
+        if !self.creator.publication().exists(&session).await? {
+            tracing::warn!("the publication has gone: connecting again, and every shape starts over");
+            // The engine ends only with the server.
+            let _ = self.creator.engine.reconnect().await;
+            return Ok(());
+        }
         let oids: Vec<u32> = tables.keys().copied().collect();
         let surveyed = survey::survey(&session, &oids, self.creator.publication().name()).await?;
         let mut surveyed: HashMap<u32, Surveyed> =

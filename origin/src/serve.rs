@@ -50,6 +50,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         slot: config.slot,
         temporary_slot: config.temporary_slot,
         manual: config.manual,
+        folder: folder.clone(),
     };
     let (engine, engine_task) = engine::start(EngineParts {
         source,

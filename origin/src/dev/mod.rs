@@ -75,6 +75,7 @@ async fn serve_page(options: &DevOptions, url: &str, scratch: &Path) -> Result<(
     let session = Session::connect(&config).await.context("cannot reach the database")?;
     table::create(&session).await?;
     let session = Arc::new(session);
+    let own = session.clone();
     let running = serve::start(serve_options(options, url, scratch).check()?).await?;
     let address = running.address()?;
     let status = running.server().status.clone();
@@ -98,6 +99,10 @@ async fn serve_page(options: &DevOptions, url: &str, scratch: &Path) -> Result<(
     if let Some(writer) = writer {
         writer.abort();
     }
+    let drop_own = format!("DROP PUBLICATION IF EXISTS electric_publication_{}", stream_id());
+    if let Err(error) = own.batch_execute(&drop_own).await {
+        tracing::warn!(%error, "cannot drop the publication that was made for this run");
+    }
     outcome
 }
 
@@ -107,8 +112,15 @@ fn serve_options(options: &DevOptions, url: &str, scratch: &Path) -> ServeOption
         port: options.port,
         metrics_port: Some(options.metrics_port),
         storage_dir: scratch.join("storage"),
+        // Nothing of a real server's is touched, and nothing stays behind.
+        replication_stream_id: stream_id(),
+        temporary_slot: true,
         ..ServeOptions::for_dev()
     }
+}
+
+fn stream_id() -> String {
+    format!("limn_dev_{}", std::process::id())
 }
 
 fn announce(options: &DevOptions, url: &str) {

@@ -21,6 +21,8 @@ pub(super) enum Command {
     SnapshotDone { id: ShapeId, filter: SnapshotFilter, progress: SnapshotProgress },
     /// The shape has to go.
     Remove { id: ShapeId, cause: &'static str, done: oneshot::Sender<()> },
+    /// The stream is of no use any more: connect again.
+    Reconnect,
     /// The segments are durable up to the beginning of this commit log file.
     SegmentsSynced { file: u64 },
     /// Make everything durable and stop.
@@ -79,6 +81,14 @@ impl EngineHandle {
     /// Where the engine has stopped.
     pub async fn remove(&self, id: ShapeId, cause: &'static str) -> Result<(), Stopped> {
         self.ask(|done| Command::Remove { id, cause, done }).await
+    }
+
+    /// Connects to Postgres again.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn reconnect(&self) -> Result<(), Stopped> {
+        self.send(Command::Reconnect).await
     }
 
     /// Makes everything durable, frees the slot, and ends the engine.

@@ -7,9 +7,10 @@ use crate::postgres::slot::{self, SlotError};
 use crate::postgres::{
     PostgresConfig, PostgresError, ReplicationConnection, ReplicationError, ReplicationStream, Session,
 };
-use crate::store;
+use crate::store::{self, Folder};
 use futures::future::BoxFuture;
 use limn_core::Lsn;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -33,6 +34,8 @@ pub struct Source {
     pub temporary_slot: bool,
     /// Whether publication and replica identities are somebody else's business.
     pub manual: bool,
+    /// Whose shapes follow the slot.
+    pub folder: Arc<Folder>,
 }
 
 /// A stream that has started.
@@ -40,8 +43,8 @@ pub(super) struct Connected {
     pub(super) stream: ReplicationStream,
     /// Which Postgres it comes from.
     pub(super) origin: store::Origin,
-    /// True where nothing connects the slot with what was stored before.
-    pub(super) slot_is_new: bool,
+    /// Why nothing connects the slot with what was stored before, where that is so.
+    pub(super) breach: Option<&'static str>,
     /// What Postgres has forgotten already.
     pub(super) confirmed: Lsn,
     /// Where the WAL ended just now.
@@ -55,8 +58,9 @@ pub(super) enum LinkEvent {
     Waiting,
     /// Bytes have come: work off the stream's frames.
     Bytes,
-    /// The stream broke; a new connection is on its way.
-    Failed,
+    /// There is no stream; a new connection is on its way. Names what somebody must mend, where a new
+    /// attempt alone will not help.
+    Failed(Option<&'static str>),
     /// The first connection cannot be made until somebody changes something.
     Fatal(String),
 }
@@ -91,6 +95,8 @@ enum ConnectError {
     Postgres(#[from] PostgresError),
     #[error(transparent)]
     Replication(#[from] ReplicationError),
+    #[error("cannot use the storage folder: {0}")]
+    Folder(#[from] io::Error),
 }
 
 impl Link {
@@ -115,7 +121,7 @@ impl Link {
                 Err(error) => {
                     tracing::warn!(%error, "the replication stream ended; connecting again");
                     self.reconnect();
-                    LinkEvent::Failed
+                    LinkEvent::Failed(None)
                 }
             },
             State::Taken => std::future::pending().await,
@@ -172,14 +178,25 @@ impl Link {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot follow Postgres yet; trying again");
+                let unsound = error.needs_a_person().then(|| error.subject());
                 self.reconnect();
-                LinkEvent::Failed
+                LinkEvent::Failed(unsound)
             }
         }
     }
 }
 
 impl ConnectError {
+    /// What it is about, as a code for `/v1/health`.
+    const fn subject(&self) -> &'static str {
+        match self {
+            Self::Preflight(_) | Self::Postgres(_) => "postgres",
+            Self::Publication(_) => "publication",
+            Self::Slot(_) | Self::Replication(_) => "slot",
+            Self::Folder(_) => "storage",
+        }
+    }
+
     /// True where the same attempt will fail again until somebody changes something.
     fn needs_a_person(&self) -> bool {
         match self {
@@ -191,6 +208,7 @@ impl ConnectError {
             Self::Slot(SlotError::Postgres(error)) => !error.is_transient(),
             Self::Slot(_) => true,
             Self::Replication(error) => matches!(error, ReplicationError::Configuration(_)),
+            Self::Folder(_) => true,
         }
     }
 }
@@ -208,6 +226,12 @@ async fn connect(source: Source, waiting: Arc<Notify>, pause: Duration) -> Resul
         slot::drop_if_exists(&mut connection, &source.slot).await?;
     }
     let slot = ensure_slot(&mut connection, &source).await?;
+    let continues = claim_slot(&source, &session).await?;
+    let breach = match (slot.created, continues) {
+        (true, _) => Some("slot_lost"),
+        (false, false) => Some("other_storage"),
+        (false, true) => None,
+    };
     let system = connection.identify_system().await?;
     let stream = connection.start(&source.slot, source.publication.name(), Lsn::ZERO).await?;
     Ok(Connected {
@@ -217,10 +241,28 @@ async fn connect(source: Source, waiting: Arc<Notify>, pause: Duration) -> Resul
             timeline: system.timeline,
             slot: source.slot.clone(),
         },
-        slot_is_new: slot.created,
+        breach,
         confirmed: slot.confirmed_flush,
         wal_position: system.wal_position,
     })
+}
+
+/// Notes in the database that the slot is followed from our folder; false where somebody else has
+/// followed it since we did, and what that one confirmed will not come again.
+async fn claim_slot(source: &Source, session: &Session) -> Result<bool, ConnectError> {
+    let before = source.folder.claim()?;
+    let found = source.publication.noted(session).await?;
+    let continues = found.is_none_or(|found| before.continues(&found));
+    let claim = source.folder.advance_claim()?;
+    match source.publication.note(session, &claim.text()).await {
+        Ok(()) => {}
+        Err(error) if source.manual => {
+            tracing::warn!(%error, "cannot note at the publication which storage folder follows it: \
+                never start an older folder on this slot");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(continues)
 }
 
 async fn ensure_slot(

@@ -166,8 +166,11 @@ impl Engine {
                 Ok(())
             }
             LinkEvent::Bytes => self.handle_bytes().await,
-            LinkEvent::Failed => {
+            LinkEvent::Failed(unsound) => {
                 self.handle_disconnect();
+                if let Some(code) = unsound {
+                    self.logs.status.set_phase(Phase::Unsound(code));
+                }
                 Ok(())
             }
             LinkEvent::Fatal(reason) => Err(anyhow::anyhow!(reason)),
@@ -175,11 +178,11 @@ impl Engine {
     }
 
     async fn handle_connected(&mut self, connected: Connected) -> Result<()> {
-        let Connected { stream, origin, slot_is_new, confirmed, wal_position } = connected;
+        let Connected { stream, origin, breach, confirmed, wal_position } = connected;
         let known = self.logs.folder.origin().context("cannot read the storage folder's identity")?;
-        if slot_is_new || known.as_ref() != Some(&origin) {
+        let other_origin = (known.as_ref() != Some(&origin)).then_some("other_postgres");
+        if let Some(cause) = breach.or(other_origin) {
             // What is stored belongs to another history: nothing connects it with this slot.
-            let cause = if slot_is_new { "slot_lost" } else { "other_postgres" };
             self.remove_all(cause);
             self.logs.folder.set_origin(&origin).context("cannot write the storage folder's identity")?;
         }
@@ -298,6 +301,11 @@ impl Engine {
                 self.router.remove(id);
                 self.logs.remove(id, cause);
                 let _ = done.send(());
+            }
+            Command::Reconnect => {
+                drop(self.link.take_streaming());
+                self.link.reconnect();
+                self.handle_disconnect();
             }
             Command::SegmentsSynced { file } => {
                 self.checkpointing = false;

@@ -2,7 +2,7 @@
 
 use super::catalog::{Description, one_row};
 use super::error::PostgresError;
-use limn_core::pg::relation::quote_identifier;
+use limn_core::pg::relation::{quote_identifier, quote_literal};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
@@ -189,6 +189,35 @@ impl Publication {
             sleep(pause).await;
             pause = (pause * 2).min(WRITERS_POLL_LAST);
         }
+    }
+
+    /// True where it is there.
+    ///
+    /// # Errors
+    /// Where the query fails.
+    pub async fn exists(&self, client: &Client) -> Result<bool, PostgresError> {
+        let sql = "SELECT FROM pg_publication WHERE pubname = $1";
+        Ok(!client.query_typed(sql, &[(&self.name, Type::TEXT)]).await?.is_empty())
+    }
+
+    /// What was noted at the publication, by [`note`](Self::note) or by somebody else.
+    ///
+    /// # Errors
+    /// Where the query fails.
+    pub async fn noted(&self, client: &Client) -> Result<Option<String>, PostgresError> {
+        let sql = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = $1";
+        let rows = client.query_typed(sql, &[(&self.name, Type::TEXT)]).await?;
+        rows.first().map_or(Ok(None), |row| Ok(row.try_get(0)?))
+    }
+
+    /// Notes a text at the publication, as its comment.
+    ///
+    /// # Errors
+    /// Where the role does not own the publication.
+    pub async fn note(&self, client: &Client, text: &str) -> Result<(), PostgresError> {
+        let name = quote_identifier(&self.name);
+        let comment = format!("COMMENT ON PUBLICATION {name} IS {}", quote_literal(text));
+        Ok(client.batch_execute(&comment).await?)
     }
 
     async fn find(&self, client: &Client) -> Result<Option<PublicationState>, PublicationError> {

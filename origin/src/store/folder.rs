@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of everything in the folder; a folder of another version is refused.
 const FORMAT: u32 = 1;
@@ -71,11 +72,38 @@ pub enum FolderError {
     },
 }
 
+/// Who used the replication slot last, as it is written in the database: a folder that was not the last,
+/// or is an older copy of it, has missed what the slot has confirmed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// A number that the folder was given when it was made.
+    folder: u64,
+    /// Rises with every connection.
+    epoch: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Identity {
     product: String,
     format: u32,
+    claim: Claim,
     origin: Option<Origin>,
+}
+
+impl Claim {
+    /// What the database keeps of it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("Limn storage {:016x}, connection {}", self.folder, self.epoch)
+    }
+
+    /// True where `found` is this claim, or the one before it: a crash may have kept the newest from the
+    /// database.
+    #[must_use]
+    pub fn continues(&self, found: &str) -> bool {
+        let before = Self { epoch: self.epoch.saturating_sub(1), ..*self };
+        found == self.text() || found == before.text()
+    }
 }
 
 impl Folder {
@@ -96,7 +124,11 @@ impl Folder {
                 return Err(FolderError::Format { path: path.to_owned(), found });
             }
         } else {
-            write_identity(path, None).map_err(io_error)?;
+            // The time tells folders apart that anybody made by hand.
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let claim =
+                Claim { folder: now as u64 ^ u64::from(std::process::id()).rotate_left(48), epoch: 0 };
+            write_identity(path, claim, None).map_err(io_error)?;
         }
         let lock = File::create(path.join(LOCK_FILE)).map_err(io_error)?;
         lock.try_lock().map_err(|_| FolderError::InUse { path: path.to_owned() })?;
@@ -119,7 +151,26 @@ impl Folder {
     /// # Errors
     /// Where the identity file cannot be written.
     pub fn set_origin(&self, origin: &Origin) -> io::Result<()> {
-        write_identity(&self.path, Some(origin))
+        write_identity(&self.path, self.claim()?, Some(origin))
+    }
+
+    /// The claim of the last connection.
+    ///
+    /// # Errors
+    /// Where the identity file cannot be read.
+    pub fn claim(&self) -> io::Result<Claim> {
+        Ok(read_identity(&self.path)?.claim)
+    }
+
+    /// Makes the claim for a new connection.
+    ///
+    /// # Errors
+    /// Where the identity file cannot be read or written.
+    pub fn advance_claim(&self) -> io::Result<Claim> {
+        let identity = read_identity(&self.path)?;
+        let claim = Claim { epoch: identity.claim.epoch + 1, ..identity.claim };
+        write_identity(&self.path, claim, identity.origin.as_ref())?;
+        Ok(claim)
     }
 
     /// Where commit log files are.
@@ -174,8 +225,8 @@ fn read_identity(path: &Path) -> io::Result<Identity> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-fn write_identity(path: &Path, origin: Option<&Origin>) -> io::Result<()> {
-    let identity = Identity { product: "limn".to_owned(), format: FORMAT, origin: origin.cloned() };
+fn write_identity(path: &Path, claim: Claim, origin: Option<&Origin>) -> io::Result<()> {
+    let identity = Identity { product: "limn".to_owned(), format: FORMAT, claim, origin: origin.cloned() };
     let new = path.join("limn.json.new");
     let mut file = File::create(&new)?;
     file.write_all(&serde_json::to_vec_pretty(&identity)?)?;
@@ -202,6 +253,15 @@ mod tests {
         assert!(matches!(Folder::open(&path), Err(FolderError::Foreign { .. })));
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
         fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn only_the_newest_state_of_the_last_folder_continues() {
+        let claim = |folder, epoch| Claim { folder, epoch };
+        assert!(claim(7, 3).continues(&claim(7, 3).text()));
+        assert!(claim(7, 3).continues(&claim(7, 2).text()), "the database was not told yet");
+        assert!(!claim(7, 3).continues(&claim(7, 4).text()), "an older copy");
+        assert!(!claim(7, 3).continues(&claim(8, 3).text()), "another folder");
     }
 
     #[test]
