@@ -1,7 +1,9 @@
 //! What the server knows of itself: whether Postgres is followed, and how far.
 
+use limn_core::log::RecentCommits;
 use limn_core::protocol::reply::Health;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -10,6 +12,7 @@ use tokio::sync::watch;
 pub struct Status {
     phase: watch::Sender<Phase>,
     processed: AtomicU64,
+    recent: Mutex<RecentCommits>,
 }
 
 /// How the server stands to Postgres.
@@ -27,7 +30,8 @@ pub enum Phase {
 
 impl Default for Status {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Starting), processed: AtomicU64::new(0) }
+        let (phase, processed) = (watch::Sender::new(Phase::Starting), AtomicU64::new(0));
+        Self { phase, processed, recent: Mutex::default() }
     }
 }
 
@@ -73,6 +77,16 @@ impl Status {
     #[must_use]
     pub fn processed(&self) -> u64 {
         self.processed.load(Ordering::Acquire)
+    }
+
+    /// A transaction committed at `lsn`: shapes are about to show it.
+    pub fn handle_commit(&self, lsn: u64, xid: u32) {
+        self.recent().handle_commit(lsn, xid);
+    }
+
+    /// The transactions that committed last.
+    pub fn recent(&self) -> MutexGuard<'_, RecentCommits> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every shape shows the transaction that committed at `lsn`.

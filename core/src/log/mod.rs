@@ -2,6 +2,7 @@
 
 pub mod fragment;
 pub mod item;
+pub mod recent_commits;
 pub mod record;
 pub mod segment;
 pub mod shape_log;
@@ -11,6 +12,7 @@ pub mod subset_writer;
 
 pub use fragment::Fragment;
 pub use item::ItemFormat;
+pub use recent_commits::RecentCommits;
 pub use record::Record;
 pub use shape_log::{Read, ShapeLog};
 pub use snapshot::{SnapshotBounds, SnapshotFilter};

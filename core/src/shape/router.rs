@@ -64,6 +64,8 @@ pub enum Step {
         commit: Lsn,
         /// The position to confirm once it is durable.
         end: Lsn,
+        /// Its 32-bit id.
+        xid: u32,
     },
 }
 
@@ -149,8 +151,8 @@ impl Router {
                 return Ok(Step::Began);
             }
             Message::Commit(commit) => {
-                self.open = None;
-                return Ok(Step::Committed { commit: commit.lsn, end: commit.end_lsn });
+                let open = self.open.take().ok_or(RouteError::OutsideTransaction)?;
+                return Ok(Step::Committed { commit: commit.lsn, end: commit.end_lsn, xid: open.xid });
             }
             Message::Relation(relation) => self.handle_relation(relation.oid, Seen::from(relation)),
             Message::Insert { relation, new } => self.handle_change(*relation, None, Some(*new))?,

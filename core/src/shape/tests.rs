@@ -128,7 +128,7 @@ fn transaction(router: &mut Router, lsn: u64, changes: &[Vec<u8>]) -> Vec<(u32, 
     let items = items(router);
     assert_eq!(
         feed(router, &commit(lsn)),
-        Step::Committed { commit: crate::Lsn::new(lsn), end: crate::Lsn::new(lsn + 8) }
+        Step::Committed { commit: crate::Lsn::new(lsn), end: crate::Lsn::new(lsn + 8), xid: 900 }
     );
     items
 }

@@ -117,7 +117,7 @@ impl Logs {
 
     /// Ends the open transaction: its items become visible, all of them at once per shape, and its end
     /// becomes confirmable once they are durable.
-    pub(super) fn commit(&mut self, commit: Lsn, end: Lsn) {
+    pub(super) fn commit(&mut self, commit: Lsn, end: Lsn, xid: u32) {
         let touched = std::mem::take(&mut self.touched);
         if !touched.is_empty() {
             encode_commit(&mut self.pending, commit.as_u64());
@@ -125,6 +125,8 @@ impl Logs {
         // A transaction that is sent again adds nothing, but what it added before may still be unsynced.
         let last = self.commit_log.last_ticket() + u64::from(!self.pending.is_empty());
         self.flush.handle_commit(end, (last > self.durable_ticket).then_some(last));
+        // Known before anybody can read it.
+        self.status.handle_commit(commit.as_u64(), xid);
         let tracked = |id| self.shapes.get(id).map(|tracked| &tracked.shape);
         let grown: Vec<_> = touched.iter().filter_map(tracked).filter(|shape| shape.log().commit()).collect();
         // Told to readers only when every shape shows the transaction.

@@ -261,8 +261,8 @@ impl Engine {
         for (id, cause) in self.router.take_rotations() {
             self.logs.remove(id, cause_name(&cause));
         }
-        if let Step::Committed { commit, end } = step {
-            self.logs.commit(commit, end);
+        if let Step::Committed { commit, end, xid } = step {
+            self.logs.commit(commit, end, xid);
             self.note_position(end);
         }
         if self.logs.should_queue() {

@@ -14,7 +14,7 @@ use axum::http::header::CONTENT_LENGTH;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use limn_core::Offset;
-use limn_core::log::{ItemFormat, Read, SubsetWriter};
+use limn_core::log::{ItemFormat, Read, SnapshotBounds, SubsetWriter};
 use limn_core::pg::copy::{CopyDecoder, CopyError};
 use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest};
@@ -140,8 +140,12 @@ impl Asker<'_> {
             let text = "Too many subset queries are under way, please retry";
             return Err(self.unavailable(&Unavailable { known: true, ..Unavailable::new(text, 5) }));
         };
-        // Before the query, so that the log goes on where the query's rows end, or before.
-        let offset = self.offset();
+        // Before the query: what comes behind it in the log is what the query may not see.
+        let end = self.shape.log().last_offset();
+        let begun = Rows::begin(self.server.clone(), &self.definition, &self.query, turn).boxed().await;
+        let mut rows = begun.map_err(|error| self.refusal(&error))?;
+        let offset = self.kept_offset().unwrap_or_else(|| status.recent().seen_up_to(end, &rows.bounds));
+        let first = rows.next_piece().await.map_err(|error| self.refusal(&error))?.unwrap_or_default();
         let schema = self.shape.schema();
         let reply = LogReply {
             request: &self.request,
@@ -153,9 +157,6 @@ impl Asker<'_> {
             cursor: 0,
         };
         let head = reply.subset(&self.server.settings.cache);
-        let begun = Rows::begin(self.server.clone(), &self.definition, &self.query, turn).boxed().await;
-        let mut rows = begun.map_err(|error| self.refusal(&error))?;
-        let first = rows.next_piece().await.map_err(|error| self.refusal(&error))?.unwrap_or_default();
         if self.request.method == Method::Head {
             return Ok(with_head(head, Body::empty()));
         }
@@ -168,18 +169,18 @@ impl Asker<'_> {
         Ok(response)
     }
 
-    /// Where the client goes on in the log.
+    /// The client's own place in the log, where it has one.
     ///
     /// Clients move to the offset of the reply. Wherever theirs is in the log it stays: the changes behind it may
     /// belong to rows that this subset does not hold.
-    fn offset(&self) -> Offset {
-        let processed = self.server.status.processed();
-        let log = self.shape.log();
+    fn kept_offset(&self) -> Option<Offset> {
         match self.request.offset {
-            RequestOffset::Now => log.last_offset(),
-            RequestOffset::At(Offset::Start) => Offset::snapshot_chunk(0),
-            RequestOffset::At(after) if log.read(after, processed) == Read::Ahead => log.last_offset(),
-            RequestOffset::At(after) => after,
+            RequestOffset::Now => None,
+            RequestOffset::At(Offset::Start) => Some(Offset::snapshot_chunk(0)),
+            RequestOffset::At(after) => {
+                let processed = self.server.status.processed();
+                (self.shape.log().read(after, processed) != Read::Ahead).then_some(after)
+            }
         }
     }
 
@@ -232,6 +233,7 @@ struct Rows {
     decoder: CopyDecoder,
     cells: Vec<Option<usize>>,
     writer: SubsetWriter,
+    bounds: SnapshotBounds,
     deadline: Instant,
     _turn: Turn,
 }
@@ -254,11 +256,11 @@ impl Rows {
         let copy = begun?;
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
-        let (bounds, ends_at) = (copy.snapshot.bounds(), copy.snapshot.ends_at());
-        let writer = SubsetWriter::new(format, bounds, ends_at, mark(&server));
+        let bounds = copy.snapshot.bounds().clone();
+        let writer = SubsetWriter::new(format, &bounds, copy.snapshot.ends_at(), mark(&server));
         let cells = cell_positions(definition);
         let decoder = CopyDecoder::new();
-        Ok(Self { server, copy: Some(copy), decoder, cells, writer, deadline, _turn: turn })
+        Ok(Self { server, copy: Some(copy), decoder, cells, writer, bounds, deadline, _turn: turn })
     }
 
     /// The next piece; `None` after the last one.

@@ -463,6 +463,41 @@ async fn item_177_subset_and_log_fit_together() {
     assert!(lsn(&changes[1]["headers"]["lsn"]) > lsn(&metadata["database_lsn"]), "{metadata}");
 }
 
+/// With synchronous replication the WAL tells of a commit before Postgres shows it to anybody.
+#[tokio::test]
+async fn item_177_what_the_log_shows_before_the_database_does() {
+    let cluster = Cluster::start(&[]).await;
+    let database = cluster.database().await;
+    let (sql, writer) = (database.connect().await, database.connect().await);
+    table(&sql, "t").await;
+    let server = Limn::start(&database, &[]).await;
+    let mut shape = server.follow("table=t&log=changes_only").await;
+    sql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    sql.execute("SELECT pg_reload_conf()").await;
+    eventually("commits wait for a standby", async || {
+        let setting = sql.value("SHOW synchronous_standby_names").await;
+        (setting == "nobody").then_some(())
+    })
+    .await;
+    let waiting = tokio::spawn(async move { writer.execute("INSERT INTO t VALUES (4, 'x', 1)").await });
+    let inserted = shape.changes(1).await;
+    assert_eq!(inserted[0]["value"]["id"], "4");
+
+    let query = format!("table=t&log=changes_only&handle={}", shape.handle());
+    let subset = server.get(&format!("{query}&offset=now&subset__where=TRUE")).await;
+    assert_eq!(ids(&subset), ["1", "2", "3"], "the standby has not answered");
+    let offset = subset.header("electric-offset").expect("is sent");
+    let rest = server.get(&format!("{query}&offset={offset}")).await.json();
+    assert_eq!(rest[0]["value"]["id"], "4", "the log goes on before the insert: {rest}");
+
+    sql.execute("ALTER SYSTEM RESET synchronous_standby_names").await;
+    sql.execute("SELECT pg_reload_conf()").await;
+    waiting.await.expect("the insert ends");
+    let subset = server.get(&format!("{query}&offset=now&subset__where=TRUE")).await;
+    assert_eq!(ids(&subset), ["1", "2", "3", "4"]);
+    assert_eq!(subset.header("electric-offset"), Some(shape.offset()));
+}
+
 #[tokio::test]
 async fn a_large_subset_comes_whole() {
     let (server, sql) = fresh("subset_large").await;
