@@ -10,7 +10,8 @@ import { eachWay } from './stack.mjs'
 
 const ROWS = 1_000
 
-const COLUMNS = 'id int4 PRIMARY KEY, label text NOT NULL, weight numeric, tags text[], extra jsonb, checked timestamptz, raw bytea'
+const COLUMNS = `id int4 PRIMARY KEY, label text NOT NULL, weight numeric, tags text[], extra jsonb, checked timestamptz,
+  raw bytea`
 
 /** The database in memory that all tests copy into. */
 let copy
@@ -70,7 +71,8 @@ eachWay('@electric-sql/pglite-sync', (stack) => {
     t.after(() => sync.unsubscribe())
     await same(stack, table, 'the row')
     await stack.query(
-      `UPDATE ${table} SET weight = 1e20, tags = '{"x y",NULL}', extra = '[1, {"b": null}]', checked = '2000-01-01 00:00:00.123456+00'`,
+      `UPDATE ${table} SET weight = 1e20, tags = '{"x y",NULL}', extra = '[1, {"b": null}]',
+        checked = '2000-01-01 00:00:00.123456+00'`,
     )
     await same(stack, table, 'the update')
     await stack.query(`UPDATE ${table} SET weight = NULL, tags = NULL, extra = NULL, checked = NULL`)

@@ -129,7 +129,7 @@ eachWay('@tanstack/electric-db-collection, eager,', (stack) => {
         getKey: ({ id }) => id,
         onInsert: ({ transaction }) => write(transaction, insertOf),
         onUpdate: ({ transaction }) => write(transaction, updateOf),
-        onDelete: ({ transaction }) => write(transaction, ({ original }) => [`DELETE FROM ${table} WHERE id = $1`, [original.id]]),
+        onDelete: ({ transaction }) => write(transaction, deleteOf),
       }),
     )
 
@@ -139,6 +139,10 @@ eachWay('@tanstack/electric-db-collection, eager,', (stack) => {
 
     function insertOf({ modified: { id, label, weight } }) {
       return [`INSERT INTO ${table} VALUES ($1, $2, $3)`, [id, label, weight]]
+    }
+
+    function deleteOf({ original }) {
+      return [`DELETE FROM ${table} WHERE id = $1`, [original.id]]
     }
 
     function updateOf({ original, modified: { label, weight } }) {
