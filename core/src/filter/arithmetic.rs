@@ -2,9 +2,11 @@
 
 use super::error::EvalError;
 use super::expr::{Arithmetic, Unary};
+use super::interval::Interval;
 use super::number::Numeric;
-use super::value::{Type, Value};
-use super::{datetime, float};
+use super::ty::Type;
+use super::value::Value;
+use super::{calendar, datetime, float};
 use std::borrow::Cow;
 
 const WRONG_TYPE: EvalError = EvalError::WrongType { ty: "number" };
@@ -17,6 +19,14 @@ pub(super) fn binary(
     right: &Value<'_>,
 ) -> Result<Value<'static>, EvalError> {
     match (left, right) {
+        (Value::Interval(a), b) => with_interval(op, a, b, true),
+        (a, Value::Interval(b)) => with_interval(op, b, a, false),
+        (Value::Time(a), Value::Time(b)) => {
+            Ok(Value::Interval(Interval { micros: a - b, ..Interval::default() }))
+        }
+        _ if *ty == Type::Interval => {
+            Ok(Value::Interval(calendar::difference(timestamp(left)?, timestamp(right)?)?))
+        }
         (Value::Date(_), _) | (_, Value::Date(_)) => dates(op, left, right),
         (Value::Int(a), Value::Int(b)) if ty.is_integer() => ty.integer(integers(op, ty, *a, *b)?),
         _ if *ty == Type::Numeric => numerics(op, &*numeric(left)?, &*numeric(right)?),
@@ -36,6 +46,7 @@ pub(super) fn unary(op: Unary, ty: &Type, operand: Value<'_>) -> Result<Value<'s
         (Unary::Minus, Value::Int(value)) => ty.integer(value.checked_neg().ok_or(range)?),
         (Unary::Absolute, Value::Int(value)) => ty.integer(value.checked_abs().ok_or(range)?),
         (Unary::BitNot, Value::Int(value)) => Ok(Value::Int(!value)),
+        (Unary::Minus, Value::Interval(value)) => value.negated().map(Value::Interval),
         (Unary::Minus, Value::Float(value)) => Ok(Value::Float(-value)),
         (Unary::Absolute, Value::Float(value)) => Ok(Value::Float(value.abs())),
         (Unary::Minus, Value::Numeric(value)) => Ok(Value::Numeric(Cow::Owned(value.negated()))),
@@ -83,8 +94,58 @@ fn integers(op: Arithmetic, ty: &Type, a: i64, b: i64) -> Result<i64, EvalError>
         Arithmetic::BitAnd => Some(a & b),
         Arithmetic::BitOr => Some(a | b),
         Arithmetic::BitXor => Some(a ^ b),
+        Arithmetic::ShiftLeft | Arithmetic::ShiftRight => Some(shifted(op, ty, a, b)?),
     };
     result.ok_or(EvalError::OutOfRange { ty: ty.static_name() })
+}
+
+/// Bits that leave the type are lost. How far a shift beyond the width goes depends on the processor.
+fn shifted(op: Arithmetic, ty: &Type, a: i64, by: i64) -> Result<i64, EvalError> {
+    let width = match ty {
+        Type::Int2 => 16,
+        Type::Int4 => 32,
+        _ => 64,
+    };
+    if !(0..width).contains(&by) {
+        return Err(EvalError::Failed("shift beyond the width of the type"));
+    }
+    let wide = if op == Arithmetic::ShiftLeft { a << by } else { a >> by };
+    // The sign bit of the type moves to the top and back.
+    Ok(wide << (64 - width) >> (64 - width))
+}
+
+/// An interval and something else; `first` tells whether the interval stands on the left.
+fn with_interval(
+    op: Arithmetic,
+    interval: &Interval,
+    other: &Value<'_>,
+    first: bool,
+) -> Result<Value<'static>, EvalError> {
+    let value = match (op, other) {
+        (Arithmetic::Add, Value::Interval(other)) => Value::Interval(interval.add(other)?),
+        (Arithmetic::Subtract, Value::Interval(other)) => Value::Interval(interval.subtract(other)?),
+        (Arithmetic::Multiply, factor) => Value::Interval(interval.multiply(float(factor)?)?),
+        (Arithmetic::Divide, divisor) if first => Value::Interval(interval.divide(float(divisor)?)?),
+        (Arithmetic::Add, Value::Time(time)) => Value::Time(calendar::add_to_time(*time, interval.micros)),
+        (Arithmetic::Subtract, Value::Time(time)) => {
+            Value::Time(calendar::add_to_time(*time, interval.micros.checked_neg().ok_or(WRONG_TYPE)?))
+        }
+        (Arithmetic::Add, moment) => Value::Timestamp(calendar::add(timestamp(moment)?, interval)?),
+        (Arithmetic::Subtract, moment) => {
+            Value::Timestamp(calendar::add(timestamp(moment)?, &interval.negated()?)?)
+        }
+        _ => return Err(WRONG_TYPE),
+    };
+    Ok(value)
+}
+
+/// A date as the timestamp of its midnight.
+fn timestamp(value: &Value<'_>) -> Result<i64, EvalError> {
+    match value {
+        Value::Timestamp(micros) => Ok(*micros),
+        Value::Date(days) => datetime::date_to_timestamp(*days),
+        _ => Err(WRONG_TYPE),
+    }
 }
 
 fn numerics(op: Arithmetic, a: &Numeric, b: &Numeric) -> Result<Value<'static>, EvalError> {
@@ -94,7 +155,7 @@ fn numerics(op: Arithmetic, a: &Numeric, b: &Numeric) -> Result<Value<'static>, 
         Arithmetic::Multiply => a.multiply(b)?,
         Arithmetic::Divide => a.divide(b)?,
         Arithmetic::Remainder => a.remainder(b)?,
-        Arithmetic::BitAnd | Arithmetic::BitOr | Arithmetic::BitXor => return Err(WRONG_TYPE),
+        _ => return Err(WRONG_TYPE),
     };
     Ok(Value::Numeric(Cow::Owned(result)))
 }

@@ -76,6 +76,44 @@ pub(super) enum Kind {
         name: String,
         arguments: Vec<Node>,
     },
+    /// `(a, b)`, `ROW(a, b)`
+    Row(Vec<Node>),
+    /// `ARRAY[…]`
+    Array(Vec<Node>),
+    Subscript {
+        array: Box<Node>,
+        subscripts: Vec<Subscript>,
+    },
+    /// `operand op ANY (array)`
+    Quantified {
+        op: String,
+        operand: Box<Node>,
+        array: Box<Node>,
+        all: bool,
+    },
+    Case {
+        operand: Option<Box<Node>>,
+        arms: Vec<(Node, Node)>,
+        otherwise: Option<Box<Node>>,
+    },
+    Coalesce(Vec<Node>),
+    /// GREATEST, LEAST
+    Extreme {
+        greatest: bool,
+        list: Vec<Node>,
+    },
+    NullIf(Box<Node>, Box<Node>),
+    AtTimeZone {
+        operand: Box<Node>,
+        zone: Box<Node>,
+    },
+}
+
+/// What stands in one pair of brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subscript {
+    Index(Node),
+    Slice(Option<Node>, Option<Node>),
 }
 
 /// What `IS [NOT]` asks for.
@@ -120,6 +158,28 @@ impl Node {
             Kind::Like { operand, pattern, escape, .. } => {
                 let mut children: Vec<&Node> = vec![operand, pattern];
                 children.extend(escape.as_deref());
+                children
+            }
+            Kind::Row(list) | Kind::Array(list) | Kind::Coalesce(list) | Kind::Extreme { list, .. } => {
+                list.iter().collect()
+            }
+            Kind::NullIf(left, right) => vec![left, right],
+            Kind::AtTimeZone { operand, zone } => vec![operand, zone],
+            Kind::Quantified { operand, array, .. } => vec![operand, array],
+            Kind::Case { operand, arms, otherwise } => {
+                let mut children: Vec<&Node> = operand.as_deref().into_iter().collect();
+                children.extend(arms.iter().flat_map(|(condition, result)| [condition, result]));
+                children.extend(otherwise.as_deref());
+                children
+            }
+            Kind::Subscript { array, subscripts } => {
+                let mut children: Vec<&Node> = vec![array];
+                for subscript in subscripts {
+                    match subscript {
+                        Subscript::Index(index) => children.push(index),
+                        Subscript::Slice(lower, upper) => children.extend(lower.iter().chain(upper)),
+                    }
+                }
                 children
             }
         }

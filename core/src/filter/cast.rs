@@ -1,7 +1,10 @@
 //! Explicit casts between the types core knows.
 
+use super::array::Array;
 use super::error::EvalError;
-use super::value::{Type, Value};
+use super::interval::Interval;
+use super::ty::Type;
+use super::value::Value;
 use super::{arithmetic, datetime, float};
 use std::borrow::Cow;
 use std::str;
@@ -13,7 +16,10 @@ pub(super) fn apply<'a>(
     to: &Type,
     modifiers: &[i32],
 ) -> Result<Value<'a>, EvalError> {
-    let cast = if to.is_string() {
+    if let (Type::Array(from), Type::Array(to), Value::Array(array)) = (from, to, &value) {
+        return elements(array, from, to, modifiers);
+    }
+    let cast = if to.is_string() || (*to == Type::Json && *from == Type::Jsonb) {
         to_string(value, from, to)
     } else if let Value::Text(text) = &value {
         // The input functions of all these types ignore padding, so a `bpchar` needs no special care.
@@ -22,6 +28,15 @@ pub(super) fn apply<'a>(
         convert(value, to)?
     };
     modified(cast, to, modifiers)
+}
+
+fn elements<'a>(array: &Array, from: &Type, to: &Type, modifiers: &[i32]) -> Result<Value<'a>, EvalError> {
+    let cast = |element: &Value<'static>| match element {
+        Value::Null => Ok(Value::Null),
+        element => apply(element.borrowed(), from, to, modifiers).map(Value::into_owned),
+    };
+    let elements = array.elements.iter().map(cast).collect::<Result<_, _>>()?;
+    Ok(Value::array(Array { dimensions: array.dimensions.clone(), elements }))
 }
 
 /// A `bpchar` loses its padding on its way to another string type.
@@ -62,6 +77,10 @@ fn convert<'a>(value: Value<'a>, to: &Type) -> Result<Value<'a>, EvalError> {
         }
         (Type::Date, Value::Timestamp(micros)) => Value::Date(datetime::timestamp_to_date(*micros)),
         (Type::Time, Value::Timestamp(i64::MIN | datetime::TIMESTAMP_INFINITY)) => Value::Null,
+        (Type::Interval, Value::Time(micros)) => {
+            Value::Interval(Interval { micros: *micros, ..Interval::default() })
+        }
+        (Type::Oid, Value::Int(number)) => Value::Int(*number & 0xffff_ffff),
         (Type::Time, Value::Timestamp(micros)) => Value::Time(micros.rem_euclid(datetime::DAY)),
         _ => value,
     })
@@ -98,7 +117,7 @@ const MAX_PRECISION: i32 = 1_000;
 
 /// Whether a type may have these modifiers.
 pub(super) fn accepts_modifiers(ty: &Type, modifiers: &[i32]) -> bool {
-    match (ty, modifiers) {
+    match (ty.element().unwrap_or(ty), modifiers) {
         (_, []) => true,
         (Type::Varchar, [length]) => (1..=MAX_LENGTH).contains(length),
         (Type::Bpchar, [length]) => (1..=MAX_PADDED_LENGTH).contains(length),

@@ -8,15 +8,15 @@ use super::error::EvalError;
 pub(super) const DATE_INFINITY: i32 = i32::MAX;
 /// A timestamp that stands for `infinity`; [`i64::MIN`] is `-infinity`.
 pub(super) const TIMESTAMP_INFINITY: i64 = i64::MAX;
-const SECOND: i64 = 1_000_000;
+pub(super) const SECOND: i64 = 1_000_000;
 pub(super) const DAY: i64 = 86_400 * SECOND;
 
 /// 1970-01-01 and 2000-01-01 are this many days apart.
-const UNIX_EPOCH_DAYS: i64 = 10_957;
+pub(super) const UNIX_EPOCH_DAYS: i64 = 10_957;
 /// 4714-11-24 BC, the first day Postgres knows.
-const MIN_DAYS: i64 = -2_451_545;
+pub(super) const MIN_DAYS: i64 = -2_451_545;
 /// 5874898-01-01, the first day after the last.
-const END_DATE_DAYS: i64 = 2_145_031_949;
+pub(super) const END_DATE_DAYS: i64 = 2_145_031_949;
 /// 294277-01-01, the first day after the last timestamp.
 const END_TIMESTAMP_DAYS: i64 = 106_751_983;
 /// `MAX_TZDISP_HOUR`
@@ -143,7 +143,7 @@ fn special(text: &str) -> Option<i64> {
     }
 }
 
-fn in_range(micros: i64) -> Option<i64> {
+pub(super) fn in_range(micros: i64) -> Option<i64> {
     (MIN_DAYS * DAY..END_TIMESTAMP_DAYS * DAY).contains(&micros).then_some(micros)
 }
 
@@ -199,7 +199,7 @@ fn parse_day(text: &str, before_christ: bool) -> Option<i64> {
 }
 
 /// A time of day and a zone: `10:00`, `10:00:00.5`, `10:00 PM`, `10:00:00+05:30`, `10:00Z`.
-fn parse_clock(text: &str) -> Option<(Option<i64>, Option<i64>)> {
+pub(super) fn parse_clock(text: &str) -> Option<(Option<i64>, Option<i64>)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != ':' && c != '.').unwrap_or(text.len());
     let (clock, mut rest) = (text.get(..end)?, text.get(end..)?.trim_start());
     let mut half = None;
@@ -271,7 +271,7 @@ fn number(text: &str, limit: usize) -> Option<i64> {
     if valid { text.parse().ok() } else { None }
 }
 
-fn month_days(year: i64, month: i64) -> i64 {
+pub(super) fn month_days(year: i64, month: i64) -> i64 {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     match month {
         2 => 28 + i64::from(leap),
@@ -282,7 +282,7 @@ fn month_days(year: i64, month: i64) -> i64 {
 
 /// Proleptic Gregorian, years before 1 counted downwards; days from 2000-01-01. Years begin in March here, so
 /// that the leap day is the last.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * month + 2) / 5 + day - 1;
@@ -291,8 +291,8 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 730_425
 }
 
-/// `yyyy-mm-dd`, and the suffix of years before Christ.
-fn format_day(days: i64) -> (String, &'static str) {
+/// The opposite of [`days_from_civil`]: year, month, day.
+pub(super) fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 730_425;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -300,7 +300,12 @@ fn format_day(days: i64) -> (String, &'static str) {
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let year = era * 400 + year_of_era + i64::from(month >= 10);
-    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year, if month < 10 { month + 3 } else { month - 9 }, day)
+}
+
+/// `yyyy-mm-dd`, and the suffix of years before Christ.
+fn format_day(days: i64) -> (String, &'static str) {
+    let (year, month, day) = civil(days);
     let (year, suffix) = if year <= 0 { (1 - year, " BC") } else { (year, "") };
     (format!("{year:04}-{month:02}-{day:02}"), suffix)
 }

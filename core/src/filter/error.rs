@@ -32,6 +32,14 @@ pub enum FilterError {
 }
 
 impl FilterError {
+    /// Whether the clause may be valid SQL that only Postgres can evaluate: core lacks a type, an operator or a
+    /// function. Postgres may still refuse it, and then this error is the answer. What has a wrong syntax or
+    /// wrong types, and what reads the clock or the session, is refused for good.
+    #[must_use]
+    pub fn needs_postgres(&self) -> bool {
+        matches!(self, Self::At { reason, .. } if reason.is_limit_of_core())
+    }
+
     pub(super) fn at(at: usize, reason: Reason) -> Self {
         Self::At { at, reason }
     }
@@ -59,8 +67,10 @@ pub enum Reason {
     Aggregation,
     #[error("explicit VARIADIC function calls are not currently supported")]
     Variadic,
-    #[error("expression \"=\" of :AEXPR_NULLIF is not currently supported")]
-    NullIf,
+    #[error("{0} is not supported in this context")]
+    BeyondCore(&'static str),
+    #[error("{what} of type {ty} is not supported in this context")]
+    BeyondType { what: &'static str, ty: String },
     #[error("only `value IN (SELECT ...)` sublinks are supported right now")]
     Sublink,
     #[error("unknown reference {0}")]
@@ -71,6 +81,9 @@ pub enum Reason {
     ParameterType { number: u32, known: String, wanted: String },
     #[error("invalid syntax for type {ty}: {text}")]
     InvalidSyntax { ty: String, text: String },
+    /// Perhaps in a spelling that core does not read.
+    #[error("invalid syntax for type {ty}: {text}")]
+    UnreadLiteral { ty: String, text: String },
     #[error("unknown binary operator \"{0}\"")]
     UnknownBinary(String),
     #[error("unknown unary operator \"{0}\"")]
@@ -79,6 +92,19 @@ pub enum Reason {
     NoOverload,
     #[error("unknown or unsupported function {name}/{arity}")]
     UnknownFunction { name: String, arity: usize },
+    /// It reads the clock, the session, other rows, or chance.
+    #[error("unknown or unsupported function {name}/{arity}")]
+    NotImmutable { name: String, arity: usize },
+    #[error("Could not select a function overload for {name}({arguments})")]
+    NoFunctionOverload { name: String, arguments: String },
+    #[error("argument of {0} must be an array")]
+    NotArray(&'static str),
+    #[error("{context} types {left} and {right} cannot be matched")]
+    NotMatched { context: &'static str, left: String, right: String },
+    #[error("cannot determine type of empty array")]
+    EmptyArray,
+    #[error("unequal number of entries in row expressions")]
+    RowLength,
     #[error("{0} is not castable to bool")]
     NotCastableToBool(String),
     #[error("argument of {context} must be bool, not {ty}")]
@@ -93,6 +119,25 @@ pub enum Reason {
     PatternEndsWithEscape,
     #[error("invalid escape string")]
     InvalidEscape,
+}
+
+impl Reason {
+    fn is_limit_of_core(&self) -> bool {
+        matches!(
+            self,
+            Self::BeyondCore(_)
+                | Self::BeyondType { .. }
+                | Self::BitString
+                | Self::Variadic
+                | Self::UnreadLiteral { .. }
+                | Self::UnknownBinary(_)
+                | Self::UnknownUnary(_)
+                | Self::UnknownFunction { .. }
+                | Self::NoFunctionOverload { .. }
+                | Self::UnsupportedType(_)
+                | Self::UnknownCast { .. }
+        )
+    }
 }
 
 /// A row that cannot be judged. Postgres fails its snapshot query on such a row, or core does not know the
@@ -126,9 +171,9 @@ pub enum EvalError {
     /// Operands beyond what core is willing to multiply or divide per row.
     #[error("numeric of too many digits for arithmetic")]
     NumericTooLong,
-    /// A value of a user-defined type of which the text does not tell whether `IS NULL` holds.
-    #[error("nullness of a composite value is ambiguous")]
-    AmbiguousComposite,
+    /// A function or an operator that fails on its operands.
+    #[error("{0}")]
+    Failed(&'static str),
     /// A value that the planner replaced by nothing: an expression is not of the type it was checked to have.
     #[error("expression did not give a `{ty}`")]
     WrongType {

@@ -2,12 +2,17 @@
 //! without an allocation.
 
 use super::Row;
+use super::array::{Array, Dimension};
 use super::ast::Truth;
+use super::compare::ordered;
 use super::error::EvalError;
-use super::expr::{Comparison, Constants, Expr, Order};
+use super::expr::{Comparison, Constants, Expr, Order, Subscript, Test};
+use super::function::{Arguments, Function};
 use super::like::Pattern;
-use super::value::{Type, Value, trimmed};
-use super::{arithmetic, cast, datetime};
+use super::ty::Type;
+use super::value::Value;
+use super::{arithmetic, cast};
+use crate::pg::Collation;
 use std::cmp::Ordering;
 use std::str;
 
@@ -34,7 +39,7 @@ pub(super) fn truth<R: Row + ?Sized>(expr: &Expr, row: &R) -> Result<Option<bool
             let distinct = match (value(left, row)?, value(right, row)?, order) {
                 (Value::Null, Value::Null, _) => false,
                 (Value::Null, _, _) | (_, Value::Null, _) | (_, _, None) => true,
-                (left, right, Some(order)) => compare(*order, &left, &right)?.is_ne(),
+                (left, right, Some(order)) => ordered(*order, &left, &right)?.is_ne(),
             };
             Ok(Some(distinct != *negated))
         }
@@ -56,6 +61,7 @@ pub(super) fn truth<R: Row + ?Sized>(expr: &Expr, row: &R) -> Result<Option<bool
             Ok(within.map(|within| within != *negated))
         }
         Expr::Like { .. } => like(expr, row),
+        Expr::Quantified { .. } => quantified(expr, row),
         _ => match value(expr, row)? {
             Value::Null => Ok(None),
             Value::Bool(value) => Ok(Some(value)),
@@ -92,8 +98,141 @@ pub(super) fn value<'r, R: Row + ?Sized>(expr: &'r Expr, row: &'r R) -> Result<V
             Value::Null => Value::Null,
             inner => cast::apply(inner, operand.ty(), ty, modifiers)?,
         },
+        Expr::Operation { op, operands, .. } => op.apply(values(operands, row)?)?,
+        Expr::Call { function, arguments, collation } => call(function, arguments, *collation, row)?,
+        Expr::Case { arms, otherwise, .. } => return case(arms, otherwise.as_deref(), row),
+        Expr::Coalesce { terms, .. } => return coalesce(terms, row),
+        Expr::Extreme { greatest, order, terms, .. } => return extreme(*greatest, *order, terms, row),
+        Expr::NullIf { order, left, right } => {
+            let (left, right) = (value(left, row)?, value(right, row)?);
+            match compare_nullable(*order, &left, &right, Comparison::Equal)? {
+                Some(true) => Value::Null,
+                _ => left,
+            }
+        }
+        Expr::Array { elements, nested, .. } => array(values(elements, row)?, *nested)?,
+        Expr::Subscript { array, subscripts, .. } => subscript(value(array, row)?, subscripts, row)?,
         _ => truth(expr, row)?.map_or(Value::Null, Value::Bool),
     })
+}
+
+fn values<'r, R: Row + ?Sized>(exprs: &'r [Expr], row: &'r R) -> Result<Vec<Value<'r>>, EvalError> {
+    exprs.iter().map(|expr| value(expr, row)).collect()
+}
+
+fn call<'r, R: Row + ?Sized>(
+    function: &Function,
+    arguments: &'r [Expr],
+    collation: Collation,
+    row: &'r R,
+) -> Result<Value<'r>, EvalError> {
+    let values = values(arguments, row)?;
+    if function.strict && values.contains(&Value::Null) {
+        return Ok(Value::Null);
+    }
+    let types: Vec<&Type> = arguments.iter().map(Expr::ty).collect();
+    let call = function.call.ok_or(EvalError::WrongType { ty: "function" })?;
+    call(&Arguments { values: &values, types: &types, collation })
+}
+
+fn case<'r, R: Row + ?Sized>(
+    arms: &'r [(Expr, Expr)],
+    otherwise: Option<&'r Expr>,
+    row: &'r R,
+) -> Result<Value<'r>, EvalError> {
+    for (condition, result) in arms {
+        if truth(condition, row)? == Some(true) {
+            return value(result, row);
+        }
+    }
+    otherwise.map_or(Ok(Value::Null), |otherwise| value(otherwise, row))
+}
+
+fn coalesce<'r, R: Row + ?Sized>(terms: &'r [Expr], row: &'r R) -> Result<Value<'r>, EvalError> {
+    for term in terms {
+        match value(term, row)? {
+            Value::Null => {}
+            found => return Ok(found),
+        }
+    }
+    Ok(Value::Null)
+}
+
+/// NULLs are left out.
+fn extreme<'r, R: Row + ?Sized>(
+    greatest: bool,
+    order: Order,
+    terms: &'r [Expr],
+    row: &'r R,
+) -> Result<Value<'r>, EvalError> {
+    let better = if greatest { Ordering::Greater } else { Ordering::Less };
+    let mut best = Value::Null;
+    for term in terms {
+        let value = value(term, row)?;
+        if best == Value::Null || (value != Value::Null && ordered(order, &value, &best)? == better) {
+            best = value;
+        }
+    }
+    Ok(best)
+}
+
+fn array<'r>(elements: Vec<Value<'r>>, nested: bool) -> Result<Value<'r>, EvalError> {
+    if !nested {
+        return Ok(Value::array(Array::new(elements.into_iter().map(Value::into_owned).collect())));
+    }
+    const UNEQUAL: EvalError =
+        EvalError::Failed("multidimensional arrays must have array expressions with matching dimensions");
+    let length = elements.len();
+    let (mut inner, mut all) = (None, Vec::new());
+    for element in elements {
+        let Value::Array(array) = element else { return Err(UNEQUAL) };
+        let Array { dimensions, elements } = array.into_owned();
+        if inner.as_ref().is_some_and(|inner| *inner != dimensions) {
+            return Err(UNEQUAL);
+        }
+        inner = Some(dimensions);
+        all.extend(elements);
+    }
+    let inner = inner.unwrap_or_default();
+    let outer = Dimension { lower: 1, length };
+    let dimensions = if inner.is_empty() { inner } else { [vec![outer], inner].concat() };
+    Ok(Value::array(Array { dimensions, elements: all }))
+}
+
+fn subscript<'r, R: Row + ?Sized>(
+    array: Value<'r>,
+    subscripts: &'r [Subscript],
+    row: &'r R,
+) -> Result<Value<'r>, EvalError> {
+    let Value::Array(array) = array else { return Ok(Value::Null) };
+    // The outer `None` is a subscript that is NULL.
+    let index = |expr: &'r Expr| match value(expr, row)? {
+        Value::Int(index) => Ok(Some(index)),
+        _ => Ok(None),
+    };
+    let is_slice = subscripts.iter().any(|subscript| matches!(subscript, Subscript::Slice(..)));
+    let (mut indexes, mut bounds) = (Vec::new(), Vec::new());
+    for subscript in subscripts {
+        let (lower, upper) = match subscript {
+            Subscript::Index(at) => match index(at)? {
+                Some(at) => (if is_slice { Some(1) } else { Some(at) }, Some(at)),
+                None => return Ok(Value::Null),
+            },
+            Subscript::Slice(lower, upper) => {
+                let bound = |bound: &'r Option<Expr>| match bound {
+                    None => Ok(Some(None)),
+                    Some(expr) => index(expr).map(|index| index.map(Some)),
+                };
+                let (Some(lower), Some(upper)) = (bound(lower)?, bound(upper)?) else {
+                    return Ok(Value::Null);
+                };
+                (lower, upper)
+            }
+        };
+        indexes.extend(upper);
+        bounds.push((lower, upper));
+    }
+    Ok(if is_slice { Value::array(array.slice(&bounds)) } else { array.element(&indexes) })
 }
 
 /// False where one term is, even where another one fails: Postgres evaluates the terms of AND in an order of
@@ -139,24 +278,26 @@ fn and(a: Option<bool>, b: Option<bool>) -> Option<bool> {
 /// `IS [NOT] NULL`. A composite value is null when all its fields are, and not null when none is.
 fn is_null<R: Row + ?Sized>(operand: &Expr, row: &R, negated: bool) -> Result<bool, EvalError> {
     let value = value(operand, row)?;
-    if let (Value::Opaque(text), Type::Opaque { user_defined: true, .. }) = (&value, operand.ty()) {
-        return if has_empty_field(text) { Err(EvalError::AmbiguousComposite) } else { Ok(negated) };
+    if let (Value::Opaque(text), Type::Opaque { composite: true, .. }) = (&value, operand.ty()) {
+        let (null, filled) = fields(text);
+        return Ok(if negated { !null } else { !filled });
     }
     Ok((value == Value::Null) != negated)
 }
 
-/// Whether a text reads as a composite value with a null field. Only the catalog tells such a value from a
-/// range or an enum label of the same spelling.
-fn has_empty_field(text: &[u8]) -> bool {
-    let Some(fields) = text.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")")) else { return false };
+/// Whether a row's text has fields that are null, and fields that are not.
+fn fields(text: &[u8]) -> (bool, bool) {
+    let inner = text.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")")).unwrap_or(text);
     let (mut quoted, mut escaped, mut empty) = (false, false, true);
-    for byte in fields {
+    let (mut null, mut filled) = (false, false);
+    for byte in inner.iter().chain(b",") {
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => quoted = !quoted,
-            b',' if !quoted && empty => return true,
             b',' if !quoted => {
+                null |= empty;
+                filled |= !empty;
                 empty = true;
                 continue;
             }
@@ -164,7 +305,7 @@ fn has_empty_field(text: &[u8]) -> bool {
         }
         empty = false;
     }
-    empty
+    (null, filled)
 }
 
 fn compare_nullable(
@@ -175,7 +316,7 @@ fn compare_nullable(
 ) -> Result<Option<bool>, EvalError> {
     match (left, right) {
         (Value::Null, _) | (_, Value::Null) => Ok(None),
-        _ => Ok(Some(op.holds(compare(order, left, right)?))),
+        _ => Ok(Some(op.holds(ordered(order, left, right)?))),
     }
 }
 
@@ -213,7 +354,7 @@ fn search(constants: &Constants, operand: &Value<'_>) -> Result<Option<bool>, Ev
     }
     let mut failure = None;
     let found = constants.sorted.binary_search_by(|constant| {
-        compare(constants.order, operand, constant).map_or_else(
+        ordered(constants.order, operand, constant).map_or_else(
             |error| {
                 failure = Some(error);
                 Ordering::Equal
@@ -228,56 +369,64 @@ fn search(constants: &Constants, operand: &Value<'_>) -> Result<Option<bool>, Ev
     }
 }
 
-/// Compares two values that are not null.
-pub(super) fn compare(order: Order, left: &Value<'_>, right: &Value<'_>) -> Result<Ordering, EvalError> {
-    Ok(match (order, left, right) {
-        (Order::Int, Value::Int(a), Value::Int(b)) => a.cmp(b),
-        (Order::Text { trim_left, trim_right }, Value::Text(a), Value::Text(b)) => {
-            let a = if trim_left { trimmed(a) } else { a };
-            a.cmp(if trim_right { trimmed(b) } else { b })
+/// ANY and ALL over the elements of an array.
+fn quantified<R: Row + ?Sized>(expr: &Expr, row: &R) -> Result<Option<bool>, EvalError> {
+    let Expr::Quantified { test, left, array, all, constants } = expr else {
+        return Err(EvalError::WrongType { ty: "array" });
+    };
+    let left = value(left, row)?;
+    if let Some(constants) = constants {
+        if constants.sorted.is_empty() && !constants.has_null {
+            return Ok(Some(*all));
         }
-        (Order::Bool, Value::Bool(a), Value::Bool(b)) => a.cmp(b),
-        (Order::Uuid, Value::Uuid(a), Value::Uuid(b)) => a.cmp(b),
-        (Order::Time, Value::Time(a), Value::Time(b)) => a.cmp(b),
-        (Order::Instant, a, b) => instant(a)?.cmp(&instant(b)?),
-        (Order::Float, a, b) => compare_floats(arithmetic::float(a)?, arithmetic::float(b)?),
-        (Order::Numeric, a, b) => arithmetic::numeric(a)?.compare(&*arithmetic::numeric(b)?),
-        _ => return Err(EvalError::WrongType { ty: "comparable value" }),
-    })
-}
-
-/// NaN is equal to itself and greater than everything else; the two zeros are equal.
-fn compare_floats(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-}
-
-/// Microseconds, wide enough for every date.
-fn instant(value: &Value<'_>) -> Result<i128, EvalError> {
-    match value {
-        Value::Date(i32::MIN) | Value::Timestamp(i64::MIN) => Ok(i128::MIN),
-        Value::Date(datetime::DATE_INFINITY) | Value::Timestamp(datetime::TIMESTAMP_INFINITY) => {
-            Ok(i128::MAX)
-        }
-        Value::Date(days) => Ok(i128::from(*days) * i128::from(datetime::DAY)),
-        Value::Timestamp(micros) => Ok(i128::from(*micros)),
-        _ => Err(EvalError::WrongType { ty: "timestamp" }),
+        return Ok(search(constants, &left)?.map(|found| found != *all));
     }
+    let Value::Array(array) = value(array, row)? else { return Ok(None) };
+    let mut result = Some(*all);
+    for element in &array.elements {
+        let holds = match test {
+            Test::Compare(op, order) => compare_nullable(*order, &left, element, *op)?,
+            Test::Like(fold_case, negated) => {
+                like_element(&left, element, *fold_case)?.map(|m| m != *negated)
+            }
+        };
+        match holds {
+            None => result = None,
+            Some(holds) if holds != *all => return Ok(Some(holds)),
+            Some(_) => {}
+        }
+    }
+    Ok(result)
+}
+
+fn like_element(
+    left: &Value<'_>,
+    pattern: &Value<'_>,
+    fold_case: Option<Collation>,
+) -> Result<Option<bool>, EvalError> {
+    let (Value::Text(text), Value::Text(pattern)) = (left, pattern) else { return Ok(None) };
+    let text = utf8(text)?;
+    let pattern =
+        Pattern::new(utf8(pattern)?, Some('\\'), fold_case).ok_or(EvalError::PatternEndsWithEscape)?;
+    Ok(Some(pattern.matches(text)))
+}
+
+fn utf8(text: &[u8]) -> Result<&str, EvalError> {
+    str::from_utf8(text).map_err(|_| EvalError::InvalidValue { ty: "text" })
 }
 
 fn like<R: Row + ?Sized>(expr: &Expr, row: &R) -> Result<Option<bool>, EvalError> {
     let Expr::Like { operand, pattern, escape, compiled, fold_case, negated } = expr else {
         return Err(EvalError::WrongType { ty: "pattern match" });
     };
-    let invalid = EvalError::InvalidValue { ty: "text" };
     let Value::Text(text) = value(operand, row)? else { return Ok(None) };
-    let text = str::from_utf8(&text).map_err(|_| invalid)?;
+    let text = utf8(&text)?;
     let matches = match compiled {
         Some(pattern) => pattern.matches(text),
         None => {
             let Value::Text(pattern) = value(pattern, row)? else { return Ok(None) };
-            let pattern = str::from_utf8(&pattern).map_err(|_| invalid)?;
             let pattern =
-                Pattern::new(pattern, *escape, *fold_case).ok_or(EvalError::PatternEndsWithEscape)?;
+                Pattern::new(utf8(&pattern)?, *escape, *fold_case).ok_or(EvalError::PatternEndsWithEscape)?;
             pattern.matches(text)
         }
     };

@@ -1,10 +1,14 @@
 //! The checked clause: every node knows its type, every comparison knows how it orders its operands. Constant
-//! parts are already folded. A later construct (arrays, functions, CASE, subqueries) is a variant here, an arm
-//! in the check, one in the evaluation and one in the canonical text.
+//! parts are already folded. A later construct is a variant here, an arm in the check, one in the evaluation
+//! and one in the canonical text.
 
 use super::ast::Truth;
+use super::function::Function;
 use super::like::Pattern;
-use super::value::{Type, Value};
+use super::operation::Operator;
+use super::ty::Type;
+use super::value::Value;
+use crate::pg::Collation;
 use std::cmp::Ordering;
 
 #[derive(Debug, Clone)]
@@ -17,6 +21,7 @@ pub(super) enum Expr {
         index: usize,
         name: String,
         ty: Type,
+        collation: Collation,
     },
     And(Vec<Expr>),
     Or(Vec<Expr>),
@@ -63,8 +68,18 @@ pub(super) enum Expr {
         escape: Option<char>,
         /// The pattern where it is a constant.
         compiled: Option<Pattern>,
-        fold_case: bool,
+        /// ILIKE, by the case rules of a collation.
+        fold_case: Option<Collation>,
         negated: bool,
+    },
+    /// `left op ANY (array)`
+    Quantified {
+        test: Test,
+        left: Box<Expr>,
+        array: Box<Expr>,
+        all: bool,
+        /// The array's elements, sorted, where it is a constant and the test is for equality.
+        constants: Option<Constants>,
     },
     Arithmetic {
         op: Arithmetic,
@@ -81,6 +96,49 @@ pub(super) enum Expr {
         left: Box<Expr>,
         right: Box<Expr>,
     },
+    /// An operator, or a function of arrays, that is not one of those above.
+    Operation {
+        op: Operator,
+        ty: Type,
+        operands: Vec<Expr>,
+    },
+    Call {
+        function: &'static Function,
+        arguments: Vec<Expr>,
+        collation: Collation,
+    },
+    Case {
+        arms: Vec<(Expr, Expr)>,
+        otherwise: Option<Box<Expr>>,
+        ty: Type,
+    },
+    Coalesce {
+        terms: Vec<Expr>,
+        ty: Type,
+    },
+    /// GREATEST, LEAST
+    Extreme {
+        greatest: bool,
+        order: Order,
+        terms: Vec<Expr>,
+        ty: Type,
+    },
+    NullIf {
+        order: Order,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    /// `ARRAY[…]`, of arrays where `nested`.
+    Array {
+        elements: Vec<Expr>,
+        nested: bool,
+        ty: Type,
+    },
+    Subscript {
+        array: Box<Expr>,
+        subscripts: Vec<Subscript>,
+        ty: Type,
+    },
     Cast {
         operand: Box<Expr>,
         ty: Type,
@@ -95,7 +153,15 @@ impl Expr {
             | Self::Column { ty, .. }
             | Self::Arithmetic { ty, .. }
             | Self::Unary { ty, .. }
+            | Self::Operation { ty, .. }
+            | Self::Case { ty, .. }
+            | Self::Coalesce { ty, .. }
+            | Self::Extreme { ty, .. }
+            | Self::Array { ty, .. }
+            | Self::Subscript { ty, .. }
             | Self::Cast { ty, .. } => ty,
+            Self::NullIf { left, .. } => left.ty(),
+            Self::Call { function, .. } => &function.result,
             Self::Concat { .. } => &Type::Text,
             _ => &Type::Bool,
         }
@@ -109,7 +175,13 @@ impl Expr {
     pub(super) fn children(&self) -> Vec<&Expr> {
         match self {
             Self::Const { .. } | Self::Column { .. } => Vec::new(),
-            Self::And(terms) | Self::Or(terms) => terms.iter().collect(),
+            Self::And(terms)
+            | Self::Or(terms)
+            | Self::Operation { operands: terms, .. }
+            | Self::Call { arguments: terms, .. }
+            | Self::Coalesce { terms, .. }
+            | Self::Extreme { terms, .. }
+            | Self::Array { elements: terms, .. } => terms.iter().collect(),
             Self::Not(operand)
             | Self::IsNull { operand, .. }
             | Self::IsTruth { operand, .. }
@@ -118,7 +190,16 @@ impl Expr {
             Self::Compare { left, right, .. }
             | Self::Distinct { left, right, .. }
             | Self::Arithmetic { left, right, .. }
+            | Self::NullIf { left, right, .. }
             | Self::Concat { left, right } => vec![left, right],
+            Self::Quantified { left, array, .. } => vec![left, array],
+            Self::Case { arms, otherwise, .. } => {
+                let arms = arms.iter().flat_map(|(condition, result)| [condition, result]);
+                arms.chain(otherwise.as_deref()).collect()
+            }
+            Self::Subscript { array, subscripts, .. } => {
+                std::iter::once(&**array).chain(subscripts.iter().flat_map(Subscript::parts)).collect()
+            }
             Self::In { operand, list, .. } => {
                 std::iter::once(&**operand).chain(list.iter().map(|(element, _)| element)).collect()
             }
@@ -185,8 +266,8 @@ impl Comparison {
 /// How two values are compared: the type both are brought to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    Bool,
-    Int,
+    /// Both are of one type, or both points in time, or both integers.
+    Natural,
     Numeric,
     Float,
     /// By bytes; a `bpchar` loses its padding first.
@@ -194,10 +275,35 @@ pub(super) enum Order {
         trim_left: bool,
         trim_right: bool,
     },
-    Uuid,
-    Time,
-    /// Dates and timestamps, all in UTC.
-    Instant,
+    /// Element by element; those of `bpchar[]` lose their padding first.
+    Array {
+        padded: bool,
+    },
+}
+
+/// What a value is asked against each element of an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Test {
+    Compare(Comparison, Order),
+    /// The flags: ILIKE by a collation, NOT.
+    Like(Option<Collation>, bool),
+}
+
+/// One pair of brackets after an array.
+#[derive(Debug, Clone)]
+pub(super) enum Subscript {
+    Index(Expr),
+    Slice(Option<Expr>, Option<Expr>),
+}
+
+impl Subscript {
+    fn parts(&self) -> impl Iterator<Item = &Expr> {
+        let (first, second) = match self {
+            Self::Index(index) => (Some(index), None),
+            Self::Slice(lower, upper) => (lower.as_ref(), upper.as_ref()),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +316,8 @@ pub(super) enum Arithmetic {
     BitAnd,
     BitOr,
     BitXor,
+    ShiftLeft,
+    ShiftRight,
 }
 
 impl Arithmetic {
@@ -223,6 +331,8 @@ impl Arithmetic {
             "&" => Self::BitAnd,
             "|" => Self::BitOr,
             "#" => Self::BitXor,
+            "<<" => Self::ShiftLeft,
+            ">>" => Self::ShiftRight,
             _ => return None,
         })
     }
@@ -237,6 +347,8 @@ impl Arithmetic {
             Self::BitAnd => "&",
             Self::BitOr => "|",
             Self::BitXor => "#",
+            Self::ShiftLeft => "<<",
+            Self::ShiftRight => ">>",
         }
     }
 }

@@ -1,12 +1,14 @@
 //! LIKE patterns: `%` for any run, `_` for one character, an escape character before what stands for itself.
-//! ILIKE compares lower case by Unicode's simple mapping; Postgres asks the column's collation, which gives
-//! the same for ASCII in all but the Turkic ones.
+//! ILIKE compares lower case by the rules of a collation.
+
+use super::text::lower_char;
+use crate::pg::Collation;
 
 /// A pattern ready to match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
     pieces: Vec<Piece>,
-    fold_case: bool,
+    fold_case: Option<Collation>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,7 @@ enum Piece {
 
 impl Pattern {
     /// `None` where the pattern ends with its escape character.
-    pub(super) fn new(pattern: &str, escape: Option<char>, fold_case: bool) -> Option<Self> {
+    pub(super) fn new(pattern: &str, escape: Option<char>, fold_case: Option<Collation>) -> Option<Self> {
         let mut pieces = Vec::with_capacity(pattern.len());
         let mut symbols = pattern.chars();
         while let Some(symbol) = symbols.next() {
@@ -66,16 +68,8 @@ impl Pattern {
     }
 }
 
-/// Characters whose lower case is more than one stay as they are.
-fn folded(symbol: char, fold_case: bool) -> char {
-    if !fold_case {
-        return symbol;
-    }
-    let mut lower = symbol.to_lowercase();
-    match (lower.next(), lower.next()) {
-        (Some(lower), None) => lower,
-        _ => symbol,
-    }
+fn folded(symbol: char, fold_case: Option<Collation>) -> char {
+    fold_case.map_or(symbol, |collation| lower_char(symbol, collation))
 }
 
 #[cfg(test)]
@@ -85,7 +79,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn like(text: &str, pattern: &str) -> bool {
-        Pattern::new(pattern, Some('\\'), false).expect("a whole pattern").matches(text)
+        Pattern::new(pattern, Some('\\'), None).expect("a whole pattern").matches(text)
     }
 
     #[test]
@@ -109,14 +103,16 @@ mod tests {
         ] {
             assert_eq!(like(text, pattern), expected, "{text} LIKE {pattern}");
         }
-        assert_eq!(Pattern::new(r"a\", Some('\\'), false), None);
-        assert!(Pattern::new(r"a\", None, false).expect("no escape").matches(r"a\"));
+        assert_eq!(Pattern::new(r"a\", Some('\\'), None), None);
+        assert!(Pattern::new(r"a\", None, None).expect("no escape").matches(r"a\"));
     }
 
     #[test]
     fn case_folding() {
-        let ilike =
-            |text: &str, pattern: &str| Pattern::new(pattern, Some('\\'), true).expect("whole").matches(text);
+        let ilike = |text: &str, pattern: &str| {
+            let pattern = Pattern::new(pattern, Some('\\'), Some(Collation::CodePoint));
+            pattern.expect("whole").matches(text)
+        };
         assert!(ilike("ÀÉß", "àé_"));
         assert!(ilike("abc", "A%C"));
         assert!(!ilike("abc", "A_"));

@@ -2,27 +2,39 @@
 //! over rows in text format, and written back as canonical SQL for the snapshot query.
 //!
 //! The canonical text makes Postgres compute the snapshot with the very types and values that core uses for
-//! changes, so both must agree; what core could not evaluate exactly is refused. Two limits are known, since
-//! core does not see collations: texts are ordered by bytes, and ILIKE folds case by Unicode's simple mapping.
-//! Equality of texts is exact for every deterministic collation.
+//! changes, so both must agree; what core could not evaluate exactly is refused, with an error that tells
+//! whether Postgres could. Texts have an order and a case here only under collations that go by code point.
 
 mod arithmetic;
+mod array;
 mod ast;
+mod bytes;
+mod calendar;
 mod cast;
 mod check;
+mod compare;
 mod datetime;
 mod error;
 mod eval;
 mod expr;
 mod float;
+mod function;
+mod inet;
+mod interval;
+mod json;
 mod keywords;
 mod lexer;
 mod like;
+mod math;
 mod number;
+mod operation;
 mod operators;
 mod order_by;
 mod parse;
 mod sql;
+mod text;
+mod timetz;
+mod ty;
 mod type_name;
 mod value;
 
@@ -36,7 +48,8 @@ use crate::pg::Column;
 use crate::pg::relation::quote_identifier as quoted;
 use expr::{Comparison, Expr, Order};
 use std::collections::BTreeMap;
-use value::{Type, Value};
+use ty::Type;
+use value::Value;
 
 /// A longer clause is refused before it is read.
 pub const MAX_BYTES: usize = 65_536;
@@ -163,7 +176,7 @@ fn find_equality(expr: &Expr) -> Option<(usize, String)> {
 fn equal_text(column: &Type, order: Order, value: &Value<'static>) -> Option<String> {
     let plain = Order::Text { trim_left: false, trim_right: false };
     match (column, value) {
-        (Type::Int2 | Type::Int4 | Type::Int8, Value::Int(value)) if order == Order::Int => {
+        (Type::Int2 | Type::Int4 | Type::Int8, Value::Int(value)) if order == Order::Natural => {
             Some(value.to_string())
         }
         (Type::Bool, Value::Bool(value)) => Some(if *value { "t" } else { "f" }.to_owned()),

@@ -66,6 +66,11 @@ impl Numeric {
         Some(Self::Finite { coefficient: BigInt::from_biguint(sign, magnitude), scale })
     }
 
+    /// `coefficient / 10^scale`
+    pub(super) fn scaled(coefficient: impl Into<BigInt>, scale: u32) -> Self {
+        Self::Finite { coefficient: coefficient.into(), scale }
+    }
+
     /// The nearest `float8`.
     pub(super) fn to_f64(&self) -> f64 {
         match self {
@@ -93,6 +98,46 @@ impl Numeric {
             divide_rounding(coefficient, &BigInt::from(power(from - scale)))
         };
         Self::Finite { coefficient, scale }
+    }
+
+    /// `round(x, places)`; negative places round before the point.
+    pub(super) fn round(&self, places: i64) -> Self {
+        self.at_places(places, |number, scale| number.rounded(scale))
+    }
+
+    /// `trunc(x, places)`
+    pub(super) fn truncate(&self, places: i64) -> Self {
+        self.at_places(places, Self::truncated)
+    }
+
+    fn at_places(&self, places: i64, shorten: impl Fn(&Self, u32) -> Self) -> Self {
+        let Self::Finite { coefficient, scale } = self else { return self.clone() };
+        // More places than Postgres keeps change nothing.
+        let places = places.clamp(-i64::from(MAX_SCALE), MAX_QUOTIENT_SCALE * 2);
+        match u32::try_from(places) {
+            Ok(places) => shorten(self, places),
+            // Shift the point to where the rounding is, and back.
+            Err(_) => {
+                let shift = u32::try_from(-places).unwrap_or(0);
+                let shifted = Self::Finite { coefficient: coefficient.clone(), scale: scale + shift };
+                match shorten(&shifted, 0) {
+                    Self::Finite { coefficient, .. } => {
+                        Self::Finite { coefficient: coefficient * BigInt::from(power(shift)), scale: 0 }
+                    }
+                    special => special,
+                }
+            }
+        }
+    }
+
+    /// With exactly `scale` digits after the point, the rest cut off.
+    fn truncated(&self, scale: u32) -> Self {
+        match self {
+            Self::Finite { coefficient, scale: from } if scale < *from => {
+                Self::Finite { coefficient: coefficient / BigInt::from(power(from - scale)), scale }
+            }
+            number => number.rounded(scale),
+        }
     }
 
     /// `numeric(precision, scale)`

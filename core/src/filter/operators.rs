@@ -3,18 +3,15 @@
 //! evaluate them exactly.
 
 use super::expr::{Arithmetic, Order};
-use super::value::Type;
+use super::ty::Type;
 
 /// The order for `left < right` and its like; `None` where there is no such operator.
 pub(super) fn comparison(left: &Type, right: &Type) -> Option<Order> {
     match (left, right) {
-        (Type::Bool, Type::Bool) => Some(Order::Bool),
-        (Type::Uuid, Type::Uuid) => Some(Order::Uuid),
-        (Type::Time, Type::Time) => Some(Order::Time),
-        (a, b) if a.is_integer() && b.is_integer() => Some(Order::Int),
+        (a, b) if a.is_integer() && b.is_integer() => Some(Order::Natural),
         (a, b) if a.is_number() && b.is_number() && (a.is_float() || b.is_float()) => Some(Order::Float),
         (a, b) if a.is_number() && b.is_number() => Some(Order::Numeric),
-        (a, b) if is_instant(a) && is_instant(b) => Some(Order::Instant),
+        (a, b) if a.is_instant() && b.is_instant() => Some(Order::Natural),
         (a, b) if a.is_string() && b.is_string() => {
             // Beside `text` a `bpchar` becomes text, beside `varchar` the other becomes `bpchar`.
             let padded = |ty: &Type| *ty == Type::Bpchar;
@@ -22,17 +19,39 @@ pub(super) fn comparison(left: &Type, right: &Type) -> Option<Order> {
                 || (padded(b) && *a == Type::Varchar);
             Some(Order::Text { trim_left: both || padded(a), trim_right: both || padded(b) })
         }
+        (a, b) if (a.is_bits() && b.is_bits()) || (a.is_network() && b.is_network()) => Some(Order::Natural),
+        (Type::Json | Type::Opaque { .. }, _) => None,
+        (Type::Array(a), Type::Array(b)) if a == b && **a != Type::Json => {
+            Some(Order::Array { padded: **a == Type::Bpchar })
+        }
+        (a, b) if a == b && !matches!(a, Type::Array(_)) => Some(Order::Natural),
         _ => None,
     }
 }
 
-fn is_instant(ty: &Type) -> bool {
-    matches!(ty, Type::Date | Type::Timestamp | Type::Timestamptz)
+/// Whether the types are such that core knows every operator between them.
+pub(super) fn is_complete(left: &Type, right: &Type) -> bool {
+    let known = |ty: &Type| {
+        ty.is_number()
+            || ty.is_string()
+            || ty.is_instant()
+            || matches!(ty, Type::Bool | Type::Uuid | Type::Time | Type::Interval | Type::Enum(_))
+    };
+    let json = |ty: &Type| matches!(ty, Type::Json | Type::Jsonb);
+    (known(left) && known(right))
+        || (json(left) && (known(right) || json(right)))
+        || (json(right) && known(left))
 }
 
 /// The type of `left op right`; `None` where there is no such operator.
 pub(super) fn arithmetic(op: Arithmetic, left: &Type, right: &Type) -> Option<Type> {
-    use Arithmetic::{Add, BitAnd, BitOr, BitXor, Remainder, Subtract};
+    use Arithmetic::{
+        Add, BitAnd, BitOr, BitXor, Divide, Multiply, Remainder, ShiftLeft, ShiftRight, Subtract,
+    };
+    if matches!(op, ShiftLeft | ShiftRight) {
+        let shiftable = left.is_integer() && matches!(right, Type::Int2 | Type::Int4);
+        return shiftable.then(|| left.clone());
+    }
     if left.is_integer() && right.is_integer() {
         return [Type::Int8, Type::Int4, Type::Int2].into_iter().find(|ty| ty == left || ty == right);
     }
@@ -52,6 +71,16 @@ pub(super) fn arithmetic(op: Arithmetic, left: &Type, right: &Type) -> Option<Ty
         (Add, count, Type::Date) if days(count) => Some(Type::Date),
         (Subtract, Type::Date, Type::Date) => Some(Type::Int4),
         (Add, Type::Date, Type::Time) | (Add, Type::Time, Type::Date) => Some(Type::Timestamp),
+        (Add | Subtract, Type::Interval, Type::Interval) => Some(Type::Interval),
+        (Multiply | Divide, Type::Interval, number) if number.is_number() => Some(Type::Interval),
+        (Multiply, number, Type::Interval) if number.is_number() => Some(Type::Interval),
+        (Add | Subtract, moment, Type::Interval) | (Add, Type::Interval, moment) => match moment {
+            Type::Date => Some(Type::Timestamp),
+            Type::Time | Type::Timestamp | Type::Timestamptz => Some(moment.clone()),
+            _ => None,
+        },
+        (Subtract, a, b) if a.is_instant() && b.is_instant() => Some(Type::Interval),
+        (Subtract, Type::Time, Type::Time) => Some(Type::Interval),
         _ => None,
     }
 }
@@ -75,23 +104,32 @@ pub(super) fn common<'a>(types: impl Iterator<Item = &'a Type> + Clone) -> Optio
 }
 
 /// `typcategory`
-fn category(ty: &Type) -> char {
+pub(super) fn category(ty: &Type) -> char {
     match ty {
         Type::Bool => 'B',
+        Type::Oid => 'N',
         ty if ty.is_number() => 'N',
         ty if ty.is_string() => 'S',
-        Type::Date | Type::Time | Type::Timestamp | Type::Timestamptz => 'D',
+        ty if ty.is_instant() => 'D',
+        Type::Time | Type::Timetz => 'D',
+        Type::Interval => 'T',
+        ty if ty.is_bits() => 'V',
+        ty if ty.is_network() => 'I',
+        Type::Enum(_) => 'E',
+        Type::Array(_) => 'A',
+        Type::Char => 'Z',
         _ => 'U',
     }
 }
 
 /// `typispreferred`
-fn is_preferred(ty: &Type) -> bool {
-    matches!(ty, Type::Bool | Type::Text | Type::Float8 | Type::Timestamptz)
+pub(super) fn is_preferred(ty: &Type) -> bool {
+    use Type::{Bool, Float8, Inet, Interval, Oid, Text, Timestamptz, Varbit};
+    matches!(ty, Bool | Text | Float8 | Timestamptz | Interval | Varbit | Inet | Oid)
 }
 
 /// Implicit casts (`castcontext = 'i'`).
-fn implicit(from: &Type, to: &Type) -> bool {
+pub(super) fn implicit(from: &Type, to: &Type) -> bool {
     let rank = |ty: &Type| match ty {
         Type::Int2 => 1,
         Type::Int4 => 2,
@@ -105,24 +143,31 @@ fn implicit(from: &Type, to: &Type) -> bool {
         (Type::Name, to) => *to == Type::Text,
         (a, b) if a.is_string() && b.is_string() => true,
         (Type::Date, Type::Timestamp | Type::Timestamptz) | (Type::Timestamp, Type::Timestamptz) => true,
+        (Type::Time, Type::Interval) | (Type::Bit, Type::Varbit) | (Type::Cidr, Type::Inet) => true,
         _ => false,
     }
 }
 
 /// Whether `from::to` exists and core can do it exactly. `float8::numeric` goes through 15 printed digits in
-/// Postgres; what needs a user's type needs that type's functions.
+/// Postgres.
 pub(super) fn cast(from: &Type, to: &Type) -> bool {
     match (from, to) {
-        (a, b) if a == b => !matches!(a, Type::Opaque { .. }),
-        (Type::Opaque { name, user_defined: false }, Type::Text) => name == "json" || name == "jsonb",
+        (a, b) if a == b => !a.is_opaque(),
+        (Type::Array(a), Type::Array(b)) => cast(a, b),
         (Type::Opaque { .. }, _) | (_, Type::Opaque { .. }) => false,
         (a, Type::Name) => a.is_string(),
+        (Type::Char, to) => *to == Type::Text,
+        (_, Type::Char) => false,
+        // What has no cast of its own goes through its text, in both directions.
         (a, b) if a.is_string() || b.is_string() => true,
         (a, Type::Numeric) if a.is_float() => false,
         (a, b) if a.is_number() && b.is_number() => true,
         (Type::Bool, Type::Int4) | (Type::Int4, Type::Bool) => true,
+        (Type::Int4, Type::Oid) => true,
+        (Type::Json, Type::Jsonb) | (Type::Jsonb, Type::Json) => true,
+        (Type::Bit, Type::Varbit) | (Type::Cidr, Type::Inet) | (Type::Time, Type::Interval) => true,
         (Type::Date, Type::Timestamp | Type::Timestamptz) => true,
         (Type::Timestamp | Type::Timestamptz, Type::Time) => true,
-        (a, b) => is_instant(a) && is_instant(b),
+        (a, b) => a.is_instant() && b.is_instant(),
     }
 }

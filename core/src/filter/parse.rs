@@ -1,11 +1,15 @@
 //! A Pratt parser for the expressions of Postgres's grammar (`a_expr` of `gram.y`), with its precedence and
 //! its non-associative levels. Stack use is bounded by [`MAX_DEPTH`]; chains of AND and OR are flat.
 
-use super::ast::{Kind, Node, Truth};
+use super::ast::{Kind, Node};
 use super::error::{FilterError, Reason};
 use super::keywords;
 use super::lexer::{Token, TokenKind, tokenize};
 use super::{MAX_DEPTH, MAX_NESTING, MAX_TERMS, SYNTAX_CURSOR_OFFSET};
+
+mod call;
+mod infix;
+mod primary;
 
 /// Binding strengths, weakest first, as the `%left`/`%right`/`%nonassoc` lines of the grammar.
 mod level {
@@ -117,8 +121,14 @@ impl Parser<'_> {
         FilterError::at(token.start + SYNTAX_CURSOR_OFFSET, reason)
     }
 
+    /// For what no shape can have.
     fn unsupported<T>(&self, at: usize, node: &'static str) -> Result<T, FilterError> {
         Err(FilterError::at(at, Reason::Unsupported(node)))
+    }
+
+    /// For what Postgres could evaluate.
+    fn beyond<T>(&self, at: usize, node: &'static str) -> Result<T, FilterError> {
+        Err(FilterError::at(at, Reason::BeyondCore(node)))
     }
 
     /// After the expression: nothing, or one semicolon.
@@ -196,386 +206,10 @@ impl Parser<'_> {
                 "not" if full && self.negates_range() => Some(level::RANGE),
                 "at" if full => Some(level::AT),
                 "collate" if full => Some(level::COLLATE),
+                "overlaps" if full => Some(level::OPERATOR),
                 _ => None,
             },
             _ => None,
         }
-    }
-
-    /// `NOT` before one of these words belongs to it.
-    fn negates_range(&self) -> bool {
-        matches!(self.word_ahead(1), "in" | "between" | "like" | "ilike" | "similar")
-    }
-
-    /// One operator after `left`. The flag tells whether it ended with an operand.
-    fn infix(&mut self, left: Node, level: u8, grammar: Grammar) -> Result<(Node, bool), FilterError> {
-        let start = left.start;
-        match self.token().kind.clone() {
-            TokenKind::Cast => {
-                let at = self.advance();
-                let ty = self.type_name()?;
-                Ok((self.node(at, start, Kind::Cast { operand: Box::new(left), ty })?, false))
-            }
-            TokenKind::Op(op) => {
-                let at = self.advance();
-                self.binary(left, op, at, level, grammar)
-            }
-            _ => match self.word() {
-                "operator" => {
-                    let at = self.token().start;
-                    let op = self.qualified_operator()?;
-                    self.binary(left, op, at, level, grammar)
-                }
-                "and" | "or" => Ok((self.junction(left, level)?, false)),
-                "is" | "isnull" | "notnull" => self.is_test(left, grammar),
-                "at" => self.unsupported(self.token().start, "AT TIME ZONE"),
-                "collate" => self.unsupported(self.token().start, "CollateClause"),
-                _ => self.range(left),
-            },
-        }
-    }
-
-    fn binary(
-        &mut self,
-        left: Node,
-        op: String,
-        at: usize,
-        level: u8,
-        grammar: Grammar,
-    ) -> Result<(Node, bool), FilterError> {
-        if matches!(self.word(), "any" | "all" | "some") {
-            let reason = if matches!(self.word_ahead(2), "select" | "values" | "with") {
-                Reason::Sublink
-            } else {
-                Reason::Unsupported("ANY/ALL")
-            };
-            return Err(FilterError::at(at, reason));
-        }
-        let right = Box::new(self.expression(level + 1, grammar)?);
-        let start = left.start;
-        Ok((self.node(at, start, Kind::Binary { op, left: Box::new(left), right })?, true))
-    }
-
-    /// `OPERATOR(pg_catalog.=)`
-    fn qualified_operator(&mut self) -> Result<String, FilterError> {
-        let at = self.advance();
-        self.expect('(')?;
-        if matches!(self.token().kind, TokenKind::Word(_) | TokenKind::Quoted(_)) {
-            if self.word() != "pg_catalog" {
-                return self.unsupported(at, "OPERATOR of another schema than pg_catalog");
-            }
-            self.advance();
-            self.expect('.')?;
-        }
-        let TokenKind::Op(op) = self.token().kind.clone() else { return Err(self.syntax()) };
-        self.advance();
-        self.expect(')')?;
-        Ok(op)
-    }
-
-    /// `left AND …`: all operands of one chain in one node.
-    fn junction(&mut self, left: Node, level: u8) -> Result<Node, FilterError> {
-        let word = if level == level::AND { "and" } else { "or" };
-        let (at, start) = (self.token().start, left.start);
-        let mut terms = Vec::new();
-        let mut next = left;
-        loop {
-            match next.kind {
-                Kind::And(inner) if level == level::AND => terms.extend(inner),
-                Kind::Or(inner) if level == level::OR => terms.extend(inner),
-                _ => terms.push(next),
-            }
-            if !self.eat_word(word) {
-                break;
-            }
-            next = self.expression(level + 1, Grammar::Full)?;
-        }
-        let kind = if level == level::AND { Kind::And(terms) } else { Kind::Or(terms) };
-        self.node(at, start, kind)
-    }
-
-    /// What follows IS, and the two one-word spellings.
-    fn is_test(&mut self, left: Node, grammar: Grammar) -> Result<(Node, bool), FilterError> {
-        let start = left.start;
-        let operand = Box::new(left);
-        let (word, at) = (self.word().to_owned(), self.advance());
-        if word != "is" {
-            let kind = Kind::IsNull { operand, negated: word == "notnull" };
-            return Ok((self.node(at, start, kind)?, false));
-        }
-        let negated = self.eat_word("not");
-        if self.eat_word("distinct") {
-            self.expect_word("from")?;
-            let right = Box::new(self.expression(level::IS + 1, grammar)?);
-            return Ok((self.node(at, start, Kind::Distinct { left: operand, right, negated })?, true));
-        }
-        let truth = match self.word() {
-            _ if grammar == Grammar::Restricted => return Err(self.syntax()),
-            "null" => {
-                self.advance();
-                return Ok((self.node(at, start, Kind::IsNull { operand, negated })?, false));
-            }
-            "true" => Truth::True,
-            "false" => Truth::False,
-            "unknown" => Truth::Unknown,
-            "document" => return self.unsupported(at, "XmlExpr"),
-            "json" => return self.unsupported(at, "JsonIsPredicate"),
-            "normalized" | "nfc" | "nfd" | "nfkc" | "nfkd" => {
-                let name = "is_normalized".to_owned();
-                return Err(FilterError::at(at, Reason::UnknownFunction { name, arity: 1 }));
-            }
-            _ => return Err(self.syntax()),
-        };
-        self.advance();
-        Ok((self.node(at, start, Kind::IsTruth { operand, truth, negated })?, false))
-    }
-
-    /// `[NOT] IN | BETWEEN | LIKE | ILIKE`
-    fn range(&mut self, left: Node) -> Result<(Node, bool), FilterError> {
-        let (at, start) = (self.token().start, left.start);
-        let operand = Box::new(left);
-        let negated = self.eat_word("not");
-        let word = self.word().to_owned();
-        self.advance();
-        match word.as_str() {
-            "in" => {
-                self.expect('(')?;
-                self.refuse_query(at)?;
-                let list = self.list()?;
-                self.expect(')')?;
-                Ok((self.node(at, start, Kind::In { operand, list, negated })?, false))
-            }
-            "between" => {
-                let symmetric = self.eat_word("symmetric");
-                if !symmetric {
-                    self.eat_word("asymmetric");
-                }
-                let low = Box::new(self.expression(level::IS, Grammar::Restricted)?);
-                self.expect_word("and")?;
-                let high = Box::new(self.expression(level::RANGE + 1, Grammar::Full)?);
-                let kind = Kind::Between { operand, low, high, symmetric, negated };
-                Ok((self.node(at, start, kind)?, true))
-            }
-            "like" | "ilike" => {
-                if matches!(self.word(), "any" | "all" | "some") {
-                    return self.unsupported(at, "ANY/ALL");
-                }
-                let fold_case = word == "ilike";
-                let pattern = Box::new(self.expression(level::RANGE + 1, Grammar::Full)?);
-                let mut escape = None;
-                if self.eat_word("escape") {
-                    escape = Some(Box::new(self.expression(level::RANGE + 1, Grammar::Full)?));
-                }
-                let kind = Kind::Like { operand, pattern, escape, fold_case, negated };
-                Ok((self.node(at, start, kind)?, true))
-            }
-            _ => self.unsupported(at, "SIMILAR TO"),
-        }
-    }
-
-    fn refuse_query(&self, at: usize) -> Result<(), FilterError> {
-        if matches!(self.word(), "select" | "values" | "with" | "table") {
-            return self.unsupported(at, "SubLink");
-        }
-        Ok(())
-    }
-
-    fn list(&mut self) -> Result<Vec<Node>, FilterError> {
-        let mut list = vec![self.expression(level::OR, Grammar::Full)?];
-        while self.eat(',') {
-            list.push(self.expression(level::OR, Grammar::Full)?);
-        }
-        Ok(list)
-    }
-
-    fn prefix(&mut self, grammar: Grammar) -> Result<Node, FilterError> {
-        let at = self.token().start;
-        match self.token().kind.clone() {
-            TokenKind::Op(op) => {
-                self.advance();
-                self.sign_or_operator(at, op, grammar)
-            }
-            TokenKind::Word(word) if word == "not" => {
-                if grammar == Grammar::Restricted || self.negates_range() {
-                    return Err(self.syntax());
-                }
-                self.advance();
-                let operand = Box::new(self.expression(level::NOT, Grammar::Full)?);
-                self.node(at, at, Kind::Not(operand))
-            }
-            TokenKind::Word(word) if word == "operator" && self.is_punct(1, '(') => {
-                let op = self.qualified_operator()?;
-                let operand = Box::new(self.expression(level::OPERATOR + 1, grammar)?);
-                self.node(at, at, Kind::Unary { op, operand })
-            }
-            _ => {
-                let operand = self.primary()?;
-                if matches!(self.token().kind, TokenKind::Punct('[' | '.')) {
-                    return self.unsupported(at, "A_Indirection");
-                }
-                Ok(operand)
-            }
-        }
-    }
-
-    fn sign_or_operator(&mut self, at: usize, op: String, grammar: Grammar) -> Result<Node, FilterError> {
-        match op.as_str() {
-            "+" | "-" => {
-                let operand = self.expression(level::SIGN, grammar)?;
-                match operand.kind {
-                    // A sign is part of the number itself, which decides the number's type.
-                    Kind::Number(digits) if op == "-" => {
-                        let negated = match digits.strip_prefix('-') {
-                            Some(digits) => digits.to_owned(),
-                            None => format!("-{digits}"),
-                        };
-                        self.node(at, at, Kind::Number(negated))
-                    }
-                    _ => self.node(at, at, Kind::Unary { op, operand: Box::new(operand) }),
-                }
-            }
-            "*" | "/" | "%" | "^" | "<" | ">" | "=" | "<=" | ">=" | "<>" => {
-                self.next -= 1;
-                Err(self.syntax())
-            }
-            _ => {
-                let operand = Box::new(self.expression(level::OPERATOR + 1, grammar)?);
-                self.node(at, at, Kind::Unary { op, operand })
-            }
-        }
-    }
-
-    fn primary(&mut self) -> Result<Node, FilterError> {
-        let at = self.token().start;
-        let kind = match self.token().kind.clone() {
-            TokenKind::Number(digits) => Kind::Number(digits),
-            TokenKind::Text(text) => Kind::Text(text),
-            TokenKind::Param(number) => Kind::Param(number),
-            TokenKind::Bits => return Err(FilterError::at(at, Reason::BitString)),
-            TokenKind::Punct('(') => return self.parenthesis(at),
-            TokenKind::Word(word) => return self.word_primary(at, word),
-            TokenKind::Quoted(name) => return self.reference(at, name),
-            _ => return Err(self.syntax()),
-        };
-        self.advance();
-        self.node(at, at, kind)
-    }
-
-    fn parenthesis(&mut self, at: usize) -> Result<Node, FilterError> {
-        self.advance();
-        self.refuse_query(at)?;
-        let mut inner = self.expression(level::OR, Grammar::Full)?;
-        if self.is_punct(0, ',') {
-            return self.unsupported(at, "RowExpr");
-        }
-        self.expect(')')?;
-        inner.start = at;
-        Ok(inner)
-    }
-
-    fn word_primary(&mut self, at: usize, word: String) -> Result<Node, FilterError> {
-        let called = self.is_punct(1, '(');
-        let literal = match word.as_str() {
-            "null" => Some(Kind::Null),
-            "true" => Some(Kind::Bool(true)),
-            "false" => Some(Kind::Bool(false)),
-            _ => None,
-        };
-        if let Some(kind) = literal {
-            self.advance();
-            return self.node(at, at, kind);
-        }
-        match word.as_str() {
-            "cast" if called => return self.cast(at),
-            "exists" if called => return self.unsupported(at, "SubLink"),
-            "nullif" if called => return Err(FilterError::at(at, Reason::NullIf)),
-            _ => {}
-        }
-        if let Some((node, _)) = keywords::construct(&word).filter(|(_, call)| called || !call) {
-            return self.unsupported(at, node);
-        }
-        if let Some(node) = self.typed_literal(at)? {
-            return Ok(node);
-        }
-        if called && keywords::can_name_function(&word) {
-            self.advance();
-            return self.call(at, word);
-        }
-        if !keywords::can_name_column(&word) {
-            return Err(self.syntax());
-        }
-        self.reference(at, word)
-    }
-
-    /// `CAST(x AS type)`
-    fn cast(&mut self, at: usize) -> Result<Node, FilterError> {
-        self.next += 2;
-        let operand = Box::new(self.expression(level::OR, Grammar::Full)?);
-        self.expect_word("as")?;
-        let ty = self.type_name()?;
-        self.expect(')')?;
-        self.node(at, at, Kind::Cast { operand, ty })
-    }
-
-    /// `date '2026-01-31'`: a type's name directly before a string.
-    fn typed_literal(&mut self, at: usize) -> Result<Option<Node>, FilterError> {
-        let before = self.next;
-        let Ok(ty) = self.type_name() else {
-            self.next = before;
-            return Ok(None);
-        };
-        let TokenKind::Text(text) = self.token().kind.clone() else {
-            self.next = before;
-            return Ok(None);
-        };
-        let literal = self.advance();
-        let operand = Box::new(self.node(literal, literal, Kind::Text(text))?);
-        self.node(at, at, Kind::Cast { operand, ty }).map(Some)
-    }
-
-    /// A column, or the call of a function with a qualified name.
-    fn reference(&mut self, at: usize, first: String) -> Result<Node, FilterError> {
-        self.advance();
-        let mut parts = vec![first];
-        while self.is_punct(0, '.') {
-            self.advance();
-            match self.token().kind.clone() {
-                TokenKind::Word(name) | TokenKind::Quoted(name) => parts.push(name),
-                TokenKind::Op(op) if op == "*" => return self.unsupported(at, "A_Star"),
-                _ => return Err(self.syntax()),
-            }
-            self.advance();
-        }
-        if self.is_punct(0, '(') {
-            return self.call(at, parts.join("."));
-        }
-        self.node(at, at, Kind::Column(parts))
-    }
-
-    /// `f(…)`, the next token being the parenthesis.
-    fn call(&mut self, at: usize, name: String) -> Result<Node, FilterError> {
-        self.advance();
-        let mut arguments = Vec::new();
-        match self.token().kind.clone() {
-            TokenKind::Op(op) if op == "*" => return Err(FilterError::at(at, Reason::Aggregation)),
-            TokenKind::Word(word) if word == "distinct" || word == "all" => {
-                return Err(FilterError::at(at, Reason::Aggregation));
-            }
-            TokenKind::Word(word) if word == "variadic" => return Err(FilterError::at(at, Reason::Variadic)),
-            TokenKind::Punct(')') => {}
-            _ => arguments = self.list()?,
-        }
-        // `substring(t from 1 for 2)` and its like have arguments between words.
-        if !self.eat(')') {
-            if matches!(self.token().kind, TokenKind::Word(_)) {
-                let arity = arguments.len();
-                return Err(FilterError::at(at, Reason::UnknownFunction { name, arity }));
-            }
-            return Err(self.syntax());
-        }
-        if matches!(self.word(), "over" | "filter" | "within") {
-            return Err(FilterError::at(at, Reason::Aggregation));
-        }
-        self.node(at, at, Kind::Call { name, arguments })
     }
 }

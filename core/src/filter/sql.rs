@@ -3,8 +3,10 @@
 //! operations stand in parentheses so that no precedence is left to the reader.
 
 use super::ast::Truth;
-use super::expr::Expr;
-use super::value::{Type, Value};
+use super::expr::{Comparison, Expr, Subscript, Test};
+use super::operation::Spelling;
+use super::ty::Type;
+use super::value::Value;
 use crate::pg::relation::{quote_identifier, quote_literal};
 
 pub(super) fn text(expr: &Expr) -> String {
@@ -57,7 +59,12 @@ fn write(sql: &mut String, expr: &Expr) {
             nested(sql, &high.0);
         }
         Expr::Like { operand, pattern, escape, fold_case, negated, .. } => {
-            infix(sql, operand, &[not(*negated), if *fold_case { "ILIKE" } else { "LIKE" }], pattern);
+            infix(
+                sql,
+                operand,
+                &[not(*negated), if fold_case.is_some() { "ILIKE" } else { "LIKE" }],
+                pattern,
+            );
             if *escape != Some('\\') {
                 sql.push_str(" ESCAPE ");
                 sql.push_str(&quote_literal(&escape.map(String::from).unwrap_or_default()));
@@ -69,16 +76,122 @@ fn write(sql: &mut String, expr: &Expr) {
             sql.push(' ');
             nested(sql, operand);
         }
+        Expr::Quantified { test, left, array, all, .. } => {
+            nested(sql, left);
+            let quantor = if *all { "ALL (" } else { "ANY (" };
+            spaced(sql, &[test_operator(test), quantor]);
+            write(sql, array);
+            sql.push(')');
+        }
+        Expr::Operation { op, operands, .. } => match (op.spelling(), operands.as_slice()) {
+            (Spelling::Infix(op), [left, right]) => infix(sql, left, &[op], right),
+            (Spelling::Infix(name) | Spelling::Function(name), operands) => called(sql, name, operands),
+        },
+        Expr::Call { function, arguments, .. } => called(sql, call_name(function.name), arguments),
+        Expr::Case { arms, otherwise, .. } => {
+            sql.push_str("CASE");
+            for (condition, result) in arms {
+                sql.push_str(" WHEN ");
+                nested(sql, condition);
+                sql.push_str(" THEN ");
+                nested(sql, result);
+            }
+            if let Some(otherwise) = otherwise {
+                sql.push_str(" ELSE ");
+                nested(sql, otherwise);
+            }
+            sql.push_str(" END");
+        }
+        Expr::Coalesce { terms, .. } => called(sql, "COALESCE", terms),
+        Expr::Extreme { greatest, terms, .. } => {
+            called(sql, if *greatest { "GREATEST" } else { "LEAST" }, terms);
+        }
+        Expr::NullIf { left, right, .. } => {
+            sql.push_str("NULLIF(");
+            write(sql, left);
+            sql.push_str(", ");
+            write(sql, right);
+            sql.push(')');
+        }
+        Expr::Array { elements, .. } => {
+            sql.push_str("ARRAY[");
+            listed(sql, elements);
+            sql.push(']');
+        }
+        Expr::Subscript { array, subscripts, .. } => {
+            if matches!(**array, Expr::Column { .. }) {
+                write(sql, array);
+            } else {
+                sql.push('(');
+                write(sql, array);
+                sql.push(')');
+            }
+            for subscript in subscripts {
+                bracketed(sql, subscript);
+            }
+        }
         Expr::Concat { left, right } => infix(sql, left, &["||"], right),
         Expr::Cast { operand, ty, modifiers } => {
             nested(sql, operand);
             sql.push_str("::");
-            sql.push_str(ty.name());
+            sql.push_str(&ty.sql());
             if !modifiers.is_empty() {
                 let modifiers: Vec<String> = modifiers.iter().map(i32::to_string).collect();
                 sql.push_str(&format!("({})", modifiers.join(", ")));
             }
         }
+    }
+}
+
+fn called(sql: &mut String, name: &str, arguments: &[Expr]) {
+    sql.push_str(name);
+    sql.push('(');
+    listed(sql, arguments);
+    sql.push(')');
+}
+
+fn listed(sql: &mut String, elements: &[Expr]) {
+    for (i, element) in elements.iter().enumerate() {
+        if i > 0 {
+            sql.push_str(", ");
+        }
+        write(sql, element);
+    }
+}
+
+fn bracketed(sql: &mut String, subscript: &Subscript) {
+    sql.push('[');
+    match subscript {
+        Subscript::Index(index) => write(sql, index),
+        Subscript::Slice(lower, upper) => {
+            if let Some(lower) = lower {
+                nested(sql, lower);
+            }
+            sql.push(':');
+            if let Some(upper) = upper {
+                nested(sql, upper);
+            }
+        }
+    }
+    sql.push(']');
+}
+
+fn test_operator(test: &Test) -> &'static str {
+    match test {
+        Test::Compare(op, _) => Comparison::op(*op),
+        Test::Like(None, false) => "LIKE",
+        Test::Like(None, true) => "NOT LIKE",
+        Test::Like(Some(_), false) => "ILIKE",
+        Test::Like(Some(_), true) => "NOT ILIKE",
+    }
+}
+
+/// Names that the grammar takes for something else than a function of those arguments.
+fn call_name(name: &'static str) -> &'static str {
+    match name {
+        "extract" => "pg_catalog.extract",
+        "position" => "pg_catalog.position",
+        name => name,
     }
 }
 
@@ -89,7 +202,14 @@ fn not(negated: bool) -> &'static str {
 /// As an operand: in parentheses unless nothing could take it apart.
 fn nested(sql: &mut String, expr: &Expr) {
     let whole = match expr {
-        Expr::Column { .. } | Expr::Cast { .. } => true,
+        Expr::Column { .. }
+        | Expr::Cast { .. }
+        | Expr::Call { .. }
+        | Expr::Coalesce { .. }
+        | Expr::Extreme { .. }
+        | Expr::NullIf { .. }
+        | Expr::Array { .. } => true,
+        Expr::Operation { op, .. } => matches!(op.spelling(), Spelling::Function(_)),
         Expr::Const { ty, value } => !constant(ty, value).starts_with('-'),
         _ => false,
     };
@@ -142,10 +262,9 @@ fn spaced(sql: &mut String, words: &[&str]) {
 /// Bare digits where they have the right type by themselves, else a string with its type.
 fn constant(ty: &Type, value: &Value<'static>) -> String {
     let text = match value {
-        Value::Null => return format!("NULL::{}", ty.name()),
-        Value::Bool(value) => return value.to_string(),
-        Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        other => String::from_utf8_lossy(&other.borrowed().text(ty)).into_owned(),
+        Value::Null => return format!("NULL::{}", ty.sql()),
+        Value::Bool(value) if *ty == Type::Bool => return value.to_string(),
+        other => String::from_utf8_lossy(&other.borrowed().output(ty)).into_owned(),
     };
     let bare = match (ty, value) {
         (Type::Int4, _) => true,
@@ -156,5 +275,5 @@ fn constant(ty: &Type, value: &Value<'static>) -> String {
         }
         _ => false,
     };
-    if bare { text } else { format!("{}::{}", quote_literal(&text), ty.name()) }
+    if bare { text } else { format!("{}::{}", quote_literal(&text), ty.sql()) }
 }

@@ -1,179 +1,44 @@
-//! Types and values: which columns core understands, and Postgres's text form of each type, read and written.
-//! A later type needs an arm in [`Type`], in [`Value::parse`] and in [`Value::text`].
+//! Values, and Postgres's text form of each type, read and written. A later type needs an arm in [`Type`], in
+//! [`Value::parse`] and in [`Value::output`].
 
+use super::array::Array;
 use super::error::EvalError;
+use super::inet::Inet;
+use super::interval::Interval;
+use super::json::Json;
 use super::lexer::cut_identifier;
 use super::number::Numeric;
-use super::{datetime, float};
-use crate::pg::{Column, oid};
+use super::timetz::Timetz;
+use super::ty::Type;
+use super::{bytes, datetime, float};
 use std::borrow::Cow;
 use std::str;
-
-/// Oids from here on belong to types that users made (`FirstNormalObjectId`).
-const FIRST_USER_OID: u32 = 16_384;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Type {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    Numeric,
-    Float4,
-    Float8,
-    Text,
-    Varchar,
-    Bpchar,
-    Name,
-    Uuid,
-    Date,
-    Time,
-    Timestamp,
-    Timestamptz,
-    /// A type of which core knows only whether a value is null.
-    Opaque {
-        name: String,
-        /// Perhaps composite, so that `IS NULL` asks for its fields.
-        user_defined: bool,
-    },
-}
-
-impl Type {
-    pub(super) fn of_column(column: &Column) -> Self {
-        let array = column.element_oid != column.type_oid;
-        let known = match column.type_oid {
-            oid::BOOL => Self::Bool,
-            oid::INT2 => Self::Int2,
-            oid::INT4 => Self::Int4,
-            oid::INT8 => Self::Int8,
-            oid::NUMERIC => Self::Numeric,
-            oid::FLOAT4 => Self::Float4,
-            oid::FLOAT8 => Self::Float8,
-            oid::TEXT => Self::Text,
-            oid::VARCHAR => Self::Varchar,
-            oid::BPCHAR => Self::Bpchar,
-            oid::NAME => Self::Name,
-            oid::UUID => Self::Uuid,
-            oid::DATE => Self::Date,
-            oid::TIME => Self::Time,
-            oid::TIMESTAMP => Self::Timestamp,
-            oid::TIMESTAMPTZ => Self::Timestamptz,
-            type_oid => {
-                return Self::Opaque {
-                    name: format!("{}{}", column.type_name, if array { "[]" } else { "" }),
-                    user_defined: type_oid >= FIRST_USER_OID && !array,
-                };
-            }
-        };
-        if array {
-            Self::Opaque { name: format!("{}[]", column.type_name), user_defined: false }
-        } else {
-            known
-        }
-    }
-
-    /// By the catalog's name.
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "bool" => Self::Bool,
-            "int2" => Self::Int2,
-            "int4" => Self::Int4,
-            "int8" => Self::Int8,
-            "numeric" => Self::Numeric,
-            "float4" => Self::Float4,
-            "float8" => Self::Float8,
-            "text" => Self::Text,
-            "varchar" => Self::Varchar,
-            "bpchar" => Self::Bpchar,
-            "name" => Self::Name,
-            "uuid" => Self::Uuid,
-            "date" => Self::Date,
-            "time" => Self::Time,
-            "timestamp" => Self::Timestamp,
-            "timestamptz" => Self::Timestamptz,
-            _ => return None,
-        })
-    }
-
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Opaque { name, .. } => name,
-            known => known.static_name(),
-        }
-    }
-
-    pub(super) fn static_name(&self) -> &'static str {
-        match self {
-            Self::Bool => "bool",
-            Self::Int2 => "int2",
-            Self::Int4 => "int4",
-            Self::Int8 => "int8",
-            Self::Numeric => "numeric",
-            Self::Float4 => "float4",
-            Self::Float8 => "float8",
-            Self::Text => "text",
-            Self::Varchar => "varchar",
-            Self::Bpchar => "bpchar",
-            Self::Name => "name",
-            Self::Uuid => "uuid",
-            Self::Date => "date",
-            Self::Time => "time",
-            Self::Timestamp => "timestamp",
-            Self::Timestamptz => "timestamptz",
-            Self::Opaque { .. } => "a type core does not read",
-        }
-    }
-
-    pub(super) fn is_integer(&self) -> bool {
-        matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
-    }
-
-    pub(super) fn is_float(&self) -> bool {
-        matches!(self, Self::Float4 | Self::Float8)
-    }
-
-    pub(super) fn is_number(&self) -> bool {
-        self.is_integer() || self.is_float() || *self == Self::Numeric
-    }
-
-    /// The types of Postgres's string category.
-    pub(super) fn is_string(&self) -> bool {
-        matches!(self, Self::Text | Self::Varchar | Self::Bpchar | Self::Name)
-    }
-
-    fn invalid(&self) -> EvalError {
-        EvalError::InvalidValue { ty: self.static_name() }
-    }
-
-    /// An integer of this type, unless it is too large for it.
-    pub(super) fn integer(&self, value: i64) -> Result<Value<'static>, EvalError> {
-        let fits = match self {
-            Self::Int2 => i16::try_from(value).is_ok(),
-            Self::Int4 => i32::try_from(value).is_ok(),
-            _ => true,
-        };
-        if fits { Ok(Value::Int(value)) } else { Err(EvalError::OutOfRange { ty: self.static_name() }) }
-    }
-}
 
 /// A value; its type is known from the expression that gives it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value<'a> {
     Null,
     Bool(bool),
+    /// Every integer type, `oid`, the byte of a `"char"`, the position of an enum's label.
     Int(i64),
     Numeric(Cow<'a, Numeric>),
     /// A `float4` is kept as the `float8` of the same value.
     Float(f64),
-    /// Every string type; a `bpchar` keeps its padding.
+    /// Every string type, a `bpchar` with its padding; the text of a `json`; the digits of bits.
     Text(Cow<'a, [u8]>),
+    Bytes(Cow<'a, [u8]>),
     Uuid(u128),
+    Inet(Inet),
     /// Days, see [`datetime`].
     Date(i32),
     /// Microseconds of the day.
     Time(i64),
+    Timetz(Timetz),
     /// Microseconds; both timestamp types.
     Timestamp(i64),
+    Interval(Interval),
+    Json(Cow<'a, Json>),
+    Array(Cow<'a, Array>),
     /// The text of a type core does not read.
     Opaque(&'a [u8]),
 }
@@ -182,47 +47,74 @@ impl<'a> Value<'a> {
     /// Reads Postgres's text form.
     pub(super) fn parse(ty: &Type, bytes: &'a [u8]) -> Result<Self, EvalError> {
         match ty {
-            Type::Text | Type::Varchar | Type::Bpchar | Type::Name => {
+            Type::Text | Type::Varchar | Type::Bpchar | Type::Name | Type::Json => {
                 return Ok(Self::Text(Cow::Borrowed(bytes)));
             }
+            Type::Bit | Type::Varbit if bytes.iter().all(|b| matches!(b, b'0' | b'1')) => {
+                return Ok(Self::Text(Cow::Borrowed(bytes)));
+            }
+            Type::Bytea => return bytes::parse(bytes).map(Self::bytes).ok_or_else(|| ty.invalid()),
+            Type::Char => return Ok(Self::Int(i64::from(bytes::parse_char(bytes)))),
+            Type::Enum(of) => return of.ordinal(bytes).map(Self::Int).ok_or_else(|| ty.invalid()),
             Type::Opaque { .. } => return Ok(Self::Opaque(bytes)),
             _ => {}
         }
-        let text = str::from_utf8(bytes)
-            .map_err(|_| ty.invalid())?
-            .trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+        let text = str::from_utf8(bytes).map_err(|_| ty.invalid())?;
+        if let Type::Array(element) = ty {
+            return Array::parse(element, text).map(Self::array);
+        }
+        let text = text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
         let value = match ty {
             Type::Bool => parse_bool(text).map(Self::Bool),
-            Type::Int2 | Type::Int4 | Type::Int8 => {
+            Type::Int2 | Type::Int4 | Type::Int8 | Type::Oid => {
                 let value = text.parse::<i64>().map_err(|_| ty.invalid())?;
                 return ty.integer(value);
             }
-            Type::Numeric => Numeric::parse(text).map(|number| Self::Numeric(Cow::Owned(number))),
+            Type::Numeric => Numeric::parse(text).map(Self::numeric),
             Type::Float4 => float::parse_f32(text).map(|number| Self::Float(f64::from(number))),
             Type::Float8 => float::parse_f64(text).map(Self::Float),
             Type::Uuid => parse_uuid(text).map(Self::Uuid),
+            Type::Inet => Inet::parse(text).map(Self::Inet),
+            Type::Cidr => Inet::parse(text).filter(Inet::is_network).map(Self::Inet),
             Type::Date => datetime::parse_date(text).map(Self::Date),
             Type::Time => datetime::parse_time(text).map(Self::Time),
+            Type::Timetz => Timetz::parse(text).map(Self::Timetz),
             Type::Timestamp => datetime::parse_timestamp(text).map(Self::Timestamp),
             Type::Timestamptz => datetime::parse_timestamptz(text).map(Self::Timestamp),
-            Type::Text | Type::Varchar | Type::Bpchar | Type::Name | Type::Opaque { .. } => None,
+            Type::Interval => Interval::parse(text).map(Self::Interval),
+            Type::Jsonb => Json::parse(text).map(|json| Self::Json(Cow::Owned(json))),
+            _ => None,
         };
         value.ok_or_else(|| ty.invalid())
     }
 
     /// A literal of a type, as Postgres's input function reads it.
     pub(super) fn literal(ty: &Type, text: &str) -> Option<Value<'static>> {
-        if text.contains('\0') || matches!(ty, Type::Opaque { .. }) {
+        if text.contains('\0') || ty.is_opaque() {
             return None;
         }
-        if *ty == Type::Name {
-            return Some(Value::from_text(cut_identifier(text.to_owned())));
+        match ty {
+            Type::Name => Some(Value::from_text(cut_identifier(text.to_owned()))),
+            Type::Json => Json::parse(text).map(|_| Value::from_text(text.to_owned())),
+            Type::Bit | Type::Varbit => bytes::parse_bits(text).map(Value::from_text),
+            _ => Value::parse(ty, text.as_bytes()).ok().map(Value::into_owned),
         }
-        Value::parse(ty, text.as_bytes()).ok().map(Value::into_owned)
     }
 
     pub(super) fn from_text(text: String) -> Value<'static> {
         Value::Text(Cow::Owned(text.into_bytes()))
+    }
+
+    pub(super) fn bytes(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Cow::Owned(bytes))
+    }
+
+    pub(super) fn numeric(number: Numeric) -> Self {
+        Self::Numeric(Cow::Owned(number))
+    }
+
+    pub(super) fn array(array: Array) -> Self {
+        Self::Array(Cow::Owned(array))
     }
 
     pub(super) fn into_owned(self) -> Value<'static> {
@@ -233,10 +125,16 @@ impl<'a> Value<'a> {
             Value::Numeric(value) => Value::Numeric(Cow::Owned(value.into_owned())),
             Value::Float(value) => Value::Float(value),
             Value::Text(value) => Value::Text(Cow::Owned(value.into_owned())),
+            Value::Bytes(value) => Value::Bytes(Cow::Owned(value.into_owned())),
             Value::Uuid(value) => Value::Uuid(value),
+            Value::Inet(value) => Value::Inet(value),
             Value::Date(value) => Value::Date(value),
             Value::Time(value) => Value::Time(value),
+            Value::Timetz(value) => Value::Timetz(value),
             Value::Timestamp(value) => Value::Timestamp(value),
+            Value::Interval(value) => Value::Interval(value),
+            Value::Json(value) => Value::Json(Cow::Owned(value.into_owned())),
+            Value::Array(value) => Value::Array(Cow::Owned(value.into_owned())),
         }
     }
 
@@ -245,28 +143,51 @@ impl<'a> Value<'a> {
         match self {
             Value::Numeric(value) => Value::Numeric(Cow::Borrowed(value)),
             Value::Text(value) => Value::Text(Cow::Borrowed(value)),
+            Value::Bytes(value) => Value::Bytes(Cow::Borrowed(value)),
+            Value::Json(value) => Value::Json(Cow::Borrowed(value)),
+            Value::Array(value) => Value::Array(Cow::Borrowed(value)),
             other => other.clone(),
         }
     }
 
-    /// What `::text` gives for a value of type `ty`.
+    /// What `::text` gives for a value of type `ty`. It differs from [`Value::output`] for a few types.
     pub(super) fn text(self, ty: &Type) -> Cow<'a, [u8]> {
+        match self {
+            Value::Text(text) if *ty == Type::Bpchar => trim_padding(text),
+            Value::Bool(value) => Cow::Borrowed(if value { b"true" } else { b"false" }),
+            Value::Inet(value) => Cow::Owned(value.with_bits().into_bytes()),
+            value => value.output(ty),
+        }
+    }
+
+    /// Postgres's output form of a value of type `ty`.
+    pub(super) fn output(self, ty: &Type) -> Cow<'a, [u8]> {
         let text = match self {
-            Value::Text(text) if *ty == Type::Bpchar => return trim_padding(text),
             Value::Text(text) => return text,
             Value::Opaque(text) => return Cow::Borrowed(text),
+            Value::Bool(value) => return Cow::Borrowed(if value { b"t" } else { b"f" }),
             Value::Null => String::new(),
-            Value::Bool(value) => value.to_string(),
-            Value::Int(value) => value.to_string(),
+            Value::Int(value) => match ty {
+                Type::Enum(of) => of.label(value).to_owned(),
+                Type::Char => return Cow::Owned(bytes::format_char(value)),
+                _ => value.to_string(),
+            },
             Value::Numeric(value) => value.to_string(),
             Value::Float(value) if *ty == Type::Float4 => float::format_f32(value),
             Value::Float(value) => float::format_f64(value),
+            Value::Bytes(value) => bytes::format(&value),
             Value::Uuid(value) => format_uuid(value),
+            Value::Inet(value) if *ty == Type::Cidr => value.with_bits(),
+            Value::Inet(value) => value.to_string(),
             Value::Date(value) => datetime::format_date(value),
             Value::Time(value) => datetime::format_time(value),
+            Value::Timetz(value) => value.to_string(),
             Value::Timestamp(value) => {
                 datetime::format_timestamp(value, if *ty == Type::Timestamptz { "+00" } else { "" })
             }
+            Value::Interval(value) => value.to_string(),
+            Value::Json(value) => value.to_string(),
+            Value::Array(value) => value.output(ty.element().unwrap_or(&Type::Text)),
         };
         Cow::Owned(text.into_bytes())
     }

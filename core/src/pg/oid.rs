@@ -20,10 +20,14 @@ pub const TEXT: u32 = 25;
 pub const OID: u32 = 26;
 /// `json`
 pub const JSON: u32 = 114;
+/// `cidr`
+pub const CIDR: u32 = 650;
 /// `float4`
 pub const FLOAT4: u32 = 700;
 /// `float8`
 pub const FLOAT8: u32 = 701;
+/// `inet`
+pub const INET: u32 = 869;
 /// `bpchar`, written `char(n)`
 pub const BPCHAR: u32 = 1042;
 /// `varchar`

@@ -1,0 +1,207 @@
+//! Constants: literals of a type, expressions of constants folded to what they give, and casts.
+
+use super::super::ast::{Node, TypeName};
+use super::super::error::{EvalError, FilterError, Reason};
+use super::super::expr::{Constants, Expr, Order};
+use super::super::ty::Type;
+use super::super::value::Value;
+use super::super::{Row, cast, compare, eval, operators};
+use super::{Checked, Checker, Literal, Operand, beyond_type};
+use crate::filter::ast::Kind;
+use std::cmp::Ordering;
+
+impl Checker<'_> {
+    /// A literal as a constant of the type that its context gives it.
+    pub(super) fn typed(&mut self, literal: Literal, ty: &Type) -> Checked<Expr> {
+        let Literal { at, text, param } = literal;
+        // Operators exist for the wider of these types only.
+        let ty = match ty {
+            Type::Bit => &Type::Varbit,
+            Type::Cidr => &Type::Inet,
+            ty => ty,
+        };
+        if ty.is_opaque() {
+            let ty = ty.name().into_owned();
+            return Err(FilterError::at(at, Reason::BeyondType { what: "a literal", ty }));
+        }
+        if let Some(number) = param {
+            self.param_types.insert(number, ty.clone());
+        }
+        let value = match &text {
+            None => Value::Null,
+            Some(text) => Value::literal(ty, text).ok_or_else(|| FilterError::at(at, unread(ty, text)))?,
+        };
+        Ok(Expr::Const { ty: ty.clone(), value })
+    }
+
+    pub(super) fn cast(&mut self, node: &Node, operand: &Node, name: &TypeName) -> Checked<Expr> {
+        let modifiers = name.modifiers.clone();
+        let ty =
+            self.named_type(name).filter(|ty| cast::accepts_modifiers(ty, &modifiers)).ok_or_else(|| {
+                let brackets = if name.array { "[]" } else { "" };
+                FilterError::at(name.at, Reason::UnsupportedType(format!("{}{brackets}", name.name)))
+            })?;
+        if let Kind::Param(number) = operand.kind
+            && let Some(known) = self.param_types.get(&number).filter(|known| **known != ty)
+        {
+            let (known, wanted) = (known.name().into_owned(), ty.name().into_owned());
+            return Err(FilterError::at(operand.at, Reason::ParameterType { number, known, wanted }));
+        }
+        // The cast says what the elements are.
+        if let (Kind::Array(elements), Type::Array(element)) = (&operand.kind, &ty)
+            && modifiers.is_empty()
+        {
+            return self.array(operand, elements, Some(element));
+        }
+        let expr = match self.operand(operand)? {
+            Operand::Literal(literal) => self.typed(literal, &ty)?,
+            Operand::Typed(expr) if operators::cast(expr.ty(), &ty) => expr,
+            Operand::Typed(expr) => {
+                let (from, to) = (expr.ty().name().into_owned(), ty.name().into_owned());
+                return Err(FilterError::at(operand.start, Reason::UnknownCast { from, to }));
+            }
+        };
+        if *expr.ty() == ty && modifiers.is_empty() { Ok(expr) } else { cast_to(node, expr, ty, modifiers) }
+    }
+
+    /// A type of Postgres's own, or one that a column has.
+    fn named_type(&self, name: &TypeName) -> Option<Type> {
+        let enums = || {
+            let of = self.columns.iter().map(Type::of_column).map(|ty| match ty {
+                Type::Array(element) => *element,
+                ty => ty,
+            });
+            let mut found = of.filter(|ty| match ty {
+                Type::Enum(_) => {
+                    ty.name() == name.name || ty.sql().replace('"', "") == name.name.replace('"', "")
+                }
+                _ => false,
+            });
+            let first = found.next()?;
+            // Of two schemas' types of one name only Postgres knows which is meant.
+            found.all(|ty| ty == first).then_some(first)
+        };
+        // Without a length `bit` is `bit(1)`, which core does not cut to.
+        let known = Type::from_name(&name.name).filter(|ty| *ty != Type::Bit);
+        let ty = known.or_else(enums)?;
+        Some(if name.array { ty.array() } else { ty })
+    }
+}
+
+/// What is wrong with a literal: it may be no value of the type, or one in a spelling that only Postgres reads,
+/// unless that one reads the clock.
+fn unread(ty: &Type, text: &str) -> Reason {
+    let (name, text) = (ty.name().into_owned(), text.to_owned());
+    let lower = text.to_ascii_lowercase();
+    let clock = ["now", "today", "tomorrow", "yesterday"].iter().any(|word| lower.contains(word));
+    if ty.has_other_spellings() && !clock {
+        Reason::UnreadLiteral { ty: name, text }
+    } else {
+        Reason::InvalidSyntax { ty: name, text }
+    }
+}
+
+/// A row without columns, for constants.
+struct NoRow;
+
+impl Row for NoRow {
+    fn text(&self, _: usize) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// An expression of constants becomes the constant it gives.
+pub(super) fn fold(node: &Node, expr: Expr) -> Checked<Expr> {
+    if !expr.children().into_iter().all(Expr::is_const) {
+        return Ok(expr);
+    }
+    let value = eval::value(&expr, &NoRow).map(Value::into_owned);
+    let ty = expr.ty().clone();
+    value.map(|value| Expr::Const { ty, value }).map_err(|error| {
+        let reason = match error {
+            EvalError::PatternEndsWithEscape => Reason::PatternEndsWithEscape,
+            _ => Reason::ConstantFailed,
+        };
+        FilterError::at(node.start, reason)
+    })
+}
+
+/// `int4` or `int8` by size, `numeric` beyond and where a dot or an exponent is written.
+pub(super) fn number(at: usize, digits: &str) -> Checked<Expr> {
+    let ty = match digits.parse::<i64>() {
+        Ok(value) if i32::try_from(value).is_ok() => Type::Int4,
+        Ok(_) => Type::Int8,
+        Err(_) => Type::Numeric,
+    };
+    let value = Value::literal(&ty, digits).ok_or_else(|| {
+        let (ty, text) = (ty.name().into_owned(), digits.to_owned());
+        FilterError::at(at, Reason::InvalidSyntax { ty, text })
+    })?;
+    Ok(Expr::Const { ty, value })
+}
+
+/// Two operands of which one takes the other's type before they can be compared.
+pub(super) fn meeting(node: &Node, left: Expr, right: Expr) -> Checked<(Expr, Expr)> {
+    let to = |expr: Expr, ty: &Type| cast_to(node, expr, ty.clone(), Vec::new());
+    Ok(match (left.ty(), right.ty()) {
+        (Type::Time, Type::Interval) => (to(left, &Type::Interval)?, right),
+        (Type::Interval, Type::Time) => (left, to(right, &Type::Interval)?),
+        (Type::Oid, Type::Int4) => (left, to(right, &Type::Oid)?),
+        (Type::Int4, Type::Oid) => (to(left, &Type::Oid)?, right),
+        (Type::Char, ty) if ty.is_string() && *ty != Type::Name => (to(left, &Type::Text)?, right),
+        (ty, Type::Char) if ty.is_string() && *ty != Type::Name => (left, to(right, &Type::Text)?),
+        _ => (left, right),
+    })
+}
+
+/// A numeric constant in the type it is compared in, so that no row converts it again.
+pub(super) fn at_home(expr: Expr, order: Order) -> Expr {
+    let ty = match (order, expr.ty()) {
+        (Order::Numeric, ty) if ty.is_integer() => Type::Numeric,
+        (Order::Float, ty) if !ty.is_float() => Type::Float8,
+        _ => return expr,
+    };
+    let Expr::Const { ty: from, value } = &expr else { return expr };
+    if *value == Value::Null {
+        return expr;
+    }
+    match cast::apply(value.borrowed(), from, &ty, &[]) {
+        Ok(value) => Expr::Const { ty, value: value.into_owned() },
+        Err(_) => expr,
+    }
+}
+
+pub(super) fn as_text(node: &Node, expr: Expr) -> Checked<Expr> {
+    if expr.ty().is_string() && *expr.ty() != Type::Bpchar {
+        return Ok(expr);
+    }
+    if !operators::cast(expr.ty(), &Type::Text) {
+        return Err(beyond_type(node, "the text", expr.ty()));
+    }
+    cast_to(node, expr, Type::Text, Vec::new())
+}
+
+pub(super) fn cast_to(node: &Node, expr: Expr, ty: Type, modifiers: Vec<i32>) -> Checked<Expr> {
+    fold(node, Expr::Cast { operand: Box::new(expr), ty, modifiers })
+}
+
+/// Elements for the search by halves, which are constants of one order.
+pub(super) fn sorted<'v>(
+    elements: impl ExactSizeIterator<Item = &'v Value<'static>>,
+    order: Order,
+) -> Option<Constants> {
+    let among = match order {
+        Order::Text { trim_right, .. } => Order::Text { trim_left: trim_right, trim_right },
+        order => order,
+    };
+    let (mut failed, length) = (false, elements.len());
+    let mut sorted: Vec<Value<'static>> = elements.filter(|value| **value != Value::Null).cloned().collect();
+    let has_null = sorted.len() < length;
+    sorted.sort_by(|a, b| {
+        compare::ordered(among, a, b).unwrap_or_else(|_| {
+            failed = true;
+            Ordering::Equal
+        })
+    });
+    (!failed).then_some(Constants { order, sorted, has_null })
+}

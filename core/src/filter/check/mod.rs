@@ -1,0 +1,336 @@
+//! From the clause as written to typed expressions: names looked up, literals and parameters given their types
+//! by context, operators chosen, constants folded. What core cannot evaluate exactly ends here with an error.
+
+mod array;
+mod call;
+mod choice;
+mod constant;
+mod list;
+mod operation;
+
+use super::ast::{Kind, Node, Truth};
+use super::error::{FilterError, Reason};
+use super::expr::{Comparison, Expr, Order};
+use super::lexer::spelled;
+use super::ty::Type;
+use super::value::Value;
+use super::{MAX_DEPTH, operators};
+use crate::pg::{Collation, Column};
+use constant::{fold, number};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) struct Checker<'a> {
+    columns: &'a [Column],
+    params: &'a BTreeMap<u32, String>,
+    /// The one type each parameter has, once something decided on it.
+    param_types: BTreeMap<u32, Type>,
+    /// Positions of the columns met.
+    pub(super) used: BTreeSet<usize>,
+}
+
+/// A checked operand, or one that still waits for its type.
+enum Operand {
+    Typed(Expr),
+    Literal(Literal),
+}
+
+impl Operand {
+    fn ty(&self) -> Option<&Type> {
+        match self {
+            Self::Typed(expr) => Some(expr.ty()),
+            Self::Literal(_) => None,
+        }
+    }
+
+    fn is_null_literal(&self) -> bool {
+        matches!(self, Self::Literal(Literal { text: None, .. }))
+    }
+}
+
+/// A string literal, NULL, or a parameter.
+struct Literal {
+    at: usize,
+    text: Option<String>,
+    param: Option<u32>,
+}
+
+type Checked<T> = Result<T, FilterError>;
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(columns: &'a [Column], params: &'a BTreeMap<u32, String>) -> Self {
+        Self { columns, params, param_types: BTreeMap::new(), used: BTreeSet::new() }
+    }
+
+    /// A whole clause, which must be of type bool.
+    pub(super) fn clause(&mut self, node: &Node) -> Checked<Expr> {
+        let expr = match self.operand(node)? {
+            Operand::Typed(expr) => expr,
+            Operand::Literal(literal) => {
+                self.typed(literal, &Type::Bool).map_err(|_| FilterError::NotBoolean)?
+            }
+        };
+        if *expr.ty() != Type::Bool {
+            return Err(FilterError::NotBoolean);
+        }
+        // Written out, a constant is one level deeper: the canonical text must pass the same limit.
+        if expr.depth() >= MAX_DEPTH {
+            return Err(FilterError::at(node.start, Reason::TooDeep));
+        }
+        Ok(expr)
+    }
+
+    fn operand(&mut self, node: &Node) -> Checked<Operand> {
+        let at = node.at;
+        Ok(Operand::Typed(match &node.kind {
+            Kind::Null => return Ok(Operand::Literal(Literal { at, text: None, param: None })),
+            Kind::Text(text) => {
+                return Ok(Operand::Literal(Literal { at, text: Some(text.clone()), param: None }));
+            }
+            Kind::Param(number) => return self.param(at, *number),
+            Kind::Bool(value) => Expr::Const { ty: Type::Bool, value: Value::Bool(*value) },
+            Kind::Number(digits) => number(at, digits)?,
+            Kind::Column(parts) => self.column(at, parts)?,
+            Kind::And(terms) => fold(node, Expr::And(self.booleans(terms)?))?,
+            Kind::Or(terms) => fold(node, Expr::Or(self.booleans(terms)?))?,
+            Kind::Not(operand) => fold(node, Expr::Not(Box::new(self.boolean(operand)?)))?,
+            Kind::IsNull { operand, negated } => self.is_null(node, operand, *negated)?,
+            Kind::IsTruth { operand, truth, negated } => self.is_truth(node, operand, *truth, *negated)?,
+            Kind::Unary { op, operand } => self.unary(node, op, operand)?,
+            Kind::Binary { op, left, right } => self.binary(node, op, left, right)?,
+            Kind::Distinct { left, right, negated } => self.distinct(node, left, right, *negated)?,
+            Kind::In { operand, list, negated } => self.in_list(node, operand, list, *negated)?,
+            Kind::Between { operand, low, high, symmetric, negated } => {
+                self.between(node, [operand, low, high], (*symmetric, *negated))?
+            }
+            Kind::Like { operand, pattern, escape, fold_case, negated } => {
+                let escape = self.escape(escape.as_deref())?;
+                self.like(node, operand, pattern, escape, (*fold_case, *negated))?
+            }
+            Kind::Cast { operand, ty } => self.cast(node, operand, ty)?,
+            Kind::Call { name, arguments } => self.call(node, name, arguments)?,
+            Kind::Row(_) => return Err(FilterError::at(at, Reason::BeyondCore("RowExpr"))),
+            Kind::Array(elements) => self.array(node, elements, None)?,
+            Kind::Subscript { array, subscripts } => self.subscript(node, array, subscripts)?,
+            Kind::Quantified { op, operand, array, all } => {
+                self.quantified(node, op, operand, array, *all)?
+            }
+            Kind::Case { operand, arms, otherwise } => {
+                self.case(node, operand.as_deref(), arms, otherwise.as_deref())?
+            }
+            Kind::Coalesce(list) => self.coalesce(node, list)?,
+            Kind::Extreme { greatest, list } => self.extreme(node, *greatest, list)?,
+            Kind::NullIf(left, right) => self.null_if(node, left, right)?,
+            Kind::AtTimeZone { operand, zone } => {
+                let (operand, zone) = (self.operand(operand)?, self.operand(zone)?);
+                self.at_time_zone(node, operand, zone)?
+            }
+        }))
+    }
+
+    fn param(&mut self, at: usize, number: u32) -> Checked<Operand> {
+        let Some(text) = self.params.get(&number) else {
+            return Err(FilterError::at(at, Reason::MissingParameter(number)));
+        };
+        let literal = Literal { at, text: Some(text.clone()), param: Some(number) };
+        match self.param_types.get(&number).cloned() {
+            Some(ty) => self.typed(literal, &ty).map(Operand::Typed),
+            None => Ok(Operand::Literal(literal)),
+        }
+    }
+
+    fn column(&mut self, at: usize, parts: &[String]) -> Checked<Expr> {
+        let unknown = || {
+            let name: Vec<String> = parts.iter().map(|part| spelled(part)).collect();
+            FilterError::at(at, Reason::UnknownReference(name.join(".")))
+        };
+        let [name] = parts else { return Err(unknown()) };
+        let (index, column) =
+            self.columns.iter().enumerate().find(|(_, c)| c.name == *name).ok_or_else(unknown)?;
+        self.used.insert(index);
+        let collation = column.typing.collation;
+        Ok(Expr::Column { index, name: name.clone(), ty: Type::of_column(column), collation })
+    }
+
+    /// Without a context a literal is a text.
+    fn any(&mut self, node: &Node) -> Checked<Expr> {
+        match self.operand(node)? {
+            Operand::Typed(expr) => Ok(expr),
+            Operand::Literal(literal) => self.typed(literal, &Type::Text),
+        }
+    }
+
+    fn boolean(&mut self, node: &Node) -> Checked<Expr> {
+        self.boolean_or(node, node.at, |ty| Reason::NotCastableToBool(ty.name().into_owned()))
+    }
+
+    fn booleans(&mut self, terms: &[Node]) -> Checked<Vec<Expr>> {
+        terms.iter().map(|term| self.boolean(term)).collect()
+    }
+
+    fn boolean_or(&mut self, node: &Node, at: usize, wrong: impl Fn(&Type) -> Reason) -> Checked<Expr> {
+        match self.operand(node)? {
+            Operand::Literal(literal) => self.typed(literal, &Type::Bool),
+            Operand::Typed(expr) if *expr.ty() == Type::Bool => Ok(expr),
+            Operand::Typed(expr) => Err(FilterError::at(at, wrong(expr.ty()))),
+        }
+    }
+
+    /// A row is null when all its fields are, and not null when none is.
+    fn is_null(&mut self, node: &Node, operand: &Node, negated: bool) -> Checked<Expr> {
+        let null = |operand: Expr| fold(node, Expr::IsNull { operand: Box::new(operand), negated });
+        let Kind::Row(fields) = &operand.kind else { return null(self.any(operand)?) };
+        let fields: Vec<Expr> = fields.iter().map(|field| null(self.any(field)?)).collect::<Checked<_>>()?;
+        match <[Expr; 1]>::try_from(fields) {
+            Ok([only]) => Ok(only),
+            Err(fields) => fold(node, Expr::And(fields)),
+        }
+    }
+
+    fn is_truth(&mut self, node: &Node, operand: &Node, truth: Truth, negated: bool) -> Checked<Expr> {
+        let context = match (truth, negated) {
+            (Truth::True, false) => "IS TRUE",
+            (Truth::True, true) => "IS NOT TRUE",
+            (Truth::False, false) => "IS FALSE",
+            (Truth::False, true) => "IS NOT FALSE",
+            (Truth::Unknown, false) => "IS UNKNOWN",
+            (Truth::Unknown, true) => "IS NOT UNKNOWN",
+        };
+        let wrong = |ty: &Type| Reason::ArgumentNotBool { context, ty: ty.name().into_owned() };
+        let operand = Box::new(self.boolean_or(operand, node.at, wrong)?);
+        fold(node, Expr::IsTruth { operand, truth, negated })
+    }
+
+    /// Two operands, a literal taking the other's type.
+    fn pair(&mut self, left: &Node, right: &Node) -> Checked<(Expr, Expr)> {
+        let (left, right) = (self.operand(left)?, self.operand(right)?);
+        self.unified(left, right)
+    }
+
+    fn unified(&mut self, left: Operand, right: Operand) -> Checked<(Expr, Expr)> {
+        Ok(match (left, right) {
+            (Operand::Typed(left), Operand::Typed(right)) => (left, right),
+            (Operand::Typed(left), Operand::Literal(right)) => {
+                let right = self.typed(right, left.ty())?;
+                (left, right)
+            }
+            (Operand::Literal(left), Operand::Typed(right)) => (self.typed(left, right.ty())?, right),
+            (Operand::Literal(left), Operand::Literal(right)) => {
+                (self.typed(left, &Type::Text)?, self.typed(right, &Type::Text)?)
+            }
+        })
+    }
+
+    /// An operand as a type that literals take and other types are cast to implicitly.
+    fn as_type(&mut self, node: &Node, operand: Operand, ty: &Type) -> Checked<Expr> {
+        match operand {
+            Operand::Literal(literal) => self.typed(literal, ty),
+            Operand::Typed(expr) if expr.ty() == ty => Ok(expr),
+            Operand::Typed(expr) => constant::cast_to(node, expr, ty.clone(), Vec::new()),
+        }
+    }
+
+    fn distinct(&mut self, node: &Node, left: &Node, right: &Node, negated: bool) -> Checked<Expr> {
+        let (left, right) = (self.operand(left)?, self.operand(right)?);
+        let null = || Expr::Const { ty: Type::Text, value: Value::Null };
+        let (order, left, right) = match (left, right) {
+            // Only nullness counts, so that the other side may be of any type but a row.
+            (Operand::Typed(left), right) if right.is_null_literal() => (None, left, null()),
+            (left, Operand::Typed(right)) if left.is_null_literal() => (None, null(), right),
+            (left, right) => {
+                let (left, right) = self.unified(left, right)?;
+                let (left, right, order) = self.comparable(node, Comparison::Equal, left, right)?;
+                (Some(order), left, right)
+            }
+        };
+        let is_row = |expr: &Expr| matches!(expr.ty(), Type::Opaque { composite: true, .. });
+        if is_row(&left) || is_row(&right) {
+            return Err(beyond_type(node, "IS DISTINCT FROM", left.ty()));
+        }
+        fold(node, Expr::Distinct { order, left: Box::new(left), right: Box::new(right), negated })
+    }
+
+    /// Two operands, brought to one type where only a cast makes them comparable, and their order.
+    fn comparable(
+        &self,
+        node: &Node,
+        op: Comparison,
+        left: Expr,
+        right: Expr,
+    ) -> Checked<(Expr, Expr, Order)> {
+        let (left, right) = constant::meeting(node, left, right)?;
+        let Some(order) = operators::comparison(left.ty(), right.ty()) else {
+            return Err(if operators::is_complete(left.ty(), right.ty()) {
+                FilterError::at(node.at, Reason::NoOverload)
+            } else {
+                let odd = if left.ty().is_opaque() { right.ty() } else { left.ty() };
+                let odd = if operators::is_complete(odd, odd) { right.ty() } else { odd };
+                beyond_type(node, "a comparison", if left.ty().is_opaque() { left.ty() } else { odd })
+            });
+        };
+        self.can_order(node, op, &[&left, &right])?;
+        let (left, right) = (constant::at_home(left, order), constant::at_home(right, order));
+        Ok((left, right, order))
+    }
+
+    /// Whether the order of the operands is one that core knows. For equality the bytes decide.
+    fn can_order(&self, node: &Node, op: Comparison, operands: &[&Expr]) -> Checked<()> {
+        let innermost = operands.iter().map(|expr| expr.ty().element().unwrap_or(expr.ty()));
+        let equality = matches!(op, Comparison::Equal | Comparison::NotEqual);
+        for ty in innermost {
+            if *ty == Type::Jsonb && !equality {
+                return Err(beyond_type(node, "the order", ty));
+            }
+            if !ty.is_string() {
+                continue;
+            }
+            let known = match self.collation(operands) {
+                None => equality,
+                Some(Collation::C | Collation::CodePoint) => true,
+                Some(Collation::Linguistic) => equality,
+                Some(Collation::Nondeterministic) => false,
+            };
+            if !known {
+                return Err(beyond_type(node, "the order of a language", ty));
+            }
+        }
+        Ok(())
+    }
+
+    /// The collation of an operation; `None` where the columns have different ones.
+    fn collation(&self, operands: &[&Expr]) -> Option<Collation> {
+        let mut met = BTreeSet::new();
+        for operand in operands {
+            collations(operand, &mut met);
+        }
+        if met.contains(&(Collation::Nondeterministic as u8)) {
+            return Some(Collation::Nondeterministic);
+        }
+        let all = [Collation::CodePoint, Collation::C, Collation::Linguistic];
+        let mut met = all.into_iter().filter(|collation| met.contains(&(*collation as u8)));
+        match (met.next(), met.next()) {
+            (None, _) => Some(self.database_collation()),
+            (only, None) => only,
+            _ => None,
+        }
+    }
+
+    /// Columns without a collation of their own tell that of the database.
+    fn database_collation(&self) -> Collation {
+        let collated = |column: &Column| Type::of_column(column).is_string();
+        let column = self.columns.iter().find(|column| !collated(column)).or(self.columns.first());
+        column.map_or_else(Collation::default, |column| column.typing.collation)
+    }
+}
+
+fn collations(expr: &Expr, met: &mut BTreeSet<u8>) {
+    if let Expr::Column { collation, .. } = expr {
+        met.insert(*collation as u8);
+    }
+    for child in expr.children() {
+        collations(child, met);
+    }
+}
+
+fn beyond_type(node: &Node, what: &'static str, ty: &Type) -> FilterError {
+    FilterError::at(node.at, Reason::BeyondType { what, ty: ty.name().into_owned() })
+}

@@ -1,0 +1,469 @@
+//! `interval`: months, days and microseconds apart from each other, read in Postgres's and in ISO 8601's
+//! notation, written as under `IntervalStyle = iso_8601`, compared as if months had 30 days of 24 hours.
+
+use super::datetime::{DAY, SECOND};
+use super::error::EvalError;
+use std::cmp::Ordering;
+use std::fmt;
+
+const RANGE: EvalError = EvalError::OutOfRange { ty: "interval" };
+const DAYS_PER_MONTH: i32 = 30;
+const HOUR: i64 = 3_600 * SECOND;
+const MINUTE: i64 = 60 * SECOND;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Interval {
+    pub months: i32,
+    pub days: i32,
+    pub micros: i64,
+}
+
+impl Interval {
+    /// Fractions are read of seconds only: how Postgres spreads others differs between its versions.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix(['P', 'p']) {
+            Some(rest) => parse_iso(rest),
+            None => parse_words(text),
+        }
+    }
+
+    /// The length for comparisons, in microseconds.
+    fn span(&self) -> i128 {
+        let days = i128::from(self.months) * i128::from(DAYS_PER_MONTH) + i128::from(self.days);
+        days * i128::from(DAY) + i128::from(self.micros)
+    }
+
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        self.span().cmp(&other.span())
+    }
+
+    pub(super) fn negated(&self) -> Result<Self, EvalError> {
+        let negated = || {
+            Some(Self {
+                months: self.months.checked_neg()?,
+                days: self.days.checked_neg()?,
+                micros: self.micros.checked_neg()?,
+            })
+        };
+        negated().ok_or(RANGE)
+    }
+
+    pub(super) fn add(&self, other: &Self) -> Result<Self, EvalError> {
+        let sum = || {
+            Some(Self {
+                months: self.months.checked_add(other.months)?,
+                days: self.days.checked_add(other.days)?,
+                micros: self.micros.checked_add(other.micros)?,
+            })
+        };
+        sum().ok_or(RANGE)
+    }
+
+    pub(super) fn subtract(&self, other: &Self) -> Result<Self, EvalError> {
+        let difference = || {
+            Some(Self {
+                months: self.months.checked_sub(other.months)?,
+                days: self.days.checked_sub(other.days)?,
+                micros: self.micros.checked_sub(other.micros)?,
+            })
+        };
+        difference().ok_or(RANGE)
+    }
+
+    pub(super) fn multiply(&self, factor: f64) -> Result<Self, EvalError> {
+        self.scaled(|part| part * factor)
+    }
+
+    pub(super) fn divide(&self, divisor: f64) -> Result<Self, EvalError> {
+        if divisor == 0.0 {
+            return Err(EvalError::DivisionByZero);
+        }
+        self.scaled(|part| part / divisor)
+    }
+
+    /// `interval_mul`: fractions of months become days, fractions of days become time.
+    fn scaled(&self, scale: impl Fn(f64) -> f64) -> Result<Self, EvalError> {
+        let (months, days) = (scale(f64::from(self.months)), scale(f64::from(self.days)));
+        let (whole_months, whole_days) = (truncated(months)?, truncated(days)?);
+        let spilled_days = rounded_to_micros((months - f64::from(whole_months)) * f64::from(DAYS_PER_MONTH));
+        let seconds_per_day = 86_400.0;
+        // In Postgres's own order, since every step rounds.
+        let part_of_day = days - f64::from(whole_days) + spilled_days - spilled_days.trunc();
+        let mut seconds = rounded_to_micros(part_of_day * seconds_per_day);
+        let mut days = i64::from(whole_days);
+        if seconds.abs() >= seconds_per_day {
+            let carried = truncated(seconds / seconds_per_day)?;
+            days += i64::from(carried);
+            seconds -= f64::from(carried) * seconds_per_day;
+        }
+        days += i64::from(truncated(spilled_days)?);
+        #[allow(clippy::cast_precision_loss, reason = "Postgres computes in double precision")]
+        let micros = (scale(self.micros as f64) + seconds * 1_000_000.0).round_ties_even();
+        if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&micros) {
+            return Err(RANGE);
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "the range was just checked")]
+        let micros = micros as i64;
+        Ok(Self { months: whole_months, days: i32::try_from(days).map_err(|_| RANGE)?, micros })
+    }
+
+    /// `justify_hours`: 24 hours become a day.
+    pub(super) fn justify_hours(&self) -> Result<Self, EvalError> {
+        let mut days = i64::from(self.days) + self.micros / DAY;
+        let mut micros = self.micros % DAY;
+        if days > 0 && micros < 0 {
+            (days, micros) = (days - 1, micros + DAY);
+        } else if days < 0 && micros > 0 {
+            (days, micros) = (days + 1, micros - DAY);
+        }
+        Ok(Self { months: self.months, days: i32::try_from(days).map_err(|_| RANGE)?, micros })
+    }
+
+    /// `justify_days`: 30 days become a month.
+    pub(super) fn justify_days(&self) -> Result<Self, EvalError> {
+        let mut months = i64::from(self.months) + i64::from(self.days / DAYS_PER_MONTH);
+        let mut days = self.days % DAYS_PER_MONTH;
+        if months > 0 && days < 0 {
+            (months, days) = (months - 1, days + DAYS_PER_MONTH);
+        } else if months < 0 && days > 0 {
+            (months, days) = (months + 1, days - DAYS_PER_MONTH);
+        }
+        Ok(Self { months: i32::try_from(months).map_err(|_| RANGE)?, days, micros: self.micros })
+    }
+
+    /// `justify_interval`: both, and all three parts of one sign.
+    pub(super) fn justify_interval(&self) -> Result<Self, EvalError> {
+        let days_in_time = self.micros / DAY;
+        let mut micros = self.micros % DAY;
+        let mut days = i64::from(self.days) + days_in_time;
+        let month = i64::from(DAYS_PER_MONTH);
+        let mut months = i64::from(self.months) + days / month;
+        days %= month;
+        if months > 0 && (days < 0 || (days == 0 && micros < 0)) {
+            (months, days) = (months - 1, days + month);
+        } else if months < 0 && (days > 0 || (days == 0 && micros > 0)) {
+            (months, days) = (months + 1, days - month);
+        }
+        if days > 0 && micros < 0 {
+            (days, micros) = (days - 1, micros + DAY);
+        } else if days < 0 && micros > 0 {
+            (days, micros) = (days + 1, micros - DAY);
+        }
+        let months = i32::try_from(months).map_err(|_| RANGE)?;
+        Ok(Self { months, days: i32::try_from(days).map_err(|_| RANGE)?, micros })
+    }
+}
+
+/// `IntervalStyle = iso_8601`
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return f.write_str("PT0S");
+        }
+        f.write_str("P")?;
+        let dates = [(self.months / 12, 'Y'), (self.months % 12, 'M'), (self.days, 'D')];
+        for (count, unit) in dates.into_iter().filter(|(count, _)| *count != 0) {
+            write!(f, "{count}{unit}")?;
+        }
+        if self.micros == 0 {
+            return Ok(());
+        }
+        f.write_str("T")?;
+        let times = [(self.micros / HOUR, 'H'), (self.micros / MINUTE % 60, 'M')];
+        for (count, unit) in times.into_iter().filter(|(count, _)| *count != 0) {
+            write!(f, "{count}{unit}")?;
+        }
+        let rest = self.micros % MINUTE;
+        if rest == 0 {
+            return Ok(());
+        }
+        let sign = if rest < 0 { "-" } else { "" };
+        write!(f, "{sign}{}", (rest / SECOND).abs())?;
+        let fraction = (rest % SECOND).abs();
+        if fraction != 0 {
+            write!(f, ".{}", format!("{fraction:06}").trim_end_matches('0'))?;
+        }
+        f.write_str("S")
+    }
+}
+
+fn truncated(value: f64) -> Result<i32, EvalError> {
+    let whole = value.trunc();
+    if !(f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&whole) {
+        return Err(RANGE);
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "the range was just checked")]
+    Ok(whole as i32)
+}
+
+/// `TSROUND`
+fn rounded_to_micros(value: f64) -> f64 {
+    (value * 1_000_000.0).round_ties_even() / 1_000_000.0
+}
+
+/// Adds up parts while it watches that none is given twice.
+#[derive(Default)]
+struct Sum {
+    months: i64,
+    days: i64,
+    micros: i128,
+    seen: Vec<&'static str>,
+}
+
+impl Sum {
+    /// `fraction` is in microseconds and belongs to seconds only.
+    fn add(&mut self, unit: &'static str, count: i64, fraction: i64) -> Option<()> {
+        if self.seen.contains(&unit) || (fraction != 0 && unit != "second") {
+            return None;
+        }
+        self.seen.push(unit);
+        let months = |factor: i64| count.checked_mul(factor);
+        match unit {
+            "millennium" => self.months = self.months.checked_add(months(12_000)?)?,
+            "century" => self.months = self.months.checked_add(months(1_200)?)?,
+            "decade" => self.months = self.months.checked_add(months(120)?)?,
+            "year" => self.months = self.months.checked_add(months(12)?)?,
+            "month" => self.months = self.months.checked_add(count)?,
+            "week" => self.days = self.days.checked_add(count.checked_mul(7)?)?,
+            "day" => self.days = self.days.checked_add(count)?,
+            "hour" => self.micros += i128::from(count) * i128::from(HOUR),
+            "minute" => self.micros += i128::from(count) * i128::from(MINUTE),
+            "second" => self.micros += i128::from(count) * i128::from(SECOND) + i128::from(fraction),
+            "millisecond" => self.micros += i128::from(count) * 1_000,
+            _ => self.micros += i128::from(count),
+        }
+        Some(())
+    }
+
+    fn finish(self, negated: bool) -> Option<Interval> {
+        let sign = if negated { -1 } else { 1 };
+        Some(Interval {
+            months: i32::try_from(self.months * sign).ok()?,
+            days: i32::try_from(self.days * sign).ok()?,
+            micros: i64::try_from(self.micros * i128::from(sign)).ok()?,
+        })
+    }
+}
+
+/// After the `P`.
+fn parse_iso(text: &str) -> Option<Interval> {
+    let mut sum = Sum::default();
+    let (mut rest, mut in_time) = (text, false);
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix(['T', 't']).filter(|_| !in_time) {
+            (rest, in_time) = (after, true);
+            continue;
+        }
+        let end = rest.find(|c: char| c.is_ascii_alphabetic())?;
+        let (count, fraction) = parse_count(rest.get(..end)?)?;
+        let unit = match (rest.as_bytes().get(end)?.to_ascii_uppercase(), in_time) {
+            (b'Y', false) => "year",
+            (b'M', false) => "month",
+            (b'W', false) => "week",
+            (b'D', false) => "day",
+            (b'H', true) => "hour",
+            (b'M', true) => "minute",
+            (b'S', true) => "second",
+            _ => return None,
+        };
+        sum.add(unit, count, fraction)?;
+        rest = rest.get(end + 1..)?;
+    }
+    if sum.seen.is_empty() { None } else { sum.finish(false) }
+}
+
+/// `1 year 2 mons -3 days 04:05:06`, `@ 1 minute ago`, `1-2 3 04:05`
+fn parse_words(text: &str) -> Option<Interval> {
+    let tokens = split(text);
+    let mut tokens = tokens.as_slice();
+    if let Some(("@", rest)) = tokens.split_first().map(|(first, rest)| (*first, rest)) {
+        tokens = rest;
+    }
+    let mut negated = false;
+    if let Some((last, rest)) = tokens.split_last()
+        && last.eq_ignore_ascii_case("ago")
+    {
+        (negated, tokens) = (true, rest);
+    }
+    let mut sum = Sum::default();
+    while let Some((token, rest)) = tokens.split_first() {
+        tokens = rest;
+        if token.contains(':') {
+            add_clock(&mut sum, token)?;
+            continue;
+        }
+        if let Some((years, months)) = token.get(1..).and_then(|tail| tail.split_once('-')) {
+            add_years(&mut sum, token, years.len() + 1, months)?;
+            continue;
+        }
+        let (count, fraction) = parse_count(token)?;
+        let unit = match tokens.split_first() {
+            Some((word, rest)) if word.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                tokens = rest;
+                unit(word)?
+            }
+            // A bare number counts days before a time of day and seconds at the end.
+            Some((next, _)) if next.contains(':') => "day",
+            None => "second",
+            Some(_) => return None,
+        };
+        sum.add(unit, count, fraction)?;
+    }
+    if sum.seen.is_empty() { None } else { sum.finish(negated) }
+}
+
+/// At blanks, and between digits and letters.
+fn split(text: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    for word in text.split_ascii_whitespace() {
+        let letters = |c: char| c.is_ascii_alphabetic();
+        match word.find(letters).filter(|at| *at > 0) {
+            Some(at) => tokens.extend([word.get(..at), word.get(at..)].into_iter().flatten()),
+            None => tokens.push(word),
+        }
+    }
+    tokens
+}
+
+/// `-04:05:06.789`
+fn add_clock(sum: &mut Sum, token: &str) -> Option<()> {
+    let (sign, clock) = match token.as_bytes().first()? {
+        b'-' => (-1, token.get(1..)?),
+        b'+' => (1, token.get(1..)?),
+        _ => (1, token),
+    };
+    let parts: Vec<&str> = clock.split(':').collect();
+    let (hours, minutes, seconds) = match *parts.as_slice() {
+        [hours, minutes] => (hours, minutes, "0"),
+        [hours, minutes, seconds] => (hours, minutes, seconds),
+        _ => return None,
+    };
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<i64>().ok())?;
+    let (hours, minutes) = (plain(hours)?, plain(minutes)?);
+    if seconds.starts_with(['+', '-']) {
+        return None;
+    }
+    let (seconds, fraction) = parse_count(seconds)?;
+    if minutes > 59 || seconds > 59 {
+        return None;
+    }
+    sum.add("hour", sign * hours, 0)?;
+    sum.add("minute", sign * minutes, 0)?;
+    sum.add("second", sign * seconds, sign * fraction)
+}
+
+/// `1-2`: years and months of one sign.
+fn add_years(sum: &mut Sum, token: &str, at: usize, months: &str) -> Option<()> {
+    let (years, _) = parse_count(token.get(..at)?)?;
+    let months: i64 = months.bytes().all(|b| b.is_ascii_digit()).then(|| months.parse().ok())??;
+    if months > 11 {
+        return None;
+    }
+    let negative = token.starts_with('-');
+    sum.add("year", years, 0)?;
+    sum.add("month", if negative { -months } else { months }, 0)
+}
+
+/// A count, and its fraction in microseconds.
+fn parse_count(text: &str) -> Option<(i64, i64)> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let negative = text.starts_with('-');
+    let digits = whole.strip_prefix(['+', '-']).unwrap_or(whole);
+    let numeric = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if (digits.is_empty() && fraction.is_empty())
+        || !numeric(digits)
+        || !numeric(fraction)
+        || fraction.len() > 6
+    {
+        return None;
+    }
+    let count: i64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+    let micros: i64 = format!("{fraction:0<6}").parse().ok()?;
+    Some(if negative { (-count, -micros) } else { (count, micros) })
+}
+
+fn unit(word: &str) -> Option<&'static str> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "us" | "usec" | "usecs" | "usecond" | "useconds" | "microsecon" | "microsecond" | "microseconds" => {
+            "microsecond"
+        }
+        "ms" | "msec" | "msecs" | "msecond" | "mseconds" | "millisecon" | "millisecond" | "milliseconds" => {
+            "millisecond"
+        }
+        "s" | "sec" | "secs" | "second" | "seconds" => "second",
+        "m" | "min" | "mins" | "minute" | "minutes" => "minute",
+        "h" | "hr" | "hrs" | "hour" | "hours" => "hour",
+        "d" | "day" | "days" => "day",
+        "w" | "week" | "weeks" => "week",
+        "mon" | "mons" | "month" | "months" => "month",
+        "y" | "yr" | "yrs" | "year" | "years" => "year",
+        "dec" | "decs" | "decade" | "decades" => "decade",
+        "c" | "cent" | "century" | "centuries" => "century",
+        "mil" | "mils" | "millennia" | "millennium" => "millennium",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn interval(text: &str) -> Interval {
+        Interval::parse(text).unwrap_or_else(|| panic!("{text}"))
+    }
+
+    // The expected texts are those of Postgres 15 with `IntervalStyle = iso_8601`.
+    #[test]
+    fn all_notations() {
+        for (text, shown) in [
+            ("1 day", "P1D"),
+            ("24 hours", "PT24H"),
+            ("-1 year -2 mons +3 days -04:05:06.789", "P-1Y-2M3DT-4H-5M-6.789S"),
+            ("P-1Y-2M3DT-4H-5M-6.789S", "P-1Y-2M3DT-4H-5M-6.789S"),
+            ("@ 1 minute ago", "PT-1M"),
+            ("1 mon 2 days 03:00", "P1M2DT3H"),
+            ("1-2 3 04:05:06", "P1Y2M3DT4H5M6S"),
+            ("36:00", "PT36H"),
+            ("0", "PT0S"),
+            ("1day2hours", "PT0S"),
+            ("2 weeks", "P14D"),
+            (".5 s", "PT0.5S"),
+            ("P2W", "P14D"),
+        ] {
+            if let Some(read) = Interval::parse(text) {
+                assert_eq!(read.to_string(), shown, "{text}");
+            }
+        }
+        for bad in ["", "1 day 2 days", "day", "1 fortnight", "P", "1:60", "1.5 days", "P1H"] {
+            assert_eq!(Interval::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn months_have_thirty_days_where_lengths_are_compared() {
+        assert_eq!(interval("1 mon").compare(&interval("30 days")), Ordering::Equal);
+        assert_eq!(interval("24 hours").compare(&interval("1 day")), Ordering::Equal);
+        assert_eq!(interval("-1 day").compare(&interval("0")), Ordering::Less);
+    }
+
+    #[test]
+    fn products_spill_into_smaller_parts() {
+        let times = |text: &str, factor: f64| interval(text).multiply(factor).expect("in range").to_string();
+        assert_eq!(times("1 day", 1.5), "P1DT12H");
+        assert_eq!(times("1 mon", 0.5), "P15D");
+        assert_eq!(times("1 mon 1 day", -1.5), "P-1M-16DT-12H");
+        assert_eq!(interval("1 day").divide(2.0).expect("in range").to_string(), "PT12H");
+        assert!(interval("1 day").divide(0.0).is_err());
+        assert!(interval("178956970 years").multiply(2.0).is_err());
+    }
+
+    #[test]
+    fn justified() {
+        let shown = |interval: Result<Interval, EvalError>| interval.expect("in range").to_string();
+        assert_eq!(shown(interval("27:00").justify_hours()), "P1DT3H");
+        assert_eq!(shown(interval("35 days").justify_days()), "P1M5D");
+        assert_eq!(shown(interval("1 mon -1 hour").justify_interval()), "P29DT23H");
+    }
+}

@@ -1,0 +1,117 @@
+//! Calls of functions, with the words that some take between their arguments.
+
+use super::super::ast::{Kind, Node};
+use super::super::error::{FilterError, Reason};
+use super::super::lexer::TokenKind;
+use super::{Grammar, Parser, level};
+
+impl Parser<'_> {
+    /// `f(…)`, the next token being the parenthesis.
+    pub(super) fn call(&mut self, at: usize, name: String) -> Result<Node, FilterError> {
+        self.advance();
+        match name.as_str() {
+            "extract" => return self.extract(at),
+            "position" => return self.position(at),
+            "substring" => return self.substring(at),
+            "trim" => return self.trim(at),
+            _ => {}
+        }
+        let mut arguments = Vec::new();
+        match self.token().kind.clone() {
+            TokenKind::Op(op) if op == "*" => return Err(FilterError::at(at, Reason::Aggregation)),
+            TokenKind::Word(word) if word == "distinct" || word == "all" => {
+                return Err(FilterError::at(at, Reason::Aggregation));
+            }
+            TokenKind::Word(word) if word == "variadic" => return Err(FilterError::at(at, Reason::Variadic)),
+            TokenKind::Punct(')') => {}
+            _ => arguments = self.list()?,
+        }
+        // `overlay(t placing …)` and its like have words between their arguments.
+        if !self.eat(')') {
+            if matches!(self.token().kind, TokenKind::Word(_)) {
+                let arity = arguments.len();
+                return Err(FilterError::at(at, Reason::UnknownFunction { name, arity }));
+            }
+            return Err(self.syntax());
+        }
+        if matches!(self.word(), "over" | "filter" | "within") {
+            return Err(FilterError::at(at, Reason::Aggregation));
+        }
+        self.node(at, at, Kind::Call { name, arguments })
+    }
+
+    /// `extract(field FROM x)`
+    fn extract(&mut self, at: usize) -> Result<Node, FilterError> {
+        let start = self.token().start;
+        let field = match self.token().kind.clone() {
+            TokenKind::Word(field) | TokenKind::Quoted(field) | TokenKind::Text(field) => field,
+            _ => return Err(self.syntax()),
+        };
+        self.advance();
+        let field = self.node(start, start, Kind::Text(field))?;
+        self.expect_word("from")?;
+        let operand = self.expression(level::OR, Grammar::Full)?;
+        self.expect(')')?;
+        self.node(at, at, Kind::Call { name: "extract".to_owned(), arguments: vec![field, operand] })
+    }
+
+    /// `position(part IN whole)`; as a plain call the whole comes first.
+    fn position(&mut self, at: usize) -> Result<Node, FilterError> {
+        let mut arguments = vec![self.expression(level::OR, Grammar::Restricted)?];
+        if self.eat_word("in") {
+            arguments.insert(0, self.expression(level::OR, Grammar::Restricted)?);
+        } else {
+            while self.eat(',') {
+                arguments.push(self.expression(level::OR, Grammar::Full)?);
+            }
+        }
+        self.expect(')')?;
+        self.node(at, at, Kind::Call { name: "position".to_owned(), arguments })
+    }
+
+    /// `substring(t FROM start FOR length)`, each part of which may be missing.
+    fn substring(&mut self, at: usize) -> Result<Node, FilterError> {
+        let mut arguments = self.list()?;
+        let (mut from, mut length) = (None, None);
+        loop {
+            if from.is_none() && self.eat_word("from") {
+                from = Some(self.expression(level::OR, Grammar::Full)?);
+            } else if length.is_none() && self.eat_word("for") {
+                length = Some(self.expression(level::OR, Grammar::Full)?);
+            } else {
+                break;
+            }
+        }
+        if !self.is_punct(0, ')') {
+            return self.beyond(at, "SUBSTRING by a pattern");
+        }
+        self.advance();
+        if from.is_none() && length.is_some() {
+            from = Some(self.node(at, at, Kind::Number("1".to_owned()))?);
+        }
+        arguments.extend(from.into_iter().chain(length));
+        self.node(at, at, Kind::Call { name: "substring".to_owned(), arguments })
+    }
+
+    /// `trim([BOTH | LEADING | TRAILING] [characters] [FROM] t)`
+    fn trim(&mut self, at: usize) -> Result<Node, FilterError> {
+        let side = match self.word() {
+            "leading" => "ltrim",
+            "trailing" => "rtrim",
+            _ => "btrim",
+        };
+        if matches!(self.word(), "leading" | "trailing" | "both") {
+            self.advance();
+        }
+        let mut arguments = Vec::new();
+        if self.word() != "from" {
+            arguments = self.list()?;
+        }
+        if self.eat_word("from") {
+            let characters = std::mem::replace(&mut arguments, self.list()?);
+            arguments.extend(characters);
+        }
+        self.expect(')')?;
+        self.node(at, at, Kind::Call { name: side.to_owned(), arguments })
+    }
+}
