@@ -364,3 +364,28 @@ impl RowsError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_bounded_and_come_back() {
+        let subsets = Subsets::default();
+        let mut running = Vec::new();
+        for _ in 0..RUNNING_MAX {
+            running.push(subsets.turn().await.expect("nobody else runs"));
+        }
+        let waiting = tokio::spawn({
+            let (places, turns) = (subsets.places.clone(), subsets.turns.clone());
+            async move { Subsets { places, turns, idle: Mutex::default() }.turn().await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        let others = u32::try_from(WAITING_MAX - 1).expect("a small number");
+        let crowd = subsets.places.clone().try_acquire_many_owned(others).expect("one waits");
+        assert!(subsets.turn().await.is_none(), "no place to wait");
+        drop(crowd);
+        running.pop();
+        assert!(waiting.await.expect("it ends"), "the turn that was given back");
+    }
+}
