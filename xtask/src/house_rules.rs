@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::Workspace;
 
 /// The folders that hold code of ours.
-const SOURCES: [&str; 7] = ["core", "origin", "edge-worker", "client", "tests", "xtask", "bench"];
+const SOURCES: [&str; 8] = ["core", "origin", "edge-worker", "client", "tests", "fuzz", "xtask", "bench"];
 
 /// Folders in them that hold something else.
 const NOT_OURS: [&str; 5] = ["target", "node_modules", "pkg", "build", "golden"];
