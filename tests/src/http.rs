@@ -49,6 +49,12 @@ impl Client {
         Self { port }
     }
 
+    /// Where the server is, for programs that have a client of their own.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// `GET`.
     ///
     /// # Panics
