@@ -12,6 +12,7 @@ mod client;
 mod demo;
 mod deny;
 mod edge;
+mod fuzz;
 mod house_rules;
 mod lockfile;
 mod postgres;
@@ -54,6 +55,8 @@ enum Verb {
     Client(ClientVerb),
     /// Print the sizes of what is downloaded: edge worker and browser client
     Sizes,
+    /// libFuzzer on what reads bytes from outside: pgoutput, COPY, WHERE, requests, the store's files
+    Fuzz(fuzz::Options),
     /// Licences, bans and sources of all dependencies, by cargo-deny (built on first use: several minutes)
     Deny,
 }
@@ -100,6 +103,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Edge(EdgeArgs { verb: None, run }) => edge::run(&workspace, &run),
         Verb::Client(ClientVerb::Build) => client::build(&workspace),
         Verb::Sizes => sizes::run(&workspace),
+        Verb::Fuzz(options) => fuzz::run(&workspace, &options),
         Verb::Deny => deny::run(&workspace),
     }
 }

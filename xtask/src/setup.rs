@@ -12,6 +12,7 @@ mod cargo_tools;
 mod native;
 mod npm;
 mod postgres_server;
+pub mod schemathesis;
 mod system;
 mod toolchain;
 
@@ -67,7 +68,7 @@ impl Part {
     }
 }
 
-pub use cargo_tools::ensure_cargo_deny;
+pub use cargo_tools::{ensure_cargo_deny, ensure_cargo_fuzz};
 
 /// Makes all `parts` ready, one line each.
 pub fn run(workspace: &Workspace, parts: &[Part]) -> Result<()> {

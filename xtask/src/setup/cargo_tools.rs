@@ -15,6 +15,8 @@ const WORKER_BUILD_VERSION: &str = "0.8.7";
 
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
+const CARGO_FUZZ_VERSION: &str = "0.13.2";
+
 struct Tool {
     package: &'static str,
     program: &'static str,
@@ -42,6 +44,12 @@ pub fn ensure_wasm_tools(workspace: &Workspace) -> Result<String> {
 pub fn ensure_cargo_deny(workspace: &Workspace) -> Result<()> {
     let version = CARGO_DENY_VERSION.to_owned();
     Tool { package: "cargo-deny", program: "cargo-deny", version }.ensure(workspace)
+}
+
+/// cargo-fuzz, for `cargo x fuzz` alone.
+pub fn ensure_cargo_fuzz(workspace: &Workspace) -> Result<()> {
+    let version = CARGO_FUZZ_VERSION.to_owned();
+    Tool { package: "cargo-fuzz", program: "cargo-fuzz", version }.ensure(workspace)
 }
 
 impl Tool {
