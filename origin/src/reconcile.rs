@@ -42,7 +42,8 @@ struct Reconciler {
 impl Reconciler {
     async fn look(&mut self, registry: &Registry) -> Result<(), PostgresError> {
         let mut tables: BTreeMap<u32, Vec<Arc<Shape>>> = BTreeMap::new();
-        for shape in registry.all() {
+        // Shapes that are being created are published by their creation: a look may come too early for them.
+        for shape in registry.all().into_iter().filter(|shape| shape.is_readable()) {
             tables.entry(shape.definition.relation.oid).or_default().push(shape);
         }
         self.known.retain(|oid, _| tables.contains_key(oid));
@@ -70,16 +71,14 @@ impl Reconciler {
     }
 
     async fn compare(&mut self, now: Surveyed, shapes: &[Arc<Shape>]) -> Result<(), PostgresError> {
-        // Shapes that are being created are published by their creation.
-        let readable: Vec<Arc<Shape>> = shapes.iter().filter(|shape| shape.is_readable()).cloned().collect();
-        if !now.is_published && !readable.is_empty() {
-            self.remove(&readable, "unpublished").await;
+        if !now.is_published {
+            self.remove(shapes, "unpublished").await;
             return Ok(());
         }
         let before = self.known.get(&now.oid);
         if before.is_some_and(|before| has_other_rows(before, &now)) {
             self.remove(shapes, "partitions_changed").await;
-        } else if now.lacks_identity && !readable.is_empty() {
+        } else if now.lacks_identity {
             // A partition that was made since.
             self.creator.publish_again(now.oid).await;
         }

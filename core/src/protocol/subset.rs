@@ -56,13 +56,14 @@ impl SubsetRequest {
         let order_by = text("subset__order_by", "subset.order_by").map(str::to_owned);
         let limit = text("subset__limit", "subset.limit");
         let offset = text("subset__offset", "subset.offset");
-        if order_by.is_none() && (limit.is_some() || offset.is_some()) {
-            errors.add("subset.order_by", "order_by is required when limit or offset is present");
-        }
         let mut refuse = |parameter, text: &str| errors.add(parameter, text);
         let limit = bounded(limit, 1).map_err(|text| refuse("subset.limit", text)).unwrap_or_default();
         let offset = bounded(offset, 0).map_err(|text| refuse("subset.offset", text)).unwrap_or_default();
         let params = params(query).map_err(|text| refuse("subset.params", text)).unwrap_or_default();
+        // Only where every value is one: a value that cannot be read is told alone.
+        if errors.is_empty() && order_by.is_none() && (limit.is_some() || offset.is_some()) {
+            errors.add("subset.order_by", "order_by is required when limit or offset is present");
+        }
         if !errors.is_empty() {
             return Err(errors);
         }
