@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Requests per operation and phase.
-const EXAMPLES_MAX: u32 = 40;
+const EXAMPLES_MAX: u32 = 60;
 /// Beyond that, requests are cut off and count as failures.
 const REQUEST_TIMEOUT_S: u32 = 15;
 /// Unless `LIMN_TEST_SEED` names another one.
@@ -60,6 +60,10 @@ fn schemathesis(server: &Limn) -> Command {
     let member = Path::new(env!("CARGO_MANIFEST_DIR"));
     let seed = std::env::var("LIMN_TEST_SEED").unwrap_or_else(|_| SEED.to_owned());
     let mut command = Command::new(program);
+    command
+        .env("PYTHONPATH", member)
+        .env("SCHEMATHESIS_HOOKS", "schemathesis_hooks")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     // It leaves files where it runs.
     command.current_dir(server.storage().parent().expect("a folder of this test's"));
     command.arg("--config-file").arg(member.join("schemathesis.toml"));
