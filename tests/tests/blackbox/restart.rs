@@ -99,3 +99,35 @@ async fn item_221_kill_9_during_a_snapshot_begins_it_anew() {
     assert_eq!(shape.rows(), expected);
     assert_eq!((published.rows().len(), published.rotations()), (4, 0), "a shape that was complete goes on");
 }
+
+#[tokio::test]
+async fn item_220_a_folder_that_another_one_followed_on_its_slot_starts_over() {
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let mut first = Limn::start(&database, &[]).await;
+    let mut shape = first.follow("table=t").await;
+    assert!(first.stop().await.success());
+    first.resume().await;
+    shape.sync().await;
+    first.kill().await;
+    first.resume().await;
+    shape.sync().await;
+    assert_eq!(shape.rotations(), 0, "the same folder goes on");
+    assert!(first.stop().await.success());
+
+    // It confirms to Postgres what the first has never read.
+    let mut second = Limn::start(&database, &[]).await;
+    let mut other = second.follow("table=t").await;
+    sql.execute("INSERT INTO t VALUES (4, 'x', 1)").await;
+    other.changes(1).await;
+    assert!(second.stop().await.success());
+
+    first.resume().await;
+    let query = format!("table=t&handle={}&offset=0_inf", shape.handle());
+    assert_eq!(first.get(&query).await.status, 409);
+    shape.sync().await;
+    assert_eq!((shape.rows().len(), shape.rotations()), (4, 1));
+    sql.execute("INSERT INTO t VALUES (5, 'y', 1)").await;
+    assert_eq!(shape.changes(1).await[0]["value"]["id"], "5");
+}
