@@ -1,5 +1,4 @@
-//! Items 138–153, 156: must-refetch, offsets ahead of the log, `now`. Changes of the schema (142–147) come with
-//! the tests of the lifecycle.
+//! Items 138–141, 148–153, 156: must-refetch, offsets ahead of the log, `now`.
 
 use super::{followed, impatient, invalid, must_refetch, open, shared, table};
 use limn_tests::{Request, Response, eventually};
