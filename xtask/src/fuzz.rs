@@ -43,7 +43,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     if !failed.is_empty() {
         bail!(
-            "failed: {}; the inputs are in `fuzz/artifacts`, and belong into `fuzz/corpus`",
+            "failed: {}; inputs that were found are in `fuzz/artifacts`, and belong into `fuzz/corpus`",
             failed.join(", ")
         );
     }
