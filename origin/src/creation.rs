@@ -165,7 +165,7 @@ impl Creator {
         if parts.status.phase() != Phase::Active && !parts.status.wait_active(ACTIVE_WAIT).await {
             return Err(LookupError::Unavailable(not_followed()));
         }
-        let make = || Arc::new(self.new_shape(request, definition, &identity));
+        let make = || Arc::new(self.new_shape(request, definition, &identity, table.partitions.clone()));
         let (shape, is_new) = parts.registry.find_or_insert(&identity, make);
         parts.registry.remember(request, &shape);
         if is_new {
@@ -203,13 +203,20 @@ impl Creator {
         Ok((definition, table))
     }
 
-    fn new_shape(&self, request: &DefinitionRequest, definition: Definition, identity: &str) -> Shape {
+    fn new_shape(
+        &self,
+        request: &DefinitionRequest,
+        definition: Definition,
+        identity: &str,
+        partitions: Vec<u32>,
+    ) -> Shape {
         let parts = &self.shared.parts;
         let id = ShapeId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
         let hash = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
         let handle = Handle::new(hash, parts.registry.next_handle_us());
         let relation = definition.relation.as_ref().clone();
-        let created = CreatedShape { id, handle: handle.to_string(), request: request.clone(), relation };
+        let (request, handle_text) = (request.clone(), handle.to_string());
+        let created = CreatedShape { id, handle: handle_text, request, relation, partitions };
         let log = ShapeLog::new(parts.chunk_bytes_max);
         Shape::new(created, handle, definition, parts.folder.shape_dir(handle), log, Life::Creating)
     }

@@ -75,18 +75,30 @@ impl Reconciler {
             self.remove(shapes, "unpublished").await;
             return Ok(());
         }
-        let before = self.known.get(&now.oid);
-        if before.is_some_and(|before| has_other_rows(before, &now)) {
-            self.remove(shapes, "partitions_changed").await;
-        } else if now.lacks_identity {
+        for shape in shapes {
+            self.compare_partitions(&now, shape).await;
+        }
+        if now.lacks_identity {
             // A partition that was made since.
             self.creator.publish_again(now.oid).await;
         }
+        let before = self.known.get(&now.oid);
         if before.is_none_or(|before| before.version != now.version) {
             self.describe(now.oid, shapes).await?;
         }
         self.known.insert(now.oid, now);
         Ok(())
+    }
+
+    async fn compare_partitions(&self, now: &Surveyed, shape: &Arc<Shape>) {
+        let before = shape.partitions();
+        if has_other_rows(&before, &now.partitions) {
+            self.remove(std::slice::from_ref(shape), "partitions_changed").await;
+        } else if before.len() != now.partitions.len() {
+            let partitions = now.partitions.iter().map(|(oid, _)| *oid).collect();
+            // The engine ends only with the server.
+            let _ = self.creator.engine.set_partitions(shape.id, partitions).await;
+        }
     }
 
     async fn describe(&self, oid: u32, shapes: &[Arc<Shape>]) -> Result<(), PostgresError> {
@@ -113,12 +125,10 @@ impl Reconciler {
 }
 
 /// True where rows came or went without the stream: a partition was detached or dropped, or a table that
-/// had been on its own was attached.
-fn has_other_rows(before: &Surveyed, now: &Surveyed) -> bool {
-    let had = |oid: u32| before.partitions.iter().any(|(known, _)| *known == oid);
-    let has = |oid: u32| now.partitions.iter().any(|(known, _)| *known == oid);
-    let gone = before.partitions.iter().any(|(oid, _)| !has(*oid));
-    let attached = now.partitions.iter().any(|(oid, made)| !made && !had(*oid));
+/// had been on its own was attached. `now` says of each partition whether it was made as one.
+fn has_other_rows(before: &[u32], now: &[(u32, bool)]) -> bool {
+    let gone = before.iter().any(|oid| !now.iter().any(|(known, _)| known == oid));
+    let attached = now.iter().any(|(oid, made)| !made && !before.contains(oid));
     gone || attached
 }
 
@@ -126,25 +136,15 @@ fn has_other_rows(before: &Surveyed, now: &Surveyed) -> bool {
 mod tests {
     use super::*;
 
-    fn table(partitions: &[(u32, bool)]) -> Surveyed {
-        Surveyed {
-            oid: 1,
-            version: String::new(),
-            is_published: true,
-            lacks_identity: false,
-            partitions: partitions.to_vec(),
-        }
-    }
-
     #[test]
     fn a_new_partition_is_no_reason_to_start_over() {
-        assert!(!has_other_rows(&table(&[(2, true)]), &table(&[(2, true), (3, true)])));
-        assert!(!has_other_rows(&table(&[(2, false)]), &table(&[(2, false)])));
+        assert!(!has_other_rows(&[2], &[(2, true), (3, true)]));
+        assert!(!has_other_rows(&[2], &[(2, false)]));
     }
 
     #[test]
     fn attached_and_detached_rows_are() {
-        assert!(has_other_rows(&table(&[(2, true)]), &table(&[])));
-        assert!(has_other_rows(&table(&[(2, true)]), &table(&[(2, true), (3, false)])));
+        assert!(has_other_rows(&[2], &[]));
+        assert!(has_other_rows(&[2], &[(2, true), (3, false)]));
     }
 }

@@ -32,6 +32,8 @@ pub struct Shape {
     /// Where its files are.
     pub dir: PathBuf,
     schema: Mutex<Arc<str>>,
+    /// The tables below its table, whose rows it includes.
+    partitions: Mutex<Vec<u32>>,
     log: Mutex<ShapeLog>,
     life: Mutex<Life>,
     /// Rises with every read of any shape.
@@ -79,6 +81,7 @@ impl Shape {
             handle,
             request: created.request,
             identity: definition.identity(),
+            partitions: Mutex::new(created.partitions),
             schema: Mutex::new(schema_header(definition.columns()).into()),
             definition,
             dir,
@@ -97,6 +100,7 @@ impl Shape {
             handle: self.handle.to_string(),
             request: self.request.clone(),
             relation: self.definition.relation.as_ref().clone(),
+            partitions: self.partitions(),
         }
     }
 
@@ -104,6 +108,17 @@ impl Shape {
     #[must_use]
     pub fn schema(&self) -> Arc<str> {
         self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The tables below its table, whose rows it includes, in order of their oids.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<u32> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Partitions were made since: empty ones, so that nothing is missing.
+    pub fn set_partitions(&self, partitions: Vec<u32>) {
+        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
     }
 
     /// The table has changed in ways that the shape outlives, such as nullability: the header follows.

@@ -37,6 +37,8 @@ pub enum Record {
     Created(Box<CreatedShape>),
     /// A shape's snapshot is durable.
     SnapshotDone(SnapshotDone),
+    /// The tables whose rows a shape includes are others now.
+    Partitions(ShapePartitions),
     /// A shape is gone.
     Removed(ShapeId),
     /// Items of a transaction.
@@ -78,6 +80,17 @@ pub struct CreatedShape {
     pub request: DefinitionRequest,
     /// The table as it was then.
     pub relation: Relation,
+    /// The tables below it, whose rows the shape includes.
+    pub partitions: Vec<u32>,
+}
+
+/// The tables below a shape's, whose rows it includes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapePartitions {
+    /// The shape.
+    pub id: ShapeId,
+    /// `pg_class.oid` of each, at any depth.
+    pub partitions: Vec<u32>,
 }
 
 /// The end of a shape's snapshot.
@@ -106,6 +119,7 @@ const REMOVED: u8 = 4;
 const ITEMS: u8 = 5;
 const COMMIT: u8 = 6;
 const BACKFILL: u8 = 7;
+const PARTITIONS: u8 = 8;
 
 impl Record {
     /// Appends the record as a frame.
@@ -114,6 +128,7 @@ impl Record {
             Self::Checkpoint(checkpoint) => encode_json(out, CHECKPOINT, checkpoint),
             Self::Created(created) => encode_json(out, CREATED, created),
             Self::SnapshotDone(done) => encode_json(out, SNAPSHOT_DONE, done),
+            Self::Partitions(partitions) => encode_json(out, PARTITIONS, partitions),
             Self::Removed(id) => encode_json(out, REMOVED, id),
             Self::Items(fragment) => encode_items(out, fragment),
             Self::Backfill(fragment) => encode_fragment(out, BACKFILL, fragment),
@@ -135,6 +150,7 @@ impl Record {
             CREATED => decode_json(kind, body).map(Self::Created),
             SNAPSHOT_DONE => decode_json(kind, body).map(Self::SnapshotDone),
             REMOVED => decode_json(kind, body).map(Self::Removed),
+            PARTITIONS => decode_json(kind, body).map(Self::Partitions),
             ITEMS => decode_fragment(body).map(Self::Items).ok_or_else(cut_off),
             BACKFILL => decode_fragment(body).map(Self::Backfill).ok_or_else(cut_off),
             COMMIT => Reader(body).u64().map(Self::Commit).ok_or_else(cut_off),
@@ -267,6 +283,7 @@ mod tests {
             Record::Items(fragment()),
             Record::Commit(77),
             Record::Backfill(fragment()),
+            Record::Partitions(ShapePartitions { id: ShapeId(1), partitions: vec![16_400] }),
             Record::Removed(ShapeId(4)),
         ]
     }

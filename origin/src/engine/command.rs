@@ -19,6 +19,8 @@ pub(super) enum Command {
     SnapshotTaken { id: ShapeId, filter: SnapshotFilter, done: oneshot::Sender<()> },
     /// The shape's snapshot is durable.
     SnapshotDone { id: ShapeId, filter: SnapshotFilter, progress: SnapshotProgress },
+    /// The tables below the shape's are others now.
+    Partitions { id: ShapeId, partitions: Vec<u32> },
     /// The shape has to go.
     Remove { id: ShapeId, cause: &'static str, done: oneshot::Sender<()> },
     /// The stream is of no use any more: connect again.
@@ -73,6 +75,14 @@ impl EngineHandle {
         progress: SnapshotProgress,
     ) -> Result<(), Stopped> {
         self.send(Command::SnapshotDone { id, filter, progress }).await
+    }
+
+    /// Notes the tables below a shape's table.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn set_partitions(&self, id: ShapeId, partitions: Vec<u32>) -> Result<(), Stopped> {
+        self.send(Command::Partitions { id, partitions }).await
     }
 
     /// Removes a shape; its handle is never served again.

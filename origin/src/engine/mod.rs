@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 use command::Command;
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
-use limn_core::log::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
+use limn_core::log::record::{Record, ShapeCheckpoint, ShapePartitions, SnapshotDone, StoreCheckpoint};
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::{Definition, RotationCause, Router, ShapeId, Step};
 use link::{Connected, Link, LinkEvent};
@@ -295,6 +295,12 @@ impl Engine {
                 if let Some(tracked) = self.logs.shapes.get_mut(&id) {
                     tracked.filter = Some(filter.clone());
                     self.logs.record(&Record::SnapshotDone(SnapshotDone { id, filter, progress }));
+                }
+            }
+            Command::Partitions { id, partitions } => {
+                if let Some(tracked) = self.logs.shapes.get(&id) {
+                    tracked.shape.set_partitions(partitions.clone());
+                    self.logs.record(&Record::Partitions(ShapePartitions { id, partitions }));
                 }
             }
             Command::Remove { id, cause, done } => {

@@ -16,6 +16,8 @@ pub struct Description {
     pub kind: TableKind,
     /// The tables whose rows include its own, nearest first: partitioned ones, or parents by INHERITS.
     pub ancestors: Vec<u32>,
+    /// The tables below it, at any depth, whose rows a query of it includes; in order of their oids.
+    pub partitions: Vec<u32>,
     /// What its UPDATEs and DELETEs write of the row before.
     pub replica_identity: ReplicaIdentity,
 }
@@ -63,7 +65,12 @@ const DESCRIBE: &str = "
            a.atttypmod, a.attnotnull, a.attgenerated <> '', k.position,
            xn.nspname, x.typtype, b.oid, coalesce(be.typname, b.typname), coalesce(be.oid, b.oid), bn.nspname,
            f.typtype, ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = f.oid ORDER BY enumsortorder),
-           l.provider, l.deterministic, coalesce(l.locale, l.collate), coalesce(l.locale, l.ctype)
+           l.provider, l.deterministic, coalesce(l.locale, l.collate), coalesce(l.locale, l.ctype),
+           ARRAY(WITH RECURSIVE below AS (
+                      SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid
+                       UNION
+                      SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
+                 SELECT inhrelid FROM below ORDER BY 1)
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -162,6 +169,7 @@ fn description(rows: &[Row]) -> Result<Option<Description>, PostgresError> {
             _ => TableKind::Ordinary,
         },
         ancestors: first.try_get(5)?,
+        partitions: first.try_get(27)?,
         replica_identity: ReplicaIdentity::from_catalog(identity.cast_unsigned())
             .ok_or_else(|| PostgresError::Protocol(format!("`relreplident` of {identity}")))?,
     }))

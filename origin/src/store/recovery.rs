@@ -113,6 +113,11 @@ impl Replay<'_> {
             Record::Checkpoint(_) => {}
             Record::Created(created) => self.create(*created),
             Record::SnapshotDone(done) => self.finish_snapshot(done),
+            Record::Partitions(now) => {
+                if let Some(shape) = self.shapes.get_mut(&now.id) {
+                    shape.created.partitions = now.partitions;
+                }
+            }
             // Known from the survey.
             Record::Removed(_) => {}
             Record::Items(fragment) if before_last_commit => self.append(&fragment)?,
