@@ -1,4 +1,4 @@
-//! Items 220, 221: what was told survives the process.
+//! Items 220–222: what was told survives the process, or is taken back where Postgres kept nothing to go on from.
 
 use super::{shared, table};
 use limn_tests::{Cluster, Follower, Limn, eventually};
@@ -126,6 +126,26 @@ async fn item_220_a_folder_that_another_one_followed_on_its_slot_starts_over() {
     first.resume().await;
     let query = format!("table=t&handle={}&offset=0_inf", shape.handle());
     assert_eq!(first.get(&query).await.status, 409);
+    shape.sync().await;
+    assert_eq!((shape.rows().len(), shape.rotations()), (4, 1));
+    sql.execute("INSERT INTO t VALUES (5, 'y', 1)").await;
+    assert_eq!(shape.changes(1).await[0]["value"]["id"], "5");
+}
+
+#[tokio::test]
+async fn item_222_without_its_slot_every_shape_starts_over() {
+    let mut server = shared(&[]).await;
+    let sql = server.sql().await;
+    let mut shape = server.follow("table=t").await;
+    let target = shape.target(false);
+    assert!(server.stop().await.success());
+    sql.execute(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database();
+         INSERT INTO t VALUES (4, 'while nobody kept it', 1)",
+    )
+    .await;
+    server.resume().await;
+    assert_eq!(server.client().get(&target).await.status, 409);
     shape.sync().await;
     assert_eq!((shape.rows().len(), shape.rotations()), (4, 1));
     sql.execute("INSERT INTO t VALUES (5, 'y', 1)").await;
