@@ -1,7 +1,6 @@
 //! Items 211–214: partitioned tables and tables with children. A shape of the root has the rows of all its parts
 //! under the root's name; a shape of a part has the part's.
 
-use super::schema_changes::wait_noticed;
 use super::{must_refetch, open};
 use limn_tests::{Cluster, Follower, Limn, Sql, eventually};
 use serde_json::json;
@@ -166,7 +165,6 @@ async fn item_214_a_truncated_root_rotates_the_shapes_below_it() {
 async fn item_214_a_detached_part_takes_its_rows_along() {
     let (server, sql) = partitioned("t214c").await;
     let mut shape = server.follow("table=t214c").await;
-    wait_noticed(server, &sql, "t214c").await;
     sql.execute("ALTER TABLE t214c DETACH PARTITION t214c_us").await;
     wait_rotated(server, &shape, "t214c").await;
     assert_shows(server, &sql, &mut shape, "t214c").await;
@@ -181,12 +179,28 @@ async fn item_214_an_attached_table_brings_its_rows() {
     sql.execute("CREATE TABLE t214d_ap (LIKE t214d INCLUDING ALL); INSERT INTO t214d_ap VALUES (9, 'ap', 9)")
         .await;
     let mut shape = server.follow("table=t214d").await;
-    wait_noticed(server, &sql, "t214d").await;
     sql.execute("ALTER TABLE t214d ATTACH PARTITION t214d_ap FOR VALUES IN ('ap')").await;
     wait_rotated(server, &shape, "t214d").await;
     sql.execute("UPDATE t214d SET v = 99 WHERE id = 9").await;
     assert_shows(server, &sql, &mut shape, "t214d").await;
     assert_eq!((shape.rows().len(), shape.rotations()), (3, 1));
+}
+
+#[tokio::test]
+async fn item_214_a_part_that_goes_while_the_server_is_down_takes_its_rows_along() {
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    create(&sql, "p").await;
+    let mut server = Limn::start(&database, &[]).await;
+    let mut shape = server.follow("table=p").await;
+    let mut sibling = server.follow("table=p_eu").await;
+    assert!(server.stop().await.success());
+    sql.execute("ALTER TABLE p DETACH PARTITION p_us").await;
+    server.resume().await;
+    wait_rotated(&server, &shape, "p").await;
+    assert_shows(&server, &sql, &mut shape, "p").await;
+    assert_shows(&server, &sql, &mut sibling, "p_eu").await;
+    assert_eq!((shape.rotations(), sibling.rotations()), (1, 0));
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn assert_rotates(server: &Limn, shape: &Follower, query: &str) {
 }
 
 /// Waits until the server has looked at the catalog after the call.
-pub(super) async fn wait_noticed(server: &Limn, sql: &Sql, name: &str) {
+async fn wait_noticed(server: &Limn, sql: &Sql, name: &str) {
     // The first look may have begun before the call.
     for turn in 1..=2 {
         let canary = format!("{name}_canary{turn}");
