@@ -229,10 +229,13 @@ async fn item_137_a_client_comes_back_at_the_lsn_that_it_was_told() {
     sql.execute("BEGIN; INSERT INTO t137 VALUES (4, 'x', 1); INSERT INTO t137 VALUES (5, 'x', 1); COMMIT")
         .await;
     let (response, _) = stream.await.expect("is read");
+    let mut other = server.follow("table=t137").await;
     let mut seen = messages(&response);
     for id in 6..9 {
         let lsn = seen_lsn(seen.last().expect("up to date")).to_owned();
         insert(&sql, "t137", id).await;
+        // A stream that has something to send already does not wait for more.
+        other.changes(1).await;
         let target = format!("/v1/shape?table=t137&handle={}&offset={lsn}_0&live=true{SSE}", shape.handle());
         let id = id.to_string();
         let came = |messages: &[Value]| ids(messages).contains(&&*id) && caught_up(messages);
