@@ -113,6 +113,7 @@ pub enum Reason {
     UnsupportedType(String),
     #[error("unknown cast from type {from} to type {to}")]
     UnknownCast { from: String, to: String },
+    /// Perhaps in a part that Postgres never comes to.
     #[error("Failed to apply function to constant arguments")]
     ConstantFailed,
     #[error("LIKE pattern must not end with escape character")]
@@ -129,6 +130,7 @@ impl Reason {
                 | Self::BeyondType { .. }
                 | Self::BitString
                 | Self::Variadic
+                | Self::ConstantFailed
                 | Self::UnreadLiteral { .. }
                 | Self::UnknownBinary(_)
                 | Self::UnknownUnary(_)

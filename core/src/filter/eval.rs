@@ -1,18 +1,20 @@
 //! Three-valued evaluation of a checked clause over one row in text format. Integers and texts are compared
 //! without an allocation.
 
+mod array;
+
 use super::Row;
-use super::array::{Array, Dimension};
 use super::ast::Truth;
 use super::compare::ordered;
 use super::error::EvalError;
-use super::expr::{Comparison, Constants, Expr, Order, Subscript, Test};
+use super::expr::{Comparison, Constants, Expr, Order};
 use super::function::{Arguments, Function};
 use super::like::Pattern;
 use super::ty::Type;
 use super::value::Value;
 use super::{arithmetic, cast};
 use crate::pg::Collation;
+use array::{array, quantified, subscript};
 use std::cmp::Ordering;
 use std::str;
 
@@ -35,6 +37,19 @@ pub(super) fn truth<R: Row + ?Sized>(expr: &Expr, row: &R) -> Result<Option<bool
         Expr::Compare { op, order, left, right } => {
             compare_nullable(*order, &value(left, row)?, &value(right, row)?, *op)
         }
+        Expr::CompareRows { op, orders, left, right } => {
+            for (order, (left, right)) in orders.iter().zip(left.iter().zip(right)) {
+                let (left, right) = (value(left, row)?, value(right, row)?);
+                if left == Value::Null || right == Value::Null {
+                    return Ok(None);
+                }
+                let ordering = ordered(*order, &left, &right)?;
+                if ordering.is_ne() {
+                    return Ok(Some(op.holds(ordering)));
+                }
+            }
+            Ok(Some(op.holds(Ordering::Equal)))
+        }
         Expr::Distinct { order, left, right, negated } => {
             let distinct = match (value(left, row)?, value(right, row)?, order) {
                 (Value::Null, Value::Null, _) => false,
@@ -53,12 +68,19 @@ pub(super) fn truth<R: Row + ?Sized>(expr: &Expr, row: &R) -> Result<Option<bool
         }
         Expr::Between { operand, low, high, symmetric, negated } => {
             let operand = value(operand, row)?;
-            let (low, high) = ((value(&low.0, row)?, low.1), (value(&high.0, row)?, high.1));
-            let mut within = between(&operand, &low, &high)?;
-            if *symmetric && within != Some(true) {
-                within = or(within, between(&operand, &high, &low)?);
+            let bound = |bound: &(Expr, Order), op: Comparison| {
+                compare_nullable(bound.1, &operand, &value(&bound.0, row)?, op)
+            };
+            let within = |low: &(Expr, Order), high: &(Expr, Order)| {
+                both(bound(low, Comparison::GreaterOrEqual), || bound(high, Comparison::LessOrEqual))
+            };
+            let inverted = |truth: Result<Option<bool>, EvalError>| truth.map(|truth| truth.map(|t| !t));
+            let mut found = within(low, high);
+            if *symmetric {
+                // The one or the other is neither not the one nor not the other.
+                found = inverted(both(inverted(found), || inverted(within(high, low))));
             }
-            Ok(within.map(|within| within != *negated))
+            Ok(found?.map(|found| found != *negated))
         }
         Expr::Like { .. } => like(expr, row),
         Expr::Quantified { .. } => quantified(expr, row),
@@ -176,65 +198,6 @@ fn extreme<'r, R: Row + ?Sized>(
     Ok(best)
 }
 
-fn array<'r>(elements: Vec<Value<'r>>, nested: bool) -> Result<Value<'r>, EvalError> {
-    if !nested {
-        return Ok(Value::array(Array::new(elements.into_iter().map(Value::into_owned).collect())));
-    }
-    const UNEQUAL: EvalError =
-        EvalError::Failed("multidimensional arrays must have array expressions with matching dimensions");
-    let length = elements.len();
-    let (mut inner, mut all) = (None, Vec::new());
-    for element in elements {
-        let Value::Array(array) = element else { return Err(UNEQUAL) };
-        let Array { dimensions, elements } = array.into_owned();
-        if inner.as_ref().is_some_and(|inner| *inner != dimensions) {
-            return Err(UNEQUAL);
-        }
-        inner = Some(dimensions);
-        all.extend(elements);
-    }
-    let inner = inner.unwrap_or_default();
-    let outer = Dimension { lower: 1, length };
-    let dimensions = if inner.is_empty() { inner } else { [vec![outer], inner].concat() };
-    Ok(Value::array(Array { dimensions, elements: all }))
-}
-
-fn subscript<'r, R: Row + ?Sized>(
-    array: Value<'r>,
-    subscripts: &'r [Subscript],
-    row: &'r R,
-) -> Result<Value<'r>, EvalError> {
-    let Value::Array(array) = array else { return Ok(Value::Null) };
-    // The outer `None` is a subscript that is NULL.
-    let index = |expr: &'r Expr| match value(expr, row)? {
-        Value::Int(index) => Ok(Some(index)),
-        _ => Ok(None),
-    };
-    let is_slice = subscripts.iter().any(|subscript| matches!(subscript, Subscript::Slice(..)));
-    let (mut indexes, mut bounds) = (Vec::new(), Vec::new());
-    for subscript in subscripts {
-        let (lower, upper) = match subscript {
-            Subscript::Index(at) => match index(at)? {
-                Some(at) => (if is_slice { Some(1) } else { Some(at) }, Some(at)),
-                None => return Ok(Value::Null),
-            },
-            Subscript::Slice(lower, upper) => {
-                let bound = |bound: &'r Option<Expr>| match bound {
-                    None => Ok(Some(None)),
-                    Some(expr) => index(expr).map(|index| index.map(Some)),
-                };
-                let (Some(lower), Some(upper)) = (bound(lower)?, bound(upper)?) else {
-                    return Ok(Value::Null);
-                };
-                (lower, upper)
-            }
-        };
-        indexes.extend(upper);
-        bounds.push((lower, upper));
-    }
-    Ok(if is_slice { Value::array(array.slice(&bounds)) } else { array.element(&indexes) })
-}
-
 /// False where one term is, even where another one fails: Postgres evaluates the terms of AND in an order of
 /// its own, and a false one decides without the others.
 fn all<R: Row + ?Sized>(terms: &[Expr], row: &R) -> Result<Option<bool>, EvalError> {
@@ -250,29 +213,34 @@ fn all<R: Row + ?Sized>(terms: &[Expr], row: &R) -> Result<Option<bool>, EvalErr
     result
 }
 
-/// From left to right, up to the first term that is true.
+/// True where one term is, even where another one fails: Postgres may know it before it comes to the other.
 fn any<R: Row + ?Sized>(terms: &[Expr], row: &R) -> Result<Option<bool>, EvalError> {
-    let mut result = Some(false);
+    let mut result = Ok(Some(false));
     for term in terms {
-        match truth(term, row)? {
-            Some(true) => return Ok(Some(true)),
-            Some(false) => {}
-            None => result = None,
+        match truth(term, row) {
+            Ok(Some(true)) => return Ok(Some(true)),
+            Ok(Some(false)) => {}
+            Ok(None) => result = result.map(|_| None),
+            Err(error) => result = result.and(Err(error)),
         }
     }
-    Ok(result)
+    result
 }
 
-fn or(a: Option<bool>, b: Option<bool>) -> Option<bool> {
-    match (a, b) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (Some(false), Some(false)) => Some(false),
-        _ => None,
+/// AND of two, as [`all`] has it.
+fn both(
+    first: Result<Option<bool>, EvalError>,
+    second: impl FnOnce() -> Result<Option<bool>, EvalError>,
+) -> Result<Option<bool>, EvalError> {
+    if first == Ok(Some(false)) {
+        return first;
     }
-}
-
-fn and(a: Option<bool>, b: Option<bool>) -> Option<bool> {
-    or(a.map(|a| !a), b.map(|b| !b)).map(|neither| !neither)
+    match (first, second()) {
+        (_, Ok(Some(false))) => Ok(Some(false)),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+        (Ok(Some(true)), Ok(Some(true))) => Ok(Some(true)),
+        _ => Ok(None),
+    }
 }
 
 /// `IS [NOT] NULL`. A composite value is null when all its fields are, and not null when none is.
@@ -320,32 +288,23 @@ fn compare_nullable(
     }
 }
 
-fn between(
-    operand: &Value<'_>,
-    low: &(Value<'_>, Order),
-    high: &(Value<'_>, Order),
-) -> Result<Option<bool>, EvalError> {
-    let above = compare_nullable(low.1, operand, &low.0, Comparison::GreaterOrEqual)?;
-    if above == Some(false) {
-        return Ok(above);
-    }
-    Ok(and(above, compare_nullable(high.1, operand, &high.0, Comparison::LessOrEqual)?))
-}
-
 fn any_equal<R: Row + ?Sized>(
     operand: &Value<'_>,
     list: &[(Expr, Order)],
     row: &R,
 ) -> Result<Option<bool>, EvalError> {
-    let mut result = Some(false);
+    let mut result = Ok(Some(false));
     for (element, order) in list {
-        match compare_nullable(*order, operand, &value(element, row)?, Comparison::Equal)? {
-            Some(true) => return Ok(Some(true)),
-            Some(false) => {}
-            None => result = None,
+        let equal = value(element, row)
+            .and_then(|element| compare_nullable(*order, operand, &element, Comparison::Equal));
+        match equal {
+            Ok(Some(true)) => return Ok(Some(true)),
+            Ok(Some(false)) => {}
+            Ok(None) => result = result.map(|_| None),
+            Err(error) => result = result.and(Err(error)),
         }
     }
-    Ok(result)
+    result
 }
 
 fn search(constants: &Constants, operand: &Value<'_>) -> Result<Option<bool>, EvalError> {
@@ -367,48 +326,6 @@ fn search(constants: &Constants, operand: &Value<'_>) -> Result<Option<bool>, Ev
         (None, Ok(_)) => Ok(Some(true)),
         (None, Err(_)) => Ok(if constants.has_null { None } else { Some(false) }),
     }
-}
-
-/// ANY and ALL over the elements of an array.
-fn quantified<R: Row + ?Sized>(expr: &Expr, row: &R) -> Result<Option<bool>, EvalError> {
-    let Expr::Quantified { test, left, array, all, constants } = expr else {
-        return Err(EvalError::WrongType { ty: "array" });
-    };
-    let left = value(left, row)?;
-    if let Some(constants) = constants {
-        if constants.sorted.is_empty() && !constants.has_null {
-            return Ok(Some(*all));
-        }
-        return Ok(search(constants, &left)?.map(|found| found != *all));
-    }
-    let Value::Array(array) = value(array, row)? else { return Ok(None) };
-    let mut result = Some(*all);
-    for element in &array.elements {
-        let holds = match test {
-            Test::Compare(op, order) => compare_nullable(*order, &left, element, *op)?,
-            Test::Like(fold_case, negated) => {
-                like_element(&left, element, *fold_case)?.map(|m| m != *negated)
-            }
-        };
-        match holds {
-            None => result = None,
-            Some(holds) if holds != *all => return Ok(Some(holds)),
-            Some(_) => {}
-        }
-    }
-    Ok(result)
-}
-
-fn like_element(
-    left: &Value<'_>,
-    pattern: &Value<'_>,
-    fold_case: Option<Collation>,
-) -> Result<Option<bool>, EvalError> {
-    let (Value::Text(text), Value::Text(pattern)) = (left, pattern) else { return Ok(None) };
-    let text = utf8(text)?;
-    let pattern =
-        Pattern::new(utf8(pattern)?, Some('\\'), fold_case).ok_or(EvalError::PatternEndsWithEscape)?;
-    Ok(Some(pattern.matches(text)))
 }
 
 fn utf8(text: &[u8]) -> Result<&str, EvalError> {

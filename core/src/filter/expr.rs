@@ -41,6 +41,13 @@ pub(super) enum Expr {
         left: Box<Expr>,
         right: Box<Expr>,
     },
+    /// `(a, b) < (c, d)`: the first fields that are not equal decide.
+    CompareRows {
+        op: Comparison,
+        orders: Vec<Order>,
+        left: Vec<Expr>,
+        right: Vec<Expr>,
+    },
     /// Without an order one side is NULL, and only the other one's nullness counts.
     Distinct {
         order: Option<Order>,
@@ -192,6 +199,7 @@ impl Expr {
             | Self::Arithmetic { left, right, .. }
             | Self::NullIf { left, right, .. }
             | Self::Concat { left, right } => vec![left, right],
+            Self::CompareRows { left, right, .. } => left.iter().chain(right).collect(),
             Self::Quantified { left, array, .. } => vec![left, array],
             Self::Case { arms, otherwise, .. } => {
                 let arms = arms.iter().flat_map(|(condition, result)| [condition, result]);
@@ -210,6 +218,12 @@ impl Expr {
 
     pub(super) fn depth(&self) -> usize {
         1 + self.children().into_iter().map(Self::depth).max().unwrap_or(0)
+    }
+
+    /// Expressions in all, casts left out, as the parser counts them in the canonical text.
+    pub(super) fn terms(&self) -> usize {
+        let below: usize = self.children().into_iter().map(Self::terms).sum();
+        below + usize::from(!matches!(self, Self::Cast { .. }))
     }
 
     pub(super) fn reads_columns(&self) -> bool {

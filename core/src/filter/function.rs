@@ -244,8 +244,10 @@ pub(super) fn choose(name: &str, given: &[Option<&Type>]) -> Choice {
             .filter(|(i, ty)| ty.is_some() && (exact(function, *i, **ty) || preferred(*i)))
             .count()
     });
-    for index in (0..given.len()).filter(|i| given.get(*i).is_some_and(Option::is_none)) {
-        keep_category(&mut candidates, index);
+    if candidates.len() > 1 {
+        for index in (0..given.len()).filter(|i| given.get(*i).is_some_and(Option::is_none)) {
+            keep_category(&mut candidates, index);
+        }
     }
     match candidates.as_slice() {
         [] => Choice::None,
@@ -279,6 +281,10 @@ fn keep_category(candidates: &mut Vec<&'static Function>, index: usize) {
     let of = |function: &&Function| function.arguments.get(index).map(category);
     let first = candidates.first().and_then(of);
     let text = candidates.iter().any(|function| of(function) == Some('S'));
+    let agreed = candidates.iter().all(|function| of(function) == first);
+    if !text && !agreed {
+        candidates.clear();
+    }
     let wanted = if text { Some('S') } else { first };
     candidates.retain(|function| of(function) == wanted);
     if candidates.iter().any(|f| f.arguments.get(index).is_some_and(is_preferred)) {

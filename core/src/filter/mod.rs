@@ -7,6 +7,7 @@
 
 mod arithmetic;
 mod array;
+mod array_text;
 mod ast;
 mod bytes;
 mod calendar;
@@ -21,7 +22,9 @@ mod float;
 mod function;
 mod inet;
 mod interval;
+mod interval_text;
 mod json;
+mod json_scanner;
 mod keywords;
 mod lexer;
 mod like;

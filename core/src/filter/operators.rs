@@ -163,7 +163,7 @@ pub(super) fn cast(from: &Type, to: &Type) -> bool {
         (a, Type::Numeric) if a.is_float() => false,
         (a, b) if a.is_number() && b.is_number() => true,
         (Type::Bool, Type::Int4) | (Type::Int4, Type::Bool) => true,
-        (Type::Int4, Type::Oid) => true,
+        (Type::Int4, Type::Oid) | (Type::Oid, Type::Int8) => true,
         (Type::Json, Type::Jsonb) | (Type::Jsonb, Type::Json) => true,
         (Type::Bit, Type::Varbit) | (Type::Cidr, Type::Inet) | (Type::Time, Type::Interval) => true,
         (Type::Date, Type::Timestamp | Type::Timestamptz) => true,

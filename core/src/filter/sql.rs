@@ -32,6 +32,13 @@ fn write(sql: &mut String, expr: &Expr) {
             suffixed(sql, operand, &["IS", not(*negated), truth]);
         }
         Expr::Compare { op, left, right, .. } => infix(sql, left, &[op.op()], right),
+        Expr::CompareRows { op, left, right, .. } => {
+            sql.push('(');
+            listed(sql, left);
+            sql.push_str(&format!(") {} (", op.op()));
+            listed(sql, right);
+            sql.push(')');
+        }
         Expr::Distinct { order, left, right, negated } => {
             let words = ["IS", not(*negated), "DISTINCT FROM"];
             match (order, &**left) {

@@ -1,5 +1,7 @@
 //! The filter as its callers see it: clause, columns and rows in, truth and canonical text out.
 
+mod constructs;
+
 use super::*;
 use crate::pg::oid;
 #[cfg(target_arch = "wasm32")]

@@ -96,7 +96,8 @@ pub(super) fn substring(arguments: &Arguments<'_>) -> Outcome {
         },
     };
     let skipped = usize::try_from(start - 1).unwrap_or(0);
-    let taken = usize::try_from(end.saturating_sub(start.max(1))).unwrap_or(0);
+    let taken = end.saturating_sub(start.max(1)).max(0);
+    let taken = usize::try_from(taken).unwrap_or(usize::MAX);
     text(value.chars().skip(skipped).take(taken).collect::<String>())
 }
 

@@ -170,9 +170,20 @@ impl Checker<'_> {
         let (left, right) = self.unified(left, right)?;
         let op = match (left.ty(), right.ty()) {
             (Type::Array(a), Type::Array(b)) if a == b => Operator::ArrayConcat,
-            (Type::Array(element), other) if **element == *other => Operator::ArrayAppend,
-            (other, Type::Array(element)) if **element == *other => Operator::ArrayPrepend,
+            (Type::Array(element), other) if fits(other, element) => Operator::ArrayAppend,
+            (other, Type::Array(element)) if fits(other, element) => Operator::ArrayPrepend,
             (a, _) => return Err(beyond_type(node, "||", a)),
+        };
+        let (left, right) = match op {
+            Operator::ArrayAppend => {
+                let element = left.ty().element().cloned().unwrap_or(Type::Text);
+                (left, self.as_type(node, Operand::Typed(right), &element)?)
+            }
+            Operator::ArrayPrepend => {
+                let element = right.ty().element().cloned().unwrap_or(Type::Text);
+                (self.as_type(node, Operand::Typed(left), &element)?, right)
+            }
+            _ => (left, right),
         };
         self.array_operation(node, op, left, right)
     }
@@ -223,8 +234,8 @@ impl Checker<'_> {
                     Operator::ArrayAppend => (element.clone().array(), element),
                     _ => (element.clone(), element.array()),
                 };
-                let fits = |operand: &Operand, ty: &Type| operand.ty().is_none_or(|given| given == ty);
-                if !fits(&first, &a) || !fits(&second, &b) {
+                let takes = |operand: &Operand, ty: &Type| operand.ty().is_none_or(|given| fits(given, ty));
+                if !takes(&first, &a) || !takes(&second, &b) {
                     return Err(beyond_type(node, "an array function", &a));
                 }
                 (self.as_type(node, first, &a)?, self.as_type(node, second, &b)?)
@@ -248,4 +259,9 @@ impl Checker<'_> {
         };
         self.array_operation(node, op, left, right).map(Some)
     }
+}
+
+/// Whether a value becomes an element without the array having to change its type.
+fn fits(given: &Type, element: &Type) -> bool {
+    given == element || operators::common([element, given].into_iter()).as_ref() == Some(element)
 }

@@ -24,6 +24,7 @@ impl Checker<'_> {
             conditions.push(match &operand {
                 None => self.boolean(condition)?,
                 Some(operand) => {
+                    self.spend(condition, operand.terms())?;
                     let value = self.operand(condition)?;
                     let (left, right) = self.unified(Operand::Typed(operand.clone()), value)?;
                     self.compare(condition, Comparison::Equal, left, right)?
@@ -67,7 +68,9 @@ impl Checker<'_> {
             Order::Text { trim_left: false, .. } if *left.ty() != Type::Text => {
                 cast_to(node, left, Type::Text, Vec::new())?
             }
-            Order::Text { .. } if *left.ty() != Type::Bpchar || *right.ty() == Type::Text => {
+            Order::Text { trim_left: true, .. }
+                if *left.ty() != Type::Bpchar || *right.ty() == Type::Text =>
+            {
                 return Err(beyond_type(node, "NULLIF", left.ty()));
             }
             Order::Natural if left.ty() != right.ty() && !left.ty().is_integer() => {

@@ -126,6 +126,36 @@ pub(super) fn fold(node: &Node, expr: Expr) -> Checked<Expr> {
     })
 }
 
+/// AND of AND is one AND, as the parser has it; of one term it is the term.
+pub(super) fn and(node: &Node, terms: Vec<Expr>) -> Checked<Expr> {
+    let mut flat = Vec::with_capacity(terms.len());
+    for term in terms {
+        match term {
+            Expr::And(inner) => flat.extend(inner),
+            term => flat.push(term),
+        }
+    }
+    match <[Expr; 1]>::try_from(flat) {
+        Ok([only]) => Ok(only),
+        Err(terms) => fold(node, Expr::And(terms)),
+    }
+}
+
+/// The same of OR.
+pub(super) fn or(node: &Node, terms: Vec<Expr>) -> Checked<Expr> {
+    let mut flat = Vec::with_capacity(terms.len());
+    for term in terms {
+        match term {
+            Expr::Or(inner) => flat.extend(inner),
+            term => flat.push(term),
+        }
+    }
+    match <[Expr; 1]>::try_from(flat) {
+        Ok([only]) => Ok(only),
+        Err(terms) => fold(node, Expr::Or(terms)),
+    }
+}
+
 /// `int4` or `int8` by size, `numeric` beyond and where a dot or an exponent is written.
 pub(super) fn number(at: usize, digits: &str) -> Checked<Expr> {
     let ty = match digits.parse::<i64>() {
@@ -182,6 +212,15 @@ pub(super) fn as_text(node: &Node, expr: Expr) -> Checked<Expr> {
 }
 
 pub(super) fn cast_to(node: &Node, expr: Expr, ty: Type, modifiers: Vec<i32>) -> Checked<Expr> {
+    // Around ARRAY[…] the cast is one of each element.
+    if let (Expr::Array { elements, nested: false, .. }, Type::Array(element)) = (&expr, &ty) {
+        let cast = |part: &Expr| match part.ty() == &**element && modifiers.is_empty() {
+            true => Ok(part.clone()),
+            false => cast_to(node, part.clone(), (**element).clone(), modifiers.clone()),
+        };
+        let elements = elements.iter().map(cast).collect::<Checked<_>>()?;
+        return fold(node, Expr::Array { elements, nested: false, ty });
+    }
     fold(node, Expr::Cast { operand: Box::new(expr), ty, modifiers })
 }
 

@@ -6,7 +6,7 @@ use super::super::expr::{Comparison, Expr, Order};
 use super::super::operators;
 use super::super::ty::Type;
 use super::super::value::Value;
-use super::constant::{cast_to, fold, sorted};
+use super::constant::{and, cast_to, fold, or, sorted};
 use super::{Checked, Checker, Operand};
 
 impl Checker<'_> {
@@ -23,26 +23,32 @@ impl Checker<'_> {
             Operand::Typed(expr) => expr,
             Operand::Literal(literal) => {
                 let ty = only_type(node, bounds.iter().filter_map(Operand::ty))?;
+                two_literals(node, &ty, bounds.iter().any(|bound| bound.ty().is_none()))?;
                 self.typed(literal, &ty)?
             }
         };
+        self.can_order(node, Comparison::Less, &[&operand])?;
         let mut bound = |bound: Operand| {
             let bound = match bound {
                 Operand::Typed(expr) => expr,
                 Operand::Literal(literal) => self.typed(literal, operand.ty())?,
             };
-            self.beside(node, Comparison::Less, &operand, bound).map(Box::new)
+            self.beside(node, Comparison::Less, operand.ty(), bound).map(Box::new)
         };
         let [low, high] = bounds;
         let (low, high) = (bound(low)?, bound(high)?);
         fold(node, Expr::Between { operand: Box::new(operand), low, high, symmetric, negated })
     }
 
-    /// An element beside an operand that stays as it is.
-    fn beside(&self, node: &Node, op: Comparison, operand: &Expr, element: Expr) -> Checked<(Expr, Order)> {
-        let (left, element, order) = self.comparable(node, op, operand.clone(), element)?;
-        let is_same = left.ty() == operand.ty() || left.is_const();
-        if is_same { Ok((element, order)) } else { Err(FilterError::at(node.at, Reason::BeyondCore("IN"))) }
+    /// An element beside an operand of a type, which it keeps.
+    fn beside(&self, node: &Node, op: Comparison, operand: &Type, element: Expr) -> Checked<(Expr, Order)> {
+        let sample = Expr::Const { ty: operand.clone(), value: Value::Null };
+        let (left, element, order) = self.comparable(node, op, sample, element)?;
+        if left.ty() == operand {
+            Ok((element, order))
+        } else {
+            Err(FilterError::at(node.at, Reason::BeyondCore("operands of several types")))
+        }
     }
 
     /// `IN (…)`. Postgres brings the elements that read no column to one type, where there are at least two of
@@ -75,9 +81,12 @@ impl Checker<'_> {
             Operand::Literal(literal) => {
                 let others = list.iter().filter(|element| common.is_none() || !free(element));
                 let ty = only_type(node, common.iter().chain(others.filter_map(Operand::ty)))?;
+                let apart = common.is_none() && list.iter().any(|element| element.ty().is_none());
+                two_literals(node, &ty, apart)?;
                 self.typed(literal, &ty)?
             }
         };
+        self.can_order(node, Comparison::Equal, &[&operand])?;
         let mut elements = Vec::with_capacity(list.len());
         for element in list {
             let shared = common.as_ref().filter(|_| free(&element));
@@ -88,7 +97,7 @@ impl Checker<'_> {
                     _ => expr,
                 },
             };
-            elements.push(self.beside(node, Comparison::Equal, &operand, element)?);
+            elements.push(self.beside(node, Comparison::Equal, operand.ty(), element)?);
         }
         self.finish_in(node, operand, elements, negated)
     }
@@ -131,7 +140,7 @@ impl Checker<'_> {
             };
             terms.push(self.compare_rows(node, op, fields, values)?);
         }
-        joined(node, terms, if negated { Expr::And } else { Expr::Or })
+        if negated { and(node, terms) } else { or(node, terms) }
     }
 
     /// `(a, b) < (c, d)`: the first fields that differ decide.
@@ -152,39 +161,38 @@ impl Checker<'_> {
                     self.compare(node, op, left, right)
                 });
                 let terms = terms.collect::<Checked<Vec<_>>>()?;
-                joined(node, terms, if op == Comparison::Equal { Expr::And } else { Expr::Or })
+                if op == Comparison::Equal { and(node, terms) } else { or(node, terms) }
             }
-            _ => {
-                let strict = match op {
-                    Comparison::Less | Comparison::LessOrEqual => Comparison::Less,
-                    _ => Comparison::Greater,
-                };
-                let mut result = None;
-                for (i, (a, b)) in left.iter().zip(right).enumerate().rev() {
-                    let (a, b) = self.pair(a, b)?;
-                    let here = if i + 1 == left.len() { op } else { strict };
-                    let decided = self.compare(node, here, a.clone(), b.clone())?;
-                    result = Some(match result {
-                        None => decided,
-                        Some(rest) => {
-                            let equal = self.compare(node, Comparison::Equal, a, b)?;
-                            let tied = fold(node, Expr::And(vec![equal, rest]))?;
-                            fold(node, Expr::Or(vec![decided, tied]))?
-                        }
-                    });
-                }
-                result.ok_or_else(|| FilterError::at(node.at, Reason::RowLength))
-            }
+            _ => self.order_rows(node, op, left, right),
         }
+    }
+
+    fn order_rows(&mut self, node: &Node, op: Comparison, left: &[Node], right: &[Node]) -> Checked<Expr> {
+        let (mut orders, mut lefts, mut rights) = (Vec::new(), Vec::new(), Vec::new());
+        for (left, right) in left.iter().zip(right) {
+            let (left, right) = self.pair(left, right)?;
+            let (left, right, order) = self.comparable(node, op, left, right)?;
+            orders.push(order);
+            lefts.push(left);
+            rights.push(right);
+        }
+        if let ([left], [right], [order]) = (lefts.as_slice(), rights.as_slice(), orders.as_slice()) {
+            let (left, right) = (Box::new(left.clone()), Box::new(right.clone()));
+            return fold(node, Expr::Compare { op, order: *order, left, right });
+        }
+        fold(node, Expr::CompareRows { op, orders, left: lefts, right: rights })
     }
 }
 
-/// AND and OR of one term are the term.
-fn joined(node: &Node, terms: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Checked<Expr> {
-    match <[Expr; 1]>::try_from(terms) {
-        Ok([only]) => Ok(only),
-        Err(terms) => fold(node, join(terms)),
+/// Two literals are compared as texts, whatever the first one is compared with besides.
+fn two_literals(node: &Node, ty: &Type, met: bool) -> Checked<()> {
+    if met && !matches!(ty, Type::Text | Type::Varchar) {
+        return Err(FilterError::at(
+            node.at,
+            Reason::BeyondCore("a literal beside operands of several types"),
+        ));
     }
+    Ok(())
 }
 
 /// The type of a literal that is compared with several operands. Postgres would give it another type for each;

@@ -14,10 +14,13 @@ use super::expr::{Comparison, Expr, Order};
 use super::lexer::spelled;
 use super::ty::Type;
 use super::value::Value;
-use super::{MAX_DEPTH, operators};
+use super::{MAX_DEPTH, MAX_TERMS, operators};
 use crate::pg::{Collation, Column};
 use constant::{fold, number};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Rows of an IN list and arms of a CASE repeat their operand.
+const MAX_EFFORT: usize = 8 * MAX_TERMS;
 
 pub(super) struct Checker<'a> {
     columns: &'a [Column],
@@ -26,6 +29,8 @@ pub(super) struct Checker<'a> {
     param_types: BTreeMap<u32, Type>,
     /// Positions of the columns met.
     pub(super) used: BTreeSet<usize>,
+    /// Nodes checked, some of them several times, and expressions copied.
+    effort: usize,
 }
 
 /// A checked operand, or one that still waits for its type.
@@ -58,7 +63,7 @@ type Checked<T> = Result<T, FilterError>;
 
 impl<'a> Checker<'a> {
     pub(super) fn new(columns: &'a [Column], params: &'a BTreeMap<u32, String>) -> Self {
-        Self { columns, params, param_types: BTreeMap::new(), used: BTreeSet::new() }
+        Self { columns, params, param_types: BTreeMap::new(), used: BTreeSet::new(), effort: 0 }
     }
 
     /// A whole clause, which must be of type bool.
@@ -72,6 +77,9 @@ impl<'a> Checker<'a> {
         if *expr.ty() != Type::Bool {
             return Err(FilterError::NotBoolean);
         }
+        if expr.terms() > MAX_TERMS {
+            return Err(FilterError::at(node.start, Reason::TooManyTerms));
+        }
         // Written out, a constant is one level deeper: the canonical text must pass the same limit.
         if expr.depth() >= MAX_DEPTH {
             return Err(FilterError::at(node.start, Reason::TooDeep));
@@ -79,7 +87,14 @@ impl<'a> Checker<'a> {
         Ok(expr)
     }
 
+    /// What one part of a clause multiplies must not grow beyond all measure where parts stand in parts.
+    fn spend(&mut self, node: &Node, effort: usize) -> Checked<()> {
+        self.effort += effort;
+        if self.effort > MAX_EFFORT { Err(FilterError::at(node.at, Reason::TooManyTerms)) } else { Ok(()) }
+    }
+
     fn operand(&mut self, node: &Node) -> Checked<Operand> {
+        self.spend(node, 1)?;
         let at = node.at;
         Ok(Operand::Typed(match &node.kind {
             Kind::Null => return Ok(Operand::Literal(Literal { at, text: None, param: None })),
@@ -90,8 +105,8 @@ impl<'a> Checker<'a> {
             Kind::Bool(value) => Expr::Const { ty: Type::Bool, value: Value::Bool(*value) },
             Kind::Number(digits) => number(at, digits)?,
             Kind::Column(parts) => self.column(at, parts)?,
-            Kind::And(terms) => fold(node, Expr::And(self.booleans(terms)?))?,
-            Kind::Or(terms) => fold(node, Expr::Or(self.booleans(terms)?))?,
+            Kind::And(terms) => constant::and(node, self.booleans(terms)?)?,
+            Kind::Or(terms) => constant::or(node, self.booleans(terms)?)?,
             Kind::Not(operand) => fold(node, Expr::Not(Box::new(self.boolean(operand)?)))?,
             Kind::IsNull { operand, negated } => self.is_null(node, operand, *negated)?,
             Kind::IsTruth { operand, truth, negated } => self.is_truth(node, operand, *truth, *negated)?,
@@ -180,10 +195,7 @@ impl<'a> Checker<'a> {
         let null = |operand: Expr| fold(node, Expr::IsNull { operand: Box::new(operand), negated });
         let Kind::Row(fields) = &operand.kind else { return null(self.any(operand)?) };
         let fields: Vec<Expr> = fields.iter().map(|field| null(self.any(field)?)).collect::<Checked<_>>()?;
-        match <[Expr; 1]>::try_from(fields) {
-            Ok([only]) => Ok(only),
-            Err(fields) => fold(node, Expr::And(fields)),
-        }
+        constant::and(node, fields)
     }
 
     fn is_truth(&mut self, node: &Node, operand: &Node, truth: Truth, negated: bool) -> Checked<Expr> {
@@ -283,11 +295,11 @@ impl<'a> Checker<'a> {
             if !ty.is_string() {
                 continue;
             }
-            let known = match self.collation(operands) {
-                None => equality,
-                Some(Collation::C | Collation::CodePoint) => true,
-                Some(Collation::Linguistic) => equality,
-                Some(Collation::Nondeterministic) => false,
+            let met = self.collations(operands);
+            let known = if equality {
+                !met.contains(&Collation::Nondeterministic)
+            } else {
+                met.iter().all(|met| matches!(met, Collation::C | Collation::CodePoint))
             };
             if !known {
                 return Err(beyond_type(node, "the order of a language", ty));
@@ -296,22 +308,21 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// The collation of an operation; `None` where the columns have different ones.
+    /// The one collation of an operation, where there is one.
     fn collation(&self, operands: &[&Expr]) -> Option<Collation> {
-        let mut met = BTreeSet::new();
-        for operand in operands {
-            collations(operand, &mut met);
-        }
-        if met.contains(&(Collation::Nondeterministic as u8)) {
-            return Some(Collation::Nondeterministic);
-        }
-        let all = [Collation::CodePoint, Collation::C, Collation::Linguistic];
-        let mut met = all.into_iter().filter(|collation| met.contains(&(*collation as u8)));
-        match (met.next(), met.next()) {
-            (None, _) => Some(self.database_collation()),
-            (only, None) => only,
+        match self.collations(operands).as_slice() {
+            [only] => Some(*only),
             _ => None,
         }
+    }
+
+    /// The collations that meet in an operation.
+    fn collations(&self, operands: &[&Expr]) -> Vec<Collation> {
+        let mut met = Vec::new();
+        for operand in operands {
+            collect_collations(operand, &mut met);
+        }
+        if met.is_empty() { vec![self.database_collation()] } else { met }
     }
 
     /// Columns without a collation of their own tell that of the database.
@@ -322,12 +333,14 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn collations(expr: &Expr, met: &mut BTreeSet<u8>) {
-    if let Expr::Column { collation, .. } = expr {
-        met.insert(*collation as u8);
+fn collect_collations(expr: &Expr, met: &mut Vec<Collation>) {
+    if let Expr::Column { collation, .. } = expr
+        && !met.contains(collation)
+    {
+        met.push(*collation);
     }
     for child in expr.children() {
-        collations(child, met);
+        collect_collations(child, met);
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::operation::Operator;
 use super::super::ty::Type;
 use super::super::value::Value;
 use super::super::{calendar, operators};
-use super::constant::{as_text, fold};
+use super::constant::{as_text, cast_to, fold};
 use super::{Checked, Checker, Operand, beyond_type};
 use crate::pg::Collation;
 
@@ -164,8 +164,13 @@ impl Checker<'_> {
     }
 
     fn json(&mut self, node: &Node, op: &str, left: Operand, right: Operand) -> Checked<Expr> {
-        let Operand::Typed(document) = left else {
-            return Err(FilterError::at(node.at, Reason::NoOverload));
+        let document = match left {
+            Operand::Typed(document) => document,
+            // Only `jsonb` has the operators that ask for keys.
+            Operand::Literal(literal) if op.starts_with('?') && (op != "?|" || right.ty().is_some()) => {
+                self.typed(literal, &Type::Jsonb)?
+            }
+            Operand::Literal(_) => return Err(FilterError::at(node.at, Reason::NoOverload)),
         };
         let document_type = document.ty().clone();
         let (op, wanted, ty) = match op {
@@ -192,6 +197,11 @@ impl Checker<'_> {
             Operand::Typed(key) if *key.ty() == wanted => key,
             Operand::Typed(key) if by_index && matches!(key.ty(), Type::Int2 | Type::Int4) => key,
             Operand::Typed(key) if wanted == Type::Text && key.ty().is_string() => as_text(node, key)?,
+            Operand::Typed(key)
+                if wanted != Type::Text && key.ty().element().is_some_and(Type::is_string) =>
+            {
+                cast_to(node, key, wanted, Vec::new())?
+            }
             Operand::Typed(_) => return Err(FilterError::at(node.at, Reason::NoOverload)),
         };
         fold(node, Expr::Operation { op, ty, operands: vec![document, key] })
@@ -273,9 +283,7 @@ impl Checker<'_> {
         let (operand, ty) = match operand.ty() {
             Type::Timestamp => (operand, Type::Timestamptz),
             Type::Timestamptz => (operand, Type::Timestamp),
-            Type::Date => {
-                (super::constant::cast_to(node, operand, Type::Timestamptz, Vec::new())?, Type::Timestamp)
-            }
+            Type::Date => (cast_to(node, operand, Type::Timestamptz, Vec::new())?, Type::Timestamp),
             other => return Err(beyond_type(node, "AT TIME ZONE", other)),
         };
         let op = Operator::AtZone { east, to_local: ty == Type::Timestamp };

@@ -29,7 +29,12 @@ impl Parser<'_> {
                 self.node(at, at, Kind::Unary { op, operand })
             }
             _ => {
+                let parenthesized = self.is_punct(0, '(');
                 let operand = self.primary()?;
+                let whole = parenthesized || matches!(operand.kind, Kind::Column(_) | Kind::Param(_));
+                if self.is_punct(0, '[') && !whole {
+                    return Err(self.syntax());
+                }
                 if self.is_punct(0, '.') {
                     return self.beyond(at, "A_Indirection");
                 }
