@@ -18,7 +18,8 @@ struct Exception {
 pub struct Exceptions {
     /// What we answer, as a change of the recorded answer, by transcript and step.
     ours: BTreeMap<(String, usize), Exception>,
-    not_yet: Vec<String>,
+    /// By transcript: whether it works now and then.
+    not_yet: BTreeMap<String, bool>,
 }
 
 impl Exceptions {
@@ -46,7 +47,7 @@ impl Exceptions {
         });
         let not_yet = of_file("not_yet.jsonl").into_iter().map(|entry| {
             assert!(!text(&entry["because"]).is_empty(), "no reason: {entry}");
-            find(&entry).to_string()
+            (find(&entry).to_string(), entry["sometimes"] == true)
         });
         Self { ours: exceptions.collect(), not_yet: not_yet.collect() }
     }
@@ -72,9 +73,9 @@ impl Exceptions {
         self.ours.get(&(transcript.to_string(), step)).is_some_and(|exception| exception.ends)
     }
 
-    /// Whether it is listed as something that does not work yet.
-    pub fn is_not_yet(&self, transcript: &Transcript) -> bool {
-        self.not_yet.contains(&transcript.to_string())
+    /// Whether it is listed as something that does not work yet; if so, whether it works now and then.
+    pub fn not_yet(&self, transcript: &Transcript) -> Option<bool> {
+        self.not_yet.get(&transcript.to_string()).copied()
     }
 }
 

@@ -137,7 +137,7 @@ impl Likeness {
     }
 
     fn lsn(&mut self, recorded: &str, ours: &str) -> bool {
-        is_number(ours) && self.lsns.pair(recorded, ours) && self.lsns.keeps_order(recorded)
+        is_number(ours) && self.lsns.keep_order(recorded, ours) && self.lsns.pair(recorded, ours)
     }
 
     /// `"<handle>:<from>:<to>"`, and for an answer that may not be kept something that makes it unique.
@@ -279,11 +279,11 @@ impl Pairs {
         known.is_some_and(|known| known == ours)
     }
 
-    /// Whether numbers that are less than `recorded` have partners that are less, and so on.
-    fn keeps_order(&self, recorded: &str) -> bool {
+    /// Whether numbers that are less than `recorded` have partners that are less than `ours`, and so on.
+    fn keep_order(&self, recorded: &str, ours: &str) -> bool {
         let number = |text: &str| text.parse::<u64>().unwrap_or_default();
-        let (at, ours) = (number(recorded), number(&self.ours[recorded]));
-        self.ours.iter().all(|(other, partner)| number(other).cmp(&at) == number(partner).cmp(&ours))
+        let (at, ours_at) = (number(recorded), number(ours));
+        self.ours.iter().all(|(other, partner)| number(other).cmp(&at) == number(partner).cmp(&ours_at))
     }
 }
 

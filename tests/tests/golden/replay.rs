@@ -74,30 +74,33 @@ const REPEAT_EVERY: Duration = Duration::from_millis(100);
 /// How long live requests are repeated until one says something.
 const NEWS_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// How long they are repeated where none said anything in the record.
+const QUIET_TIME: Duration = Duration::from_secs(8);
+
 /// How much longer than recorded an answer may take, at least.
 const DELAY_MAX_S: f64 = 5.0;
 
 /// Replays a transcript.
 pub async fn replay(transcript: &Transcript, servers: &Servers, exceptions: &Exceptions) -> Outcome {
-    let failures = match servers.of(transcript) {
-        None => vec![format!("Limn does not start with {:?}", transcript.config)],
+    let (excepted, failures) = match servers.of(transcript) {
+        None => (false, vec![format!("Limn does not start with {:?}", transcript.config)]),
         Some(server) => {
-            match timeout(TIME_MAX, AssertUnwindSafe(run(transcript, server, exceptions)).catch_unwind())
-                .await
-            {
-                Err(_) => vec![format!("it takes longer than {} s", TIME_MAX.as_secs())],
-                Ok(Err(_)) => vec!["a statement failed; see above".to_owned()],
-                Ok(Ok(replay)) if replay.failures.is_empty() && !exceptions.is_not_yet(transcript) => {
-                    return if replay.excepted { Outcome::Excepted } else { Outcome::Equal };
-                }
-                Ok(Ok(replay)) => replay.failures,
+            let run = AssertUnwindSafe(run(transcript, server, exceptions)).catch_unwind();
+            match timeout(TIME_MAX, run).await {
+                Ok(Ok(replay)) => (replay.excepted, replay.failures),
+                Ok(Err(_)) => (false, vec!["it panicked, see above".to_owned()]),
+                Err(_) => (false, vec![format!("it takes longer than {} s", TIME_MAX.as_secs())]),
             }
         }
     };
-    match (failures.is_empty(), exceptions.is_not_yet(transcript)) {
-        (true, _) => Outcome::Failed(vec!["it is listed in not_yet.jsonl, and it works".to_owned()]),
-        (false, true) => Outcome::NotYet,
-        (false, false) => Outcome::Failed(failures),
+    match (failures.is_empty(), exceptions.not_yet(transcript)) {
+        (true, None) if excepted => Outcome::Excepted,
+        (true, None) => Outcome::Equal,
+        (true, Some(false)) => {
+            Outcome::Failed(vec!["it is listed in not_yet.jsonl, and it works".to_owned()])
+        }
+        (false, Some(_)) | (true, Some(true)) => Outcome::NotYet,
+        (false, None) => Outcome::Failed(failures),
     }
 }
 
@@ -232,6 +235,7 @@ impl Replay<'_> {
 
     async fn poll_until_news(&mut self, number: usize, step: &Step) {
         let began = Instant::now();
+        let time_max = if has_no_news(step) { QUIET_TIME } else { NEWS_TIME_MAX };
         loop {
             let mut call = self.last_call.clone().expect("a request came before");
             let query = call.path.split_once("&handle").or_else(|| call.path.split_once("&offset"));
@@ -241,7 +245,7 @@ impl Replay<'_> {
             let answer = self.send(step, &call).await;
             let silent =
                 |answer: &Answer| answer.headers.get("electric-has-data").is_some_and(|has| has == "false");
-            if began.elapsed() > NEWS_TIME_MAX || !answer.as_ref().is_ok_and(silent) {
+            if began.elapsed() > time_max || !answer.as_ref().is_ok_and(silent) {
                 return self.accept(number, step, answer);
             }
         }
@@ -374,10 +378,7 @@ impl Replay<'_> {
 
     /// Nothing may take much longer; what waits for nothing to happen may not give up much earlier either.
     fn compare_time(&mut self, number: usize, step: &Step, recorded: f64, ours: f64) {
-        let nothing_new = |step: &Step| {
-            step.response.as_ref()?["headers"]["electric-has-data"].as_str().map(|it| it == "false")
-        };
-        let early = nothing_new(step) == Some(true) && ours < recorded * 0.7 - 0.5;
+        let early = has_no_news(step) && ours < recorded * 0.7 - 0.5;
         if early || ours > recorded * 1.25 + DELAY_MAX_S {
             self.failures.push(format!("step {number}: took {recorded} s as recorded, now {ours:.1} s"));
         }
@@ -452,6 +453,11 @@ fn recorded_cells(rows: &str) -> Vec<Vec<Option<String>>> {
         cells
     };
     rows.as_array().into_iter().flatten().map(sorted).collect()
+}
+
+/// Whether the recorded answer is that of a live request that waited in vain.
+fn has_no_news(step: &Step) -> bool {
+    step.response.as_ref().is_some_and(|response| response["headers"]["electric-has-data"] == "false")
 }
 
 /// Whether how long an answer took was up to the server: a stream is read as long as it was recorded.
