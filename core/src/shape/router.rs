@@ -217,6 +217,12 @@ impl Router {
         self.seen.clear();
     }
 
+    /// The 32-bit id of the transaction that is being read.
+    #[must_use]
+    pub fn open_xid(&self) -> Option<u32> {
+        self.open.map(|open| open.xid)
+    }
+
     /// True between a begin and its commit.
     #[must_use]
     pub const fn in_transaction(&self) -> bool {

@@ -4,6 +4,7 @@ use crate::postgres::catalog;
 use crate::postgres::preflight::{self, PreflightError};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::slot::{self, SlotError};
+use crate::postgres::snapshot;
 use crate::postgres::{
     PostgresConfig, PostgresError, ReplicationConnection, ReplicationError, ReplicationStream, Session,
 };
@@ -18,6 +19,10 @@ use tokio::sync::Notify;
 /// The pause before the first new attempt; it doubles up to the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// How often it is looked whether a commit is visible, and for how long; with synchronous replication a
+/// standby may keep it from being so.
+const VISIBLE_POLL: Duration = Duration::from_millis(2);
+const VISIBLE_WAIT: Duration = Duration::from_secs(20);
 /// How long creating the slot may take without a word.
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -144,15 +149,21 @@ impl Link {
         self.state = State::Streaming(stream);
     }
 
-    /// The partitioned tables above a relation, nearest first.
+    /// The partitioned tables above a relation, nearest first, as the transaction `xid` left them.
+    ///
+    /// The stream tells a commit before Postgres lets others see it, so that a partition made by that very
+    /// transaction may not be there yet: waits until it is.
     ///
     /// # Errors
     /// Where the catalog cannot be asked.
-    pub(super) async fn ancestors(&mut self, oid: u32) -> Result<Vec<u32>, PostgresError> {
+    pub(super) async fn ancestors(&mut self, oid: u32, xid: Option<u32>) -> Result<Vec<u32>, PostgresError> {
         let session = match self.session.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => Session::connect(&self.source.config).await?,
         };
+        if let Some(xid) = xid {
+            wait_visible(&session, xid).await?;
+        }
         let described = catalog::describe_oid(&session, oid).await?;
         self.session = Some(session);
         Ok(described.map(|table| table.ancestors).unwrap_or_default())
@@ -211,6 +222,18 @@ impl ConnectError {
             Self::Folder(_) => true,
         }
     }
+}
+
+async fn wait_visible(session: &Session, xid: u32) -> Result<(), PostgresError> {
+    let wait = async {
+        while !snapshot::current_bounds(session).await?.contains(xid) {
+            tokio::time::sleep(VISIBLE_POLL).await;
+        }
+        Ok(())
+    };
+    let seconds = VISIBLE_WAIT.as_secs();
+    let late = PostgresError::Timeout { doing: "a commit becomes visible", seconds };
+    tokio::time::timeout(VISIBLE_WAIT, wait).await.unwrap_or(Err(late))
 }
 
 /// Connects after a pause, takes the lock, and starts the stream.

@@ -246,7 +246,8 @@ impl Engine {
 
     async fn handle_message(&mut self, message: &Message<'_>) -> Result<(), Trouble> {
         if let Message::Relation(relation) = message {
-            let ancestors = self.link.ancestors(relation.oid).await.map_err(Trouble::stream)?;
+            let xid = self.router.open_xid();
+            let ancestors = self.link.ancestors(relation.oid, xid).await.map_err(Trouble::stream)?;
             self.router.handle_described(relation.oid, ancestors);
         }
         let step = self.router.handle_message(message).map_err(Trouble::stream)?;

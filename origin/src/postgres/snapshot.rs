@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use limn_core::Lsn;
 use limn_core::log::SnapshotBounds;
+use tokio_postgres::Client;
 
 /// How long the query may wait for a lock on the table.
 const LOCK_MS_MAX: u32 = 10_000;
@@ -38,9 +39,7 @@ impl Snapshot {
         // The statement's start takes the snapshot, its functions run afterwards.
         let sql = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text";
         let row = one_row(&session, sql).await?;
-        let text: &str = row.try_get(0)?;
-        let bounds =
-            bounds(text).ok_or_else(|| PostgresError::Protocol(format!("`{text}` is not a snapshot")))?;
+        let bounds = parsed(row.try_get(0)?)?;
         let ends_at = lsn(row.try_get(1)?)?;
         Ok(Self { session: Some(session), bounds, ends_at })
     }
@@ -95,6 +94,19 @@ impl Drop for Snapshot {
 }
 
 /// Reads `xmin:xmax:xip,xip,…` (the Postgres documentation, *pg_snapshot*).
+/// What a snapshot taken now would see.
+///
+/// # Errors
+/// Where the query fails.
+pub async fn current_bounds(client: &Client) -> Result<SnapshotBounds, PostgresError> {
+    let row = one_row(client, "SELECT pg_current_snapshot()::text").await?;
+    parsed(row.try_get(0)?)
+}
+
+fn parsed(text: &str) -> Result<SnapshotBounds, PostgresError> {
+    bounds(text).ok_or_else(|| PostgresError::Protocol(format!("`{text}` is not a snapshot")))
+}
+
 fn bounds(text: &str) -> Option<SnapshotBounds> {
     let mut parts = text.split(':');
     let xmin = parts.next()?.parse().ok()?;
