@@ -18,4 +18,4 @@ pub mod serve;
 mod shape;
 mod status;
 mod store;
-pub mod types;
+pub mod typescript;

@@ -5,7 +5,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use limn_origin::config::{ServeOptions, with_electric_names};
 use limn_origin::dev::{self, DevOptions};
 use limn_origin::serve;
-use limn_origin::types::{self, TypesOptions};
+use limn_origin::typescript::{self, TypesOptions};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -60,7 +60,7 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Commands::Dev(options) => dev::run(options).await,
         Commands::Types(options) => {
-            let text = types::types(&options).await?;
+            let text = typescript::declare(&options).await?;
             Ok(std::io::stdout().write_all(text.as_bytes())?)
         }
     }

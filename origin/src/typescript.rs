@@ -4,7 +4,7 @@ use crate::postgres::{PostgresConfig, Session, catalog};
 use anyhow::{Context, Result};
 use clap::Args;
 use limn_core::protocol::identifier::parse_table;
-use limn_core::shape::typescript;
+use limn_core::shape::typescript::row_type;
 
 /// Options of `limn types`.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +22,7 @@ pub struct TypesOptions {
 ///
 /// # Errors
 /// Where a table does not exist, or Postgres cannot be asked.
-pub async fn types(options: &TypesOptions) -> Result<String> {
+pub async fn declare(options: &TypesOptions) -> Result<String> {
     let config = PostgresConfig::parse(&options.database_url, None, false).context("invalid DATABASE_URL")?;
     let session = Session::connect(&config).await?;
     let mut text = String::new();
@@ -32,7 +32,7 @@ pub async fn types(options: &TypesOptions) -> Result<String> {
         let described = described.with_context(|| {
             format!("table {name} does not exist; quote names with capitals: --table '\"Name\"'")
         })?;
-        text.push_str(&typescript::row_type(&described.relation));
+        text.push_str(&row_type(&described.relation));
     }
     Ok(text)
 }
