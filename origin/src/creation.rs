@@ -11,7 +11,7 @@ use crate::status::{Phase, Status};
 use crate::store::{Folder, segment};
 use futures::StreamExt;
 use limn_core::Handle;
-use limn_core::filter::Row;
+use limn_core::filter::{Filter, Row, subquery_tables};
 use limn_core::log::record::CreatedShape;
 use limn_core::log::{ItemFormat, ShapeLog, SnapshotFilter, SnapshotWriter};
 use limn_core::pg::copy::{CopyDecoder, CopyRow};
@@ -22,7 +22,7 @@ use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::{DefinitionRequest, LogMode};
 use limn_core::protocol::route::Method;
 use limn_core::shape::{Definition, ShapeId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -198,8 +198,12 @@ impl Creator {
             return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
         };
         let relation = Arc::new(table.relation.clone());
-        let definition = Definition::resolve(request, &relation, catalog.server_version_num)
+        let inner = inner_tables(&catalog.session, request).await?;
+        let relations: Vec<_> = inner.iter().map(|table| Arc::new(table.relation.clone())).collect();
+        let definition = Definition::resolve(request, &relation, catalog.server_version_num, &relations)
             .map_err(LookupError::Request)?;
+        check_only(&definition, &inner)?;
+        refuse_subqueries(request, &definition)?;
         Ok((definition, table))
     }
 
@@ -215,8 +219,9 @@ impl Creator {
         let hash = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
         let handle = Handle::new(hash, parts.registry.next_handle_us());
         let relation = definition.relation.as_ref().clone();
+        let inner = definition.inner_relations().iter().map(|relation| relation.as_ref().clone()).collect();
         let (request, handle_text) = (request.clone(), handle.to_string());
-        let created = CreatedShape { id, handle: handle_text, request, relation, partitions };
+        let created = CreatedShape { id, handle: handle_text, request, relation, partitions, inner };
         let log = ShapeLog::new(parts.chunk_bytes_max);
         Shape::new(created, handle, definition, parts.folder.shape_dir(handle), log, Life::Creating)
     }
@@ -361,6 +366,46 @@ impl Creator {
     fn published(&self) -> MutexGuard<'_, HashMap<u32, Option<WriterHorizon>>> {
         self.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The tables that subqueries of the request's clause name, as far as they exist. A clause that cannot be parsed
+/// names none: what is wrong with it is said when it is its turn.
+async fn inner_tables(
+    session: &Session,
+    request: &DefinitionRequest,
+) -> Result<Vec<Description>, LookupError> {
+    let clause = request.where_clause.as_deref().unwrap_or_default();
+    let mut tables = Vec::new();
+    for name in subquery_tables(clause).unwrap_or_default() {
+        tables.extend(catalog::describe(session, &name).await.map_err(|error| unreachable(&error))?);
+    }
+    Ok(tables)
+}
+
+/// `FROM ONLY` would leave out rows that the stream shows as the table's.
+fn check_only(definition: &Definition, inner: &[Description]) -> Result<(), LookupError> {
+    for dependency in definition.dependencies().iter().filter(|dependency| dependency.only) {
+        let described = inner.iter().find(|table| table.relation.oid == dependency.relation.oid);
+        if described.is_some_and(|table| !table.partitions.is_empty()) {
+            let name = &dependency.relation.name;
+            let text = format!(
+                "FROM ONLY {name} is not supported: other tables are its partitions or inherit from it"
+            );
+            return Err(LookupError::Request(RequestError::new("where", text)));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing keeps shapes with subqueries true yet.
+fn refuse_subqueries(request: &DefinitionRequest, definition: &Definition) -> Result<(), LookupError> {
+    if definition.dependencies().is_empty() {
+        return Ok(());
+    }
+    let text = request.where_clause.as_deref().unwrap_or_default();
+    let refused = Filter::parse(text, &BTreeMap::new(), &definition.relation.columns);
+    let text = refused.err().map_or_else(String::new, |error| error.to_string());
+    Err(LookupError::Request(RequestError::new("where", text)))
 }
 
 /// Writes what is encoded and lets readers have it.

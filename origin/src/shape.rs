@@ -101,6 +101,12 @@ impl Shape {
             request: self.request.clone(),
             relation: self.definition.relation.as_ref().clone(),
             partitions: self.partitions(),
+            inner: self
+                .definition
+                .inner_relations()
+                .iter()
+                .map(|relation| relation.as_ref().clone())
+                .collect(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The clause as it was written: names and literals not yet looked up. The parser makes it, the check turns
 //! it into a [`super::expr::Expr`].
 
+use crate::pg::QualifiedName;
+
 /// One node. Chains of AND and OR are flat; everything else is at most [`super::MAX_DEPTH`] deep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
@@ -10,6 +12,17 @@ pub(super) struct Node {
     pub start: usize,
     pub depth: usize,
     pub kind: Kind,
+}
+
+/// What stands in the parentheses of `IN (SELECT …)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Query {
+    /// The selected columns.
+    pub select: Vec<String>,
+    pub table: QualifiedName,
+    /// `FROM ONLY`
+    pub only: bool,
+    pub filter: Option<Node>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +64,12 @@ pub(super) enum Kind {
     In {
         operand: Box<Node>,
         list: Vec<Node>,
+        negated: bool,
+    },
+    /// `operand IN (SELECT …)`
+    Member {
+        operand: Box<Node>,
+        query: Box<Query>,
         negated: bool,
     },
     Between {
@@ -136,6 +155,11 @@ pub(super) struct TypeName {
 }
 
 impl Node {
+    /// Whether a subquery stands somewhere in the expression.
+    pub(super) fn has_subquery(&self) -> bool {
+        matches!(self.kind, Kind::Member { .. }) || self.children().into_iter().any(Self::has_subquery)
+    }
+
     /// The nodes directly below.
     pub(super) fn children(&self) -> Vec<&Node> {
         match &self.kind {
@@ -154,6 +178,9 @@ impl Node {
             | Kind::Cast { operand, .. } => vec![operand],
             Kind::Binary { left, right, .. } | Kind::Distinct { left, right, .. } => vec![left, right],
             Kind::In { operand, list, .. } => std::iter::once(&**operand).chain(list).collect(),
+            Kind::Member { operand, query, .. } => {
+                std::iter::once(&**operand).chain(query.filter.as_ref()).collect()
+            }
             Kind::Between { operand, low, high, .. } => vec![operand, low, high],
             Kind::Like { operand, pattern, escape, .. } => {
                 let mut children: Vec<&Node> = vec![operand, pattern];

@@ -1,6 +1,7 @@
 //! Why a clause is refused, in the words that go on the wire, and why a row cannot be judged.
 
-use super::{MAX_BYTES, MAX_DEPTH, MAX_TERMS};
+use super::{MAX_BYTES, MAX_DEPTH, MAX_DISJUNCTS, MAX_POSITIONS, MAX_SUBQUERIES, MAX_TERMS};
+use crate::pg::QualifiedName;
 use thiserror::Error;
 
 /// A WHERE clause that is refused. `Display` is the text of the 400 answer.
@@ -29,6 +30,42 @@ pub enum FilterError {
     /// `ORDER BY`, `LIMIT`, `UNION` and their like after the expression.
     #[error("malformed query ending with SQL clauses")]
     TrailingClause,
+    /// DISTINCT, ORDER BY, LIMIT, WITH and their like in a subquery.
+    #[error("SELECT statement must not contain any clauses")]
+    SubqueryClauses,
+    /// A subquery that reads something else than one table.
+    #[error("Expected a single table reference")]
+    SubqueryTable,
+    /// A subquery's table that does not exist.
+    #[error("Table {0} does not exist")]
+    UnknownTable(QualifiedName),
+    /// A subquery selects columns that its table has not.
+    #[error("The following columns are not found on the table: {}", .0.join(", "))]
+    UnknownColumns(Vec<String>),
+    /// `a IN (q) AND b NOT IN (q)`
+    #[error(
+        "a subquery dependency cannot be used with both positive and negative polarity in the same filter"
+    )]
+    BothPolarities,
+    /// AND of ORs that would be too many ORs of ANDs.
+    #[error(
+        "WHERE clause too complex for DNF decomposition ({disjuncts} disjuncts exceeds limit of {MAX_DISJUNCTS})"
+    )]
+    TooManyDisjuncts {
+        /// How many they would be.
+        disjuncts: usize,
+    },
+    /// The same, counted in all their terms.
+    #[error(
+        "WHERE clause too complex for DNF decomposition ({positions} positions exceeds limit of {MAX_POSITIONS})"
+    )]
+    TooManyPositions {
+        /// How many they would be.
+        positions: usize,
+    },
+    /// What only Postgres can evaluate, in a clause with subqueries.
+    #[error("{0} (beside a subquery, where Postgres is not asked to evaluate it)")]
+    BesideSubquery(Box<FilterError>),
 }
 
 impl FilterError {
@@ -73,6 +110,22 @@ pub enum Reason {
     BeyondType { what: &'static str, ty: String },
     #[error("only `value IN (SELECT ...)` sublinks are supported right now")]
     Sublink,
+    #[error("IN (SELECT ...) is only supported under AND, OR and NOT, not inside {0}")]
+    SublinkInside(&'static str),
+    #[error("clause has more than {MAX_SUBQUERIES} subqueries")]
+    TooManySubqueries,
+    #[error("Expected a plain column reference")]
+    NotPlainColumn,
+    #[error(
+        "currently, left side of `IN (SELECT ...)` can only be a column reference or a list of column references"
+    )]
+    SublinkLeft,
+    #[error("left side of `IN (SELECT ...)` has type {left} but subquery returns {right}[]")]
+    SublinkTypes { left: String, right: String },
+    #[error("IN (SELECT ...) is not supported for type {0}: equal values may differ in their texts")]
+    SublinkType(String),
+    #[error("IN (SELECT ...) is not supported under a nondeterministic collation")]
+    SublinkCollation,
     #[error("unknown reference {0}")]
     UnknownReference(String),
     #[error("parameter ${0} was not provided")]

@@ -10,6 +10,7 @@ use super::ty::Type;
 use super::value::Value;
 use crate::pg::Collation;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 #[derive(Debug, Clone)]
 pub(super) enum Expr {
@@ -224,6 +225,16 @@ impl Expr {
     pub(super) fn terms(&self) -> usize {
         let below: usize = self.children().into_iter().map(Self::terms).sum();
         below + usize::from(!matches!(self, Self::Cast { .. }))
+    }
+
+    /// Adds the positions of the columns that the expression reads.
+    pub(super) fn collect_columns(&self, into: &mut BTreeSet<usize>) {
+        if let Self::Column { index, .. } = self {
+            into.insert(*index);
+        }
+        for child in self.children() {
+            child.collect_columns(into);
+        }
     }
 
     pub(super) fn reads_columns(&self) -> bool {

@@ -13,6 +13,7 @@ mod bytes;
 mod calendar;
 mod cast;
 mod check;
+mod clause;
 mod compare;
 mod datetime;
 mod error;
@@ -29,12 +30,14 @@ mod keywords;
 mod lexer;
 mod like;
 mod math;
+mod membership;
 mod number;
 mod operation;
 mod operators;
 mod order_by;
 mod parse;
 mod sql;
+mod subquery;
 mod text;
 mod timetz;
 mod ty;
@@ -44,13 +47,17 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use clause::{Clause, subquery_tables};
 pub use error::{EvalError, FilterError, Reason};
+pub use membership::Equal;
 pub use order_by::{OrderBy, OrderByError};
+pub use subquery::{Condition, Dependency, Position, SubqueryFilter};
 
 use crate::pg::Column;
 use crate::pg::relation::quote_identifier as quoted;
 use expr::{Comparison, Expr, Order};
-use std::collections::BTreeMap;
+use parse::Subqueries;
+use std::collections::{BTreeMap, BTreeSet};
 use ty::Type;
 use value::Value;
 
@@ -60,6 +67,12 @@ pub const MAX_BYTES: usize = 65_536;
 pub const MAX_DEPTH: usize = 48;
 /// Operators, columns and literals of a clause; casts are not counted.
 pub const MAX_TERMS: usize = 20_000;
+/// Subqueries of a clause, those in subqueries included.
+pub const MAX_SUBQUERIES: usize = 100;
+/// Alternatives of a clause with subqueries, once it is an OR of ANDs.
+pub const MAX_DISJUNCTS: usize = 100;
+/// Terms of all alternatives together: every row of the shape carries the truth of each.
+pub const MAX_POSITIONS: usize = 500;
 /// Levels of the parser's own calls: parentheses and prefixes come on top of [`MAX_DEPTH`].
 const MAX_NESTING: usize = 2 * MAX_DEPTH + 8;
 /// Syntax errors count the bytes of `SELECT 1 WHERE ` before the clause.
@@ -107,11 +120,15 @@ impl Filter {
     }
 
     fn read(text: &str, params: &BTreeMap<u32, String>, columns: &[Column]) -> Result<Self, FilterError> {
-        let node = parse::parse(text)?;
-        let mut checker = check::Checker::new(columns, params);
-        let expr = checker.clause(&node)?;
-        let columns = checker.used.iter().copied().collect();
-        Ok(Self { sql: sql::text(&expr), columns, equality: find_equality(&expr), expr })
+        let node = parse::parse(text, Subqueries::Refused)?;
+        check::Checker::new(columns, params).clause(&node).map(Self::of)
+    }
+
+    fn of(expr: Expr) -> Self {
+        let mut columns = BTreeSet::new();
+        expr.collect_columns(&mut columns);
+        let columns = columns.into_iter().collect();
+        Self { sql: sql::text(&expr), columns, equality: find_equality(&expr), expr }
     }
 
     /// The canonical text: columns quoted, parameters inlined as `'v'::type`, constants folded, operations in

@@ -10,6 +10,7 @@ use super::{MAX_DEPTH, MAX_NESTING, MAX_TERMS, SYNTAX_CURSOR_OFFSET};
 mod call;
 mod infix;
 mod primary;
+mod subquery;
 
 /// Binding strengths, weakest first, as the `%left`/`%right`/`%nonassoc` lines of the grammar.
 mod level {
@@ -34,14 +35,22 @@ mod level {
 }
 
 /// Parses one whole clause.
-pub(super) fn parse(text: &str) -> Result<Node, FilterError> {
+pub(super) fn parse(text: &str, subqueries: Subqueries) -> Result<Node, FilterError> {
     if let Some(at) = text.find('\0') {
         return Err(FilterError::at(at + SYNTAX_CURSOR_OFFSET, Reason::SyntaxAtEnd));
     }
-    let mut parser = Parser { text, tokens: tokenize(text)?, next: 0, depth: 0, terms: 0 };
+    let mut parser =
+        Parser { text, tokens: tokenize(text)?, next: 0, depth: 0, terms: 0, subqueries, queries: 0 };
     let node = parser.expression(level::OR, Grammar::Full)?;
     parser.finish()?;
     Ok(node)
+}
+
+/// Whether `IN (SELECT …)` may stand in a clause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subqueries {
+    Accepted,
+    Refused,
 }
 
 /// Which of the two expression grammars is read: `b_expr` stands between BETWEEN and AND.
@@ -57,6 +66,9 @@ pub(super) struct Parser<'a> {
     next: usize,
     depth: usize,
     terms: usize,
+    subqueries: Subqueries,
+    /// Subqueries met.
+    queries: usize,
 }
 
 impl Parser<'_> {

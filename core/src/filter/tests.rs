@@ -1,6 +1,9 @@
 //! The filter as its callers see it: clause, columns and rows in, truth and canonical text out.
 
 mod constructs;
+mod subqueries;
+#[cfg(not(target_arch = "wasm32"))]
+mod subquery_logic;
 
 use super::*;
 use crate::pg::oid;

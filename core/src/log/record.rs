@@ -82,6 +82,9 @@ pub struct CreatedShape {
     pub relation: Relation,
     /// The tables below it, whose rows the shape includes.
     pub partitions: Vec<u32>,
+    /// The tables that its subqueries read, as they were then.
+    #[serde(default)]
+    pub inner: Vec<Relation>,
 }
 
 /// The tables below a shape's, whose rows it includes.

@@ -1,6 +1,6 @@
 //! What a shape is: a request that the catalog has confirmed.
 
-use crate::filter::Filter;
+use crate::filter::{Clause, Dependency, FilterError};
 use crate::pg::relation::quote_identifier;
 use crate::pg::{Column, Relation};
 use crate::protocol::RequestError;
@@ -20,7 +20,7 @@ pub struct Definition {
     /// Which columns are shown.
     pub projection: Projection,
     /// Which rows belong to the shape; all where absent.
-    pub filter: Option<Filter>,
+    pub filter: Option<Clause>,
     /// How much of a row an update or a delete shows.
     pub replica: Replica,
     /// Whether the log begins with the rows that exist.
@@ -37,20 +37,30 @@ pub struct Projection {
 }
 
 impl Definition {
-    /// Checks a request against the table it names, in the order of protocol §2.3.
+    /// Checks a request against the table it names, in the order of protocol §2.3. `inner` are the tables that its
+    /// subqueries name ([`subquery_tables`](crate::filter::subquery_tables)), as far as they exist.
     ///
     /// # Errors
-    /// The texts of the 400, under `columns`, `queryable_columns`, `params` or `where`.
+    /// The texts of the 400, under `columns`, `queryable_columns`, `params`, `where` or `table`.
     pub fn resolve(
         request: &DefinitionRequest,
         relation: &Arc<Relation>,
         server_version_num: u32,
+        inner: &[Arc<Relation>],
     ) -> Result<Self, RequestError> {
         let generated_columns = server_version_num >= GENERATED_COLUMNS_SINCE;
         let projection = resolve_projection(request, relation, generated_columns)?;
         let filter = match &request.where_clause {
             None => None,
-            Some(text) => Some(resolve_filter(text, &request.params, relation, generated_columns)?),
+            Some(text) => {
+                let params = numbered(&request.params).map_err(|text| RequestError::new("params", text))?;
+                let filter = Clause::parse(text, &params, &relation.columns, inner)
+                    .map_err(|error| refusal(&error))?;
+                if !generated_columns {
+                    check_clause_reads_none_generated(&filter, relation)?;
+                }
+                Some(filter)
+            }
         };
         Ok(Self {
             relation: Arc::clone(relation),
@@ -64,7 +74,7 @@ impl Definition {
     /// The canonical text of the definition: equal texts mean one shape (protocol §8.1).
     ///
     /// Spelling does not count (case and quotes of names, order of columns, blanks in the clause); the
-    /// table's oid does, since a table made anew under an old name is another one.
+    /// tables' oids do, since a table made anew under an old name is another one.
     #[must_use]
     pub fn identity(&self) -> String {
         let mut columns: Vec<&str> = self.columns().map(|column| column.name.as_str()).collect();
@@ -77,7 +87,8 @@ impl Definition {
             names(&self.relation, &key),
             columns,
             self.projection.all,
-            self.filter.as_ref().map(Filter::sql),
+            self.filter.as_ref().map(Clause::sql),
+            self.inner_relations().iter().map(|relation| relation.oid).collect::<Vec<_>>(),
             self.replica.as_str(),
             self.log_mode.as_str(),
         ])
@@ -89,14 +100,9 @@ impl Definition {
     #[must_use]
     pub fn still_holds(&self, now: &Relation) -> bool {
         let then = &self.relation;
-        let same = |index: usize| {
-            let column = then.columns.get(index)?;
-            let other = now.columns.get(now.column_index(&column.name)?)?;
-            (column.type_oid == other.type_oid && column.generated == other.generated).then_some(())
-        };
-        let filtered = self.filter.iter().flat_map(|filter| filter.columns());
+        let filtered = self.filter.iter().flat_map(Clause::columns);
         let used_columns_stay =
-            self.projection.columns.iter().chain(filtered).all(|index| same(*index).is_some());
+            self.projection.columns.iter().chain(filtered).all(|index| stays(then, *index, now));
         let key = |relation: &Relation| {
             let names = names(relation, &relation.key_columns()).into_iter().map(str::to_owned);
             (relation.has_primary_key(), names.collect::<Vec<_>>())
@@ -108,6 +114,33 @@ impl Definition {
             && used_columns_stay
             && all_columns_stay
             && key(then) == key(now)
+    }
+
+    /// The same of a table that subqueries read: its name and every column that they mention.
+    #[must_use]
+    pub fn inner_still_holds(&self, now: &Relation) -> bool {
+        self.dependencies().iter().filter(|dependency| dependency.relation.oid == now.oid).all(|dependency| {
+            let then = &dependency.relation;
+            then.name == now.name && dependency.used_columns().iter().all(|index| stays(then, *index, now))
+        })
+    }
+
+    /// The tables that subqueries read, at any depth, each once, in order of appearance.
+    #[must_use]
+    pub fn inner_relations(&self) -> Vec<Arc<Relation>> {
+        let mut relations: Vec<Arc<Relation>> = Vec::new();
+        for dependency in self.dependencies() {
+            if relations.iter().all(|known| known.oid != dependency.relation.oid) {
+                relations.push(Arc::clone(&dependency.relation));
+            }
+        }
+        relations
+    }
+
+    /// The subqueries at any depth, those in a subquery right behind it.
+    #[must_use]
+    pub fn dependencies(&self) -> Vec<&Dependency> {
+        self.filter.iter().flat_map(Clause::dependencies).collect()
     }
 
     /// The query for the rows of the initial snapshot: the selected columns in table order, without order of
@@ -213,26 +246,40 @@ fn check_none_generated(projection: &Projection, relation: &Relation) -> Result<
     Err(RequestError::new("columns", text))
 }
 
-fn resolve_filter(
-    text: &str,
-    params: &BTreeMap<String, String>,
-    relation: &Relation,
-    generated_columns: bool,
-) -> Result<Filter, RequestError> {
-    let params = numbered(params).map_err(|text| RequestError::new("params", text))?;
-    let filter = Filter::parse(text, &params, &relation.columns)
-        .map_err(|error| RequestError::new("where", error.to_string()))?;
-    // The stream would never show the column, and no row could be judged.
-    let mut generated: Vec<usize> = filter.columns().to_vec();
-    generated.retain(|index| relation.columns.get(*index).is_some_and(|column| column.generated));
-    if !generated.is_empty() && !generated_columns {
-        let text = format!(
-            "The following columns are generated and cannot be used in a where clause: {}",
-            names(relation, &generated).join(", ")
-        );
-        return Err(RequestError::new("where", text));
+/// Whether a column is under its name what it was.
+fn stays(then: &Relation, index: usize, now: &Relation) -> bool {
+    let Some(column) = then.columns.get(index) else { return false };
+    let other = now.column_index(&column.name).and_then(|index| now.columns.get(index));
+    other.is_some_and(|other| column.type_oid == other.type_oid && column.generated == other.generated)
+}
+
+fn refusal(error: &FilterError) -> RequestError {
+    match error {
+        FilterError::UnknownTable(name) => RequestError::unknown_table(name),
+        FilterError::UnknownColumns(_) => RequestError::new("columns", error.to_string()),
+        _ => RequestError::new("where", error.to_string()),
     }
-    Ok(filter)
+}
+
+/// The stream would never show such columns, and no row could be judged.
+fn check_clause_reads_none_generated(clause: &Clause, relation: &Relation) -> Result<(), RequestError> {
+    check_reads_none_generated(clause.columns(), relation)?;
+    clause.dependencies().iter().try_for_each(|dependency| {
+        check_reads_none_generated(&dependency.used_columns(), &dependency.relation)
+    })
+}
+
+fn check_reads_none_generated(columns: &[usize], relation: &Relation) -> Result<(), RequestError> {
+    let mut generated = columns.to_vec();
+    generated.retain(|index| relation.columns.get(*index).is_some_and(|column| column.generated));
+    if generated.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "The following columns are generated and cannot be used in a where clause: {}",
+        names(relation, &generated).join(", ")
+    );
+    Err(RequestError::new("where", text))
 }
 
 /// Placeholders by number. Keys count from 1 without a gap; only their plain spelling (`1`, not `01`) names a
@@ -308,7 +355,7 @@ mod tests {
     }
 
     fn resolve_on(relation: Relation, query: &str) -> Result<Definition, RequestError> {
-        Definition::resolve(&request(query), &Arc::new(relation), VERSION)
+        Definition::resolve(&request(query), &Arc::new(relation), VERSION, &[])
     }
 
     fn resolve(query: &str) -> Definition {
@@ -352,7 +399,7 @@ mod tests {
                     in the 'columns' query param";
         refused_on(with_generated(), "", "columns", &format!("{text}{hint}"));
         assert_eq!(resolve_on(with_generated(), "columns=id,a").unwrap().projection.columns, [0, 1]);
-        let newer = Definition::resolve(&request(""), &Arc::new(with_generated()), 180_000).unwrap();
+        let newer = Definition::resolve(&request(""), &Arc::new(with_generated()), 180_000, &[]).unwrap();
         assert_eq!(newer.projection.columns, [0, 1, 2]);
     }
 
@@ -445,5 +492,66 @@ mod tests {
         let clause = filtered.filter.as_ref().unwrap().sql();
         let expected = format!(r#"SELECT "id", "a", "n" FROM "public"."t" WHERE {clause}"#);
         assert_eq!(filtered.snapshot_sql(), expected);
+    }
+
+    /// `CREATE TABLE q (id int PRIMARY KEY, a text, n int)`
+    fn inner() -> Relation {
+        Relation { oid: 16_500, name: QualifiedName::new("public", "q"), ..relation() }
+    }
+
+    fn resolve_with(inner: Relation, query: &str) -> Result<Definition, RequestError> {
+        Definition::resolve(&request(query), &Arc::new(relation()), VERSION, &[Arc::new(inner)])
+    }
+
+    const NESTED: &str = "where=n+IN+(SELECT+id+FROM+q+WHERE+a+IN+(SELECT+a+FROM+q+WHERE+id=1))";
+
+    #[test]
+    fn subqueries_are_refused_where_their_tables_are_named() {
+        let refused = |inner: Relation, query: &str, parameter: &str, text: &str| {
+            let error = resolve_with(inner, query).unwrap_err();
+            assert_eq!(error.texts(parameter), [text], "{query}: {error}");
+        };
+        let text = "Table \"public\".\"zz\" does not exist. If the table name contains capitals or special characters \
+                    you must quote it.";
+        refused(inner(), "where=n+IN+(SELECT+id+FROM+zz)", "table", text);
+        let text = "The following columns are not found on the table: zz";
+        refused(inner(), "where=n+IN+(SELECT+zz+FROM+q)", "columns", text);
+        let mut generated = inner();
+        generated.columns[2].generated = true;
+        let text = "The following columns are generated and cannot be used in a where clause: n";
+        refused(generated.clone(), "where=id+IN+(SELECT+id+FROM+q+WHERE+n=1)", "where", text);
+        assert!(resolve_with(generated, "where=id+IN+(SELECT+id+FROM+q)").is_ok());
+    }
+
+    #[test]
+    fn an_inner_table_made_anew_is_another_shape() {
+        let identity = |oid| resolve_with(Relation { oid, ..inner() }, NESTED).unwrap().identity();
+        assert_eq!(identity(16_500), identity(16_500));
+        assert_ne!(identity(16_500), identity(16_501));
+        let definition = resolve_with(inner(), NESTED).unwrap();
+        assert_eq!(definition.inner_relations(), [Arc::new(inner())]);
+        assert_eq!(definition.dependencies().len(), 2);
+        let snapshot = definition.snapshot_sql();
+        assert!(
+            snapshot.ends_with(&format!(" WHERE {}", definition.filter.as_ref().unwrap().sql())),
+            "{snapshot}"
+        );
+    }
+
+    #[test]
+    fn inner_tables_hold_while_what_is_used_of_them_does() {
+        let definition = resolve_with(inner(), NESTED).unwrap();
+        let after = |change: fn(&mut Relation)| {
+            let mut now = inner();
+            change(&mut now);
+            definition.inner_still_holds(&now)
+        };
+        assert!(after(|_| ()));
+        assert!(after(|now| now.columns.truncate(2)), "nobody asks for `n`");
+        assert!(after(|now| now.columns.swap(0, 2)));
+        assert!(!after(|now| now.columns[1].name = "b".to_owned()));
+        assert!(!after(|now| now.columns[0].type_oid = oid::INT8));
+        assert!(!after(|now| now.name.name = "r".to_owned()));
+        assert!(after(|now| (now.oid, now.columns) = (1, Vec::new())), "another table");
     }
 }

@@ -1,7 +1,7 @@
 //! The query for a subset of a shape: its own filter, order and bounds on top of the shape's.
 
 use super::definition::{Definition, numbered};
-use crate::filter::{Filter, FilterError, OrderBy, Reason};
+use crate::filter::{Clause, Filter, FilterError, OrderBy, Reason};
 use crate::pg::Column;
 use crate::protocol::RequestError;
 use crate::protocol::subset::SubsetRequest;
@@ -34,7 +34,8 @@ impl SubsetQuery {
             }
         };
         let mut sql = definition.select();
-        push_filters(&mut sql, definition.filter.as_ref(), filter.as_ref());
+        let filters = definition.filter.iter().map(Clause::sql).chain(filter.iter().map(Filter::sql));
+        push_filters(&mut sql, filters);
         if let Some(order_by) = order_by {
             sql.push_str(&format!(" ORDER BY {}", order_by.sql()));
         }
@@ -62,7 +63,7 @@ fn resolve_filter(request: &SubsetRequest, columns: &[Column]) -> Result<Option<
 
 fn refusal(error: &FilterError) -> String {
     match error {
-        FilterError::At { reason: Reason::Sublink | Reason::Unsupported("SubLink"), .. } => {
+        FilterError::At { reason: Reason::Unsupported("SubLink"), .. } => {
             "Subqueries are not allowed in subsets".to_owned()
         }
         _ => error.to_string(),
@@ -70,9 +71,9 @@ fn refusal(error: &FilterError) -> String {
 }
 
 /// Each filter in parentheses: an OR in the one must not let rows past the other.
-fn push_filters(sql: &mut String, shape: Option<&Filter>, subset: Option<&Filter>) {
-    for (word, filter) in ["WHERE", "AND"].iter().zip(shape.into_iter().chain(subset)) {
-        sql.push_str(&format!(" {word} ({})", filter.sql()));
+fn push_filters<'a>(sql: &mut String, filters: impl Iterator<Item = &'a str>) {
+    for (word, filter) in ["WHERE", "AND"].iter().zip(filters) {
+        sql.push_str(&format!(" {word} ({filter})"));
     }
 }
 
@@ -112,7 +113,7 @@ mod tests {
         let relation = Arc::new(Relation { oid: 16_400, name: QualifiedName::new("public", "t"), columns });
         let query = format!("table=t&offset=-1&{query}");
         let request = parse_shape_request(Method::Get, &query).unwrap().definition;
-        let definition = Definition::resolve(&request, &relation, 150_018).unwrap();
+        let definition = Definition::resolve(&request, &relation, 150_018, &[]).unwrap();
         let subset = SubsetRequest::read(&Query::parse(&query).unwrap()).unwrap().unwrap();
         SubsetQuery::resolve(&subset, &definition, request.queryable_columns.as_deref())
     }

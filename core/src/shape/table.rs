@@ -7,7 +7,7 @@
 use super::definition::Definition;
 use super::id::ShapeId;
 use super::waiting::Waiting;
-use crate::filter::{self, Filter, Row as _};
+use crate::filter::{self, Clause, Filter, Row as _};
 use crate::log::ItemFormat;
 use crate::log::snapshot::SnapshotFilter;
 use crate::pg::Relation;
@@ -71,7 +71,7 @@ impl Table {
 
     pub(super) fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let format = self.format(definition);
-        match definition.filter.as_ref().map(Filter::equality) {
+        match definition.filter.as_ref().and_then(Clause::plain).map(Filter::equality) {
             None => self.unfiltered.push(id),
             Some(None) => self.scanned.push(id),
             Some(Some(equality)) => {
@@ -79,7 +79,8 @@ impl Table {
                 values.entry(equality.text.as_bytes().into()).or_default().push(id);
             }
         }
-        let (filter, all_columns) = (definition.filter.clone(), definition.projection.all);
+        let (filter, all_columns) =
+            (definition.filter.as_ref().and_then(Clause::plain).cloned(), definition.projection.all);
         self.routes.insert(id, Route { filter, format, joining, all_columns });
     }
 

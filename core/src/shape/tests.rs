@@ -33,7 +33,7 @@ fn relation() -> Arc<Relation> {
 
 fn definition(query: &str) -> Definition {
     let request = parse_shape_request(Method::Get, &format!("table=t&offset=-1&{query}")).unwrap();
-    Definition::resolve(&request.definition, &relation(), 150_000).unwrap()
+    Definition::resolve(&request.definition, &relation(), 150_000, &[]).unwrap()
 }
 
 /// Sees every transaction below 800, and none that commits later.

@@ -122,7 +122,8 @@ fn restore(shape: crate::store::RecoveredShape, folder: &Folder) -> Result<(Shap
     // What the server's version allows was checked when the shape was made.
     const ANY_VERSION: u32 = u32::MAX;
     let relation = Arc::new(shape.created.relation.clone());
-    let definition = Definition::resolve(&shape.created.request, &relation, ANY_VERSION)
+    let inner: Vec<_> = shape.created.inner.iter().cloned().map(Arc::new).collect();
+    let definition = Definition::resolve(&shape.created.request, &relation, ANY_VERSION, &inner)
         .map_err(|error| anyhow::anyhow!("stored shape {} cannot be read: {error:?}", shape.handle))?;
     let id = shape.created.id;
     let dir = folder.shape_dir(shape.handle);

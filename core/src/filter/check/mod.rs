@@ -7,6 +7,7 @@ mod choice;
 mod constant;
 mod list;
 mod operation;
+mod subquery;
 
 use super::ast::{Kind, Node, Truth};
 use super::error::{FilterError, Reason};
@@ -17,7 +18,7 @@ use super::value::Value;
 use super::{MAX_DEPTH, MAX_TERMS, operators};
 use crate::pg::{Collation, Column};
 use constant::{fold, number};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Rows of an IN list and arms of a CASE repeat their operand.
 const MAX_EFFORT: usize = 8 * MAX_TERMS;
@@ -27,8 +28,6 @@ pub(super) struct Checker<'a> {
     params: &'a BTreeMap<u32, String>,
     /// The one type each parameter has, once something decided on it.
     param_types: BTreeMap<u32, Type>,
-    /// Positions of the columns met.
-    pub(super) used: BTreeSet<usize>,
     /// Nodes checked, some of them several times, and expressions copied.
     effort: usize,
 }
@@ -59,11 +58,13 @@ struct Literal {
     param: Option<u32>,
 }
 
+pub(super) use subquery::Resolver;
+
 type Checked<T> = Result<T, FilterError>;
 
 impl<'a> Checker<'a> {
     pub(super) fn new(columns: &'a [Column], params: &'a BTreeMap<u32, String>) -> Self {
-        Self { columns, params, param_types: BTreeMap::new(), used: BTreeSet::new(), effort: 0 }
+        Self { columns, params, param_types: BTreeMap::new(), effort: 0 }
     }
 
     /// A whole clause, which must be of type bool.
@@ -77,14 +78,12 @@ impl<'a> Checker<'a> {
         if *expr.ty() != Type::Bool {
             return Err(FilterError::NotBoolean);
         }
-        if expr.terms() > MAX_TERMS {
-            return Err(FilterError::at(node.start, Reason::TooManyTerms));
-        }
-        // Written out, a constant is one level deeper: the canonical text must pass the same limit.
-        if expr.depth() >= MAX_DEPTH {
-            return Err(FilterError::at(node.start, Reason::TooDeep));
-        }
-        Ok(expr)
+        within_limits(node, expr)
+    }
+
+    /// One term of a larger clause.
+    pub(super) fn term(&mut self, node: &Node) -> Checked<Expr> {
+        within_limits(node, self.boolean(node)?)
     }
 
     /// What one part of a clause multiplies must not grow beyond all measure where parts stand in parts.
@@ -123,6 +122,7 @@ impl<'a> Checker<'a> {
             }
             Kind::Cast { operand, ty } => self.cast(node, operand, ty)?,
             Kind::Call { name, arguments } => self.call(node, name, arguments)?,
+            Kind::Member { .. } => return Err(FilterError::at(at, Reason::Sublink)),
             Kind::Row(_) => return Err(FilterError::at(at, Reason::BeyondCore("RowExpr"))),
             Kind::Array(elements) => self.array(node, elements, None)?,
             Kind::Subscript { array, subscripts } => self.subscript(node, array, subscripts)?,
@@ -161,7 +161,6 @@ impl<'a> Checker<'a> {
         let [name] = parts else { return Err(unknown()) };
         let (index, column) =
             self.columns.iter().enumerate().find(|(_, c)| c.name == *name).ok_or_else(unknown)?;
-        self.used.insert(index);
         let collation = column.typing.collation;
         Ok(Expr::Column { index, name: name.clone(), ty: Type::of_column(column), collation })
     }
@@ -331,6 +330,17 @@ impl<'a> Checker<'a> {
         let column = self.columns.iter().find(|column| !collated(column)).or(self.columns.first());
         column.map_or_else(Collation::default, |column| column.typing.collation)
     }
+}
+
+fn within_limits(node: &Node, expr: Expr) -> Checked<Expr> {
+    if expr.terms() > MAX_TERMS {
+        return Err(FilterError::at(node.start, Reason::TooManyTerms));
+    }
+    // Written out, a constant is one level deeper: the canonical text must pass the same limit.
+    if expr.depth() >= MAX_DEPTH {
+        return Err(FilterError::at(node.start, Reason::TooDeep));
+    }
+    Ok(expr)
 }
 
 fn collect_collations(expr: &Expr, met: &mut Vec<Collation>) {

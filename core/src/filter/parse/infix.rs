@@ -1,7 +1,7 @@
 //! Operators that stand behind their first operand.
 
 use super::super::ast::{Kind, Node, Truth};
-use super::super::error::{FilterError, Reason};
+use super::super::error::FilterError;
 use super::super::lexer::TokenKind;
 use super::{Grammar, Parser, level};
 
@@ -66,9 +66,7 @@ impl Parser<'_> {
         let all = self.word() == "all";
         self.advance();
         self.expect('(')?;
-        if matches!(self.word(), "select" | "values" | "with" | "table") {
-            return Err(FilterError::at(at, Reason::Sublink));
-        }
+        self.refuse_query(at)?;
         let array = Box::new(self.expression(level::OR, Grammar::Full)?);
         self.expect(')')?;
         let start = left.start;
@@ -167,7 +165,10 @@ impl Parser<'_> {
         match word.as_str() {
             "in" => {
                 self.expect('(')?;
-                self.refuse_query(at)?;
+                if self.begins_query() {
+                    let query = Box::new(self.query(at)?);
+                    return Ok((self.node(at, start, Kind::Member { operand, query, negated })?, false));
+                }
                 let list = self.list()?;
                 self.expect(')')?;
                 Ok((self.node(at, start, Kind::In { operand, list, negated })?, false))
@@ -199,13 +200,6 @@ impl Parser<'_> {
             }
             _ => self.beyond(at, "SIMILAR TO"),
         }
-    }
-
-    pub(super) fn refuse_query(&self, at: usize) -> Result<(), FilterError> {
-        if matches!(self.word(), "select" | "values" | "with" | "table") {
-            return self.unsupported(at, "SubLink");
-        }
-        Ok(())
     }
 
     pub(super) fn list(&mut self) -> Result<Vec<Node>, FilterError> {

@@ -206,7 +206,11 @@ impl Parser<'_> {
         }
         match word.as_str() {
             "cast" if called => return self.cast(at),
-            "exists" if called => return self.unsupported(at, "SubLink"),
+            "exists" | "array" if called => {
+                self.next += 2;
+                self.refuse_query(at)?;
+                return Err(self.syntax());
+            }
             "coalesce" | "greatest" | "least" | "nullif" | "row" if called => return self.listed(at, &word),
             "case" => {
                 self.advance();
@@ -216,7 +220,6 @@ impl Parser<'_> {
                 self.advance();
                 return self.array(at);
             }
-            "array" if called => return self.unsupported(at, "SubLink"),
             _ => {}
         }
         if let Some((node, _)) = keywords::construct(&word).filter(|(_, call)| called || !call) {

@@ -1,0 +1,122 @@
+//! A WHERE clause of any kind.
+
+use super::ast::{Kind, Node};
+use super::check::Resolver;
+use super::error::FilterError;
+use super::parse::{self, Subqueries};
+use super::subquery::{Dependency, SubqueryFilter};
+use super::{Filter, MAX_BYTES};
+use crate::pg::{Column, QualifiedName, Relation};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A WHERE clause, by what decides whether a row satisfies it.
+#[derive(Debug, Clone)]
+pub enum Clause {
+    /// The row alone.
+    Plain(Filter),
+    /// The row and the rows of other tables.
+    Subqueries(Box<SubqueryFilter>),
+}
+
+impl Clause {
+    /// Reads a clause. `columns` are those of the table in table order, `params` the values of `$1`, `$2`, …,
+    /// `inner` the tables that [`subquery_tables`] names, as far as they exist.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`].
+    pub fn parse(
+        text: &str,
+        params: &BTreeMap<u32, String>,
+        columns: &[Column],
+        inner: &[Arc<Relation>],
+    ) -> Result<Self, FilterError> {
+        if text.len() > MAX_BYTES {
+            return Err(FilterError::TooLarge { size: text.len() });
+        }
+        Self::restore(text, params, columns, inner)
+    }
+
+    /// Reads a text that [`Clause::sql`] wrote, which may be longer than what requests may send.
+    pub(super) fn restore(
+        text: &str,
+        params: &BTreeMap<u32, String>,
+        columns: &[Column],
+        inner: &[Arc<Relation>],
+    ) -> Result<Self, FilterError> {
+        let node = parse::parse(text, Subqueries::Accepted)?;
+        let resolved = Resolver::new(columns, params, inner).clause(&node);
+        resolved.map_err(|error| {
+            let beyond = error.needs_postgres() && node.has_subquery();
+            if beyond { FilterError::BesideSubquery(Box::new(error)) } else { error }
+        })
+    }
+
+    /// The canonical text, for the snapshot query's WHERE. It belongs into parentheses before AND or NOT.
+    #[must_use]
+    pub fn sql(&self) -> &str {
+        match self {
+            Self::Plain(filter) => filter.sql(),
+            Self::Subqueries(filter) => filter.sql(),
+        }
+    }
+
+    /// Positions of the columns of the table itself that the clause mentions, sorted.
+    #[must_use]
+    pub fn columns(&self) -> &[usize] {
+        match self {
+            Self::Plain(filter) => filter.columns(),
+            Self::Subqueries(filter) => filter.columns(),
+        }
+    }
+
+    /// The filter of a clause for which the row alone decides.
+    #[must_use]
+    pub fn plain(&self) -> Option<&Filter> {
+        match self {
+            Self::Plain(filter) => Some(filter),
+            Self::Subqueries(_) => None,
+        }
+    }
+
+    /// The filter of a clause with subqueries.
+    #[must_use]
+    pub fn subqueries(&self) -> Option<&SubqueryFilter> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Subqueries(filter) => Some(filter),
+        }
+    }
+
+    /// The subqueries at any depth, those in a subquery right behind it.
+    #[must_use]
+    pub fn dependencies(&self) -> Vec<&Dependency> {
+        let outermost = self.subqueries().into_iter().flat_map(SubqueryFilter::dependencies);
+        outermost.flat_map(Dependency::with_inner).collect()
+    }
+}
+
+/// The tables that subqueries of a clause name, at any depth, each once, in order of appearance. Nothing is
+/// looked up: a table may not exist.
+///
+/// # Errors
+/// Where the clause cannot be parsed.
+pub fn subquery_tables(text: &str) -> Result<Vec<QualifiedName>, FilterError> {
+    if text.len() > MAX_BYTES {
+        return Err(FilterError::TooLarge { size: text.len() });
+    }
+    let mut tables = Vec::new();
+    collect_tables(&parse::parse(text, Subqueries::Accepted)?, &mut tables);
+    Ok(tables)
+}
+
+fn collect_tables(node: &Node, tables: &mut Vec<QualifiedName>) {
+    if let Kind::Member { query, .. } = &node.kind
+        && !tables.contains(&query.table)
+    {
+        tables.push(query.table.clone());
+    }
+    for child in node.children() {
+        collect_tables(child, tables);
+    }
+}
