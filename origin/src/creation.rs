@@ -11,18 +11,19 @@ use crate::status::{Phase, Status};
 use crate::store::{Folder, segment};
 use futures::StreamExt;
 use limn_core::Handle;
-use limn_core::filter::{Filter, Row, subquery_tables};
+use limn_core::filter::{EvalError, subquery_tables};
 use limn_core::log::record::CreatedShape;
 use limn_core::log::{ItemFormat, ShapeLog, SnapshotFilter, SnapshotWriter};
-use limn_core::pg::copy::{CopyDecoder, CopyRow};
+use limn_core::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
 use limn_core::pg::{QualifiedName, Relation};
 use limn_core::protocol::RequestError;
 use limn_core::protocol::cache::CachePolicy;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::{DefinitionRequest, LogMode};
 use limn_core::protocol::route::Method;
+use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, Tagger, View};
 use limn_core::shape::{Definition, ShapeId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -84,6 +85,13 @@ struct Shared {
 struct Catalog {
     session: Arc<Session>,
     server_version_num: u32,
+}
+
+/// The tables of a definition, as the catalog describes them.
+struct Tables {
+    own: Description,
+    /// Those that subqueries read.
+    inner: Vec<Description>,
 }
 
 /// A definition leads to no shape.
@@ -155,7 +163,7 @@ impl Creator {
         if let Some(shape) = parts.registry.by_spelling(request) {
             return Ok(shape);
         }
-        let (definition, table) = self.resolve(request).await?;
+        let (definition, tables) = self.resolve(request).await?;
         let identity = definition.identity();
         if let Some(shape) = parts.registry.by_identity(&identity) {
             parts.registry.remember(request, &shape);
@@ -165,11 +173,11 @@ impl Creator {
         if parts.status.phase() != Phase::Active && !parts.status.wait_active(ACTIVE_WAIT).await {
             return Err(LookupError::Unavailable(not_followed()));
         }
-        let make = || Arc::new(self.new_shape(request, definition, &identity, table.partitions.clone()));
+        let make = || Arc::new(self.new_shape(request, definition, &identity, tables.own.partitions.clone()));
         let (shape, is_new) = parts.registry.find_or_insert(&identity, make);
         parts.registry.remember(request, &shape);
         if is_new {
-            tokio::spawn(self.clone().create(shape.clone(), table));
+            tokio::spawn(self.clone().create(shape.clone(), tables));
         }
         Ok(shape)
     }
@@ -190,7 +198,7 @@ impl Creator {
         Session::connect(&self.shared.parts.config).await
     }
 
-    async fn resolve(&self, request: &DefinitionRequest) -> Result<(Definition, Description), LookupError> {
+    async fn resolve(&self, request: &DefinitionRequest) -> Result<(Definition, Tables), LookupError> {
         let catalog = self.catalog().await.map_err(|error| unreachable(&error))?;
         let table =
             catalog::describe(&catalog.session, &request.table).await.map_err(|error| unreachable(&error))?;
@@ -203,8 +211,7 @@ impl Creator {
         let definition = Definition::resolve(request, &relation, catalog.server_version_num, &relations)
             .map_err(LookupError::Request)?;
         check_only(&definition, &inner)?;
-        refuse_subqueries(request, &definition)?;
-        Ok((definition, table))
+        Ok((definition, Tables { own: table, inner }))
     }
 
     fn new_shape(
@@ -227,26 +234,30 @@ impl Creator {
     }
 
     /// Takes the shape through its creation; a failure is kept in the shape for those who wait.
-    async fn create(self, shape: Arc<Shape>, table: Description) {
-        let Err(error) = self.try_create(&shape, &table).await else { return };
-        tracing::warn!(handle = %shape.handle, table = %table.relation.name, %error, "cannot create a shape");
+    async fn create(self, shape: Arc<Shape>, tables: Tables) {
+        let Err(error) = self.try_create(&shape, &tables).await else { return };
+        tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
         shape.set_life(Life::Failed(error.failure()));
         self.shared.parts.registry.remove(&shape);
         // Where the engine does not know it yet, this changes nothing.
         let _ = self.engine.remove(shape.id, "creation_failed").await;
     }
 
-    async fn try_create(&self, shape: &Arc<Shape>, table: &Description) -> Result<(), CreateError> {
+    async fn try_create(&self, shape: &Arc<Shape>, tables: &Tables) -> Result<(), CreateError> {
         let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
-        self.publish(table).await?;
+        for table in std::iter::once(&tables.own).chain(&tables.inner) {
+            self.publish(table).await?;
+        }
         segment::create(&shape.dir)?;
         self.engine.register(shape).await?;
         let session = Session::connect(&self.shared.parts.config).await?;
         let snapshot = Snapshot::begin(session).await?;
         let filter =
             SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
-        self.engine.snapshot_taken(shape.id, filter.clone()).await?;
-        let file = self.copy(shape, &snapshot).await?;
+        let views = views(&shape.definition, &snapshot).await?;
+        self.engine.snapshot_taken(shape.id, filter.clone(), views.clone()).await?;
+        let tagger = shape.definition.tagger(&shape.handle.to_string(), views);
+        let file = self.copy(shape, &snapshot, tagger).await?;
         // The rows have all come: how the read-only transaction ends changes nothing.
         if let Err(error) = snapshot.finish().await {
             tracing::debug!(%error, "the snapshot's transaction did not end in order");
@@ -276,20 +287,25 @@ impl Creator {
     }
 
     /// Streams the rows into the snapshot's file; readers follow behind.
-    async fn copy(&self, shape: &Shape, snapshot: &Snapshot) -> Result<File, CreateError> {
+    async fn copy(
+        &self,
+        shape: &Shape,
+        snapshot: &Snapshot,
+        tagger: Option<Tagger>,
+    ) -> Result<File, CreateError> {
         let definition = &shape.definition;
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
-        let mut writer = SnapshotWriter::new(format, self.shared.parts.chunk_bytes_max);
+        let mut writer = SnapshotWriter::new(format, tagger, self.shared.parts.chunk_bytes_max);
         let mut file = File::create(segment::snapshot_path(&shape.dir))?;
         if definition.log_mode == LogMode::Full {
-            let cells = cell_positions(definition);
+            let places = definition.places();
             let mut chunks = snapshot.copy(&definition.snapshot_sql()).await?;
             let mut rows = CopyDecoder::new();
             while let Some(chunk) = chunks.next().await {
                 rows.push(&chunk?);
                 while let Some(row) = rows.next_row().map_err(|error| CreateError::Copy(error.to_string()))? {
-                    writer.push_row(&SnapshotRow { row, cells: &cells });
+                    writer.push_row(&ProjectedRow { row, places: &places })?;
                     if writer.buffer().len() >= WRITE_BYTES {
                         hand_on(shape, &mut writer, &mut file)?;
                     }
@@ -397,17 +413,6 @@ fn check_only(definition: &Definition, inner: &[Description]) -> Result<(), Look
     Ok(())
 }
 
-/// Nothing keeps shapes with subqueries true yet.
-fn refuse_subqueries(request: &DefinitionRequest, definition: &Definition) -> Result<(), LookupError> {
-    if definition.dependencies().is_empty() {
-        return Ok(());
-    }
-    let text = request.where_clause.as_deref().unwrap_or_default();
-    let refused = Filter::parse(text, &BTreeMap::new(), &definition.relation.columns);
-    let text = refused.err().map_or_else(String::new, |error| error.to_string());
-    Err(LookupError::Request(RequestError::new("where", text)))
-}
-
 /// Writes what is encoded and lets readers have it.
 fn hand_on(shape: &Shape, writer: &mut SnapshotWriter, file: &mut File) -> io::Result<()> {
     file.write_all(writer.buffer())?;
@@ -418,24 +423,36 @@ fn hand_on(shape: &Shape, writer: &mut SnapshotWriter, file: &mut File) -> io::R
     Ok(())
 }
 
-/// A row of the snapshot query, by position in the relation.
-pub(crate) struct SnapshotRow<'a> {
-    pub(crate) row: CopyRow<'a>,
-    pub(crate) cells: &'a [Option<usize>],
-}
-
-impl Row for SnapshotRow<'_> {
-    fn text(&self, column: usize) -> Option<&[u8]> {
-        self.row.cell((*self.cells.get(column)?)?)
+/// What the subqueries of a definition return inside a snapshot; nothing where it has none.
+pub(crate) async fn views(definition: &Definition, snapshot: &Snapshot) -> Result<Vec<View>, ViewError> {
+    let mut views = Vec::new();
+    for dependency in definition.subqueries() {
+        let mut reader = MemberReader::new(dependency);
+        let mut view = View::default();
+        let mut chunks = snapshot.copy(&dependency.sql).await?;
+        while let Some(chunk) = chunks.next().await {
+            reader.push(&chunk?, |member| {
+                view.insert(member);
+            })?;
+            if view.len() > MEMBERS_MAX {
+                return Err(ViewError::TooManyMembers);
+            }
+        }
+        reader.finish()?;
+        views.push(view);
     }
+    Ok(views)
 }
 
-/// For each column of the relation, its position in the snapshot query.
-pub(crate) fn cell_positions(definition: &Definition) -> Vec<Option<usize>> {
-    let selected = &definition.projection.columns;
-    (0..definition.relation.columns.len())
-        .map(|column| selected.iter().position(|selected| *selected == column))
-        .collect()
+/// What a subquery returns cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ViewError {
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error("cannot read a subquery's rows: {0}")]
+    Copy(#[from] CopyError),
+    #[error("a subquery returns more than {MEMBERS_MAX} different rows")]
+    TooManyMembers,
 }
 
 fn not_followed() -> Unavailable {
@@ -461,8 +478,19 @@ enum CreateError {
     Copy(String),
     #[error("cannot write the snapshot: {0}")]
     Disk(#[from] io::Error),
+    #[error("cannot judge a row of the snapshot: {0}")]
+    Row(#[from] EvalError),
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+impl From<ViewError> for CreateError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Postgres(error) => Self::Postgres(error),
+            other => Self::Copy(other.to_string()),
+        }
+    }
 }
 
 impl CreateError {
@@ -491,7 +519,7 @@ impl CreateError {
                 }
             }
             Self::Publication(_) | Self::Disk(_) => known(10),
-            Self::Copy(_) => Failure::Refused(self.to_string()),
+            Self::Copy(_) | Self::Row(_) => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),
         }
     }

@@ -14,6 +14,8 @@ pub struct Metrics {
     rotations: Family<RotationLabels, Counter>,
     /// Transactions read from Postgres.
     pub transactions: Counter,
+    /// Changes of subqueries' results that were brought into logs.
+    pub moves: Counter,
     /// Shapes that can be read.
     pub shapes: Gauge,
     /// Live requests that wait for a change.
@@ -40,18 +42,29 @@ impl Default for Metrics {
             Family::<HttpLabels, Counter>::default(),
             Family::<RotationLabels, Counter>::default(),
             Counter::default(),
+            Counter::default(),
             Gauge::default(),
             Gauge::default(),
             Gauge::default(),
         );
-        let (http_requests, rotations, transactions, shapes, parked_clients, confirmed_lsn) = metrics;
+        let (http_requests, rotations, transactions, moves, shapes, parked_clients, confirmed_lsn) = metrics;
         registry.register("http_requests", "Answered requests", http_requests.clone());
         registry.register("rotations", "Shapes that had to go, by cause", rotations.clone());
         registry.register("transactions", "Transactions read from Postgres", transactions.clone());
+        registry.register("moves", "Changes of subqueries brought into logs", moves.clone());
         registry.register("shapes", "Shapes that can be read", shapes.clone());
         registry.register("parked_clients", "Live requests that wait", parked_clients.clone());
         registry.register("confirmed_lsn", "LSN confirmed to Postgres", confirmed_lsn.clone());
-        Self { registry, http_requests, rotations, transactions, shapes, parked_clients, confirmed_lsn }
+        Self {
+            registry,
+            http_requests,
+            rotations,
+            transactions,
+            moves,
+            shapes,
+            parked_clients,
+            confirmed_lsn,
+        }
     }
 }
 

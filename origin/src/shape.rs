@@ -36,6 +36,8 @@ pub struct Shape {
     partitions: Mutex<Vec<u32>>,
     log: Mutex<ShapeLog>,
     life: Mutex<Life>,
+    /// The commit LSN up to which its log is whole: beyond it a move is under way.
+    whole_up_to: AtomicU64,
     /// Rises with every read of any shape.
     last_read: AtomicU64,
     changed: Notify,
@@ -87,6 +89,7 @@ impl Shape {
             dir,
             log: Mutex::new(log),
             life: Mutex::new(life),
+            whole_up_to: AtomicU64::new(u64::MAX),
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
         }
@@ -141,11 +144,35 @@ impl Shape {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Beyond this commit LSN nothing may be said to be up to date.
+    pub fn set_whole_up_to(&self, lsn: u64) {
+        self.whole_up_to.store(lsn, Ordering::Release);
+    }
+
+    /// How far its log may be said to go, where the server has come to `processed`.
+    #[must_use]
+    pub fn processed(&self, processed: u64) -> u64 {
+        processed.min(self.whole_up_to.load(Ordering::Acquire))
+    }
+
     /// What comes after an offset; looks into the segment's index where memory does not know.
+    ///
+    /// After a crash a log may hold more than it is whole up to: its end is then pending, not up to date.
     ///
     /// # Errors
     /// Where the index cannot be read.
     pub async fn locate(&self, after: Offset, processed: u64) -> io::Result<Read> {
+        let whole_up_to = self.whole_up_to.load(Ordering::Acquire);
+        Ok(match self.locate_bytes(after, processed).await? {
+            Read::UpToDate { offset } if offset.tx() > whole_up_to => Read::Pending,
+            Read::Changes { bytes, offset, closed, up_to_date } => {
+                Read::Changes { bytes, offset, closed, up_to_date: up_to_date && offset.tx() <= whole_up_to }
+            }
+            read => read,
+        })
+    }
+
+    async fn locate_bytes(&self, after: Offset, processed: u64) -> io::Result<Read> {
         let (read, entries) = {
             let log = self.log();
             (log.read(after, processed), log.flushed_items())

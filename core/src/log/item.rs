@@ -78,6 +78,15 @@ impl ItemFormat {
         out.extend_from_slice(ITEM_SUFFIX);
     }
 
+    /// Appends a row that a move of a subquery brings in (protocol §4.8).
+    pub fn push_moved_row(&self, out: &mut Vec<u8>, row: &impl Row) {
+        self.push_head(out, row);
+        self.push_row(out, row, |_| true);
+        self.push_snapshot_headers(out);
+        out.extend_from_slice(b",\"is_move_in\":true");
+        out.extend_from_slice(ITEM_SUFFIX);
+    }
+
     /// Appends an insert: the full row.
     pub fn push_insert(&self, out: &mut Vec<u8>, new: &impl Row, at: ChangePosition) {
         self.push_head(out, new);
@@ -92,6 +101,14 @@ impl ItemFormat {
         if !self.columns.iter().any(|(column, _)| changed(*column)) {
             return false;
         }
+        self.push_update_anyway(out, old, new, at);
+        true
+    }
+
+    /// Appends an update whose key stays, even where no selected column changed: what does not show in the row
+    /// may show in headers that are added.
+    pub fn push_update_anyway(&self, out: &mut Vec<u8>, old: &impl Row, new: &impl Row, at: ChangePosition) {
+        let changed = |column: usize| old.text(column) != new.text(column);
         self.push_head(out, new);
         match self.replica {
             Replica::Default => {
@@ -105,7 +122,6 @@ impl ItemFormat {
         }
         self.push_change_headers(out, b"update", at);
         out.extend_from_slice(ITEM_SUFFIX);
-        true
     }
 
     /// Appends a delete: the key, or the whole old row under `replica=full`.

@@ -6,6 +6,7 @@
 //! payload = kind:u8 body
 //! items   = tx:u64 count:u32 { op:u64 shapes:u32 shape:u32* length:u32 bytes }*
 //! commit  = tx:u64
+//! move    = head_length:u32 head:JSON items
 //! others  = JSON
 //! ```
 //!
@@ -19,6 +20,7 @@ use super::snapshot::SnapshotFilter;
 use crate::pg::Relation;
 use crate::protocol::request::DefinitionRequest;
 use crate::shape::ShapeId;
+use crate::shape::dependent::{DependentState, Move, View, ViewChange};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -47,6 +49,10 @@ pub enum Record {
     Commit(u64),
     /// A whole transaction that one shape had to wait for (its snapshot was being taken).
     Backfill(Fragment),
+    /// What a shape's subqueries return in its snapshot.
+    Views(ShapeViews),
+    /// A move of a shape with subqueries: its items, and the views that they lead to.
+    Move(Move),
 }
 
 /// Everything that is true at the beginning of a commit log file.
@@ -67,6 +73,9 @@ pub struct ShapeCheckpoint {
     pub filter: Option<SnapshotFilter>,
     /// Its log.
     pub log: Checkpoint,
+    /// What its subqueries return, where it has some.
+    #[serde(default)]
+    pub dependent: DependentState,
 }
 
 /// A shape's identity.
@@ -96,6 +105,23 @@ pub struct ShapePartitions {
     pub partitions: Vec<u32>,
 }
 
+/// What a shape's subqueries return in its snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeViews {
+    /// The shape.
+    pub id: ShapeId,
+    /// One view for each subquery.
+    pub views: Vec<View>,
+}
+
+/// A move without its items.
+#[derive(Serialize, Deserialize)]
+struct MoveHead {
+    id: ShapeId,
+    consumed: u64,
+    changes: Vec<ViewChange>,
+}
+
 /// The end of a shape's snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotDone {
@@ -123,6 +149,8 @@ const ITEMS: u8 = 5;
 const COMMIT: u8 = 6;
 const BACKFILL: u8 = 7;
 const PARTITIONS: u8 = 8;
+const VIEWS: u8 = 9;
+const MOVE: u8 = 10;
 
 impl Record {
     /// Appends the record as a frame.
@@ -136,6 +164,8 @@ impl Record {
             Self::Items(fragment) => encode_items(out, fragment),
             Self::Backfill(fragment) => encode_fragment(out, BACKFILL, fragment),
             Self::Commit(tx) => encode_commit(out, *tx),
+            Self::Views(views) => encode_json(out, VIEWS, views),
+            Self::Move(made) => encode_move(out, made),
         }
     }
 
@@ -156,6 +186,8 @@ impl Record {
             PARTITIONS => decode_json(kind, body).map(Self::Partitions),
             ITEMS => decode_fragment(body).map(Self::Items).ok_or_else(cut_off),
             BACKFILL => decode_fragment(body).map(Self::Backfill).ok_or_else(cut_off),
+            VIEWS => decode_json(kind, body).map(Self::Views),
+            MOVE => decode_move(kind, body).map(Self::Move),
             COMMIT => Reader(body).u64().map(Self::Commit).ok_or_else(cut_off),
             _ => Err(RecordError { kind, reason: "unknown kind: written by a newer version?".to_owned() }),
         }
@@ -213,19 +245,40 @@ fn decode_json<T: for<'de> Deserialize<'de>>(kind: u8, body: &[u8]) -> Result<T,
 }
 
 fn encode_fragment(out: &mut Vec<u8>, kind: u8, fragment: &Fragment) {
-    frame(out, kind, |out| {
-        out.extend_from_slice(&fragment.tx.to_le_bytes());
-        push_count(out, fragment.items().len());
-        for item in fragment.items() {
-            out.extend_from_slice(&item.op.to_le_bytes());
-            push_count(out, item.targets.len());
-            for target in item.targets {
-                out.extend_from_slice(&target.0.to_le_bytes());
-            }
-            push_count(out, item.bytes.len());
-            out.extend_from_slice(item.bytes);
+    frame(out, kind, |out| push_fragment(out, fragment));
+}
+
+fn push_fragment(out: &mut Vec<u8>, fragment: &Fragment) {
+    out.extend_from_slice(&fragment.tx.to_le_bytes());
+    push_count(out, fragment.items().len());
+    for item in fragment.items() {
+        out.extend_from_slice(&item.op.to_le_bytes());
+        push_count(out, item.targets.len());
+        for target in item.targets {
+            out.extend_from_slice(&target.0.to_le_bytes());
         }
+        push_count(out, item.bytes.len());
+        out.extend_from_slice(item.bytes);
+    }
+}
+
+fn encode_move(out: &mut Vec<u8>, made: &Move) {
+    let head = MoveHead { id: made.id, consumed: made.consumed, changes: made.changes.clone() };
+    let head = serde_json::to_vec(&head).expect("plain data always serialises");
+    frame(out, MOVE, |out| {
+        push_count(out, head.len());
+        out.extend_from_slice(&head);
+        push_fragment(out, &made.items);
     });
+}
+
+fn decode_move(kind: u8, body: &[u8]) -> Result<Move, RecordError> {
+    let cut_off = || RecordError { kind, reason: "body is cut off".to_owned() };
+    let mut reader = Reader(body);
+    let length = reader.u32().ok_or_else(cut_off)? as usize;
+    let head: MoveHead = decode_json(kind, reader.take(length).ok_or_else(cut_off)?)?;
+    let items = decode_fragment(reader.0).ok_or_else(cut_off)?;
+    Ok(Move { id: head.id, consumed: head.consumed, changes: head.changes, items })
 }
 
 fn push_count(out: &mut Vec<u8>, count: usize) {
@@ -270,6 +323,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::dependent::Member;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -280,6 +334,10 @@ mod tests {
         fragment
     }
 
+    fn member(text: Option<&str>) -> Member {
+        Member::new([text.map(str::as_bytes)])
+    }
+
     fn records() -> Vec<Record> {
         vec![
             Record::Checkpoint(Box::default()),
@@ -287,6 +345,13 @@ mod tests {
             Record::Commit(77),
             Record::Backfill(fragment()),
             Record::Partitions(ShapePartitions { id: ShapeId(1), partitions: vec![16_400] }),
+            Record::Views(ShapeViews { id: ShapeId(1), views: vec![View::from_iter([member(None)])] }),
+            Record::Move(Move {
+                id: ShapeId(1),
+                consumed: 77,
+                changes: vec![ViewChange { enter: vec![member(Some("ü"))], leave: vec![member(None)] }],
+                items: fragment(),
+            }),
             Record::Removed(ShapeId(4)),
         ]
     }

@@ -7,12 +7,14 @@
 //!
 //! Order of calls: [`handle_snapshot_progress`](ShapeLog::handle_snapshot_progress) while the snapshot is
 //! written; for each transaction [`append`](ShapeLog::append)… then [`commit`](ShapeLog::commit), which
-//! alone makes items visible; [`tail`](ShapeLog::flushable) to a file and
+//! alone makes items visible (or, for a shape that is not whole at that point,
+//! [`end_transaction`](ShapeLog::end_transaction), and [`publish`](ShapeLog::publish) once it is); [`tail`](ShapeLog::flushable) to a file and
 //! [`handle_flushed`](ShapeLog::handle_flushed) whenever convenient.
 
 use super::item::{ITEM_SUFFIX, LAST_SUFFIX};
 use crate::Offset;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// The log of one shape.
@@ -34,6 +36,8 @@ pub struct ShapeLog {
     marks: Vec<Mark>,
     /// The newest item, still without its final form: it may turn out to be the transaction's last.
     open_item: Option<OpenItem>,
+    /// Where complete transactions end that readers may not see yet, oldest first.
+    unpublished: VecDeque<Mark>,
     /// What readers may see.
     published_offset: Offset,
     published_bytes: u64,
@@ -141,6 +145,7 @@ impl ShapeLog {
             tail: Vec::new(),
             marks: Vec::new(),
             open_item: None,
+            unpublished: VecDeque::new(),
             published_offset: Offset::SNAPSHOT_END,
             published_bytes: 0,
         }
@@ -210,11 +215,40 @@ impl ShapeLog {
     /// Returns false where the transaction added nothing.
     pub fn commit(&mut self) -> bool {
         self.finish_item(true);
+        self.note_end();
+        self.publish(u64::MAX)
+    }
+
+    /// Ends the transaction without making it visible: [`publish`](Self::publish) does that later.
+    pub fn end_transaction(&mut self) {
+        self.finish_item(true);
+        self.note_end();
+    }
+
+    /// Ends a move: like a transaction, but its messages carry no mark (protocol §4.8).
+    pub fn end_move(&mut self) {
+        self.finish_item(false);
+        self.note_end();
+    }
+
+    /// Makes the complete transactions visible whose commit LSN is at most `up_to`.
+    ///
+    /// Returns true where something became visible.
+    pub fn publish(&mut self, up_to: u64) -> bool {
+        let before = self.published_bytes;
+        while let Some(end) = self.unpublished.pop_front_if(|end| end.tx <= up_to) {
+            self.published_bytes = end.end;
+            self.published_offset = Offset::new(end.tx, end.op);
+        }
+        self.published_bytes > before
+    }
+
+    fn note_end(&mut self) {
         let end = self.flushed_bytes + self.tail.len() as u64;
-        let grown = end > self.published_bytes;
-        self.published_bytes = end;
-        self.published_offset = self.last_finished();
-        grown
+        let known = self.unpublished.back().map_or(self.published_bytes, |last| last.end);
+        if let (true, Some((tx, op))) = (end > known, number(self.last_finished())) {
+            self.unpublished.push_back(Mark { tx, op, end });
+        }
     }
 
     /// The offset of the last visible item; `0_inf` where there is none.
@@ -433,6 +467,37 @@ mod tests {
         assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
         let Read::Changes { bytes, .. } = log.read(Offset::new(100, 1), 100) else { panic!() };
         assert_eq!(text(&log, bytes), ",{\"headers\":{,\"last\":true}}");
+    }
+
+    #[test]
+    fn what_is_not_whole_is_published_later_and_in_order() {
+        let mut log = log_with_snapshot();
+        log.append(100, 0, ITEM);
+        log.end_transaction();
+        log.append(100, 2, ITEM);
+        log.end_move();
+        log.append(110, 0, ITEM);
+        log.end_transaction();
+        log.append(120, 0, ITEM);
+        assert!(!log.publish(99));
+        assert_eq!(log.last_offset(), Offset::SNAPSHOT_END);
+        assert!(log.publish(100));
+        assert_eq!(log.last_offset(), Offset::new(100, 2));
+        let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), 100) else { panic!() };
+        assert_eq!(text(&log, bytes), ",{\"headers\":{}}", "a move's messages are not marked");
+        assert!(log.publish(u64::MAX), "the open transaction stays unseen");
+        assert_eq!(log.last_offset(), Offset::new(110, 0));
+    }
+
+    #[test]
+    fn flushing_does_not_publish() {
+        let mut log = log_with_snapshot();
+        log.append(100, 0, ITEM);
+        log.end_transaction();
+        log.handle_flushed();
+        assert_eq!(log.read(Offset::SNAPSHOT_END, 99), Read::UpToDate { offset: Offset::SNAPSHOT_END });
+        assert!(log.publish(100));
+        assert!(matches!(log.read(Offset::SNAPSHOT_END, 100), Read::Changes { up_to_date: true, .. }));
     }
 
     #[test]

@@ -3,13 +3,16 @@
 use super::item::ItemFormat;
 use super::shape_log::SnapshotProgress;
 use super::snapshot::SnapshotBounds;
-use crate::filter::Row;
+use crate::filter::{EvalError, Row};
 use crate::protocol::message;
+use crate::shape::dependent::Tagger;
 
 /// Encodes rows into a buffer that the caller empties into the snapshot's file, and keeps the chunks.
 #[derive(Debug)]
 pub struct SnapshotWriter {
     format: ItemFormat,
+    /// Adds the tags of a shape with subqueries.
+    tagger: Option<Tagger>,
     chunk_bytes_max: u64,
     buffer: Vec<u8>,
     open_chunk_bytes: u64,
@@ -19,21 +22,28 @@ pub struct SnapshotWriter {
 impl SnapshotWriter {
     /// A writer whose chunks close at `chunk_bytes_max` bytes.
     #[must_use]
-    pub fn new(format: ItemFormat, chunk_bytes_max: u64) -> Self {
+    pub fn new(format: ItemFormat, tagger: Option<Tagger>, chunk_bytes_max: u64) -> Self {
         let progress = SnapshotProgress::default();
-        Self { format, chunk_bytes_max, buffer: Vec::new(), open_chunk_bytes: 0, progress }
+        Self { format, tagger, chunk_bytes_max, buffer: Vec::new(), open_chunk_bytes: 0, progress }
     }
 
     /// Encodes a row; the chunk that it fills closes behind it.
-    pub fn push_row(&mut self, row: &impl Row) {
+    ///
+    /// # Errors
+    /// Where the row's tags cannot be told.
+    pub fn push_row(&mut self, row: &impl Row) -> Result<(), EvalError> {
         let start = self.buffer.len();
         self.buffer.push(b',');
         self.format.push_snapshot_row(&mut self.buffer, row);
+        if let Some(tagger) = &self.tagger {
+            tagger.tag(&mut self.buffer, row)?;
+        }
         // The comma is counted: a snapshot row is its bytes and one more (protocol §3.3).
         self.count(self.buffer.len() - start);
         if self.open_chunk_bytes >= self.chunk_bytes_max {
             self.close_chunk();
         }
+        Ok(())
     }
 
     /// Ends the snapshot with its snapshot-end message, which is a chunk of its own where the last row
@@ -101,7 +111,7 @@ mod tests {
             typing: crate::pg::Typing::default(),
         };
         let relation = Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: vec![column] };
-        SnapshotWriter::new(ItemFormat::new(&relation, &[0], Replica::Default), chunk_bytes_max)
+        SnapshotWriter::new(ItemFormat::new(&relation, &[0], Replica::Default), None, chunk_bytes_max)
     }
 
     fn bounds() -> SnapshotBounds {
@@ -113,7 +123,7 @@ mod tests {
         let mut writer = writer(200);
         let mut file = Vec::new();
         for id in 0..10 {
-            writer.push_row(&Text(id.to_string()));
+            writer.push_row(&Text(id.to_string())).unwrap();
             file.extend_from_slice(writer.buffer());
             writer.handle_written();
         }
@@ -137,7 +147,7 @@ mod tests {
     #[test]
     fn a_full_last_chunk_leaves_snapshot_end_alone() {
         let mut writer = writer(1);
-        writer.push_row(&Text("1".to_owned()));
+        writer.push_row(&Text("1".to_owned())).unwrap();
         writer.finish(&bounds());
         assert_eq!(writer.handle_written().chunk_ends.len(), 2);
     }

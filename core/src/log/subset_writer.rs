@@ -3,13 +3,16 @@
 use super::item::ItemFormat;
 use super::snapshot::SnapshotBounds;
 use crate::Lsn;
-use crate::filter::Row;
+use crate::filter::{EvalError, Row};
 use crate::protocol::subset::{BODY_END, SnapshotMark, body_start};
+use crate::shape::dependent::Tagger;
 
 /// Encodes rows into a buffer that the caller takes piece by piece.
 #[derive(Debug)]
 pub struct SubsetWriter {
     format: ItemFormat,
+    /// Adds the tags of a shape with subqueries.
+    tagger: Option<Tagger>,
     mark: SnapshotMark,
     buffer: Vec<u8>,
     has_rows: bool,
@@ -18,17 +21,27 @@ pub struct SubsetWriter {
 impl SubsetWriter {
     /// A writer that has written what precedes the rows.
     #[must_use]
-    pub fn new(format: ItemFormat, bounds: &SnapshotBounds, database_lsn: Lsn, mark: SnapshotMark) -> Self {
-        Self { format, mark, buffer: body_start(bounds, database_lsn, mark), has_rows: false }
+    pub fn new(
+        format: ItemFormat,
+        tagger: Option<Tagger>,
+        bounds: &SnapshotBounds,
+        database_lsn: Lsn,
+        mark: SnapshotMark,
+    ) -> Self {
+        Self { format, tagger, mark, buffer: body_start(bounds, database_lsn, mark), has_rows: false }
     }
 
     /// Encodes a row.
-    pub fn push_row(&mut self, row: &impl Row) {
+    ///
+    /// # Errors
+    /// Where the row's tags cannot be told.
+    pub fn push_row(&mut self, row: &impl Row) -> Result<(), EvalError> {
         if self.has_rows {
             self.buffer.push(b',');
         }
         self.has_rows = true;
         self.format.push_subset_row(&mut self.buffer, row, self.mark);
+        self.tagger.as_ref().map_or(Ok(()), |tagger| tagger.tag(&mut self.buffer, row))
     }
 
     /// Ends the body.
@@ -87,10 +100,11 @@ mod tests {
         let relation = Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: vec![column] };
         let format = ItemFormat::new(&relation, &[0], Replica::Default);
         let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: vec![] };
-        let mut writer = SubsetWriter::new(format, &bounds, Lsn::new(5), SnapshotMark::from_random(7 << 33));
+        let mut writer =
+            SubsetWriter::new(format, None, &bounds, Lsn::new(5), SnapshotMark::from_random(7 << 33));
         let mut body = writer.take();
         for id in ["1", "2", "3"] {
-            writer.push_row(&Text(id));
+            writer.push_row(&Text(id)).unwrap();
             body.extend(writer.take());
             assert!(writer.is_empty());
         }

@@ -5,6 +5,7 @@
 //! are escaped, so an unescaped line feed always ends a row. The decoder undoes the escapes in place
 //! in its own buffer: a row costs no allocation.
 
+use crate::filter::Row;
 use memchr::{memchr, memchr2};
 use std::ops::Range;
 
@@ -156,6 +157,29 @@ impl<'a> CopyRow<'a> {
 
 /// The cell at the front of `rest`: how many bytes it takes up to its tab or the row's end, and how
 /// many of them are its text once the escapes are undone (`None` for NULL).
+/// A row of a query that selects some of a relation's columns, read by their positions in the relation.
+#[derive(Debug, Clone, Copy)]
+pub struct ProjectedRow<'a> {
+    /// The row as it came.
+    pub row: CopyRow<'a>,
+    /// What [`places`](Self::places) gave for the query.
+    pub places: &'a [Option<usize>],
+}
+
+impl ProjectedRow<'_> {
+    /// For each of the relation's `width` columns, its place among the selected ones.
+    #[must_use]
+    pub fn places(selected: &[usize], width: usize) -> Vec<Option<usize>> {
+        (0..width).map(|column| selected.iter().position(|selected| *selected == column)).collect()
+    }
+}
+
+impl Row for ProjectedRow<'_> {
+    fn text(&self, column: usize) -> Option<&[u8]> {
+        self.row.cell((*self.places.get(column)?)?)
+    }
+}
+
 fn take_cell(rest: &mut [u8]) -> Result<(usize, Option<usize>), CopyError> {
     let Some(plain) = memchr2(b'\t', b'\\', rest) else {
         return Ok((rest.len(), Some(rest.len())));

@@ -1,6 +1,8 @@
 //! What a shape is: a request that the catalog has confirmed.
 
-use crate::filter::{Clause, Dependency, FilterError};
+use super::dependent::{Tagger, View};
+use crate::filter::{Clause, Dependency, FilterError, SubqueryFilter};
+use crate::pg::copy::ProjectedRow;
 use crate::pg::relation::quote_identifier;
 use crate::pg::{Column, Relation};
 use crate::protocol::RequestError;
@@ -143,6 +145,37 @@ impl Definition {
         self.filter.iter().flat_map(Clause::dependencies).collect()
     }
 
+    /// The subqueries of the filter itself, without those inside them.
+    #[must_use]
+    pub fn subqueries(&self) -> &[Dependency] {
+        let filter = self.filter.as_ref().and_then(Clause::subqueries);
+        filter.map_or(&[], SubqueryFilter::dependencies)
+    }
+
+    /// What adds tags to the rows of a snapshot in which the subqueries return `views`; nothing where there is
+    /// none. `salt` is the shape's handle.
+    #[must_use]
+    pub fn tagger(&self, salt: &str, views: Vec<View>) -> Option<Tagger> {
+        let filter = self.filter.as_ref().and_then(Clause::subqueries)?;
+        Some(Tagger::new(filter, salt, views))
+    }
+
+    /// The columns that a snapshot or a subset reads, in the order of its query: the selected ones in table order,
+    /// and behind them those that only tags need.
+    fn read_columns(&self) -> Vec<usize> {
+        let mut columns = self.projection.columns.clone();
+        let tagged =
+            self.filter.as_ref().and_then(Clause::subqueries).map_or(&[][..], SubqueryFilter::columns);
+        columns.extend(tagged.iter().filter(|column| !self.projection.columns.contains(column)));
+        columns
+    }
+
+    /// For each column of the table, its place in a row of such a query.
+    #[must_use]
+    pub fn places(&self) -> Vec<Option<usize>> {
+        ProjectedRow::places(&self.read_columns(), self.relation.columns.len())
+    }
+
     /// The query for the rows of the initial snapshot: the selected columns in table order, without order of
     /// rows. Under [`LogMode::ChangesOnly`] the snapshot has no rows, and nobody needs to ask.
     #[must_use]
@@ -155,9 +188,10 @@ impl Definition {
         sql
     }
 
-    /// The selected columns of every row of the table, as SQL.
+    /// What is read of every row of the table, as SQL.
     pub(super) fn select(&self) -> String {
-        let columns: Vec<String> = self.columns().map(|column| quote_identifier(&column.name)).collect();
+        let columns = self.read_columns().into_iter().filter_map(|index| self.relation.columns.get(index));
+        let columns: Vec<String> = columns.map(|column| quote_identifier(&column.name)).collect();
         format!("SELECT {} FROM {}", columns.join(", "), self.relation.name)
     }
 

@@ -1,6 +1,7 @@
 //! Shapes: what they are, and which changes belong to them.
 
 pub mod definition;
+pub mod dependent;
 mod encode;
 pub mod id;
 pub mod router;

@@ -5,25 +5,30 @@
 //! Per change, each family is looked up once and each (format, outcome) is encoded once.
 
 use super::definition::Definition;
+use super::dependent::{Dependent, DependentState, Late, Role, Rounds, View};
 use super::encode::{Encoder, Outcome};
 use super::id::ShapeId;
-use super::table::{Joining, Row, Seen, Table};
+use super::table::{Joining, Row, Seen, Table, Watcher};
 use super::waiting::Waiting;
 use crate::Lsn;
-use crate::filter::{EvalError, Filter};
+use crate::filter::{Clause, EvalError, Filter};
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::log::snapshot::SnapshotFilter;
+use crate::pg::Relation;
 use crate::pgoutput::{Cell, Message, OldTuple, Tuple};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Finds the shapes of every change.
 #[derive(Debug, Default)]
 pub struct Router {
     /// By relation oid; more than one entry where the table's description changed between shapes.
     tables: HashMap<u32, Vec<Table>>,
-    /// The table of each shape.
-    shapes: HashMap<ShapeId, u32>,
+    /// The tables of each shape: one, or its own and those of its subqueries.
+    shapes: HashMap<ShapeId, Vec<u32>>,
+    /// Shapes with subqueries.
+    rounds: Rounds,
     seen: HashMap<u32, Seen>,
     /// The partitioned tables above a partition, as the catalog says.
     ancestors: HashMap<u32, Vec<u32>>,
@@ -47,8 +52,14 @@ pub enum RotationCause {
     IdentityLost,
     /// A row could not be judged by the filter.
     Unjudgeable(EvalError),
-    /// More changes came during its snapshot than may be held back.
+    /// More changes came during its snapshot or a move than may be held back.
     SnapshotOverrun,
+    /// A subquery's results changed by more than a move may bring.
+    MoveOverrun,
+    /// A NULL came into the results of a `NOT IN`, or left them: no event can say what that means.
+    NullMember,
+    /// Postgres refused a move's query.
+    MoveRefused(String),
 }
 
 /// What a message meant for the transaction.
@@ -93,30 +104,52 @@ struct OpenTransaction {
 impl Router {
     /// Adds a shape whose snapshot is about to be taken: its changes wait until
     /// [`handle_snapshot`](Self::handle_snapshot).
-    pub fn add_waiting(&mut self, id: ShapeId, definition: &Definition) {
-        self.add(id, definition, Joining::Waiting(Waiting::default()));
+    /// `salt` tells the tags of its rows from those of other shapes.
+    pub fn add_waiting(&mut self, id: ShapeId, definition: &Definition, salt: &str) {
+        match &definition.filter {
+            Some(Clause::Subqueries(filter)) => {
+                self.add_dependent(id, definition, Dependent::new(id, definition, filter, salt));
+            }
+            _ => self.add(id, definition, Joining::Waiting(Waiting::default())),
+        }
     }
 
-    /// Adds a shape with a durable snapshot, as after a restart.
-    pub fn add_restored(&mut self, id: ShapeId, definition: &Definition, filter: SnapshotFilter) {
-        self.add(id, definition, Joining::Filtering(filter));
+    /// Adds a shape with a durable snapshot, as after a restart. `state` is what was kept of its subqueries.
+    pub fn add_restored(
+        &mut self,
+        id: ShapeId,
+        definition: &Definition,
+        salt: &str,
+        filter: SnapshotFilter,
+        state: DependentState,
+    ) {
+        match &definition.filter {
+            Some(Clause::Subqueries(subqueries)) => {
+                let dependent = Dependent::new(id, definition, subqueries, salt);
+                self.add_dependent(id, definition, dependent.restore(filter, state));
+            }
+            _ => self.add(id, definition, Joining::Filtering(filter)),
+        }
     }
 
     /// Removes a shape. What was routed to it in the open transaction stays in the fragment.
     pub fn remove(&mut self, id: ShapeId) {
-        let Some(oid) = self.shapes.remove(&id) else { return };
-        let Some(tables) = self.tables.get_mut(&oid) else { return };
-        tables.iter_mut().for_each(|table| table.remove(id));
-        tables.retain(|table| !table.routes.is_empty());
-        if tables.is_empty() {
-            self.tables.remove(&oid);
+        self.rounds.remove(id);
+        for oid in self.shapes.remove(&id).unwrap_or_default() {
+            let Some(tables) = self.tables.get_mut(&oid) else { continue };
+            tables.iter_mut().for_each(|table| table.remove(id));
+            tables.retain(|table| !table.is_unused());
+            if tables.is_empty() {
+                self.tables.remove(&oid);
+            }
         }
     }
 
     /// The snapshot of a waiting shape is known: returns the complete transactions that it lacks, in
     /// commit order. Those of the open transaction go on with the open fragment.
+    /// For a shape with subqueries, [`handle_dependent_snapshot`](Self::handle_dependent_snapshot) comes instead.
     pub fn handle_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter) -> Vec<Fragment> {
-        let tables = self.shapes.get(&id).and_then(|oid| self.tables.get_mut(oid));
+        let tables = self.shapes.get(&id).and_then(|oids| self.tables.get_mut(oids.first()?));
         let route = tables.into_iter().flatten().find_map(|table| table.routes.get_mut(&id));
         let Some(route) = route else { return Vec::new() };
         let Joining::Waiting(waiting) =
@@ -138,6 +171,29 @@ impl Router {
         complete
     }
 
+    /// The snapshot of a waiting shape with subqueries is known, and `views`, what the subqueries return in it.
+    /// What it lacks comes by [`take_late`](Self::take_late).
+    pub fn handle_dependent_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) {
+        let open = self.open.map(|open| open.commit);
+        self.rounds.handle_snapshot(id, filter, views, open, &mut self.fragment);
+    }
+
+    /// Shapes with subqueries: what they need of Postgres.
+    pub const fn rounds(&mut self) -> &mut Rounds {
+        &mut self.rounds
+    }
+
+    /// What a round asked was answered.
+    pub fn handle_answers(&mut self, answers: &[Vec<u8>]) {
+        let open = self.open.map(|open| open.commit);
+        self.rounds.handle_answers(answers, open, &mut self.fragment);
+    }
+
+    /// What goes into logs beside the fragment, in order; to be taken before the fragment is.
+    pub fn take_late(&mut self) -> Vec<Late> {
+        self.rounds.take_late()
+    }
+
     /// Takes the next message of the stream.
     ///
     /// # Errors
@@ -152,6 +208,7 @@ impl Router {
             }
             Message::Commit(commit) => {
                 let open = self.open.take().ok_or(RouteError::OutsideTransaction)?;
+                self.rounds.handle_commit(open.commit, open.xid, open.next_op);
                 return Ok(Step::Committed { commit: commit.lsn, end: commit.end_lsn, xid: open.xid });
             }
             Message::Relation(relation) => self.handle_relation(relation.oid, Seen::from(relation)),
@@ -199,6 +256,7 @@ impl Router {
 
     /// The shapes that have to go since this was last asked. They are removed from the router already.
     pub fn take_rotations(&mut self) -> Vec<(ShapeId, RotationCause)> {
+        self.rounds.take_rotations().into_iter().for_each(|(id, cause)| self.rotate(id, cause));
         std::mem::take(&mut self.rotations)
     }
 
@@ -206,6 +264,7 @@ impl Router {
     /// relation will be described again.
     pub fn handle_disconnect(&mut self) {
         if let Some(open) = self.open.take() {
+            self.rounds.handle_disconnect(open.commit);
             let routes = self.tables.values_mut().flatten().flat_map(|table| table.routes.values_mut());
             for route in routes {
                 if let Joining::Waiting(waiting) = &mut route.joining {
@@ -231,10 +290,28 @@ impl Router {
 
     fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let oid = definition.relation.oid;
+        self.table(&definition.relation).add(id, definition, joining);
+        self.shapes.insert(id, vec![oid]);
+    }
+
+    fn add_dependent(&mut self, id: ShapeId, definition: &Definition, dependent: Dependent) {
+        let watched = dependent.tables();
+        self.shapes.insert(id, watched.iter().map(|watch| watch.relation.oid).collect());
+        for watch in watched {
+            let all_columns = watch.role == Role::Outer && definition.projection.all;
+            let watcher = Watcher { id, role: watch.role, columns: watch.columns, all_columns };
+            self.table(&watch.relation).watchers.push(watcher);
+        }
+        self.rounds.insert(id, dependent);
+    }
+
+    /// The table as this description shows it.
+    fn table(&mut self, relation: &Arc<Relation>) -> &mut Table {
+        let oid = relation.oid;
         let tables = self.tables.entry(oid).or_default();
-        let known = tables.iter().position(|table| table.relation == definition.relation);
+        let known = tables.iter().position(|table| table.relation == *relation);
         let index = known.unwrap_or_else(|| {
-            let mut table = Table::new(definition.relation.clone());
+            let mut table = Table::new(Arc::clone(relation));
             for (other, seen) in &self.seen {
                 let is_partition = self.ancestors.get(other).is_some_and(|above| above.contains(&oid));
                 if *other == oid || is_partition {
@@ -244,8 +321,7 @@ impl Router {
             tables.push(table);
             tables.len() - 1
         });
-        tables.get_mut(index).expect("the index was just found").add(id, definition, joining);
-        self.shapes.insert(id, oid);
+        tables.get_mut(index).expect("the index was just found")
     }
 
     fn handle_relation(&mut self, oid: u32, seen: Seen) {
@@ -270,7 +346,7 @@ impl Router {
     /// Rotates the shapes of a relation and of the tables that it is a partition of.
     fn rotate_tables(&mut self, oid: u32, cause: &RotationCause) {
         let tables = self.followers(oid).filter_map(|follower| self.tables.get(&follower)).flatten();
-        let ids: Vec<ShapeId> = tables.flat_map(|table| table.routes.keys().copied()).collect();
+        let ids: Vec<ShapeId> = tables.flat_map(Table::shapes).collect();
         ids.into_iter().for_each(|id| self.rotate(id, cause.clone()));
     }
 
@@ -331,6 +407,15 @@ impl Router {
                 }
             }
             self.encoder.drain_into(&mut self.fragment);
+            for watcher in
+                table.watchers.iter().filter(|watcher| watcher.is_concerned(old.as_ref(), new.as_ref()))
+            {
+                let rows = (old.as_ref(), new.as_ref());
+                let taken = self.rounds.handle_change(watcher.id, watcher.role, rows, at, &mut self.fragment);
+                if let Err(cause) = taken {
+                    lost.push((watcher.id, cause));
+                }
+            }
             self.cells = [old, new].map(|row| row.map_or_else(Vec::new, |row| recycle(row.cells)));
         }
         Ok(())

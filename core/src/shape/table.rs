@@ -5,6 +5,7 @@
 //! Every other filter is evaluated.
 
 use super::definition::Definition;
+use super::dependent::Role;
 use super::id::ShapeId;
 use super::waiting::Waiting;
 use crate::filter::{self, Clause, Filter, Row as _};
@@ -28,6 +29,31 @@ pub(super) struct Table {
     unfiltered: Vec<ShapeId>,
     by_value: HashMap<usize, HashMap<Box<[u8]>, Vec<ShapeId>>>,
     scanned: Vec<ShapeId>,
+    /// Shapes with subqueries that must see the table's changes.
+    pub(super) watchers: Vec<Watcher>,
+}
+
+/// A shape with subqueries, and what the table is to it.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    pub(super) id: ShapeId,
+    pub(super) role: Role,
+    /// The columns that it uses.
+    pub(super) columns: Vec<usize>,
+    /// True where it shows whatever columns the table has.
+    pub(super) all_columns: bool,
+}
+
+impl Watcher {
+    /// False where a change cannot mean anything to the shape: an inner row that keeps all that is used of it.
+    pub(super) fn is_concerned(&self, old: Option<&Row<'_>>, new: Option<&Row<'_>>) -> bool {
+        match (self.role, old, new) {
+            (Role::Inner(_) | Role::Deeper(_), Some(old), Some(new)) => {
+                self.columns.iter().any(|column| old.text(*column) != new.text(*column))
+            }
+            _ => true,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -66,7 +92,18 @@ impl Table {
             unfiltered: Vec::new(),
             by_value: HashMap::new(),
             scanned: Vec::new(),
+            watchers: Vec::new(),
         }
+    }
+
+    /// True where no shape needs the table.
+    pub(super) fn is_unused(&self) -> bool {
+        self.routes.is_empty() && self.watchers.is_empty()
+    }
+
+    /// The shapes that go where the table's rows cannot be followed any more.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = ShapeId> {
+        self.routes.keys().copied().chain(self.watchers.iter().map(|watcher| watcher.id))
     }
 
     pub(super) fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
@@ -85,6 +122,7 @@ impl Table {
     }
 
     pub(super) fn remove(&mut self, id: ShapeId) {
+        self.watchers.retain(|watcher| watcher.id != id);
         let Some(route) = self.routes.remove(&id) else { return };
         match route.filter.as_ref().map(Filter::equality) {
             None => self.unfiltered.retain(|other| *other != id),
@@ -144,7 +182,12 @@ impl Table {
             let lost = used.chain(filtered).any(|column| !positions.contains(&Some(*column)));
             renamed || lost || (route.all_columns && !same_columns)
         };
-        self.routes.iter().filter(|(_, route)| changed(route)).map(|(id, _)| *id).collect()
+        let routes = self.routes.iter().filter(|(_, route)| changed(route)).map(|(id, _)| *id);
+        let watcher_changed = |watcher: &&Watcher| {
+            let lost = watcher.columns.iter().any(|column| !positions.contains(&Some(*column)));
+            renamed || lost || (watcher.all_columns && !same_columns)
+        };
+        routes.chain(self.watchers.iter().filter(watcher_changed).map(|watcher| watcher.id)).collect()
     }
 
     /// True where the stream shows every column that the description has, and no other. A generated

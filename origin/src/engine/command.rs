@@ -3,7 +3,8 @@
 use crate::shape::Shape;
 use limn_core::log::SnapshotFilter;
 use limn_core::log::shape_log::SnapshotProgress;
-use limn_core::shape::ShapeId;
+use limn_core::shape::dependent::View;
+use limn_core::shape::{RotationCause, ShapeId};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,8 +16,8 @@ const COMMANDS_MAX: usize = 256;
 pub(super) enum Command {
     /// From now on, keep the changes of this shape.
     Register { shape: Arc<Shape>, done: oneshot::Sender<()> },
-    /// The shape's snapshot was taken: these transactions it holds.
-    SnapshotTaken { id: ShapeId, filter: SnapshotFilter, done: oneshot::Sender<()> },
+    /// The shape's snapshot was taken: these transactions it holds, and this its subqueries return in it.
+    SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<()> },
     /// The shape's snapshot is durable.
     SnapshotDone { id: ShapeId, filter: SnapshotFilter, progress: SnapshotProgress },
     /// The tables below the shape's are others now.
@@ -25,6 +26,12 @@ pub(super) enum Command {
     Remove { id: ShapeId, cause: &'static str, done: oneshot::Sender<()> },
     /// The stream is of no use any more: connect again.
     Reconnect,
+    /// The round's snapshot is open.
+    RoundOpened { filter: SnapshotFilter },
+    /// What the round asked was answered.
+    RoundAnswered { answers: Vec<Vec<u8>> },
+    /// The round came to nothing; where Postgres refused a question, its number and why.
+    RoundFailed { refused: Option<(usize, RotationCause)> },
     /// The segments are durable up to the beginning of this commit log file.
     SegmentsSynced { file: u64 },
     /// Make everything durable and stop.
@@ -56,12 +63,17 @@ impl EngineHandle {
         self.ask(|done| Command::Register { shape: shape.clone(), done }).await
     }
 
-    /// Says which transactions a shape's snapshot holds.
+    /// Says which transactions a shape's snapshot holds, and what its subqueries return in it.
     ///
     /// # Errors
     /// Where the engine has stopped.
-    pub async fn snapshot_taken(&self, id: ShapeId, filter: SnapshotFilter) -> Result<(), Stopped> {
-        self.ask(|done| Command::SnapshotTaken { id, filter, done }).await
+    pub async fn snapshot_taken(
+        &self,
+        id: ShapeId,
+        filter: SnapshotFilter,
+        views: Vec<View>,
+    ) -> Result<(), Stopped> {
+        self.ask(|done| Command::SnapshotTaken { id, filter, views, done }).await
     }
 
     /// Says that a shape's snapshot is durable.
@@ -108,6 +120,18 @@ impl EngineHandle {
 
     pub(super) async fn segments_synced(&self, file: u64) {
         let _ = self.send(Command::SegmentsSynced { file }).await;
+    }
+
+    pub(super) async fn round_opened(&self, filter: SnapshotFilter) {
+        let _ = self.send(Command::RoundOpened { filter }).await;
+    }
+
+    pub(super) async fn round_answered(&self, answers: Vec<Vec<u8>>) {
+        let _ = self.send(Command::RoundAnswered { answers }).await;
+    }
+
+    pub(super) async fn round_failed(&self, refused: Option<(usize, RotationCause)>) {
+        let _ = self.send(Command::RoundFailed { refused }).await;
     }
 
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Stopped> {

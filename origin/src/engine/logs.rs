@@ -8,9 +8,10 @@ use crate::store::{CommitLog, Folder, TAIL_BYTES_MAX, segment};
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
 use limn_core::log::record::{Record, ShapeCheckpoint, StoreCheckpoint, encode_commit, encode_items};
-use limn_core::log::{Fragment, SnapshotFilter};
+use limn_core::log::{Fragment, ShapeLog, SnapshotFilter};
 use limn_core::shape::ShapeId;
-use std::collections::{BTreeSet, HashMap};
+use limn_core::shape::dependent::{Move, Rounds};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub(super) struct Logs {
     unsynced: BTreeSet<ShapeId>,
     /// Upper bound of the bytes in all tails.
     tails_bytes: usize,
+    /// Shapes whose log is not whole up to its end.
+    partial: BTreeSet<ShapeId>,
     /// Scratch space for grouping.
     pairs: Vec<(ShapeId, u32)>,
 }
@@ -51,6 +54,36 @@ pub(super) struct Tracked {
     pub(super) shape: Arc<Shape>,
     /// Set once its snapshot is durable.
     pub(super) filter: Option<SnapshotFilter>,
+    /// How far its log is whole, where that is not its end.
+    pub(super) whole: Option<Whole>,
+}
+
+/// How far a log with moves is whole. A move that is not durable yet leaves the bound where it was: what it brings
+/// is not a function of the WAL, so a crash could take it back.
+#[derive(Debug)]
+pub(super) struct Whole {
+    /// The commit LSN up to which readers may see it.
+    up_to: u64,
+    /// The bounds that hold once a ticket is durable, oldest first.
+    later: VecDeque<(u64, u64)>,
+}
+
+impl Tracked {
+    pub(super) const fn new(shape: Arc<Shape>, filter: Option<SnapshotFilter>) -> Self {
+        Self { shape, filter, whole: None }
+    }
+
+    /// Ends the transaction in the shape's log; true where something became visible.
+    fn end_transaction(&self) -> bool {
+        let mut log = self.shape.log();
+        match &self.whole {
+            None => log.commit(),
+            Some(whole) => {
+                log.end_transaction();
+                log.publish(whole.up_to)
+            }
+        }
+    }
 }
 
 /// What a new [`Logs`] needs.
@@ -80,6 +113,7 @@ impl Logs {
             dirty: BTreeSet::new(),
             unsynced: BTreeSet::new(),
             tails_bytes: 0,
+            partial: BTreeSet::new(),
             pairs: Vec::new(),
         }
     }
@@ -102,9 +136,7 @@ impl Logs {
                 invisible |= log.append(fragment.tx, item.op, item.bytes);
                 self.tails_bytes += item.bytes.len();
             }
-            if log.tail_bytes() > TAIL_BYTES_MAX {
-                segment::flush_tail(&tracked.shape.dir, &mut log)?;
-            }
+            flush_long_tail(&tracked.shape, &mut log)?;
             // What a new connection repeats may be visible already, before a transaction that is cut off.
             if invisible {
                 self.touched.insert(id);
@@ -127,11 +159,11 @@ impl Logs {
         self.flush.handle_commit(end, (last > self.durable_ticket).then_some(last));
         // Known before anybody can read it.
         self.status.handle_commit(commit.as_u64(), xid);
-        let tracked = |id| self.shapes.get(id).map(|tracked| &tracked.shape);
-        let grown: Vec<_> = touched.iter().filter_map(tracked).filter(|shape| shape.log().commit()).collect();
+        let tracked = touched.iter().filter_map(|id| self.shapes.get(id));
+        let grown: Vec<_> = tracked.filter(|tracked| tracked.end_transaction()).collect();
         // Told to readers only when every shape shows the transaction.
         self.status.handle_processed(commit.as_u64());
-        grown.into_iter().for_each(|shape| shape.wake());
+        grown.into_iter().for_each(|tracked| tracked.shape.wake());
         self.dirty.extend(&touched);
         self.unsynced.extend(&touched);
         self.metrics.transactions.inc();
@@ -141,6 +173,66 @@ impl Logs {
     pub(super) fn handle_synced(&mut self, ticket: u64) {
         self.durable_ticket = ticket;
         self.flush.handle_synced(ticket);
+        for id in self.partial.clone() {
+            self.widen(id);
+        }
+    }
+
+    /// The LSN that may be confirmed to Postgres: no transaction is confirmed that some shape still has to
+    /// resolve.
+    pub(super) fn confirmable(&self) -> Lsn {
+        let partial = self.partial.iter().filter_map(|id| self.shapes.get(id)?.whole.as_ref());
+        let bound = partial.map(|whole| whole.up_to).min();
+        self.flush.confirmable().min(Lsn::new(bound.unwrap_or(u64::MAX)))
+    }
+
+    /// A shape's log is whole up to this commit LSN; `u64::MAX` where it is up to its end.
+    pub(super) fn set_whole(&mut self, id: ShapeId, up_to: u64) {
+        let Some(tracked) = self.shapes.get_mut(&id) else { return };
+        let whole = tracked.whole.get_or_insert_with(|| Whole { up_to: u64::MAX, later: VecDeque::new() });
+        match whole.later.back_mut() {
+            Some((_, later)) => *later = up_to,
+            None => whole.up_to = up_to,
+        }
+        self.partial.insert(id);
+        self.widen(id);
+    }
+
+    /// Lets readers see what has become whole and durable.
+    fn widen(&mut self, id: ShapeId) {
+        let Some(tracked) = self.shapes.get_mut(&id) else { return };
+        let Some(whole) = &mut tracked.whole else { return };
+        while let Some((_, up_to)) = whole.later.pop_front_if(|(ticket, _)| *ticket <= self.durable_ticket) {
+            whole.up_to = up_to;
+        }
+        let up_to = whole.up_to;
+        if up_to == u64::MAX && whole.later.is_empty() {
+            tracked.whole = None;
+            self.partial.remove(&id);
+        }
+        tracked.shape.log().publish(up_to);
+        tracked.shape.set_whole_up_to(up_to);
+        tracked.shape.wake();
+    }
+
+    /// Appends a move: visible once it is durable, together with the views that it leads to.
+    pub(super) fn append_move(&mut self, made: Move) -> io::Result<()> {
+        let id = made.id;
+        let Some(tracked) = self.shapes.get_mut(&id) else { return Ok(()) };
+        let mut log = tracked.shape.log();
+        append_all(&mut log, &made.items, &mut self.tails_bytes);
+        log.end_move();
+        flush_long_tail(&tracked.shape, &mut log)?;
+        drop(log);
+        let whole = tracked.whole.get_or_insert_with(|| Whole { up_to: u64::MAX, later: VecDeque::new() });
+        let up_to = whole.later.back().map_or(whole.up_to, |(_, up_to)| *up_to);
+        whole.later.push_back((self.commit_log.last_ticket() + 1, up_to));
+        self.partial.insert(id);
+        self.dirty.insert(id);
+        self.unsynced.insert(id);
+        self.record(&Record::Move(made));
+        self.metrics.moves.inc();
+        Ok(())
     }
 
     /// The open transaction will be sent again from its beginning.
@@ -148,34 +240,26 @@ impl Logs {
         self.touched.clear();
     }
 
-    /// Appends transactions that waited for the snapshot of one shape.
-    pub(super) fn backfill(&mut self, id: ShapeId, transactions: Vec<Fragment>) -> io::Result<()> {
-        for fragment in transactions {
-            let Some(tracked) = self.shapes.get(&id) else { return Ok(()) };
-            let mut log = tracked.shape.log();
-            for item in fragment.items() {
-                log.append(fragment.tx, item.op, item.bytes);
-                self.tails_bytes += item.bytes.len();
-            }
-            log.commit();
-            if log.tail_bytes() > TAIL_BYTES_MAX {
-                segment::flush_tail(&tracked.shape.dir, &mut log)?;
-            }
-            drop(log);
-            self.dirty.insert(id);
-            self.unsynced.insert(id);
-            Record::Backfill(fragment).encode(&mut self.pending);
-        }
-        if let Some(tracked) = self.shapes.get(&id) {
-            tracked.shape.wake();
-        }
+    /// Appends a whole transaction that one shape had held back.
+    pub(super) fn backfill(&mut self, fragment: Fragment) -> io::Result<()> {
+        let Some(id) = fragment.items().find_map(|item| item.targets.first().copied()) else { return Ok(()) };
+        let Some(tracked) = self.shapes.get(&id) else { return Ok(()) };
+        let mut log = tracked.shape.log();
+        append_all(&mut log, &fragment, &mut self.tails_bytes);
+        drop(log);
+        tracked.end_transaction();
+        flush_long_tail(&tracked.shape, &mut tracked.shape.log())?;
+        tracked.shape.wake();
+        self.dirty.insert(id);
+        self.unsynced.insert(id);
+        self.record(&Record::Backfill(fragment));
         Ok(())
     }
 
     /// Adds a new shape.
     pub(super) fn insert(&mut self, shape: Arc<Shape>) {
         self.record(&Record::Created(Box::new(shape.created())));
-        self.shapes.insert(shape.id, Tracked { shape, filter: None });
+        self.shapes.insert(shape.id, Tracked::new(shape, None));
     }
 
     /// Removes a shape: nobody finds it from now on, and its files go.
@@ -187,6 +271,7 @@ impl Logs {
         self.touched.remove(&id);
         self.dirty.remove(&id);
         self.unsynced.remove(&id);
+        self.partial.remove(&id);
         self.registry.remove(&shape);
         shape.set_life(Life::Removed);
         self.metrics.rotated(cause);
@@ -232,11 +317,11 @@ impl Logs {
 
     /// Starts a new commit log file with a checkpoint; between transactions only. Gives the file's number,
     /// and the folders to be synced before the files before it may go.
-    pub(super) async fn checkpoint(&mut self) -> io::Result<(u64, Vec<PathBuf>)> {
+    pub(super) async fn checkpoint(&mut self, rounds: &Rounds) -> io::Result<(u64, Vec<PathBuf>)> {
         self.queue().await;
         self.flush_tails(true)?;
         let mut bytes = Vec::new();
-        Record::Checkpoint(Box::new(self.state())).encode(&mut bytes);
+        Record::Checkpoint(Box::new(self.state(rounds))).encode(&mut bytes);
         let unsynced = std::mem::take(&mut self.unsynced);
         let tracked = unsynced.iter().filter_map(|id| self.shapes.get(id));
         let dirs = tracked.map(|tracked| tracked.shape.dir.clone()).collect();
@@ -244,14 +329,27 @@ impl Logs {
         Ok((self.commit_log.rotate(&folder, bytes).await, dirs))
     }
 
-    fn state(&self) -> StoreCheckpoint {
+    fn state(&self, rounds: &Rounds) -> StoreCheckpoint {
         let shape = |tracked: &Tracked| {
             let log = tracked.shape.log().checkpoint()?;
-            Some(ShapeCheckpoint { created: tracked.shape.created(), filter: tracked.filter.clone(), log })
+            let dependent = rounds.state(tracked.shape.id).unwrap_or_default();
+            let (created, filter) = (tracked.shape.created(), tracked.filter.clone());
+            Some(ShapeCheckpoint { created, filter, log, dependent })
         };
         StoreCheckpoint {
             processed: self.status.processed(),
             shapes: self.shapes.values().filter_map(shape).collect(),
         }
     }
+}
+
+fn append_all(log: &mut ShapeLog, fragment: &Fragment, tails_bytes: &mut usize) {
+    for item in fragment.items() {
+        log.append(fragment.tx, item.op, item.bytes);
+        *tails_bytes += item.bytes.len();
+    }
+}
+
+fn flush_long_tail(shape: &Shape, log: &mut ShapeLog) -> io::Result<()> {
+    if log.tail_bytes() > TAIL_BYTES_MAX { segment::flush_tail(&shape.dir, log) } else { Ok(()) }
 }

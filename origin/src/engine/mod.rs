@@ -7,6 +7,8 @@
 mod command;
 mod link;
 mod logs;
+mod mover;
+mod rounds;
 
 pub use command::{EngineHandle, Stopped};
 pub use link::Source;
@@ -21,11 +23,14 @@ use anyhow::{Context, Result};
 use command::Command;
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
+use limn_core::log::SnapshotFilter;
 use limn_core::log::record::{Record, ShapeCheckpoint, ShapePartitions, SnapshotDone, StoreCheckpoint};
 use limn_core::pgoutput::{Message, decode};
+use limn_core::shape::dependent::View;
 use limn_core::shape::{Definition, RotationCause, Router, ShapeId, Step};
 use link::{Connected, Link, LinkEvent};
 use logs::{Logs, LogsParts, Tracked};
+use mover::Mover;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,6 +60,7 @@ pub struct EngineParts {
 
 struct Engine {
     link: Link,
+    mover: Mover,
     router: Router,
     logs: Logs,
     handle: EngineHandle,
@@ -82,15 +88,18 @@ pub fn start(parts: EngineParts) -> Result<(EngineHandle, tokio::task::JoinHandl
         .context("cannot write the commit log; is the storage folder's disk full or read-only?")?;
     let mut shapes = HashMap::new();
     for shape in recovered.shapes {
+        let (filter, state) = (shape.filter.clone(), shape.dependent.clone());
         let (id, tracked) = restore(shape, &folder)?;
-        let filter = tracked.filter.clone().expect("recovered shapes have one");
-        router.add_restored(id, &tracked.shape.definition, filter);
+        let salt = tracked.shape.handle.to_string();
+        router.add_restored(id, &tracked.shape.definition, &salt, filter, state);
         registry.insert(&tracked.shape);
         shapes.insert(id, tracked);
     }
     let logs = Logs::new(LogsParts { folder, commit_log, status, registry, metrics, shapes });
+    let mover = Mover::start(source.config.clone(), handle.clone());
     let engine = Engine {
         link: Link::new(source),
+        mover,
         router,
         logs,
         handle: handle.clone(),
@@ -107,7 +116,8 @@ pub fn start(parts: EngineParts) -> Result<(EngineHandle, tokio::task::JoinHandl
 fn checkpoint(recovered: &Recovered) -> Vec<u8> {
     let shape = |shape: &crate::store::RecoveredShape| {
         let log = shape.log.checkpoint().expect("recovery flushes every tail");
-        ShapeCheckpoint { created: shape.created.clone(), filter: Some(shape.filter.clone()), log }
+        let (created, dependent) = (shape.created.clone(), shape.dependent.clone());
+        ShapeCheckpoint { created, filter: Some(shape.filter.clone()), log, dependent }
     };
     let checkpoint = StoreCheckpoint {
         processed: recovered.processed,
@@ -128,7 +138,7 @@ fn restore(shape: crate::store::RecoveredShape, folder: &Folder) -> Result<(Shap
     let id = shape.created.id;
     let dir = folder.shape_dir(shape.handle);
     let restored = Shape::new(shape.created, shape.handle, definition, dir, shape.log, Life::Readable);
-    Ok((id, Tracked { shape: Arc::new(restored), filter: Some(shape.filter) }))
+    Ok((id, Tracked::new(Arc::new(restored), Some(shape.filter))))
 }
 
 impl Engine {
@@ -154,6 +164,7 @@ impl Engine {
                 _ = tick.tick() => self.handle_tick().await?,
                 event = self.link.next() => self.handle_event(event).await?,
             }
+            self.request_round();
             self.logs.queue().await;
             self.confirm().await;
         }
@@ -231,12 +242,13 @@ impl Engine {
                     reply_requested |= asked;
                     self.logs.flush.handle_keepalive(wal_end);
                     self.note_position(wal_end);
+                    self.advance_round().map_err(Trouble::Disk)?;
                 }
             }
         }
         if reply_requested {
             self.logs.queue().await;
-            self.confirmed = self.logs.flush.confirmable();
+            self.confirmed = self.logs.confirmable();
             stream
                 .confirm(self.received.max(self.confirmed), self.confirmed)
                 .await
@@ -252,6 +264,7 @@ impl Engine {
             self.router.handle_described(relation.oid, ancestors);
         }
         let step = self.router.handle_message(message).map_err(Trouble::stream)?;
+        self.take_late().map_err(Trouble::Disk)?;
         match step {
             Step::Began => self.logs.flush.handle_begin(),
             Step::Continued if self.router.fragment().len_bytes() < FRAGMENT_BYTES_MAX => {}
@@ -260,17 +273,22 @@ impl Engine {
                 self.router.clear_fragment();
             }
         }
-        for (id, cause) in self.router.take_rotations() {
-            self.logs.remove(id, cause_name(&cause));
-        }
+        self.remove_rotated();
         if let Step::Committed { commit, end, xid } = step {
             self.logs.commit(commit, end, xid);
             self.note_position(end);
+            self.advance_round().map_err(Trouble::Disk)?;
         }
         if self.logs.should_queue() {
             self.logs.queue().await;
         }
         Ok(())
+    }
+
+    fn remove_rotated(&mut self) {
+        for (id, cause) in self.router.take_rotations() {
+            self.logs.remove(id, cause_name(&cause));
+        }
     }
 
     /// The stream has come this far.
@@ -284,15 +302,17 @@ impl Engine {
     async fn handle_command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Register { shape, done } => {
-                self.router.add_waiting(shape.id, &shape.definition);
+                self.router.add_waiting(shape.id, &shape.definition, &shape.handle.to_string());
                 self.logs.insert(shape);
                 let _ = done.send(());
             }
-            Command::SnapshotTaken { id, filter, done } => {
-                let transactions = self.router.handle_snapshot(id, &filter);
-                self.logs.backfill(id, transactions).context("cannot write to the storage folder")?;
+            Command::SnapshotTaken { id, filter, views, done } => {
+                self.handle_snapshot_taken(id, &filter, views)?;
                 let _ = done.send(());
             }
+            Command::RoundOpened { filter } => self.handle_round_opened(filter)?,
+            Command::RoundAnswered { answers } => self.handle_round_answered(&answers)?,
+            Command::RoundFailed { refused } => self.handle_round_failed(refused)?,
             Command::SnapshotDone { id, filter, progress } => {
                 if let Some(tracked) = self.logs.shapes.get_mut(&id) {
                     tracked.filter = Some(filter.clone());
@@ -321,6 +341,21 @@ impl Engine {
                 self.logs.commit_log.forget_before(&folder, file).await?;
             }
             Command::Stop { .. } => unreachable!("handled by the loop"),
+        }
+        Ok(())
+    }
+
+    fn handle_snapshot_taken(
+        &mut self,
+        id: ShapeId,
+        filter: &SnapshotFilter,
+        views: Vec<View>,
+    ) -> Result<()> {
+        if !views.is_empty() {
+            return self.handle_views(id, filter, views);
+        }
+        for transaction in self.router.handle_snapshot(id, filter) {
+            self.logs.backfill(transaction).context("cannot write to the storage folder")?;
         }
         Ok(())
     }
@@ -357,7 +392,8 @@ impl Engine {
     }
 
     async fn checkpoint(&mut self) -> Result<()> {
-        let (file, dirs) = self.logs.checkpoint().await.context("cannot write a checkpoint")?;
+        let (file, dirs) =
+            self.logs.checkpoint(self.router.rounds()).await.context("cannot write a checkpoint")?;
         self.checkpointing = true;
         let handle = self.handle.clone();
         tokio::spawn(async move {
@@ -373,7 +409,7 @@ impl Engine {
 
     /// Tells Postgres what it may forget, where there is news.
     async fn confirm(&mut self) {
-        let confirmable = self.logs.flush.confirmable();
+        let confirmable = self.logs.confirmable();
         if confirmable == self.confirmed {
             return;
         }
@@ -434,5 +470,11 @@ fn cause_name(cause: &RotationCause) -> &'static str {
             "unjudgeable_row"
         }
         RotationCause::SnapshotOverrun => "snapshot_overrun",
+        RotationCause::MoveOverrun => "move_overrun",
+        RotationCause::NullMember => "null_in_subquery",
+        RotationCause::MoveRefused(reason) => {
+            tracing::warn!(reason, "Postgres refused a question about a shape's subquery");
+            "move_refused"
+        }
     }
 }

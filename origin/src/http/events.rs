@@ -119,7 +119,7 @@ impl Events {
         if shape.life() != Life::Readable || !is_followed {
             return None;
         }
-        let processed = self.server.status.processed();
+        let processed = shape.processed(self.server.status.processed());
         match shape.locate(self.after, processed).await.ok()? {
             Read::Changes { bytes, offset, up_to_date, .. } => {
                 let (file, tail) = shape.parts(bytes);

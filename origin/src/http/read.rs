@@ -134,7 +134,7 @@ impl Reader<'_> {
                 return Err(self.must_refetch().await);
             }
             // Read before the log: see `Status::processed`.
-            let processed = self.server.status.processed();
+            let processed = self.processed();
             let read = self.locate(after, processed).await?;
             if let Some(response) = self.not_modified(&read, first) {
                 return Ok(response);
@@ -269,7 +269,7 @@ impl Reader<'_> {
 
     async fn now(&self) -> Result<Response<Body>, Refusal> {
         self.wait_active().await?;
-        let processed = self.server.status.processed();
+        let processed = self.processed();
         let offset = self.shape.log().last_offset();
         Ok(self.nothing_new(offset, processed))
     }
@@ -277,7 +277,7 @@ impl Reader<'_> {
     fn timed_out(&self, wait: &Wait) -> Result<Response<Body>, Refusal> {
         match wait {
             _ if self.is_away() => Err(self.away()),
-            Wait::Live(offset) => Ok(self.nothing_new(*offset, self.server.status.processed())),
+            Wait::Live(offset) => Ok(self.nothing_new(*offset, self.processed())),
             Wait::Chunk => {
                 let text = "Timeout waiting for the snapshot to be written";
                 Err(self.unavailable(&Unavailable::new(text, 5)))
@@ -337,6 +337,11 @@ impl Reader<'_> {
         let random =
             self.server.next_unique().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(now.subsec_nanos());
         next_cursor(now.as_secs(), interval_s, self.request.cursor.as_deref(), random)
+    }
+
+    /// The commit LSN that replies may name.
+    fn processed(&self) -> u64 {
+        self.shape.processed(self.server.status.processed())
     }
 
     fn is_away(&self) -> bool {

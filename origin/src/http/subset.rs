@@ -3,7 +3,7 @@
 use super::lookup::{find_or_create, wait_readable};
 use super::read::Refusal;
 use super::{Server, with_head};
-use crate::creation::{SnapshotRow, cell_positions};
+use crate::creation::{ViewError, views};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresError, Session};
 use crate::shape::Shape;
@@ -14,12 +14,14 @@ use axum::http::header::CONTENT_LENGTH;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use limn_core::Offset;
+use limn_core::filter::EvalError;
 use limn_core::log::{ItemFormat, Read, SnapshotBounds, SubsetWriter};
-use limn_core::pg::copy::{CopyDecoder, CopyError};
+use limn_core::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
 use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest};
 use limn_core::protocol::route::Method;
 use limn_core::protocol::{RequestError, SnapshotMark, SubsetRequest};
+use limn_core::shape::dependent::View;
 use limn_core::shape::{Definition, SubsetQuery};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,7 +144,9 @@ impl Asker<'_> {
         };
         // Before the query: what comes behind it in the log is what the query may not see.
         let end = self.shape.log().last_offset();
-        let begun = Rows::begin(self.server.clone(), &self.definition, &self.query, turn).boxed().await;
+        let salt = self.shape.handle.to_string();
+        let begun =
+            Rows::begin(self.server.clone(), &self.definition, &salt, &self.query, turn).boxed().await;
         let mut rows = begun.map_err(|error| self.refusal(&error))?;
         let offset = self.kept_offset().unwrap_or_else(|| status.recent().seen_up_to(end, &rows.bounds));
         let first = rows.next_piece().await.map_err(|error| self.refusal(&error))?.unwrap_or_default();
@@ -211,7 +215,7 @@ impl Asker<'_> {
                         let message = format!("Unable to query the subset: {error}");
                         Box::new(Reply::failed(cache, method, &message))
                     }
-                    RowsError::Copy(_) => {
+                    RowsError::Copy(_) | RowsError::Row(_) => {
                         Box::new(Reply::failed(cache, method, "Unable to read the subset's rows"))
                     }
                     _ => self.unavailable(&Unavailable::new("Cannot query Postgres, please retry", 5)),
@@ -231,7 +235,7 @@ struct Rows {
     /// Absent once all rows have come.
     copy: Option<Copy>,
     decoder: CopyDecoder,
-    cells: Vec<Option<usize>>,
+    places: Vec<Option<usize>>,
     writer: SubsetWriter,
     bounds: SnapshotBounds,
     deadline: Instant,
@@ -248,19 +252,21 @@ impl Rows {
     async fn begin(
         server: Arc<Server>,
         definition: &Definition,
+        salt: &str,
         query: &SubsetQuery,
         turn: Turn,
     ) -> Result<Self, RowsError> {
         let deadline = Instant::now() + QUERY_TIME_MAX;
-        let begun = timeout_at(deadline, begin(&server, query)).await.map_err(|_| RowsError::TooSlow)?;
-        let copy = begun?;
+        let begun = timeout_at(deadline, begin(&server, definition, query)).await;
+        let (copy, views) = begun.map_err(|_| RowsError::TooSlow)??;
+        let tagger = definition.tagger(salt, views);
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
         let bounds = copy.snapshot.bounds().clone();
-        let writer = SubsetWriter::new(format, &bounds, copy.snapshot.ends_at(), mark(&server));
-        let cells = cell_positions(definition);
+        let writer = SubsetWriter::new(format, tagger, &bounds, copy.snapshot.ends_at(), mark(&server));
+        let places = definition.places();
         let decoder = CopyDecoder::new();
-        Ok(Self { server, copy: Some(copy), decoder, cells, writer, bounds, deadline, _turn: turn })
+        Ok(Self { server, copy: Some(copy), decoder, places, writer, bounds, deadline, _turn: turn })
     }
 
     /// The next piece; `None` after the last one.
@@ -277,10 +283,10 @@ impl Rows {
         Ok((!piece.is_empty()).then(|| piece.into()))
     }
 
-    fn push(&mut self, chunk: &[u8]) -> Result<(), CopyError> {
+    fn push(&mut self, chunk: &[u8]) -> Result<(), RowsError> {
         self.decoder.push(chunk);
         while let Some(row) = self.decoder.next_row()? {
-            self.writer.push_row(&SnapshotRow { row, cells: &self.cells });
+            self.writer.push_row(&ProjectedRow { row, places: &self.places })?;
         }
         Ok(())
     }
@@ -316,7 +322,11 @@ impl Rows {
 }
 
 /// Takes the snapshot and starts the query.
-async fn begin(server: &Server, query: &SubsetQuery) -> Result<Copy, RowsError> {
+async fn begin(
+    server: &Server,
+    definition: &Definition,
+    query: &SubsetQuery,
+) -> Result<(Copy, Vec<View>), RowsError> {
     let snapshot = match server.subsets.take_idle() {
         // It may have been cut off unnoticed.
         Some(session) => match Snapshot::begin(session).await {
@@ -327,8 +337,9 @@ async fn begin(server: &Server, query: &SubsetQuery) -> Result<Copy, RowsError> 
     };
     let limit = format!("SET LOCAL statement_timeout = {STATEMENT_MS_MAX}");
     snapshot.session().batch_execute(&limit).await.map_err(PostgresError::from)?;
+    let views = views(definition, &snapshot).await?;
     let chunks = snapshot.copy(query.sql()).await?.boxed();
-    Ok(Copy { chunks, snapshot })
+    Ok((Copy { chunks, snapshot }, views))
 }
 
 /// A mark that hardly two subsets of a client have in common.
@@ -344,6 +355,10 @@ enum RowsError {
     Postgres(#[from] PostgresError),
     #[error("cannot read the rows: {0}")]
     Copy(#[from] CopyError),
+    #[error("cannot judge a row: {0}")]
+    Row(#[from] EvalError),
+    #[error(transparent)]
+    View(#[from] ViewError),
     #[error("not finished within {} s", QUERY_TIME_MAX.as_secs())]
     TooSlow,
 }
@@ -352,7 +367,8 @@ impl RowsError {
     fn code(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.code(),
-            Self::Copy(_) | Self::TooSlow => None,
+            Self::View(ViewError::Postgres(error)) => error.code(),
+            Self::Copy(_) | Self::Row(_) | Self::View(_) | Self::TooSlow => None,
         }
     }
 

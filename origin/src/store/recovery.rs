@@ -11,6 +11,7 @@ use limn_core::log::record::{
 use limn_core::log::shape_log::ShapeLog;
 use limn_core::log::{Fragment, SnapshotFilter};
 use limn_core::shape::ShapeId;
+use limn_core::shape::dependent::DependentState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -43,6 +44,8 @@ pub struct RecoveredShape {
     pub filter: SnapshotFilter,
     /// Its log.
     pub log: ShapeLog,
+    /// What its subqueries return, where it has some.
+    pub dependent: DependentState,
 }
 
 /// Why a folder cannot be recovered.
@@ -102,6 +105,7 @@ struct Replayed {
     handle: Option<Handle>,
     filter: Option<SnapshotFilter>,
     log: ShapeLog,
+    dependent: DependentState,
     in_transaction: bool,
 }
 
@@ -123,9 +127,17 @@ impl Replay<'_> {
             Record::Items(fragment) if before_last_commit => self.append(&fragment)?,
             // The transaction was cut off: Postgres will send it again, whole.
             Record::Items(_) => {}
-            Record::Backfill(fragment) => {
-                self.append(&fragment)?;
-                self.commit();
+            Record::Backfill(fragment) => self.append_whole(&fragment, ShapeLog::end_transaction)?,
+            Record::Views(views) => {
+                if let Some(shape) = self.shapes.get_mut(&views.id) {
+                    shape.dependent = DependentState { consumed: 0, views: views.views };
+                }
+            }
+            Record::Move(made) => {
+                self.append_whole(&made.items, ShapeLog::end_move)?;
+                if let Some(shape) = self.shapes.get_mut(&made.id) {
+                    shape.dependent.apply(&made);
+                }
             }
             Record::Commit(tx) => {
                 self.commit();
@@ -139,22 +151,29 @@ impl Replay<'_> {
         self.processed = checkpoint.processed;
         for shape in checkpoint.shapes {
             let log = ShapeLog::restore(self.chunk_bytes_max, shape.log);
-            self.insert(shape.created, shape.filter, log);
+            self.insert(shape.created, shape.filter, log, shape.dependent);
         }
     }
 
     fn create(&mut self, created: CreatedShape) {
         let log = ShapeLog::new(self.chunk_bytes_max);
-        self.insert(created, None, log);
+        self.insert(created, None, log, DependentState::default());
     }
 
-    fn insert(&mut self, created: CreatedShape, filter: Option<SnapshotFilter>, log: ShapeLog) {
+    fn insert(
+        &mut self,
+        created: CreatedShape,
+        filter: Option<SnapshotFilter>,
+        log: ShapeLog,
+        dependent: DependentState,
+    ) {
         self.next_id = self.next_id.max(created.id.0 + 1);
         if self.removed.contains(&created.id) {
             return;
         }
         let handle = created.handle.parse().ok();
-        self.shapes.insert(created.id, Replayed { created, handle, filter, log, in_transaction: false });
+        let replayed = Replayed { created, handle, filter, log, dependent, in_transaction: false };
+        self.shapes.insert(replayed.created.id, replayed);
     }
 
     fn finish_snapshot(&mut self, done: SnapshotDone) {
@@ -177,6 +196,20 @@ impl Replay<'_> {
         Ok(())
     }
 
+    /// Appends what is complete by itself: it may stand between two parts of a transaction of other shapes.
+    fn append_whole(&mut self, fragment: &Fragment, end: impl Fn(&mut ShapeLog)) -> io::Result<()> {
+        self.append(fragment)?;
+        let targets: BTreeSet<ShapeId> = fragment.items().flat_map(|item| item.targets).copied().collect();
+        for id in targets {
+            if let Some(shape) = self.shapes.get_mut(&id) {
+                end(&mut shape.log);
+                shape.log.publish(u64::MAX);
+                shape.in_transaction = false;
+            }
+        }
+        Ok(())
+    }
+
     fn commit(&mut self) {
         for shape in self.shapes.values_mut().filter(|shape| shape.in_transaction) {
             shape.log.commit();
@@ -193,7 +226,8 @@ impl Replay<'_> {
             let mut log = shape.log;
             segment::flush_tail(&dir, &mut log)?;
             segment::sync(&dir)?;
-            shapes.push(RecoveredShape { created: shape.created, handle, filter, log });
+            let (created, dependent) = (shape.created, shape.dependent);
+            shapes.push(RecoveredShape { created, handle, filter, log, dependent });
         }
         Ok(Recovered { shapes, processed: self.processed, next_file, next_id: self.next_id })
     }

@@ -1,0 +1,123 @@
+//! Transactions that a shape cannot take yet: their rows are kept as they came.
+
+use super::member::{Cells, Member, push_cell};
+use crate::filter::Row;
+use std::collections::BTreeSet;
+
+/// Bytes that one shape may hold back; beyond it the shape starts over.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
+/// Members that are asked about one by one; beyond it the whole subquery is run again.
+const CANDIDATES_MAX: usize = 10_000;
+
+/// What one transaction means for one shape, undecided.
+#[derive(Debug)]
+pub(super) struct HeldTransaction {
+    pub(super) commit: u64,
+    pub(super) xid: u32,
+    /// Behind the last operation number of the transaction; known at its commit.
+    pub(super) ops: u64,
+    pub(super) changes: Vec<HeldChange>,
+    pub(super) candidates: Candidates,
+}
+
+/// A change of a row of the shape's own table.
+#[derive(Debug)]
+pub(super) struct HeldChange {
+    pub(super) op: u64,
+    pub(super) old: Option<HeldRow>,
+    pub(super) new: Option<HeldRow>,
+}
+
+/// A row's cells, encoded like a member's.
+#[derive(Debug)]
+pub(super) struct HeldRow(Box<[u8]>);
+
+/// A held row whose cells can be found by position.
+pub(super) struct HeldCells<'a>(Vec<Option<&'a [u8]>>);
+
+impl HeldRow {
+    pub(super) fn new(width: usize, row: &impl Row) -> Self {
+        let mut bytes = Vec::new();
+        (0..width).for_each(|column| push_cell(&mut bytes, row.text(column)));
+        Self(bytes.into())
+    }
+
+    pub(super) fn cells(&self) -> HeldCells<'_> {
+        HeldCells(Cells(&self.0).collect())
+    }
+}
+
+impl Row for HeldCells<'_> {
+    fn text(&self, column: usize) -> Option<&[u8]> {
+        self.0.get(column).copied().flatten()
+    }
+}
+
+impl HeldTransaction {
+    pub(super) fn new(commit: u64, xid: u32, dependencies: usize) -> Self {
+        Self { commit, xid, ops: 0, changes: Vec::new(), candidates: Candidates::new(dependencies) }
+    }
+}
+
+impl HeldChange {
+    pub(super) fn len_bytes(&self) -> usize {
+        let rows = [&self.old, &self.new].into_iter().flatten();
+        size_of::<Self>() + rows.map(|row| row.0.len()).sum::<usize>()
+    }
+}
+
+/// Members of each subquery that may have come or gone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Candidates(pub(super) Vec<Candidate>);
+
+/// What may have changed in one subquery.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Candidate {
+    pub(super) members: BTreeSet<Member>,
+    /// Any member may have come or gone.
+    pub(super) whole: bool,
+}
+
+impl Candidates {
+    pub(super) fn new(dependencies: usize) -> Self {
+        Self(vec![Candidate::default(); dependencies])
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|candidate| !candidate.is_some())
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            theirs.members.into_iter().for_each(|member| mine.push(member));
+            if theirs.whole {
+                mine.set_whole();
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.iter_mut().for_each(|candidate| *candidate = Candidate::default());
+    }
+}
+
+impl Candidate {
+    pub(super) fn is_some(&self) -> bool {
+        self.whole || !self.members.is_empty()
+    }
+
+    pub(super) fn push(&mut self, member: Member) {
+        if self.whole {
+            return;
+        }
+        self.members.insert(member);
+        if self.members.len() > CANDIDATES_MAX {
+            self.set_whole();
+        }
+    }
+
+    pub(super) fn set_whole(&mut self) {
+        self.members.clear();
+        self.whole = true;
+    }
+}

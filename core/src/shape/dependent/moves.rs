@@ -1,0 +1,341 @@
+//! One shape's part of a move: what it applies, what it asks, and what it makes of the answers.
+
+use super::held::{Candidates, HeldTransaction};
+use super::member::{COLUMNS_MAX, Member};
+use super::tagger::MemberReader;
+use super::view::{MEMBERS_MAX, View, ViewChange};
+use super::{Dependent, Stage, items, questions};
+use crate::filter::{Condition, Dependency, EvalError};
+use crate::log::item::ChangePosition;
+use crate::log::snapshot::SnapshotFilter;
+use crate::log::{Fragment, SnapshotBounds};
+use crate::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
+use crate::protocol::message;
+use crate::shape::ShapeId;
+use crate::shape::router::RotationCause;
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
+
+/// Subqueries whose results may have changed, by transactions whose own rows are applied.
+#[derive(Debug)]
+pub(super) struct Unresolved {
+    pub(super) candidates: Candidates,
+    /// The transactions that changed them.
+    pub(super) xids: Vec<u32>,
+    /// The last transaction that is applied, and the number behind its last operation: the move's place in the log.
+    pub(super) lsn: u64,
+    pub(super) ops: u64,
+    /// The first of the transactions.
+    pub(super) first: u64,
+    /// What the answers so far say.
+    pub(super) resolution: Option<Resolution>,
+}
+
+/// What a move changes. Values are listed with the position of the filter that they satisfy or no longer do.
+#[derive(Debug, Default)]
+pub(super) struct Resolution {
+    changes: Vec<ViewChange>,
+    leaving: Vec<(usize, Member)>,
+    entering: Vec<(usize, Member)>,
+}
+
+/// A move as it goes into the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The shape.
+    pub id: ShapeId,
+    /// Transactions up to this commit LSN are in the log then, with everything that followed from them.
+    pub consumed: u64,
+    /// How the shape's views change, one entry for each subquery.
+    pub changes: Vec<ViewChange>,
+    /// Events, rows and the snapshot-end; may be empty where no client can see the change.
+    pub items: Fragment,
+}
+
+/// What a snapshot means for a shape.
+pub(super) enum Advance {
+    /// It cannot be used: it lacks a transaction that it should hold. The next one will do.
+    Again,
+    /// These transactions are in the log now; the subqueries can be asked.
+    Ready(Vec<Fragment>),
+}
+
+impl Dependent {
+    /// The shape's snapshot is known, with the results of its subqueries.
+    pub(in crate::shape) fn handle_snapshot(&mut self, filter: &SnapshotFilter, views: Vec<View>) {
+        if self.stage != Stage::Waiting {
+            return;
+        }
+        self.held.retain(|held| filter.admits(held.xid, crate::Lsn::new(held.commit)));
+        (self.joining, self.views, self.stage) = (Some(filter.clone()), views, Stage::Moving);
+    }
+
+    /// Applies the transactions that the snapshot holds.
+    pub(super) fn advance(&mut self, bounds: &SnapshotBounds) -> Result<Advance, RotationCause> {
+        let Some(unresolved) = &self.unresolved else { return Ok(Advance::Again) };
+        let visible = self.held.iter().take_while(|held| bounds.contains(held.xid)).count();
+        let out_of_order = self.held.iter().skip(visible).any(|held| bounds.contains(held.xid));
+        if out_of_order || !unresolved.xids.iter().all(|xid| bounds.contains(*xid)) {
+            return Ok(Advance::Again);
+        }
+        let mut fragments = Vec::new();
+        for held in self.held.drain(..visible).collect::<Vec<_>>() {
+            fragments.extend(self.apply_held(&held)?);
+            let unresolved = self.unresolved.as_mut().expect("it was there before");
+            (unresolved.lsn, unresolved.ops) = (held.commit, held.ops);
+            if !held.candidates.is_empty() {
+                unresolved.xids.push(held.xid);
+                unresolved.candidates.merge(held.candidates);
+            }
+        }
+        Ok(Advance::Ready(fragments))
+    }
+
+    /// The questions about subqueries, each with the number of its subquery.
+    pub(super) fn questions(&self) -> Vec<(usize, String)> {
+        let Some(unresolved) = &self.unresolved else { return Vec::new() };
+        let dependencies = self.judge.filter.dependencies().iter().zip(&unresolved.candidates.0).enumerate();
+        let asked = dependencies.filter(|(_, (_, candidate))| candidate.is_some());
+        asked
+            .map(|(index, (dependency, candidate))| (index, questions::members(dependency, candidate)))
+            .collect()
+    }
+
+    /// The answers to [`questions`](Self::questions), as COPY gives them. Gives the question about rows, where
+    /// some may come.
+    pub(super) fn handle_members(
+        &mut self,
+        answers: &[(usize, &[u8])],
+    ) -> Result<Option<String>, RotationCause> {
+        let mut changes = vec![ViewChange::default(); self.views.len()];
+        for (index, answer) in answers {
+            let present = read_members(answer, &self.judge.filter.dependencies()[*index])?;
+            changes[*index] = self.change(*index, present);
+        }
+        if changes.iter().zip(&self.views).any(|(change, view)| view.len() + change.enter.len() > MEMBERS_MAX)
+        {
+            return Err(RotationCause::MoveOverrun);
+        }
+        let resolution = self.resolve(changes)?;
+        let rows = (!resolution.entering.is_empty()).then(|| {
+            questions::rows(&self.relation, &self.judge.filter, &self.columns, &resolution.entering)
+        });
+        if let Some(unresolved) = &mut self.unresolved {
+            unresolved.resolution = Some(resolution);
+        }
+        Ok(rows)
+    }
+
+    /// The answer about rows, empty where none was asked for: the move is complete. `None` where nothing changed.
+    pub(super) fn handle_rows(
+        &mut self,
+        answer: &[u8],
+        bounds: &SnapshotBounds,
+    ) -> Result<Option<Move>, RotationCause> {
+        let Some(unresolved) = self.unresolved.take() else { return Ok(None) };
+        let Some(Resolution { changes, leaving, entering }) = unresolved.resolution else { return Ok(None) };
+        if changes.iter().all(ViewChange::is_empty) {
+            return Ok(None);
+        }
+        let mut items =
+            MoveItems { fragment: Fragment::new(unresolved.lsn), op: unresolved.ops, id: self.id };
+        for (name, patterns) in [("move-out", &leaving), ("move-in", &entering)] {
+            if !patterns.is_empty() {
+                items.push(&items::event(&self.judge, name, patterns, &unresolved.xids));
+            }
+        }
+        let before = self.rows(answer, |dependent, row| dependent.judge.active(&dependent.views, row))?;
+        self.views.iter_mut().zip(&changes).for_each(|(view, change)| view.apply(change));
+        let mut before = before.into_iter();
+        let rows = self.rows(answer, |dependent, row| {
+            let active = dependent.judge.active(&dependent.views, row)?;
+            // What the move-out leaves in the shape has been there, and stays.
+            let stayed = before.next().is_some_and(|before| dependent.judge.includes(before.and(active)));
+            let comes = dependent.judge.includes(active) && !stayed;
+            Ok(comes.then(|| items::moved_in(&dependent.judge, &dependent.format, row, active)))
+        })?;
+        let mut came = false;
+        for row in rows.into_iter().flatten() {
+            items.push(&row);
+            came = true;
+        }
+        if came {
+            items.push(&message::snapshot_end(bounds));
+        }
+        self.consumed = unresolved.lsn;
+        Ok(Some(Move { id: self.id, consumed: self.consumed, changes, items: items.fragment }))
+    }
+
+    /// The round came to nothing: what it asked is asked again in the next.
+    pub(super) fn forget_answers(&mut self) {
+        if let Some(unresolved) = &mut self.unresolved {
+            unresolved.resolution = None;
+        }
+    }
+
+    /// Applies what is held, up to the next transaction that may change a subquery. `open` is the transaction
+    /// that is being read: its items go into `fragment`.
+    pub(in crate::shape) fn resume(
+        &mut self,
+        open: Option<u64>,
+        fragment: &mut Fragment,
+    ) -> Result<Vec<Fragment>, RotationCause> {
+        let mut complete = Vec::new();
+        if self.stage != Stage::Moving || self.unresolved.is_some() {
+            return Ok(complete);
+        }
+        while let Some(held) = self.held.pop_front() {
+            if Some(held.commit) == open {
+                let own = self.apply_held(&held)?;
+                own.iter().flat_map(Fragment::items).for_each(|item| {
+                    fragment.push(item.op, item.bytes, item.targets);
+                });
+                self.candidates = held.candidates;
+                continue;
+            }
+            complete.extend(self.apply_held(&held)?);
+            if !held.candidates.is_empty() {
+                self.unresolved = Some(Unresolved::of(held));
+                return Ok(complete);
+            }
+        }
+        self.stage = Stage::Following;
+        Ok(complete)
+    }
+
+    /// A held transaction's items under the present views; nothing where it has none.
+    fn apply_held(&mut self, held: &HeldTransaction) -> Result<Option<Fragment>, RotationCause> {
+        let mut fragment = Fragment::new(held.commit);
+        for change in &held.changes {
+            self.held_bytes = self.held_bytes.saturating_sub(change.len_bytes());
+            let at = ChangePosition { lsn: held.commit, op: change.op, xid: held.xid };
+            let (old, new) =
+                (change.old.as_ref().map(|row| row.cells()), change.new.as_ref().map(|row| row.cells()));
+            self.apply(old.as_ref(), new.as_ref(), at, |op, bytes| fragment.push(op, bytes, &[self.id]))?;
+        }
+        Ok((!fragment.is_empty()).then_some(fragment))
+    }
+
+    /// How a view changes where `present` are those of its candidates that the subquery returns.
+    fn change(&self, index: usize, present: BTreeSet<Member>) -> ViewChange {
+        let view = &self.views[index];
+        let candidate = self.unresolved.as_ref().and_then(|unresolved| unresolved.candidates.0.get(index));
+        let leave: Vec<Member> = match candidate {
+            Some(candidate) if !candidate.whole => {
+                let absent = candidate.members.difference(&present);
+                absent.filter(|member| view.has(member)).cloned().collect()
+            }
+            _ => view.members().filter(|member| !present.contains(*member)).cloned().collect(),
+        };
+        ViewChange { enter: present.into_iter().filter(|member| !view.has(member)).collect(), leave }
+    }
+
+    /// Which values come to satisfy the filter's positions, and which cease to.
+    fn resolve(&mut self, changes: Vec<ViewChange>) -> Result<Resolution, RotationCause> {
+        let values = self.affected(&changes)?;
+        let judge = |views: &[View]| -> Vec<bool> {
+            values
+                .iter()
+                .map(|(position, value)| self.judge.is_true(views, *position, value.borrow()))
+                .collect()
+        };
+        let before = judge(&self.views);
+        let mut views = std::mem::take(&mut self.views);
+        views.iter_mut().zip(&changes).for_each(|(view, change)| view.apply(change));
+        let after = judge(&views);
+        views.iter_mut().zip(&changes).for_each(|(view, change)| view.apply(&change.reversed()));
+        self.views = views;
+        let mut resolution = Resolution { changes, ..Resolution::default() };
+        for (pattern, (before, after)) in values.into_iter().zip(before.into_iter().zip(after)) {
+            match (before, after) {
+                (true, false) => resolution.leaving.push(pattern),
+                (false, true) => resolution.entering.push(pattern),
+                _ => {}
+            }
+        }
+        Ok(resolution)
+    }
+
+    /// The values whose truth at a position may change with the members. A NULL in a member leaves the truth of
+    /// `NOT IN` open for values that nobody can list.
+    fn affected(&self, changes: &[ViewChange]) -> Result<BTreeSet<(usize, Member)>, RotationCause> {
+        let mut values = BTreeSet::new();
+        for (position, part) in self.judge.filter.positions().iter().enumerate() {
+            let Condition::Member { dependency, columns } = &part.condition else { continue };
+            let Some(change) = changes.get(*dependency) else { continue };
+            for member in change.enter.iter().chain(&change.leave) {
+                match (part.negated, member.has_null()) {
+                    (true, true) => return Err(RotationCause::NullMember),
+                    (true, false) if columns.len() > COLUMNS_MAX => return Err(RotationCause::NullMember),
+                    (true, false) => values.extend(member.with_nulls().map(|value| (position, value))),
+                    (false, true) => {}
+                    (false, false) => {
+                        values.insert((position, member.clone()));
+                    }
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// Calls `each` with every row of an answer about rows.
+    fn rows<T>(
+        &self,
+        answer: &[u8],
+        mut each: impl FnMut(&Self, &ProjectedRow<'_>) -> Result<T, EvalError>,
+    ) -> Result<Vec<T>, RotationCause> {
+        let places = ProjectedRow::places(&self.columns, self.relation.columns.len());
+        let mut decoder = CopyDecoder::new();
+        decoder.push(answer);
+        let mut rows = Vec::new();
+        while let Some(row) = decoder.next_row().map_err(unreadable)? {
+            let row = ProjectedRow { row, places: &places };
+            rows.push(each(self, &row).map_err(RotationCause::Unjudgeable)?);
+        }
+        decoder.finish().map_err(unreadable)?;
+        Ok(rows)
+    }
+}
+
+impl Unresolved {
+    pub(super) fn of(held: HeldTransaction) -> Self {
+        Self {
+            candidates: held.candidates,
+            xids: vec![held.xid],
+            lsn: held.commit,
+            ops: held.ops,
+            first: held.commit,
+            resolution: None,
+        }
+    }
+}
+
+/// A move's items on their way: each takes the next operation number.
+struct MoveItems {
+    fragment: Fragment,
+    op: u64,
+    id: ShapeId,
+}
+
+impl MoveItems {
+    fn push(&mut self, bytes: &[u8]) {
+        self.fragment.push(self.op, bytes, &[self.id]);
+        self.op += 1;
+    }
+}
+
+fn read_members(answer: &[u8], dependency: &Dependency) -> Result<BTreeSet<Member>, RotationCause> {
+    let mut members = BTreeSet::new();
+    let mut reader = MemberReader::new(dependency);
+    reader
+        .push(answer, |member| {
+            members.insert(member);
+        })
+        .map_err(unreadable)?;
+    reader.finish().map_err(unreadable)?;
+    Ok(members)
+}
+
+fn unreadable(error: CopyError) -> RotationCause {
+    RotationCause::MoveRefused(error.to_string())
+}

@@ -1,0 +1,304 @@
+//! All shapes with subqueries, and the rounds in which their moves are made.
+//!
+//! One round is under way at a time; every shape whose move is due takes part, so that a change which concerns a
+//! thousand shapes costs one snapshot. Order of calls: while [`poll_request`](Rounds::poll_request) gives
+//! something, it is carried out in the round's session, and answered by `handle_opened`, `handle_answers`, or
+//! `handle_failed`; [`handle_position`](Rounds::handle_position) between transactions. What goes into logs
+//! comes out of [`take_late`](Rounds::take_late), in order.
+
+use super::moves::{Advance, Move};
+use super::view::View;
+use super::{Dependent, DependentState, Role};
+use crate::Lsn;
+use crate::filter::Row;
+use crate::log::Fragment;
+use crate::log::item::ChangePosition;
+use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
+use crate::shape::ShapeId;
+use crate::shape::router::RotationCause;
+use std::collections::{BTreeSet, HashMap};
+
+/// Bytes of all answers to one request; beyond it the shape that asks for too much starts over.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// The machine.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    shapes: HashMap<ShapeId, Dependent>,
+    /// Shapes that the open transaction concerns.
+    touched: BTreeSet<ShapeId>,
+    /// Shapes whose move is due.
+    due: BTreeSet<ShapeId>,
+    round: Round,
+    request: Option<RoundRequest>,
+    late: Vec<Late>,
+    rotations: Vec<(ShapeId, RotationCause)>,
+}
+
+/// What a round needs from Postgres.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoundRequest {
+    /// A repeatable-read snapshot, in a session that stays with the round.
+    Open,
+    /// The results of these queries inside the snapshot, as COPY gives them.
+    Ask(Vec<String>),
+    /// Nothing more: the snapshot can go.
+    Close,
+}
+
+/// What goes into logs beside the stream's own fragments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Late {
+    /// A whole transaction that shapes had held back.
+    Transaction(Fragment),
+    /// A move.
+    Move(Move),
+    /// A shape's log is whole up to this commit LSN only: beyond it something is held back. `u64::MAX` where
+    /// nothing is.
+    Whole(ShapeId, u64),
+}
+
+#[derive(Debug, Default)]
+enum Round {
+    #[default]
+    Idle,
+    Opening,
+    /// The stream has to come up to the snapshot.
+    Reading(SnapshotFilter),
+    /// Which members there are: a shape and its subquery's number for each question.
+    Members(SnapshotBounds, Vec<(ShapeId, usize)>),
+    /// Which rows come: a shape for each question.
+    Rows(SnapshotBounds, Vec<ShapeId>),
+}
+
+impl Rounds {
+    pub(in crate::shape) fn insert(&mut self, id: ShapeId, dependent: Dependent) {
+        self.shapes.insert(id, dependent);
+    }
+
+    pub(in crate::shape) fn remove(&mut self, id: ShapeId) -> Option<Dependent> {
+        self.touched.remove(&id);
+        self.due.remove(&id);
+        self.shapes.remove(&id)
+    }
+
+    /// What a restart must know of a shape.
+    #[must_use]
+    pub fn state(&self, id: ShapeId) -> Option<DependentState> {
+        self.shapes.get(&id).map(Dependent::state)
+    }
+
+    /// What goes into logs since this was last asked.
+    pub fn take_late(&mut self) -> Vec<Late> {
+        std::mem::take(&mut self.late)
+    }
+
+    pub(in crate::shape) fn take_rotations(&mut self) -> Vec<(ShapeId, RotationCause)> {
+        std::mem::take(&mut self.rotations)
+    }
+
+    /// A shape's snapshot is known, with its subqueries' results. `open` is the commit LSN of the transaction that
+    /// is being read, whose items go into `fragment`.
+    pub(in crate::shape) fn handle_snapshot(
+        &mut self,
+        id: ShapeId,
+        filter: &SnapshotFilter,
+        views: Vec<View>,
+        open: Option<u64>,
+        fragment: &mut Fragment,
+    ) {
+        if let Some(dependent) = self.shapes.get_mut(&id) {
+            dependent.handle_snapshot(filter, views);
+            self.resume(id, open, fragment);
+        }
+    }
+
+    pub(in crate::shape) fn handle_change<R: Row>(
+        &mut self,
+        id: ShapeId,
+        role: Role,
+        rows: (Option<&R>, Option<&R>),
+        at: ChangePosition,
+        fragment: &mut Fragment,
+    ) -> Result<(), RotationCause> {
+        let Some(dependent) = self.shapes.get_mut(&id) else { return Ok(()) };
+        self.touched.insert(id);
+        dependent.handle_change(role, rows, at, fragment)
+    }
+
+    pub(in crate::shape) fn handle_commit(&mut self, commit: u64, xid: u32, ops: u64) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(dependent) = self.shapes.get_mut(&id) else { continue };
+            if dependent.handle_commit(commit, xid, ops) {
+                self.due.insert(id);
+                self.late.push(Late::Whole(id, commit.saturating_sub(1)));
+            }
+        }
+    }
+
+    /// The transaction that was being read will come again.
+    pub(in crate::shape) fn handle_disconnect(&mut self, open: u64) {
+        for id in std::mem::take(&mut self.touched) {
+            if let Some(dependent) = self.shapes.get_mut(&id) {
+                dependent.abandon(open);
+            }
+        }
+    }
+
+    /// What to do next for the round.
+    pub fn poll_request(&mut self) -> Option<RoundRequest> {
+        if matches!(self.round, Round::Idle) && !self.due.is_empty() && self.request.is_none() {
+            self.round = Round::Opening;
+            self.request = Some(RoundRequest::Open);
+        }
+        self.request.take()
+    }
+
+    /// The snapshot is open. `is_complete` says that it holds every transaction that was read so far; where it does
+    /// not, another one is asked for.
+    pub fn handle_opened(&mut self, filter: SnapshotFilter, is_complete: bool) {
+        if !matches!(self.round, Round::Opening) {
+            return;
+        }
+        if is_complete {
+            self.round = Round::Reading(filter);
+        } else {
+            self.request = Some(RoundRequest::Open);
+        }
+    }
+
+    /// Every transaction that commits before `position` was read; call between transactions only.
+    pub fn handle_position(&mut self, position: Lsn) {
+        let Round::Reading(filter) = &self.round else { return };
+        if position.as_u64() < filter.ends_at {
+            return;
+        }
+        let bounds = filter.bounds.clone();
+        let (mut asked, mut questions) = (Vec::new(), Vec::new());
+        for id in self.due.clone() {
+            let Some(dependent) = self.shapes.get_mut(&id) else { continue };
+            match dependent.advance(&bounds) {
+                Ok(Advance::Again) => {}
+                Ok(Advance::Ready(fragments)) => {
+                    self.late.extend(fragments.into_iter().map(Late::Transaction));
+                    for (dependency, sql) in dependent.questions() {
+                        asked.push((id, dependency));
+                        questions.push(sql);
+                    }
+                }
+                Err(cause) => self.rotations.push((id, cause)),
+            }
+        }
+        if questions.is_empty() {
+            return self.close();
+        }
+        self.round = Round::Members(bounds, asked);
+        self.request = Some(RoundRequest::Ask(questions));
+    }
+
+    /// The results of the round's questions, in their order. `open` and `fragment` as in `handle_snapshot`.
+    pub(in crate::shape) fn handle_answers(
+        &mut self,
+        answers: &[Vec<u8>],
+        open: Option<u64>,
+        fragment: &mut Fragment,
+    ) {
+        match std::mem::take(&mut self.round) {
+            Round::Members(bounds, asked) => self.handle_members(bounds, &asked, answers, open, fragment),
+            Round::Rows(bounds, asked) => {
+                for (id, answer) in asked.into_iter().zip(answers) {
+                    self.finish(id, answer, &bounds, open, fragment);
+                }
+                self.close();
+            }
+            other => self.round = other,
+        }
+    }
+
+    /// The round came to nothing. Where Postgres refused a question, its number and the reason are given: that shape
+    /// starts over. The others ask again.
+    pub fn handle_failed(&mut self, refused: Option<(usize, RotationCause)>) {
+        let asked: Vec<ShapeId> = match std::mem::take(&mut self.round) {
+            Round::Members(_, asked) => asked.into_iter().map(|(id, _)| id).collect(),
+            Round::Rows(_, asked) => asked,
+            Round::Idle | Round::Opening | Round::Reading(_) => Vec::new(),
+        };
+        self.request = None;
+        self.shapes.values_mut().for_each(Dependent::forget_answers);
+        if let Some((number, cause)) = refused
+            && let Some(id) = asked.get(number)
+        {
+            self.rotations.push((*id, cause));
+        }
+    }
+
+    fn handle_members(
+        &mut self,
+        bounds: SnapshotBounds,
+        asked: &[(ShapeId, usize)],
+        answers: &[Vec<u8>],
+        open: Option<u64>,
+        fragment: &mut Fragment,
+    ) {
+        let answers: Vec<_> = asked.iter().zip(answers).collect();
+        let (mut waiting, mut questions) = (Vec::new(), Vec::new());
+        for own in answers.chunk_by(|((left, _), _), ((right, _), _)| left == right) {
+            let Some(&(&(id, _), _)) = own.first() else { continue };
+            let Some(dependent) = self.shapes.get_mut(&id) else { continue };
+            let own: Vec<(usize, &[u8])> =
+                own.iter().map(|((_, index), answer)| (*index, &answer[..])).collect();
+            match dependent.handle_members(&own) {
+                Ok(Some(sql)) => {
+                    waiting.push(id);
+                    questions.push(sql);
+                }
+                Ok(None) => self.finish(id, &[], &bounds, open, fragment),
+                Err(cause) => self.rotations.push((id, cause)),
+            }
+        }
+        if questions.is_empty() {
+            return self.close();
+        }
+        self.round = Round::Rows(bounds, waiting);
+        self.request = Some(RoundRequest::Ask(questions));
+    }
+
+    /// Completes a shape's move, and lets follow what was held behind it.
+    fn finish(
+        &mut self,
+        id: ShapeId,
+        rows: &[u8],
+        bounds: &SnapshotBounds,
+        open: Option<u64>,
+        fragment: &mut Fragment,
+    ) {
+        let Some(dependent) = self.shapes.get_mut(&id) else { return };
+        match dependent.handle_rows(rows, bounds) {
+            Ok(made) => {
+                self.late.extend(made.map(Late::Move));
+                self.resume(id, open, fragment);
+            }
+            Err(cause) => self.rotations.push((id, cause)),
+        }
+    }
+
+    fn resume(&mut self, id: ShapeId, open: Option<u64>, fragment: &mut Fragment) {
+        let Some(dependent) = self.shapes.get_mut(&id) else { return };
+        match dependent.resume(open, fragment) {
+            Ok(fragments) => self.late.extend(fragments.into_iter().map(Late::Transaction)),
+            Err(cause) => return self.rotations.push((id, cause)),
+        }
+        let since = dependent.moves_since();
+        if since.is_some() {
+            self.due.insert(id);
+        } else {
+            self.due.remove(&id);
+        }
+        self.late.push(Late::Whole(id, since.map_or(u64::MAX, |first| first.saturating_sub(1))));
+    }
+
+    fn close(&mut self) {
+        self.round = Round::Idle;
+        self.request = Some(RoundRequest::Close);
+    }
+}

@@ -1,0 +1,135 @@
+//! The session in which moves are made: a snapshot at a time, and questions inside it.
+
+use super::command::EngineHandle;
+use crate::postgres::snapshot::Snapshot;
+use crate::postgres::{PostgresConfig, PostgresError, Session};
+use futures::StreamExt;
+use limn_core::log::SnapshotFilter;
+use limn_core::shape::RotationCause;
+use limn_core::shape::dependent::{ANSWER_BYTES_MAX, RoundRequest};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The pause before another snapshot where the last one lacked a transaction that was read already.
+const AGAIN_PAUSE: Duration = Duration::from_millis(2);
+/// The pause after a failure: Postgres may be away.
+const FAILURE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Carries rounds' requests out, in a task of its own.
+#[derive(Debug)]
+pub(super) struct Mover {
+    /// A round has at most two requests on their way: the end of the last snapshot, and the next one.
+    requests: mpsc::UnboundedSender<RoundRequest>,
+}
+
+impl Mover {
+    /// Starts the task; it ends with the engine.
+    pub(super) fn start(config: PostgresConfig, engine: EngineHandle) -> Self {
+        let (requests, received) = mpsc::unbounded_channel();
+        tokio::spawn(Task { config, engine, state: State::Closed(None) }.run(received));
+        Self { requests }
+    }
+
+    /// Has a request carried out; the answer comes as a command.
+    pub(super) fn request(&self, request: RoundRequest) {
+        // The task ends only with the engine.
+        let _ = self.requests.send(request);
+    }
+}
+
+struct Task {
+    config: PostgresConfig,
+    engine: EngineHandle,
+    state: State,
+}
+
+enum State {
+    /// With the session of the last round, where it is still good.
+    Closed(Option<Session>),
+    Open(Snapshot),
+}
+
+/// A question without an answer.
+enum AskError {
+    /// It is the question's fault, or its answer is too long.
+    Refused(usize, RotationCause),
+    Postgres(PostgresError),
+}
+
+impl Task {
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<RoundRequest>) {
+        while let Some(request) = requests.recv().await {
+            match request {
+                RoundRequest::Open => match self.open().await {
+                    Ok(filter) => self.engine.round_opened(filter).await,
+                    Err(error) => self.fail(&error).await,
+                },
+                RoundRequest::Ask(questions) => match self.ask(&questions).await {
+                    Ok(answers) => self.engine.round_answered(answers).await,
+                    Err(AskError::Refused(number, cause)) => {
+                        self.state = State::Closed(None);
+                        self.engine.round_failed(Some((number, cause))).await;
+                    }
+                    Err(AskError::Postgres(error)) => self.fail(&error).await,
+                },
+                RoundRequest::Close => self.state = State::Closed(self.close().await),
+            }
+        }
+    }
+
+    async fn fail(&mut self, error: &PostgresError) {
+        tracing::warn!(%error, "cannot ask what a subquery returns; asking again");
+        self.state = State::Closed(None);
+        tokio::time::sleep(FAILURE_PAUSE).await;
+        self.engine.round_failed(None).await;
+    }
+
+    async fn open(&mut self) -> Result<SnapshotFilter, PostgresError> {
+        if matches!(self.state, State::Open(_)) {
+            tokio::time::sleep(AGAIN_PAUSE).await;
+        }
+        let session = match self.close().await {
+            Some(session) => session,
+            None => Session::connect(&self.config).await?,
+        };
+        let snapshot = Snapshot::begin(session).await?;
+        let filter =
+            SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
+        self.state = State::Open(snapshot);
+        Ok(filter)
+    }
+
+    /// Ends the snapshot; gives the session where it is still good.
+    async fn close(&mut self) -> Option<Session> {
+        match std::mem::replace(&mut self.state, State::Closed(None)) {
+            State::Closed(session) => session.filter(|session| !session.is_closed()),
+            State::Open(snapshot) => snapshot.finish().await.ok(),
+        }
+    }
+
+    async fn ask(&self, questions: &[String]) -> Result<Vec<Vec<u8>>, AskError> {
+        let State::Open(snapshot) = &self.state else { return Ok(Vec::new()) };
+        let mut answers = Vec::new();
+        let mut bytes = 0;
+        for (number, question) in questions.iter().enumerate() {
+            let refused = |error: PostgresError| {
+                if error.is_transient() {
+                    return AskError::Postgres(error);
+                }
+                AskError::Refused(number, RotationCause::MoveRefused(error.to_string()))
+            };
+            let mut chunks = snapshot.copy(question).await.map_err(refused)?;
+            let mut answer = Vec::new();
+            while let Some(chunk) = chunks.next().await {
+                let chunk = chunk.map_err(refused)?;
+                bytes += chunk.len();
+                if bytes > ANSWER_BYTES_MAX {
+                    return Err(AskError::Refused(number, RotationCause::MoveOverrun));
+                }
+                answer.extend_from_slice(&chunk);
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+}
