@@ -1,5 +1,6 @@
 //! Making shapes: the catalog is asked, the table published, the snapshot taken.
 
+use crate::clause;
 use crate::engine::{EngineHandle, Stopped};
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::{Publication, PublicationError, WriterHorizon};
@@ -11,7 +12,7 @@ use crate::status::{Phase, Status};
 use crate::store::{Folder, segment};
 use futures::StreamExt;
 use limn_core::Handle;
-use limn_core::filter::{EvalError, subquery_tables};
+use limn_core::filter::{Clause, EvalError, Filter};
 use limn_core::log::record::CreatedShape;
 use limn_core::log::{ItemFormat, ShapeLog, SnapshotFilter, SnapshotWriter};
 use limn_core::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
@@ -206,11 +207,17 @@ impl Creator {
             return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
         };
         let relation = Arc::new(table.relation.clone());
-        let inner = inner_tables(&catalog.session, request).await?;
+        let inner = clause::inner_tables(&catalog.session, request).await?;
         let relations: Vec<_> = inner.iter().map(|table| Arc::new(table.relation.clone())).collect();
         let definition = Definition::resolve(request, &relation, catalog.server_version_num, &relations)
             .map_err(LookupError::Request)?;
-        check_only(&definition, &inner)?;
+        clause::check_only(&definition, &inner)?;
+        refuse_unfollowed(request, &definition)?;
+        if let Some(filter) = definition.filter.as_ref().and_then(Clause::postgres)
+            && self.shared.parts.registry.by_identity(&definition.identity()).is_none()
+        {
+            clause::confirm(&catalog.session, &relation, filter).await?;
+        }
         Ok((definition, Tables { own: table, inner }))
     }
 
@@ -384,33 +391,16 @@ impl Creator {
     }
 }
 
-/// The tables that subqueries of the request's clause name, as far as they exist. A clause that cannot be parsed
-/// names none: what is wrong with it is said when it is its turn.
-async fn inner_tables(
-    session: &Session,
-    request: &DefinitionRequest,
-) -> Result<Vec<Description>, LookupError> {
-    let clause = request.where_clause.as_deref().unwrap_or_default();
-    let mut tables = Vec::new();
-    for name in subquery_tables(clause).unwrap_or_default() {
-        tables.extend(catalog::describe(session, &name).await.map_err(|error| unreachable(&error))?);
+/// Nothing keeps such shapes true yet.
+fn refuse_unfollowed(request: &DefinitionRequest, definition: &Definition) -> Result<(), LookupError> {
+    if definition.filter.as_ref().and_then(Clause::postgres).is_none() {
+        return Ok(());
     }
-    Ok(tables)
-}
-
-/// `FROM ONLY` would leave out rows that the stream shows as the table's.
-fn check_only(definition: &Definition, inner: &[Description]) -> Result<(), LookupError> {
-    for dependency in definition.dependencies().iter().filter(|dependency| dependency.only) {
-        let described = inner.iter().find(|table| table.relation.oid == dependency.relation.oid);
-        if described.is_some_and(|table| !table.partitions.is_empty()) {
-            let name = &dependency.relation.name;
-            let text = format!(
-                "FROM ONLY {name} is not supported: other tables are its partitions or inherit from it"
-            );
-            return Err(LookupError::Request(RequestError::new("where", text)));
-        }
-    }
-    Ok(())
+    let text = request.where_clause.as_deref().unwrap_or_default();
+    let params = request.params.iter().filter_map(|(n, value)| Some((n.parse().ok()?, value.clone())));
+    let refused = Filter::parse(text, &params.collect(), &definition.relation.columns);
+    let text = refused.err().map_or_else(String::new, |error| error.to_string());
+    Err(LookupError::Request(RequestError::new("where", text)))
 }
 
 /// Writes what is encoded and lets readers have it.
@@ -459,7 +449,7 @@ fn not_followed() -> Unavailable {
     Unavailable::new("Timeout waiting for Postgres to be followed. Is the database reachable?", 5)
 }
 
-fn unreachable(error: &PostgresError) -> LookupError {
+pub(crate) fn unreachable(error: &PostgresError) -> LookupError {
     if error.is_transient() {
         let text = "Cannot connect to the database to verify the shape. Please try again later.";
         LookupError::Unavailable(Unavailable::new(text, 1))

@@ -4,6 +4,7 @@
 //! appends by core's machines, and makes everything durable in the `store`; `creation` makes shapes;
 //! `http` answers from their logs.
 
+mod clause;
 pub mod config;
 mod creation;
 pub mod dev;

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     /// Digits as the lexer leaves them, perhaps with a sign.
     Number(String),
     Text(String),
+    /// `B'…'` or `X'…'`, with its letter and quotes.
+    Bits(String),
     Param(u32),
     And(Vec<Node>),
     Or(Vec<Node>),
@@ -92,9 +94,35 @@ pub(super) enum Kind {
         ty: TypeName,
     },
     Call {
-        name: String,
+        name: Vec<String>,
         arguments: Vec<Node>,
+        /// The last argument is an array of the arguments that it stands for.
+        variadic: bool,
     },
+    Collate {
+        operand: Box<Node>,
+        collation: Vec<String>,
+    },
+    /// SIMILAR TO
+    Similar {
+        operand: Box<Node>,
+        pattern: Box<Node>,
+        escape: Option<Box<Node>>,
+        negated: bool,
+    },
+    /// `IS [NOT] [NFC | …] NORMALIZED`
+    Normalized {
+        operand: Box<Node>,
+        form: Option<&'static str>,
+        negated: bool,
+    },
+    /// `(row).field`
+    Field {
+        operand: Box<Node>,
+        name: String,
+    },
+    /// `(a, b) OVERLAPS (c, d)`
+    Overlaps(Box<[Node; 4]>),
     /// `(a, b)`, `ROW(a, b)`
     Row(Vec<Node>),
     /// `ARRAY[…]`
@@ -148,6 +176,8 @@ pub(super) enum Truth {
 pub(super) struct TypeName {
     pub at: usize,
     pub name: String,
+    /// Its parts, as the catalog has them.
+    pub path: Vec<String>,
     /// What stands in the parentheses.
     pub modifiers: Vec<i32>,
     /// `[]` follows.
@@ -168,11 +198,15 @@ impl Node {
             | Kind::Bool(_)
             | Kind::Number(_)
             | Kind::Text(_)
+            | Kind::Bits(_)
             | Kind::Param(_) => Vec::new(),
             Kind::And(terms) | Kind::Or(terms) => terms.iter().collect(),
             Kind::Call { arguments, .. } => arguments.iter().collect(),
             Kind::Not(operand)
             | Kind::Unary { operand, .. }
+            | Kind::Collate { operand, .. }
+            | Kind::Normalized { operand, .. }
+            | Kind::Field { operand, .. }
             | Kind::IsNull { operand, .. }
             | Kind::IsTruth { operand, .. }
             | Kind::Cast { operand, .. } => vec![operand],
@@ -182,7 +216,8 @@ impl Node {
                 std::iter::once(&**operand).chain(query.filter.as_ref()).collect()
             }
             Kind::Between { operand, low, high, .. } => vec![operand, low, high],
-            Kind::Like { operand, pattern, escape, .. } => {
+            Kind::Overlaps(parts) => parts.iter().collect(),
+            Kind::Like { operand, pattern, escape, .. } | Kind::Similar { operand, pattern, escape, .. } => {
                 let mut children: Vec<&Node> = vec![operand, pattern];
                 children.extend(escape.as_deref());
                 children

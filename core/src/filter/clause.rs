@@ -4,6 +4,7 @@ use super::ast::{Kind, Node};
 use super::check::Resolver;
 use super::error::FilterError;
 use super::parse::{self, Subqueries};
+use super::postgres::PostgresFilter;
 use super::subquery::{Dependency, SubqueryFilter};
 use super::{Filter, MAX_BYTES};
 use crate::pg::{Column, QualifiedName, Relation};
@@ -17,6 +18,8 @@ pub enum Clause {
     Plain(Filter),
     /// The row and the rows of other tables.
     Subqueries(Box<SubqueryFilter>),
+    /// The row alone, but only Postgres knows how.
+    Postgres(PostgresFilter),
 }
 
 impl Clause {
@@ -45,11 +48,12 @@ impl Clause {
         inner: &[Arc<Relation>],
     ) -> Result<Self, FilterError> {
         let node = parse::parse(text, Subqueries::Accepted)?;
-        let resolved = Resolver::new(columns, params, inner).clause(&node);
-        resolved.map_err(|error| {
-            let beyond = error.needs_postgres() && node.has_subquery();
-            if beyond { FilterError::BesideSubquery(Box::new(error)) } else { error }
-        })
+        match Resolver::new(columns, params, inner).clause(&node) {
+            Err(error) if !error.needs_postgres() => Err(error),
+            Err(error) if node.has_subquery() => Err(FilterError::BesideSubquery(Box::new(error))),
+            Err(error) => PostgresFilter::new(&node, params, columns, error).map(Self::Postgres),
+            Ok(clause) => Ok(clause),
+        }
     }
 
     /// The canonical text, for the snapshot query's WHERE. It belongs into parentheses before AND or NOT.
@@ -58,6 +62,7 @@ impl Clause {
         match self {
             Self::Plain(filter) => filter.sql(),
             Self::Subqueries(filter) => filter.sql(),
+            Self::Postgres(filter) => filter.sql(),
         }
     }
 
@@ -67,15 +72,16 @@ impl Clause {
         match self {
             Self::Plain(filter) => filter.columns(),
             Self::Subqueries(filter) => filter.columns(),
+            Self::Postgres(filter) => filter.columns(),
         }
     }
 
-    /// The filter of a clause for which the row alone decides.
+    /// The filter of a clause for which the row alone decides, and core knows how.
     #[must_use]
     pub fn plain(&self) -> Option<&Filter> {
         match self {
             Self::Plain(filter) => Some(filter),
-            Self::Subqueries(_) => None,
+            Self::Subqueries(_) | Self::Postgres(_) => None,
         }
     }
 
@@ -83,8 +89,17 @@ impl Clause {
     #[must_use]
     pub fn subqueries(&self) -> Option<&SubqueryFilter> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Postgres(_) => None,
             Self::Subqueries(filter) => Some(filter),
+        }
+    }
+
+    /// The filter of a clause that only Postgres evaluates.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&PostgresFilter> {
+        match self {
+            Self::Plain(_) | Self::Subqueries(_) => None,
+            Self::Postgres(filter) => Some(filter),
         }
     }
 

@@ -77,6 +77,15 @@ impl FilterError {
         matches!(self, Self::At { reason, .. } if reason.is_limit_of_core())
     }
 
+    /// The name of the function, operator or type that core does not know, where that is what is wrong.
+    #[must_use]
+    pub fn unknown_name(&self) -> Option<&str> {
+        match self {
+            Self::At { reason, .. } => reason.unknown_name(),
+            _ => None,
+        }
+    }
+
     pub(super) fn at(at: usize, reason: Reason) -> Self {
         Self::At { at, reason }
     }
@@ -176,6 +185,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    fn unknown_name(&self) -> Option<&str> {
+        match self {
+            Self::UnknownFunction { name, .. }
+            | Self::NoFunctionOverload { name, .. }
+            | Self::UnknownBinary(name)
+            | Self::UnknownUnary(name)
+            | Self::UnsupportedType(name)
+            | Self::UnknownCast { to: name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     fn is_limit_of_core(&self) -> bool {
         matches!(
             self,

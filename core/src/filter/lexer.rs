@@ -21,8 +21,8 @@ pub(super) enum TokenKind {
     Quoted(String),
     /// The value of a string literal.
     Text(String),
-    /// `B'…'` or `X'…'`: only its presence matters.
-    Bits,
+    /// `B'…'` or `X'…'`, with the letter in upper case.
+    Bits(String),
     /// Decimal digits, perhaps with a dot and an exponent; other notations are already converted.
     Number(String),
     /// `$n`
@@ -117,11 +117,7 @@ impl<'a> Lexer<'a> {
         }
         match (byte, self.peek(1)) {
             (b'e' | b'E', b'\'') => self.escape_string(start),
-            (b'b' | b'B' | b'x' | b'X', b'\'') => {
-                self.at += 1;
-                self.quoted_run(start, b'\'', "unterminated bit string literal")?;
-                Ok(TokenKind::Bits)
-            }
+            (b'b' | b'B' | b'x' | b'X', b'\'') => self.bits(start, byte),
             (b'u' | b'U', b'&') if self.peek(2) == b'\'' => {
                 self.at += 2;
                 let raw = self.plain_string(start)?;
@@ -220,6 +216,18 @@ impl<'a> Lexer<'a> {
             self.at += length;
         }
         found
+    }
+
+    /// From the letter to the closing quote.
+    fn bits(&mut self, start: usize, letter: u8) -> Result<TokenKind, FilterError> {
+        self.at += 1;
+        let digits = self.quoted_run(start, b'\'', "unterminated bit string literal")?;
+        let binary = letter.eq_ignore_ascii_case(&b'b');
+        let is_digit = |b: u8| if binary { matches!(b, b'0' | b'1') } else { b.is_ascii_hexdigit() };
+        if !digits.bytes().all(is_digit) {
+            return Err(self.error("invalid bit string literal", start));
+        }
+        Ok(TokenKind::Bits(format!("{}'{digits}'", if binary { 'B' } else { 'X' })))
     }
 
     fn escape_string(&mut self, start: usize) -> Result<TokenKind, FilterError> {

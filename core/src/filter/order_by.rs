@@ -267,7 +267,7 @@ impl Parser<'_> {
             TokenKind::Quoted(name) => return self.name(&name, token.start),
             TokenKind::Word(word) => return self.keyword_or_name(&word, token.start),
             TokenKind::Param(number) => return Err(OrderByError::Parameter { at, number }),
-            TokenKind::Text(_) | TokenKind::Bits => return Err(OrderByError::NotAPosition { at }),
+            TokenKind::Text(_) | TokenKind::Bits(_) => return Err(OrderByError::NotAPosition { at }),
             TokenKind::Number(digits) => self.position(digits, at)?,
             TokenKind::Op(operator) if operator != "*" => return not_allowed(token.start, "A_Expr"),
             _ => return Err(self.unexpected()),

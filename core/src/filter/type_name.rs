@@ -17,14 +17,14 @@ impl Parser<'_> {
             _ => return Err(self.syntax()),
         };
         self.advance();
-        let (name, modifiers) = if quoted { self.generic(&word, true)? } else { self.keyword_type(&word)? };
+        let (path, modifiers) = if quoted { self.generic(word)? } else { self.keyword_type(&word)? };
         let array = self.array_bounds()?;
-        Ok(TypeName { at, name, modifiers, array })
+        Ok(TypeName { at, name: type_spelling(&path, quoted), path, modifiers, array })
     }
 
     /// The types that the grammar itself knows, else a plain name.
-    fn keyword_type(&mut self, word: &str) -> Result<(String, Vec<i32>), FilterError> {
-        let plain = |name: &str| (name.to_owned(), Vec::new());
+    fn keyword_type(&mut self, word: &str) -> Result<(Vec<String>, Vec<i32>), FilterError> {
+        let plain = |name: &str| (vec![name.to_owned()], Vec::new());
         Ok(match word {
             "int" | "integer" => plain("int4"),
             "smallint" => plain("int2"),
@@ -37,25 +37,39 @@ impl Parser<'_> {
                 Some(25..=53) | None => plain("float8"),
                 Some(_) => return Err(self.syntax()),
             },
-            "dec" | "decimal" => ("numeric".to_owned(), self.modifiers()?),
+            "dec" | "decimal" => (vec!["numeric".to_owned()], self.modifiers()?),
             "character" | "char" | "nchar" => self.character()?,
             "national" if self.eat_word("character") || self.eat_word("char") => self.character()?,
             "time" | "timestamp" => {
                 let modifiers = self.modifiers()?;
                 let zoned = self.zone()?;
-                (format!("{word}{}", if zoned { "tz" } else { "" }), modifiers)
+                (vec![format!("{word}{}", if zoned { "tz" } else { "" })], modifiers)
             }
-            _ => self.generic(word, false)?,
+            "bit" => self.bit()?,
+            _ => self.generic(word.to_owned())?,
         })
     }
 
     /// After `char` or `character`: one character unless told otherwise, any number where varying.
-    fn character(&mut self) -> Result<(String, Vec<i32>), FilterError> {
+    fn character(&mut self) -> Result<(Vec<String>, Vec<i32>), FilterError> {
+        self.fixed_or_varying("bpchar", "varchar")
+    }
+
+    /// After `bit`, likewise.
+    fn bit(&mut self) -> Result<(Vec<String>, Vec<i32>), FilterError> {
+        self.fixed_or_varying("bit", "varbit")
+    }
+
+    fn fixed_or_varying(
+        &mut self,
+        fixed: &str,
+        varying: &str,
+    ) -> Result<(Vec<String>, Vec<i32>), FilterError> {
         if self.eat_word("varying") {
-            return Ok(("varchar".to_owned(), self.modifiers()?));
+            return Ok((vec![varying.to_owned()], self.modifiers()?));
         }
         let modifiers = self.modifiers()?;
-        Ok(("bpchar".to_owned(), if modifiers.is_empty() { vec![1] } else { modifiers }))
+        Ok((vec![fixed.to_owned()], if modifiers.is_empty() { vec![1] } else { modifiers }))
     }
 
     fn zone(&mut self) -> Result<bool, FilterError> {
@@ -70,17 +84,17 @@ impl Parser<'_> {
         Ok(zoned)
     }
 
-    /// A name, qualified or not. Only the catalog's own schema is left out.
-    fn generic(&mut self, first: &str, quoted: bool) -> Result<(String, Vec<i32>), FilterError> {
-        let mut name = if quoted { spelled_type(first) } else { first.to_owned() };
+    /// A name, qualified or not.
+    fn generic(&mut self, first: String) -> Result<(Vec<String>, Vec<i32>), FilterError> {
+        let mut path = vec![first];
         while self.eat('.') {
             let (TokenKind::Word(part) | TokenKind::Quoted(part)) = self.token().kind.clone() else {
                 return Err(self.syntax());
             };
             self.advance();
-            name = if name == "pg_catalog" { part } else { format!("{name}.{}", spelled(&part)) };
+            path.push(part);
         }
-        Ok((name, self.modifiers()?))
+        Ok((path, self.modifiers()?))
     }
 
     /// `(10, 2)`
@@ -119,7 +133,12 @@ impl Parser<'_> {
     }
 }
 
-/// `"char"` is another type than `char`, so it keeps its quotes.
-fn spelled_type(name: &str) -> String {
-    if name == "char" { "\"char\"".to_owned() } else { spelled(name) }
+/// Without the catalog's own schema. `"char"` is another type than `char`, so it keeps its quotes.
+fn type_spelling(path: &[String], quoted: bool) -> String {
+    match path {
+        [name] if quoted && name == "char" => "\"char\"".to_owned(),
+        [name] if !quoted => name.clone(),
+        [catalog, name] if catalog == "pg_catalog" => name.clone(),
+        path => path.iter().map(|part| spelled(part)).collect::<Vec<_>>().join("."),
+    }
 }

@@ -1,5 +1,6 @@
 //! What the catalog says of a column's type beyond its oid: its kind, and how its texts are ordered.
 
+use super::relation::QualifiedName;
 use serde::{Deserialize, Serialize};
 
 /// Facts about a column's type, or about the element type where the column is an array.
@@ -13,6 +14,8 @@ pub struct Typing {
     /// How texts of the column compare. For a type without collation that of the database, which is what its
     /// values have once they are cast to text.
     pub collation: Collation,
+    /// The name of the column's collation where it is not the database's own.
+    pub collation_name: Option<QualifiedName>,
 }
 
 /// `pg_type.typtype`

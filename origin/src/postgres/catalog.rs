@@ -70,7 +70,8 @@ const DESCRIBE: &str = "
                       SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid
                        UNION
                       SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
-                 SELECT inhrelid FROM below ORDER BY 1)
+                 SELECT inhrelid FROM below ORDER BY 1),
+           ln.nspname, lo.collname
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -97,6 +98,8 @@ const DESCRIBE: &str = "
                     UNION ALL
                    SELECT to_jsonb(o) FROM pg_database o
                     WHERE o.datname = current_database() AND a.attcollation IN (0, 100)) s (j)) l ON true
+      LEFT JOIN pg_collation lo ON lo.oid = a.attcollation AND lo.oid <> 100
+      LEFT JOIN pg_namespace ln ON ln.oid = lo.collnamespace
       LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
       LEFT JOIN LATERAL (
            SELECT min(s) AS position FROM generate_series(0, i.indnkeyatts - 1) s
@@ -218,5 +221,10 @@ fn typing(row: &Row) -> Result<Typing, PostgresError> {
         None => Collation::Linguistic,
         Some(provider) => Collation::classify(provider, row.try_get(24)?, row.try_get(25)?, row.try_get(26)?),
     };
-    Ok(Typing { schema: row.try_get(15)?, kind, collation })
+    let collation_schema: Option<String> = row.try_get(28)?;
+    let collation_name = match collation_schema {
+        None => None,
+        Some(schema) => Some(QualifiedName::new(schema, row.try_get::<_, String>(29)?)),
+    };
+    Ok(Typing { schema: row.try_get(15)?, kind, collation, collation_name })
 }

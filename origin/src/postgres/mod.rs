@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod config;
+pub mod confirm;
 pub mod error;
 pub mod preflight;
 pub mod publication;

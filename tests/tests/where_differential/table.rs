@@ -1,10 +1,11 @@
 //! A table in a real Postgres, its rows in text form as the replication stream has them, and one clause judged
 //! by both sides.
 
-use limn_core::filter::{EvalError, Filter, Row};
+use limn_core::filter::{EvalError, Filter, PostgresFilter, Row};
 use limn_core::pg::{QualifiedName, Relation};
-use limn_origin::postgres::catalog;
+use limn_origin::postgres::{catalog, confirm};
 use limn_tests::Cluster;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// What the origin sets on every session.
@@ -105,6 +106,26 @@ impl Table {
         let column = &self.relation.columns[0].name;
         let sql = format!("SELECT ({condition}) FROM {} WHERE {column} = {id}", self.relation.name);
         Ok(self.read(&sql).await?[0].0[0].as_deref().map(|truth| truth == "t"))
+    }
+
+    /// Has Postgres confirm a clause that only it can evaluate.
+    pub async fn confirm(&self, filter: &PostgresFilter) -> Result<(), String> {
+        confirm::confirm(&self.client, &self.relation, filter).await.map_err(|error| error.to_string())
+    }
+
+    /// The ids of the rows that satisfy a clause when Postgres is given their texts.
+    pub async fn judge(&self, filter: &PostgresFilter) -> Result<Vec<i64>, String> {
+        let texts = |column: &usize| self.rows.iter().map(|row| row.0[*column].clone()).collect();
+        let arrays: Vec<Vec<Option<String>>> = filter.columns().iter().map(texts).collect();
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            arrays.iter().map(|array| (array as &(dyn ToSql + Sync), Type::TEXT_ARRAY)).collect();
+        let judged = self.client.query_typed(&filter.batch_sql(&self.relation), &parameters).await;
+        let judged = judged.map_err(|error| {
+            error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+        })?;
+        assert_eq!(judged.len(), self.rows.len(), "one answer a row");
+        let inside = self.rows.iter().zip(&judged).filter(|(_, truth)| truth.get::<_, bool>(0));
+        Ok(inside.map(|(row, _)| row.id()).collect())
     }
 
     /// What core answers for every row.

@@ -45,15 +45,31 @@ const NOT_IMMUTABLE: &[&str] = &[
     "version",
 ];
 
+/// The name of a function of Postgres's own, or one that may be.
+fn catalog_name(path: &[String]) -> Option<&str> {
+    match path {
+        [name] => Some(name),
+        [schema, name] if schema == "pg_catalog" => Some(name),
+        _ => None,
+    }
+}
+
+/// Functions by whose very name no shape can have them.
+pub(in super::super) fn refuse_not_immutable(node: &Node, path: &[String], arity: usize) -> Checked<()> {
+    let Some(name) = catalog_name(path) else { return Ok(()) };
+    let reads_clock = name == "age" && arity == 1;
+    if reads_clock || name.starts_with("pg_") || NOT_IMMUTABLE.binary_search(&name).is_ok() {
+        let name = name.to_owned();
+        return Err(FilterError::at(node.at, Reason::NotImmutable { name, arity }));
+    }
+    Ok(())
+}
+
 impl Checker<'_> {
-    pub(super) fn call(&mut self, node: &Node, name: &str, arguments: &[Node]) -> Checked<Expr> {
-        let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
-        let arity = arguments.len();
-        let reads_clock = name == "age" && arity == 1;
-        if reads_clock || name.starts_with("pg_") || NOT_IMMUTABLE.binary_search(&name).is_ok() {
-            let name = name.to_owned();
-            return Err(FilterError::at(node.at, Reason::NotImmutable { name, arity }));
-        }
+    pub(super) fn call(&mut self, node: &Node, path: &[String], arguments: &[Node]) -> Checked<Expr> {
+        refuse_not_immutable(node, path, arguments.len())?;
+        let joined = path.join(".");
+        let name = catalog_name(path).unwrap_or(&joined);
         match (name, arguments) {
             ("like", [text, pattern]) => {
                 return self.like(node, text, pattern, Some('\\'), (false, false));

@@ -92,13 +92,17 @@ impl Checker<'_> {
 /// unless that one reads the clock.
 fn unread(ty: &Type, text: &str) -> Reason {
     let (name, text) = (ty.name().into_owned(), text.to_owned());
-    let lower = text.to_ascii_lowercase();
-    let clock = ["now", "today", "tomorrow", "yesterday"].iter().any(|word| lower.contains(word));
-    if ty.has_other_spellings() && !clock {
+    if ty.has_other_spellings() && !may_read_clock(&text) {
         Reason::UnreadLiteral { ty: name, text }
     } else {
         Reason::InvalidSyntax { ty: name, text }
     }
+}
+
+/// Whether the text holds a word that the input functions of dates and times replace by the time of day or date.
+pub(in super::super) fn may_read_clock(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    ["now", "today", "tomorrow", "yesterday"].iter().any(|word| lower.contains(word))
 }
 
 /// A row without columns, for constants.

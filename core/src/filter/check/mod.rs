@@ -58,6 +58,8 @@ struct Literal {
     param: Option<u32>,
 }
 
+pub(super) use call::refuse_not_immutable;
+pub(super) use constant::may_read_clock;
 pub(super) use subquery::Resolver;
 
 type Checked<T> = Result<T, FilterError>;
@@ -121,7 +123,14 @@ impl<'a> Checker<'a> {
                 self.like(node, operand, pattern, escape, (*fold_case, *negated))?
             }
             Kind::Cast { operand, ty } => self.cast(node, operand, ty)?,
-            Kind::Call { name, arguments } => self.call(node, name, arguments)?,
+            Kind::Call { variadic: true, .. } => return Err(FilterError::at(at, Reason::Variadic)),
+            Kind::Call { name, arguments, .. } => self.call(node, name, arguments)?,
+            Kind::Bits(_) => return Err(FilterError::at(at, Reason::BitString)),
+            Kind::Collate { .. } => return Err(beyond(at, "CollateClause")),
+            Kind::Similar { .. } => return Err(beyond(at, "SIMILAR TO")),
+            Kind::Normalized { .. } => return Err(beyond(at, "IS NORMALIZED")),
+            Kind::Field { .. } => return Err(beyond(at, "A_Indirection")),
+            Kind::Overlaps(_) => return Err(beyond(at, "OVERLAPS")),
             Kind::Member { .. } => return Err(FilterError::at(at, Reason::Sublink)),
             Kind::Row(_) => return Err(FilterError::at(at, Reason::BeyondCore("RowExpr"))),
             Kind::Array(elements) => self.array(node, elements, None)?,
@@ -352,6 +361,10 @@ fn collect_collations(expr: &Expr, met: &mut Vec<Collation>) {
     for child in expr.children() {
         collect_collations(child, met);
     }
+}
+
+fn beyond(at: usize, what: &'static str) -> FilterError {
+    FilterError::at(at, Reason::BeyondCore(what))
 }
 
 fn beyond_type(node: &Node, what: &'static str, ty: &Type) -> FilterError {

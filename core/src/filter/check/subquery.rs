@@ -288,7 +288,14 @@ fn construct(kind: &Kind) -> Option<&'static str> {
     Some(match kind {
         Kind::IsNull { .. } => "IS NULL",
         Kind::IsTruth { .. } => "IS TRUE, IS FALSE or IS UNKNOWN",
-        Kind::Unary { .. } | Kind::Binary { .. } | Kind::Like { .. } => "an operator",
+        Kind::Unary { .. }
+        | Kind::Binary { .. }
+        | Kind::Like { .. }
+        | Kind::Similar { .. }
+        | Kind::Overlaps(_) => "an operator",
+        Kind::Collate { .. } => "COLLATE",
+        Kind::Normalized { .. } => "IS NORMALIZED",
+        Kind::Field { .. } => "a field of a row",
         Kind::Distinct { .. } => "IS DISTINCT FROM",
         Kind::In { .. } => "the list of an IN",
         Kind::Between { .. } => "BETWEEN",

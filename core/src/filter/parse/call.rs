@@ -7,29 +7,28 @@ use super::{Grammar, Parser, level};
 
 impl Parser<'_> {
     /// `f(…)`, the next token being the parenthesis.
-    pub(super) fn call(&mut self, at: usize, name: String) -> Result<Node, FilterError> {
+    pub(super) fn call(&mut self, at: usize, name: Vec<String>) -> Result<Node, FilterError> {
         self.advance();
-        match name.as_str() {
+        match name.last().filter(|_| name.len() == 1).map_or("", String::as_str) {
             "extract" => return self.extract(at),
             "position" => return self.position(at),
             "substring" => return self.substring(at),
             "trim" => return self.trim(at),
             _ => {}
         }
-        let mut arguments = Vec::new();
+        let (mut arguments, mut variadic) = (Vec::new(), false);
         match self.token().kind.clone() {
             TokenKind::Op(op) if op == "*" => return Err(FilterError::at(at, Reason::Aggregation)),
             TokenKind::Word(word) if word == "distinct" || word == "all" => {
                 return Err(FilterError::at(at, Reason::Aggregation));
             }
-            TokenKind::Word(word) if word == "variadic" => return Err(FilterError::at(at, Reason::Variadic)),
             TokenKind::Punct(')') => {}
-            _ => arguments = self.list()?,
+            _ => variadic = self.arguments(&mut arguments)?,
         }
         // `overlay(t placing …)` and its like have words between their arguments.
         if !self.eat(')') {
             if matches!(self.token().kind, TokenKind::Word(_)) {
-                let arity = arguments.len();
+                let (name, arity) = (name.join("."), arguments.len());
                 return Err(FilterError::at(at, Reason::UnknownFunction { name, arity }));
             }
             return Err(self.syntax());
@@ -37,7 +36,23 @@ impl Parser<'_> {
         if matches!(self.word(), "over" | "filter" | "within") {
             return Err(FilterError::at(at, Reason::Aggregation));
         }
-        self.node(at, at, Kind::Call { name, arguments })
+        self.node(at, at, Kind::Call { name, arguments, variadic })
+    }
+
+    /// Whether the last of them stands for several.
+    fn arguments(&mut self, arguments: &mut Vec<Node>) -> Result<bool, FilterError> {
+        loop {
+            let variadic = self.eat_word("variadic");
+            arguments.push(self.expression(level::OR, Grammar::Full)?);
+            if variadic || !self.eat(',') {
+                return Ok(variadic);
+            }
+        }
+    }
+
+    /// A call in the words of the grammar.
+    fn worded_call(&mut self, at: usize, name: &str, arguments: Vec<Node>) -> Result<Node, FilterError> {
+        self.node(at, at, Kind::Call { name: vec![name.to_owned()], arguments, variadic: false })
     }
 
     /// `extract(field FROM x)`
@@ -52,7 +67,7 @@ impl Parser<'_> {
         self.expect_word("from")?;
         let operand = self.expression(level::OR, Grammar::Full)?;
         self.expect(')')?;
-        self.node(at, at, Kind::Call { name: "extract".to_owned(), arguments: vec![field, operand] })
+        self.worded_call(at, "extract", vec![field, operand])
     }
 
     /// `position(part IN whole)`; as a plain call the whole comes first.
@@ -66,7 +81,7 @@ impl Parser<'_> {
             }
         }
         self.expect(')')?;
-        self.node(at, at, Kind::Call { name: "position".to_owned(), arguments })
+        self.worded_call(at, "position", arguments)
     }
 
     /// `substring(t FROM start FOR length)`, each part of which may be missing.
@@ -90,7 +105,7 @@ impl Parser<'_> {
             from = Some(self.node(at, at, Kind::Number("1".to_owned()))?);
         }
         arguments.extend(from.into_iter().chain(length));
-        self.node(at, at, Kind::Call { name: "substring".to_owned(), arguments })
+        self.worded_call(at, "substring", arguments)
     }
 
     /// `trim([BOTH | LEADING | TRAILING] [characters] [FROM] t)`
@@ -112,6 +127,6 @@ impl Parser<'_> {
             arguments.extend(characters);
         }
         self.expect(')')?;
-        self.node(at, at, Kind::Call { name: side.to_owned(), arguments })
+        self.worded_call(at, side, arguments)
     }
 }

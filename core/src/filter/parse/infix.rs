@@ -1,8 +1,9 @@
 //! Operators that stand behind their first operand.
 
 use super::super::ast::{Kind, Node, Truth};
-use super::super::error::FilterError;
+use super::super::error::{FilterError, Reason};
 use super::super::lexer::TokenKind;
+use super::super::{keywords, quoted};
 use super::{Grammar, Parser, level};
 
 impl Parser<'_> {
@@ -38,8 +39,8 @@ impl Parser<'_> {
                 "and" | "or" => Ok((self.junction(left, level)?, false)),
                 "is" | "isnull" | "notnull" => self.is_test(left, grammar),
                 "at" => Ok((self.at_time_zone(left)?, false)),
-                "overlaps" => self.beyond(self.token().start, "OVERLAPS"),
-                "collate" => self.beyond(self.token().start, "CollateClause"),
+                "overlaps" => Ok((self.overlaps(left)?, false)),
+                "collate" => Ok((self.collate(left)?, false)),
                 _ => self.range(left),
             },
         }
@@ -84,21 +85,23 @@ impl Parser<'_> {
         self.node(at, start, Kind::AtTimeZone { operand: Box::new(left), zone })
     }
 
-    /// `OPERATOR(pg_catalog.=)`
+    /// `OPERATOR(pg_catalog.=)`; with another schema it stays as it is written.
     pub(super) fn qualified_operator(&mut self) -> Result<String, FilterError> {
-        let at = self.advance();
+        self.advance();
         self.expect('(')?;
+        let mut schema = None;
         if matches!(self.token().kind, TokenKind::Word(_) | TokenKind::Quoted(_)) {
-            if self.word() != "pg_catalog" {
-                return self.beyond(at, "OPERATOR of another schema than pg_catalog");
-            }
+            let (TokenKind::Word(name) | TokenKind::Quoted(name)) = self.token().kind.clone() else {
+                return Err(self.syntax());
+            };
+            schema = Some(name).filter(|name| name != "pg_catalog");
             self.advance();
             self.expect('.')?;
         }
         let TokenKind::Op(op) = self.token().kind.clone() else { return Err(self.syntax()) };
         self.advance();
         self.expect(')')?;
-        Ok(op)
+        Ok(schema.map_or(op.clone(), |schema| format!("OPERATOR({}.{op})", quoted(&schema))))
     }
 
     /// `left AND …`: all operands of one chain in one node.
@@ -148,7 +151,11 @@ impl Parser<'_> {
             "unknown" => Truth::Unknown,
             "document" => return self.beyond(at, "XmlExpr"),
             "json" => return self.beyond(at, "JsonIsPredicate"),
-            "normalized" | "nfc" | "nfd" | "nfkc" | "nfkd" => return self.beyond(at, "IS NORMALIZED"),
+            "normalized" | "nfc" | "nfd" | "nfkc" | "nfkd" => {
+                let form = self.normal_form();
+                self.expect_word("normalized")?;
+                return Ok((self.node(at, start, Kind::Normalized { operand, form, negated })?, false));
+            }
             _ => return Err(self.syntax()),
         };
         self.advance();
@@ -191,14 +198,57 @@ impl Parser<'_> {
                     return Ok((self.quantified(*operand, op, at)?, false));
                 }
                 let pattern = Box::new(self.expression(level::RANGE + 1, Grammar::Full)?);
-                let mut escape = None;
-                if self.eat_word("escape") {
-                    escape = Some(Box::new(self.expression(level::RANGE + 1, Grammar::Full)?));
-                }
+                let escape = self.escape()?;
                 let kind = Kind::Like { operand, pattern, escape, fold_case, negated };
                 Ok((self.node(at, start, kind)?, true))
             }
-            _ => self.beyond(at, "SIMILAR TO"),
+            _ => {
+                self.expect_word("to")?;
+                let pattern = Box::new(self.expression(level::RANGE + 1, Grammar::Full)?);
+                let escape = self.escape()?;
+                Ok((self.node(at, start, Kind::Similar { operand, pattern, escape, negated })?, true))
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<Option<Box<Node>>, FilterError> {
+        if !self.eat_word("escape") {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(self.expression(level::RANGE + 1, Grammar::Full)?)))
+    }
+
+    fn normal_form(&mut self) -> Option<&'static str> {
+        let form =
+            ["NFC", "NFD", "NFKC", "NFKD"].into_iter().find(|form| self.word().eq_ignore_ascii_case(form));
+        self.next += usize::from(form.is_some());
+        form
+    }
+
+    fn collate(&mut self, left: Node) -> Result<Node, FilterError> {
+        let (at, start) = (self.advance(), left.start);
+        let mut collation = Vec::new();
+        loop {
+            match self.token().kind.clone() {
+                TokenKind::Word(name) if keywords::can_name_column(&name) => collation.push(name),
+                TokenKind::Quoted(name) => collation.push(name),
+                _ => return Err(self.syntax()),
+            }
+            self.advance();
+            if !self.eat('.') {
+                break;
+            }
+        }
+        self.node(at, start, Kind::Collate { operand: Box::new(left), collation })
+    }
+
+    fn overlaps(&mut self, left: Node) -> Result<Node, FilterError> {
+        let (at, start) = (self.advance(), left.start);
+        let right = self.expression(level::OPERATOR + 1, Grammar::Full)?;
+        let (Kind::Row(left), Kind::Row(right)) = (left.kind, right.kind) else { return Err(self.syntax()) };
+        match <[Node; 4]>::try_from([left, right].concat()) {
+            Ok(parts) => self.node(at, start, Kind::Overlaps(Box::new(parts))),
+            Err(_) => Err(FilterError::at(at, Reason::RowLength)),
         }
     }
 

@@ -35,10 +35,7 @@ impl Parser<'_> {
                 if self.is_punct(0, '[') && !whole {
                     return Err(self.syntax());
                 }
-                if self.is_punct(0, '.') {
-                    return self.beyond(at, "A_Indirection");
-                }
-                if self.is_punct(0, '[') { self.subscripts(operand) } else { Ok(operand) }
+                if whole { self.indirection(operand) } else { Ok(operand) }
             }
         }
     }
@@ -76,7 +73,7 @@ impl Parser<'_> {
             TokenKind::Number(digits) => Kind::Number(digits),
             TokenKind::Text(text) => Kind::Text(text),
             TokenKind::Param(number) => Kind::Param(number),
-            TokenKind::Bits => return Err(FilterError::at(at, Reason::BitString)),
+            TokenKind::Bits(bits) => Kind::Bits(bits),
             TokenKind::Punct('(') => return self.parenthesis(at),
             TokenKind::Word(word) => return self.word_primary(at, word),
             TokenKind::Quoted(name) => return self.reference(at, name),
@@ -99,6 +96,26 @@ impl Parser<'_> {
         self.expect(')')?;
         inner.start = at;
         Ok(inner)
+    }
+
+    /// `[…]` and `.field`, in any order.
+    fn indirection(&mut self, mut operand: Node) -> Result<Node, FilterError> {
+        loop {
+            if self.is_punct(0, '[') {
+                operand = self.subscripts(operand)?;
+            } else if self.eat('.') {
+                let (at, start) = (operand.at, operand.start);
+                let name = match self.token().kind.clone() {
+                    TokenKind::Word(name) | TokenKind::Quoted(name) => name,
+                    TokenKind::Op(op) if op == "*" => return self.unsupported(at, "A_Star"),
+                    _ => return Err(self.syntax()),
+                };
+                self.advance();
+                operand = self.node(at, start, Kind::Field { operand: Box::new(operand), name })?;
+            } else {
+                return Ok(operand);
+            }
+        }
     }
 
     /// `[1]`, `[1:2]`, `[:2]` and more of them.
@@ -230,7 +247,7 @@ impl Parser<'_> {
         }
         if called && keywords::can_name_function(&word) {
             self.advance();
-            return self.call(at, word);
+            return self.call(at, vec![word]);
         }
         if !keywords::can_name_column(&word) {
             return Err(self.syntax());
@@ -251,7 +268,7 @@ impl Parser<'_> {
     /// `date '2026-01-31'`: a type's name directly before a string.
     fn typed_literal(&mut self, at: usize) -> Result<Option<Node>, FilterError> {
         let before = self.next;
-        let Ok(ty) = self.type_name() else {
+        let Ok(mut ty) = self.type_name() else {
             self.next = before;
             return Ok(None);
         };
@@ -259,6 +276,10 @@ impl Parser<'_> {
             self.next = before;
             return Ok(None);
         };
+        // Before a literal `char` is of any length, elsewhere of one character.
+        if self.tokens.get(self.next - 1).is_some_and(|token| token.kind != TokenKind::Punct(')')) {
+            ty.modifiers.clear();
+        }
         let literal = self.advance();
         let text = if ty.name == "interval" { self.interval_fields(at, text)? } else { text };
         let operand = Box::new(self.node(literal, literal, Kind::Text(text))?);
@@ -294,7 +315,7 @@ impl Parser<'_> {
             self.advance();
         }
         if self.is_punct(0, '(') {
-            return self.call(at, parts.join("."));
+            return self.call(at, parts);
         }
         self.node(at, at, Kind::Column(parts))
     }

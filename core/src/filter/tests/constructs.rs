@@ -41,7 +41,7 @@ fn typing(name: &str) -> Typing {
         _ => TypeKind::Base,
     };
     let collation = if name == "l" { Collation::Linguistic } else { Collation::CodePoint };
-    Typing { schema: "public".to_owned(), kind, collation }
+    Typing { schema: "public".to_owned(), kind, collation, collation_name: None }
 }
 
 fn columns() -> Vec<Column> {

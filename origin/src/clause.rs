@@ -1,0 +1,53 @@
+//! What a WHERE clause needs to know of Postgres before a shape has it: the tables of its subqueries, and whether
+//! what only Postgres can evaluate depends on the row alone.
+
+use crate::creation::{LookupError, unreachable};
+use crate::postgres::Session;
+use crate::postgres::catalog::{self, Description};
+use crate::postgres::confirm::{self, Unconfirmed};
+use limn_core::filter::{PostgresFilter, subquery_tables};
+use limn_core::pg::Relation;
+use limn_core::protocol::RequestError;
+use limn_core::protocol::request::DefinitionRequest;
+use limn_core::shape::Definition;
+
+/// The tables that subqueries of the request's clause name, as far as they exist. A clause that cannot be parsed
+/// names none: what is wrong with it is said when it is its turn.
+pub async fn inner_tables(
+    session: &Session,
+    request: &DefinitionRequest,
+) -> Result<Vec<Description>, LookupError> {
+    let clause = request.where_clause.as_deref().unwrap_or_default();
+    let mut tables = Vec::new();
+    for name in subquery_tables(clause).unwrap_or_default() {
+        tables.extend(catalog::describe(session, &name).await.map_err(|error| unreachable(&error))?);
+    }
+    Ok(tables)
+}
+
+/// `FROM ONLY` would leave out rows that the stream shows as the table's.
+pub fn check_only(definition: &Definition, inner: &[Description]) -> Result<(), LookupError> {
+    for dependency in definition.dependencies().iter().filter(|dependency| dependency.only) {
+        let described = inner.iter().find(|table| table.relation.oid == dependency.relation.oid);
+        if described.is_some_and(|table| !table.partitions.is_empty()) {
+            let name = &dependency.relation.name;
+            let text = format!(
+                "FROM ONLY {name} is not supported: other tables are its partitions or inherit from it"
+            );
+            return Err(LookupError::Request(RequestError::new("where", text)));
+        }
+    }
+    Ok(())
+}
+
+/// Has Postgres confirm what a clause claims.
+pub async fn confirm(
+    session: &Session,
+    relation: &Relation,
+    filter: &PostgresFilter,
+) -> Result<(), LookupError> {
+    confirm::confirm(session, relation, filter).await.map_err(|error| match error {
+        Unconfirmed::Refused(text) => LookupError::Request(RequestError::new("where", text)),
+        Unconfirmed::Postgres(error) => unreachable(&error),
+    })
+}
