@@ -22,8 +22,20 @@ const TIMELESS: &[&str] = &[
     "name", "numeric", "oid", "path", "pg_lsn", "point", "polygon", "text", "tsquery", "tsvector", "uuid",
     "varbit", "varchar", "xml",
 ];
-/// A call of one argument by such a name is a cast.
-const TIMES: &[&str] = &["date", "time", "timestamp", "timestamptz", "timetz"];
+/// A call of one argument by such a name is a cast, and so it is by the name of an array, which begins with `_`.
+const TIMES: &[&str] = &[
+    "date",
+    "datemultirange",
+    "daterange",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "tsmultirange",
+    "tsrange",
+    "tstzmultirange",
+    "tstzrange",
+];
 /// Types whose values are looked up in the catalog.
 const LOOKED_UP: &[&str] = &[
     "regclass",
@@ -52,6 +64,7 @@ pub(super) struct Deparser<'a> {
     pub clock_words: Vec<FilterError>,
     pub functions: Vec<Claim<Signature>>,
     pub operators: Vec<Claim<Signature>>,
+    pub types: Vec<Claim<Signature>>,
     pub not_texts: Vec<Claim<String>>,
 }
 
@@ -66,6 +79,7 @@ impl<'a> Deparser<'a> {
             clock_words: Vec::new(),
             functions: Vec::new(),
             operators: Vec::new(),
+            types: Vec::new(),
             not_texts: Vec::new(),
         }
     }
@@ -233,9 +247,12 @@ impl<'a> Deparser<'a> {
         if LOOKED_UP.contains(&name) && !configuration {
             return Err(FilterError::at(ty.at, Reason::UnsupportedType(format!("{}{brackets}", ty.name))));
         }
-        if !is_literal && !self.is_timeless(name) {
+        if !self.is_timeless(name) {
             let (from, to) = ("text".to_owned(), format!("{}{brackets}", ty.name));
-            self.claim_not_text(operand, FilterError::at(node.at, Reason::UnknownCast { from, to }))?;
+            self.claim_not_texts(operand, &FilterError::at(node.at, Reason::UnknownCast { from, to }))?;
+            let refusal = FilterError::at(ty.at, Reason::UnsupportedType(format!("{}{brackets}", ty.name)));
+            let subject = Signature { schema: None, name: path(&ty.path), arity: 1 };
+            claim(&mut self.types, subject, refusal);
         }
         let modifiers: Vec<String> = ty.modifiers.iter().map(i32::to_string).collect();
         let modifiers =
@@ -259,10 +276,9 @@ impl<'a> Deparser<'a> {
         refuse_not_immutable(node, name, arity)?;
         let refusal = refused_function(node.at, &name.join("."), arity);
         if let ([.., last], [only]) = (name, arguments)
-            && TIMES.contains(&last.as_str())
-            && !is_literal(only)
+            && TIMES.contains(&last.trim_start_matches('_'))
         {
-            self.claim_not_text(only, refusal.clone())?;
+            self.claim_not_texts(only, &refusal)?;
         }
         if let [before @ .., last] = name {
             let subject = Signature { schema: before.last().cloned(), name: last.clone(), arity };
@@ -409,6 +425,15 @@ impl<'a> Deparser<'a> {
             return Ok(());
         }
         self.claim_not_text(left, FilterError::at(node.at, Reason::UnknownBinary(op.to_owned())))
+    }
+
+    /// What is cast; a row is cast field by field. Literals are read as what they are cast to.
+    fn claim_not_texts(&mut self, operand: &Node, refusal: &FilterError) -> Written {
+        match &operand.kind {
+            Kind::Row(fields) => fields.iter().try_for_each(|field| self.claim_not_texts(field, refusal)),
+            _ if is_literal(operand) => Ok(()),
+            _ => self.claim_not_text(operand, refusal.clone()),
+        }
     }
 
     fn claim_not_text(&mut self, operand: &Node, refusal: FilterError) -> Written {

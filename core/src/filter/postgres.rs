@@ -4,7 +4,8 @@
 use super::ast::Node;
 use super::deparse::Deparser;
 use super::error::{FilterError, Reason};
-use super::quoted;
+use super::parse::{self, Subqueries};
+use super::{MAX_BYTES, quoted};
 use crate::pg::{Column, Relation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct Claims {
     pub functions: Vec<Claim<Signature>>,
     /// Operators, of whose functions the same is true.
     pub operators: Vec<Claim<Signature>>,
+    /// Types to which something is cast, written as in the clause: the functions of those casts likewise.
+    pub types: Vec<Claim<Signature>>,
     /// Expressions that must not be texts: what is done with them would depend on more than the text.
     pub not_texts: Vec<Claim<String>>,
 }
@@ -98,6 +101,23 @@ pub struct Signature {
 }
 
 impl PostgresFilter {
+    /// Reads a clause for Postgres, even one that core could evaluate.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`](super::Filter::parse), as far as it can be told without types.
+    pub fn parse(
+        text: &str,
+        params: &BTreeMap<u32, String>,
+        columns: &[Column],
+    ) -> Result<Self, FilterError> {
+        if text.len() > MAX_BYTES {
+            return Err(FilterError::TooLarge { size: text.len() });
+        }
+        let node = parse::parse(text, Subqueries::Refused)?;
+        let beyond_core = FilterError::at(node.at, Reason::BeyondCore("expression"));
+        Self::new(&node, params, columns, beyond_core)
+    }
+
     pub(super) fn new(
         node: &Node,
         params: &BTreeMap<u32, String>,
@@ -118,6 +138,7 @@ impl PostgresFilter {
             clock_words: deparsed.clock_words,
             functions: deparsed.functions,
             operators: deparsed.operators,
+            types: deparsed.types,
             not_texts: deparsed.not_texts,
         };
         Ok(Self { sql, columns: mentioned.into_iter().collect(), claims: Arc::new(claims) })
@@ -144,7 +165,8 @@ impl PostgresFilter {
 
     /// The query that judges rows. It takes one `text[]` for each of [`PostgresFilter::columns`] in their order,
     /// with the text of that column in each row, and gives one bool a row, in order: whether the row satisfies the
-    /// clause.
+    /// clause. In a WHERE as here Postgres tests the parts of an AND in the order it does for the snapshot, cheap
+    /// ones first, so that the same rows fail or do not.
     #[must_use]
     pub fn batch_sql(&self, relation: &Relation) -> String {
         let mentioned: Vec<&Column> =
@@ -158,10 +180,9 @@ impl PostgresFilter {
         let values = numbered(&|n, column| {
             format!("c{n}::{}{} AS {}", type_sql(column), collate_sql(column), quoted(&column.name))
         });
-        let ordinal = quoted(&free_name(&mentioned));
         format!(
-            "SELECT ({}) IS TRUE FROM (SELECT {values}, ordinal AS {ordinal} FROM unnest({arrays}) \
-             WITH ORDINALITY AS given({names}, ordinal)) AS judged ORDER BY {ordinal}",
+            "SELECT EXISTS (SELECT FROM (SELECT {values}) AS judged WHERE ({})) \
+             FROM unnest({arrays}) WITH ORDINALITY AS given({names}, ordinal) ORDER BY ordinal",
             self.sql
         )
     }
@@ -195,15 +216,6 @@ fn type_sql(column: &Column) -> String {
 fn collate_sql(column: &Column) -> String {
     let collation = column.typing.collation_name.as_ref();
     collation.map_or_else(String::new, |name| format!(" COLLATE {name}"))
-}
-
-/// A name that none of the columns has.
-fn free_name(columns: &[&Column]) -> String {
-    let mut name = "ordinal".to_owned();
-    while columns.iter().any(|column| column.name == name) {
-        name.push('_');
-    }
-    name
 }
 
 pub(super) fn refused_function(at: usize, name: &str, arity: usize) -> FilterError {

@@ -36,6 +36,16 @@ const UNFIT_OPERATORS: &str = "
        AND p.provolatile <> 'i'
        AND NOT (p.provolatile = 's' AND s.nspname = 'pg_catalog')";
 
+/// The same of the functions that cast to a type. Postgres's own are about output styles and time zones; where they
+/// read more of a text than it says is another claim.
+const UNFIT_CASTS: &str = "
+    SELECT min(w.n) - 1
+      FROM unnest($1::text[], $2::text[], $3::int4[]) WITH ORDINALITY AS w(schema, name, arity, n)
+      JOIN pg_cast c ON c.casttarget = to_regtype(w.name)
+      JOIN pg_proc p ON p.oid = c.castfunc
+      JOIN pg_namespace s ON s.oid = p.pronamespace
+     WHERE p.provolatile <> 'i' AND s.nspname <> 'pg_catalog'";
+
 /// No shape can have the clause.
 #[derive(Debug, thiserror::Error)]
 pub enum Unconfirmed {
@@ -61,7 +71,8 @@ pub async fn confirm(
     confirm_not_texts(client, relation, claims).await?;
     let stable: &(dyn ToSql + Sync) = &STABLE_FUNCTIONS;
     confirm_none_unfit(client, UNFIT_FUNCTIONS, &claims.functions, Some(stable)).await?;
-    confirm_none_unfit(client, UNFIT_OPERATORS, &claims.operators, None).await
+    confirm_none_unfit(client, UNFIT_OPERATORS, &claims.operators, None).await?;
+    confirm_none_unfit(client, UNFIT_CASTS, &claims.types, None).await
 }
 
 async fn confirm_condition(client: &Client, relation: &Relation, claims: &Claims) -> Result<(), Unconfirmed> {

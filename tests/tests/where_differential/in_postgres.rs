@@ -18,6 +18,10 @@ const SETUP: &[&str] = &[
     "CREATE FUNCTION wild_equal(int, int) RETURNS bool LANGUAGE sql VOLATILE AS 'SELECT $1 = $2'",
     "CREATE OPERATOR ==== (LEFTARG = int, RIGHTARG = int, FUNCTION = wild_equal)",
     "CREATE OPERATOR other.<+> (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl)",
+    "CREATE TYPE coin AS (n int)",
+    "CREATE FUNCTION toss(int) RETURNS coin LANGUAGE sql VOLATILE AS 'SELECT ROW($1)::coin'",
+    "CREATE CAST (int AS coin) WITH FUNCTION toss(int)",
+    "CREATE TYPE dated AS (n int, d date)",
     "CREATE TABLE v (
         id int PRIMARY KEY, i int, t text, \"c1\" \"char\", n name, bp char(4), vc varchar(3), nu numeric(6, 2),
         f4 float4, f8 float8, b bool, by bytea, bi bit(3), vb varbit, u uuid, ip inet, d date, ti time(3),
@@ -76,6 +80,7 @@ async fn what_depends_on_the_row_alone_is_confirmed() {
         "t COLLATE \"C\" > 'a'",
         "t COLLATE pg_catalog.\"C\" > 'a'",
         "format('%s', VARIADIC ARRAY[t]) = t",
+        "(ROW(i, d)::dated).d = '2026-01-31'",
         "(p).a = 1 AND (ps)[1].b = 'x'",
         "bi & B'100' = B'100'",
         "bi = X'5'::bit(3)",
@@ -91,7 +96,6 @@ async fn what_depends_on_the_row_alone_is_confirmed() {
         "blind = 'bLIND'",
         "lower(german) = 'ärger'",
         "german > 'b'",
-        "xml_is_well_formed(t)",
     ] {
         let filter = parse(&table, clause).unwrap_or_else(|error| unreachable!("{clause}: {error}"));
         table.confirm(&filter).await.unwrap_or_else(|error| unreachable!("{clause}: {error}"));
@@ -120,7 +124,7 @@ async fn what_depends_on_more_is_refused() {
         ("age(ts) > '1 day'", function(0, "age/1")),
         ("to_tsvector(t) @@ 'cat'", function(0, "to_tsvector/1")),
         ("has_table_privilege('v', 'select')", function(0, "has_table_privilege/2")),
-        ("date_in('today'::cstring) = d", function(0, "date_in/1")),
+        ("date_in(textout(t)) = d", function(0, "date_in/1")),
         ("i ==== 1", operator(2, "====")),
         ("t @@ 'cat'", operator(2, "@@")),
         ("'cat' @@ to_tsquery('english', t)", operator(6, "@@")),
@@ -128,6 +132,9 @@ async fn what_depends_on_more_is_refused() {
         ("t ~ 'a' AND (jb ->> 1)::timestamptz > tz", from_text(22, "timestamptz")),
         ("r @> 1 AND t::daterange @> d", from_text(12, "daterange")),
         ("t ~ 'a' AND date(t) = d", function(12, "date/1")),
+        ("t ~ 'a' AND daterange(t) @> d", function(12, "daterange/1")),
+        ("t ~ 'a' AND (ROW(i, t)::dated).d = d", from_text(22, "dated")),
+        ("t ~ 'a' AND (i::coin).n = 1", text("At location 16: unsupported type coin")),
         ("t ~ 'a' AND 'v'::regclass IS NOT NULL", text("At location 17: unsupported type regclass")),
         ("t ~ 'a' AND d = 'today'", text("At location 16: invalid syntax for type text: today")),
         ("t ~ 'a' AND d IN ('2026-01-01', 'now')", text("At location 32: invalid syntax for type text: now")),
@@ -144,7 +151,7 @@ async fn what_depends_on_more_is_refused() {
         ("t ~ $1", text("At location 4: parameter $1 was not provided")),
         ("t ~ 'a' AND count(t) > 1", text("aggregate functions are not allowed in WHERE")),
         ("regexp_replace(t, 'a', 'b')", text("argument of WHERE must be type boolean, not type text")),
-        ("t ~ 'a' AND i / 0 = 1 AND d = '99'", text("invalid input syntax for type date: \"99\"")),
+        ("t ~ 'a' AND i / 0 = 1 AND d = 'x'", text("invalid input syntax for type date: \"x\"")),
     ] {
         let refusal = refusal(&table, clause).await;
         if refusal != expected {
@@ -164,7 +171,7 @@ async fn a_batch_holds_the_values_of_the_table() {
             let literal = text.replace('\'', "''");
             let name = &column.name;
             let clause =
-                format!("regexp_replace(format('%s', \"{name}\"), '^$', '') COLLATE \"C\" = '{literal}'");
+                format!("regexp_replace(format('%s', \"{name}\") COLLATE \"C\", '^$', '') = '{literal}'");
             let filter = parse(&table, &clause).unwrap_or_else(|error| unreachable!("{clause}: {error}"));
             let (selected, judged) = (table.select(filter.sql()).await, table.judge(&filter).await);
             assert_eq!(selected, judged, "{clause}");

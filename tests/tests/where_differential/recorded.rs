@@ -77,10 +77,17 @@ async fn judge(table: &Table, recorded: &Recorded) -> Outcome {
             Err(error) => return Outcome::Differs(format!("row {}: {error}", row.id())),
         }
     }
-    if inside == expected {
+    if inside != expected {
+        return Outcome::Differs(format!("{expected:?}, core {inside:?}"));
+    }
+    // Postgres must judge alike what it need not judge.
+    let written = PostgresFilter::parse(&recorded.clause, &recorded.params, &table.relation.columns);
+    let written = written.unwrap_or_else(|error| unreachable!("{}: {error}", recorded.clause));
+    let (selected, judged) = (table.select(written.sql()).await, table.judge(&written).await);
+    if selected.as_ref() == Ok(&expected) && judged.as_ref() == Ok(&expected) {
         Outcome::Agrees
     } else {
-        Outcome::Differs(format!("{expected:?}, core {inside:?}"))
+        Outcome::Differs(format!("{expected:?}, {} gives {selected:?}, batch {judged:?}", written.sql()))
     }
 }
 
