@@ -12,7 +12,7 @@ use crate::status::{Phase, Status};
 use crate::store::{Folder, segment};
 use futures::StreamExt;
 use limn_core::Handle;
-use limn_core::filter::{Clause, EvalError, Filter};
+use limn_core::filter::{Clause, EvalError};
 use limn_core::log::record::CreatedShape;
 use limn_core::log::{ItemFormat, ShapeLog, SnapshotFilter, SnapshotWriter};
 use limn_core::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
@@ -212,7 +212,6 @@ impl Creator {
         let definition = Definition::resolve(request, &relation, catalog.server_version_num, &relations)
             .map_err(LookupError::Request)?;
         clause::check_only(&definition, &inner)?;
-        refuse_unfollowed(request, &definition)?;
         if let Some(filter) = definition.filter.as_ref().and_then(Clause::postgres)
             && self.shared.parts.registry.by_identity(&definition.identity()).is_none()
         {
@@ -389,18 +388,6 @@ impl Creator {
     fn published(&self) -> MutexGuard<'_, HashMap<u32, Option<WriterHorizon>>> {
         self.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Nothing keeps such shapes true yet.
-fn refuse_unfollowed(request: &DefinitionRequest, definition: &Definition) -> Result<(), LookupError> {
-    if definition.filter.as_ref().and_then(Clause::postgres).is_none() {
-        return Ok(());
-    }
-    let text = request.where_clause.as_deref().unwrap_or_default();
-    let params = request.params.iter().filter_map(|(n, value)| Some((n.parse().ok()?, value.clone())));
-    let refused = Filter::parse(text, &params.collect(), &definition.relation.columns);
-    let text = refused.err().map_or_else(String::new, |error| error.to_string());
-    Err(LookupError::Request(RequestError::new("where", text)))
 }
 
 /// Writes what is encoded and lets readers have it.

@@ -16,6 +16,8 @@ pub struct Metrics {
     pub transactions: Counter,
     /// Changes of subqueries' results that were brought into logs.
     pub moves: Counter,
+    /// Rows of the stream that Postgres had to judge.
+    pub judged_by_postgres: Counter,
     /// Shapes that can be read.
     pub shapes: Gauge,
     /// Live requests that wait for a change.
@@ -37,38 +39,36 @@ struct RotationLabels {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("limn");
-        let metrics = (
-            Family::<HttpLabels, Counter>::default(),
-            Family::<RotationLabels, Counter>::default(),
-            Counter::default(),
-            Counter::default(),
-            Gauge::default(),
-            Gauge::default(),
-            Gauge::default(),
-        );
-        let (http_requests, rotations, transactions, moves, shapes, parked_clients, confirmed_lsn) = metrics;
-        registry.register("http_requests", "Answered requests", http_requests.clone());
-        registry.register("rotations", "Shapes that had to go, by cause", rotations.clone());
-        registry.register("transactions", "Transactions read from Postgres", transactions.clone());
-        registry.register("moves", "Changes of subqueries brought into logs", moves.clone());
-        registry.register("shapes", "Shapes that can be read", shapes.clone());
-        registry.register("parked_clients", "Live requests that wait", parked_clients.clone());
-        registry.register("confirmed_lsn", "LSN confirmed to Postgres", confirmed_lsn.clone());
-        Self {
-            registry,
-            http_requests,
-            rotations,
-            transactions,
-            moves,
-            shapes,
-            parked_clients,
-            confirmed_lsn,
-        }
+        let mut metrics = Self {
+            registry: Registry::with_prefix("limn"),
+            http_requests: Family::default(),
+            rotations: Family::default(),
+            transactions: Counter::default(),
+            moves: Counter::default(),
+            judged_by_postgres: Counter::default(),
+            shapes: Gauge::default(),
+            parked_clients: Gauge::default(),
+            confirmed_lsn: Gauge::default(),
+        };
+        metrics.register();
+        metrics
     }
 }
 
 impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("http_requests", "Answered requests", self.http_requests.clone());
+        registry.register("rotations", "Shapes that had to go, by cause", self.rotations.clone());
+        registry.register("transactions", "Transactions read from Postgres", self.transactions.clone());
+        registry.register("moves", "Changes of subqueries brought into logs", self.moves.clone());
+        let help = "Rows of the stream that only Postgres could judge";
+        registry.register("judged_by_postgres", help, self.judged_by_postgres.clone());
+        registry.register("shapes", "Shapes that can be read", self.shapes.clone());
+        registry.register("parked_clients", "Live requests that wait", self.parked_clients.clone());
+        registry.register("confirmed_lsn", "LSN confirmed to Postgres", self.confirmed_lsn.clone());
+    }
+
     /// Counts an answer.
     pub fn answered(&self, route: &'static str, status: u16) {
         self.http_requests.get_or_create(&HttpLabels { route, status }).inc();

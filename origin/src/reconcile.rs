@@ -39,12 +39,30 @@ struct Reconciler {
     known: HashMap<u32, Surveyed>,
 }
 
+/// The shapes that need a table.
+#[derive(Default)]
+struct Users {
+    /// Whose own table it is.
+    own: Vec<Arc<Shape>>,
+    /// Whose subqueries read it.
+    inner: Vec<Arc<Shape>>,
+}
+
+impl Users {
+    fn all(&self) -> Vec<Arc<Shape>> {
+        self.own.iter().chain(&self.inner).cloned().collect()
+    }
+}
+
 impl Reconciler {
     async fn look(&mut self, registry: &Registry) -> Result<(), PostgresError> {
-        let mut tables: BTreeMap<u32, Vec<Arc<Shape>>> = BTreeMap::new();
+        let mut tables: BTreeMap<u32, Users> = BTreeMap::new();
         // Shapes that are being created are published by their creation: a look may come too early for them.
         for shape in registry.all().into_iter().filter(|shape| shape.is_readable()) {
-            tables.entry(shape.definition.relation.oid).or_default().push(shape);
+            for inner in shape.definition.inner_relations() {
+                tables.entry(inner.oid).or_default().inner.push(shape.clone());
+            }
+            tables.entry(shape.definition.relation.oid).or_default().own.push(shape);
         }
         self.known.retain(|oid, _| tables.contains_key(oid));
         if tables.is_empty() {
@@ -61,22 +79,28 @@ impl Reconciler {
         let surveyed = survey::survey(&session, &oids, self.creator.publication().name()).await?;
         let mut surveyed: HashMap<u32, Surveyed> =
             surveyed.into_iter().map(|table| (table.oid, table)).collect();
-        for (oid, shapes) in tables {
+        for (oid, users) in tables {
             match surveyed.remove(&oid) {
-                Some(now) => self.compare(now, &shapes).await?,
-                None => self.remove(&shapes, "table_dropped").await,
+                Some(now) => self.compare(now, &users).await?,
+                None => self.remove(&users.all(), "table_dropped").await,
             }
         }
         Ok(())
     }
 
-    async fn compare(&mut self, now: Surveyed, shapes: &[Arc<Shape>]) -> Result<(), PostgresError> {
+    async fn compare(&mut self, now: Surveyed, users: &Users) -> Result<(), PostgresError> {
         if !now.is_published {
-            self.remove(shapes, "unpublished").await;
+            self.remove(&users.all(), "unpublished").await;
             return Ok(());
         }
-        for shape in shapes {
+        for shape in &users.own {
             self.compare_partitions(&now, shape).await;
+        }
+        if let Some(before) = self.known.get(&now.oid) {
+            let before: Vec<u32> = before.partitions.iter().map(|(oid, _)| *oid).collect();
+            if has_other_rows(&before, &now.partitions) {
+                self.remove(&users.inner, "partitions_changed").await;
+            }
         }
         if now.lacks_identity {
             // A partition that was made since.
@@ -84,7 +108,7 @@ impl Reconciler {
         }
         let before = self.known.get(&now.oid);
         if before.is_none_or(|before| before.version != now.version) {
-            self.describe(now.oid, shapes).await?;
+            self.describe(now.oid, users).await?;
         }
         self.known.insert(now.oid, now);
         Ok(())
@@ -101,18 +125,21 @@ impl Reconciler {
         }
     }
 
-    async fn describe(&self, oid: u32, shapes: &[Arc<Shape>]) -> Result<(), PostgresError> {
+    async fn describe(&self, oid: u32, users: &Users) -> Result<(), PostgresError> {
         let Some(relation) = self.creator.describe(oid).await? else {
-            self.remove(shapes, "table_dropped").await;
+            self.remove(&users.all(), "table_dropped").await;
             return Ok(());
         };
-        for shape in shapes {
+        for shape in &users.own {
             if shape.definition.still_holds(&relation) {
                 shape.handle_described(&relation);
             } else {
                 self.remove(std::slice::from_ref(shape), "schema_changed").await;
             }
         }
+        let mut changed = users.inner.clone();
+        changed.retain(|shape| !shape.definition.inner_still_holds(&relation));
+        self.remove(&changed, "schema_changed").await;
         Ok(())
     }
 

@@ -200,11 +200,12 @@ impl Shape {
         self.life.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Goes on in its life and wakes everyone. Nothing follows `Removed`.
+    /// Goes on in its life and wakes everyone. Nothing follows `Removed`, nor `Failed`: who wakes late must still
+    /// learn why.
     pub fn set_life(&self, life: Life) {
         {
             let mut current = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-            if *current != Life::Removed {
+            if !matches!(*current, Life::Removed | Life::Failed(_)) {
                 *current = life;
             }
         }

@@ -1,10 +1,13 @@
 //! Shapes: what they are, and which changes belong to them.
 
+pub mod asked;
 pub mod definition;
 pub mod dependent;
 mod encode;
+mod held_row;
 pub mod id;
 pub mod router;
+mod routing;
 pub mod schema_header;
 pub mod subset;
 mod table;

@@ -4,19 +4,22 @@
 //! a [`Fragment`]; the caller takes the fragment whenever it is large enough, and at the commit.
 //! Per change, each family is looked up once and each (format, outcome) is encoded once.
 
+use super::asked::{ASKED_BYTES_MAX, Asked, Question};
 use super::definition::Definition;
 use super::dependent::{Dependent, DependentState, Late, Role, Rounds, View};
-use super::encode::{Encoder, Outcome};
+use super::encode::Encoder;
+use super::held_row::HeldRow;
 use super::id::ShapeId;
+use super::routing::{self, recycle};
 use super::table::{Joining, Row, Seen, Table, Watcher};
 use super::waiting::Waiting;
 use crate::Lsn;
-use crate::filter::{Clause, EvalError, Filter};
+use crate::filter::{Clause, EvalError};
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::log::snapshot::SnapshotFilter;
 use crate::pg::Relation;
-use crate::pgoutput::{Cell, Message, OldTuple, Tuple};
+use crate::pgoutput::{Message, OldTuple, Tuple};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,6 +32,8 @@ pub struct Router {
     shapes: HashMap<ShapeId, Vec<u32>>,
     /// Shapes with subqueries.
     rounds: Rounds,
+    /// Changes that only Postgres can judge.
+    asked: Asked,
     seen: HashMap<u32, Seen>,
     /// The partitioned tables above a partition, as the catalog says.
     ancestors: HashMap<u32, Vec<u32>>,
@@ -58,8 +63,8 @@ pub enum RotationCause {
     MoveOverrun,
     /// A NULL came into the results of a `NOT IN`, or left them: no event can say what that means.
     NullMember,
-    /// Postgres refused a move's query.
-    MoveRefused(String),
+    /// Postgres refused a question about the shape.
+    Refused(String),
 }
 
 /// What a message meant for the transaction.
@@ -135,6 +140,7 @@ impl Router {
     /// Removes a shape. What was routed to it in the open transaction stays in the fragment.
     pub fn remove(&mut self, id: ShapeId) {
         self.rounds.remove(id);
+        self.asked.take(id);
         for oid in self.shapes.remove(&id).unwrap_or_default() {
             let Some(tables) = self.tables.get_mut(&oid) else { continue };
             tables.iter_mut().for_each(|table| table.remove(id));
@@ -187,6 +193,47 @@ impl Router {
     pub fn handle_answers(&mut self, answers: &[Vec<u8>]) {
         let open = self.open.map(|open| open.commit);
         self.rounds.handle_answers(answers, open, &mut self.fragment);
+    }
+
+    /// True where Postgres has to judge changes before the stream goes on: many wait, or their transaction is
+    /// complete, and [`fragment`](Self::fragment) lacks what they mean.
+    #[must_use]
+    pub fn has_questions(&self) -> bool {
+        !self.asked.is_empty() && (self.open.is_none() || self.asked.len_bytes() > ASKED_BYTES_MAX)
+    }
+
+    /// What Postgres is to judge. Each question is answered by [`handle_judged`](Self::handle_judged).
+    #[must_use]
+    pub fn questions(&self) -> Vec<Question> {
+        let question = |id: ShapeId| {
+            let tables = self.shapes.get(&id)?.iter().filter_map(|oid| self.tables.get(oid)).flatten();
+            let (filter, sql) = tables.filter_map(|table| table.postgres_filter(id)).next()?;
+            Some(self.asked.question(id, filter, sql))
+        };
+        self.asked.ids().into_iter().filter_map(question).collect()
+    }
+
+    /// Postgres has judged the rows of a question, in their order.
+    pub fn handle_judged(&mut self, id: ShapeId, answers: &[bool]) {
+        let mut answers = answers.iter().copied();
+        for change in self.asked.take(id) {
+            let belongs = [&change.old, &change.new].map(|row| row.is_some() && answers.next() == Some(true));
+            let tables = self.shapes.get(&id).and_then(|oids| self.tables.get_mut(oids.first()?));
+            let table = tables.into_iter().flatten().find(|table| table.routes.contains_key(&id));
+            let Some(table) = table else { continue };
+            let (old, new) = (change.old.as_ref().map(HeldRow::row), change.new.as_ref().map(HeldRow::row));
+            let rows = (old.as_ref(), new.as_ref());
+            let placed = routing::place(table, id, rows, belongs, change.at, &mut self.encoder);
+            self.encoder.drain_into(&mut self.fragment);
+            if let Err(cause) = placed {
+                self.rotate(id, cause);
+            }
+        }
+    }
+
+    /// Postgres cannot judge a shape's rows: it has to go.
+    pub fn handle_refused(&mut self, id: ShapeId, reason: String) {
+        self.rotate(id, RotationCause::Refused(reason));
     }
 
     /// What goes into logs beside the fragment, in order; to be taken before the fragment is.
@@ -272,6 +319,7 @@ impl Router {
                 }
             }
         }
+        self.asked.clear();
         self.fragment.reset(0);
         self.seen.clear();
     }
@@ -397,11 +445,12 @@ impl Router {
                 return Err(RouteError::UnknownRelation { oid });
             };
             let [old_cells, new_cells] = std::mem::take(&mut self.cells);
-            let old = old.map(|old| row(old, None, positions, recycle(old_cells)));
-            let new = new.map(|new| row(new, old.as_ref(), positions, recycle(new_cells)));
+            let old = old.map(|old| Row::new(old, None, positions, recycle(old_cells)));
+            let new = new.map(|new| Row::new(new, old.as_ref(), positions, recycle(new_cells)));
             table.candidates(old.as_ref(), new.as_ref(), &mut self.candidates);
             for &id in &self.candidates {
-                let routed = route(table, id, old.as_ref(), new.as_ref(), at, &mut self.encoder);
+                let rows = (old.as_ref(), new.as_ref());
+                let routed = routing::route(table, id, rows, at, &mut self.encoder, &mut self.asked);
                 if let Err(cause) = routed {
                     lost.push((id, cause));
                 }
@@ -425,79 +474,4 @@ impl Router {
     fn followers(&self, oid: u32) -> impl Iterator<Item = u32> {
         std::iter::once(oid).chain(self.ancestors.get(&oid).into_iter().flatten().copied())
     }
-}
-
-/// Decides what a change is for one shape and has it encoded.
-fn route(
-    table: &mut Table,
-    id: ShapeId,
-    old: Option<&Row<'_>>,
-    new: Option<&Row<'_>>,
-    at: ChangePosition,
-    encoder: &mut Encoder,
-) -> Result<(), RotationCause> {
-    let Some(route) = table.routes.get_mut(&id) else { return Ok(()) };
-    if let Joining::Filtering(filter) = &route.joining {
-        if filter.is_over(Lsn::new(at.lsn)) {
-            route.joining = Joining::Done;
-        } else if !filter.admits(at.xid, Lsn::new(at.lsn)) {
-            return Ok(());
-        }
-    }
-    let filter = route.filter.as_ref();
-    let before = old.map_or(Ok(false), |row| belongs(filter, row))?;
-    let after = new.map_or(Ok(false), |row| belongs(filter, row))?;
-    let outcome = match (old.filter(|_| before), new.filter(|_| after)) {
-        (None, None) => return Ok(()),
-        (None, Some(new)) => Outcome::Insert(new),
-        (Some(old), None) => Outcome::Delete(old),
-        (Some(old), Some(new)) => Outcome::Update(old, new),
-    };
-    let format = table.formats.get(route.format).expect("routes name formats of their table");
-    let items = encoder.encode(route.format, &format.items, outcome, at);
-    match &mut route.joining {
-        Joining::Waiting(waiting) => encoder.items(items).try_for_each(|(op, bytes)| {
-            waiting.push(at.lsn, at.xid, op, bytes).map_err(|_| RotationCause::SnapshotOverrun)
-        }),
-        Joining::Filtering(_) | Joining::Done => {
-            encoder.target(items, id);
-            Ok(())
-        }
-    }
-}
-
-fn belongs(filter: Option<&Filter>, row: &Row<'_>) -> Result<bool, RotationCause> {
-    let judged = filter.map_or(Ok(Some(true)), |filter| filter.evaluate(row));
-    judged.map(|truth| truth == Some(true)).map_err(RotationCause::Unjudgeable)
-}
-
-/// The tuple's cells at their positions in the relation; large values that did not change come from the
-/// old row.
-fn row<'a>(
-    tuple: Tuple<'a>,
-    old: Option<&Row<'a>>,
-    positions: &[Option<usize>],
-    mut cells: Vec<Option<&'a [u8]>>,
-) -> Row<'a> {
-    let width = positions.iter().flatten().max().map_or(0, |last| last + 1);
-    cells.resize(width, None);
-    for (cell, position) in tuple.iter().zip(positions) {
-        let Some(position) = *position else { continue };
-        let value = match cell {
-            Cell::Null => None,
-            Cell::Text(text) => Some(text),
-            Cell::UnchangedToast => old.and_then(|old| old.cells.get(position).copied().flatten()),
-        };
-        if let Some(slot) = cells.get_mut(position) {
-            *slot = value;
-        }
-    }
-    Row { cells }
-}
-
-/// An empty vector with the room of another, whose contents lived elsewhere (collecting in place keeps
-/// the allocation).
-fn recycle<'a>(mut cells: Vec<Option<&[u8]>>) -> Vec<Option<&'a [u8]>> {
-    cells.clear();
-    cells.into_iter().map(|_| None).collect()
 }

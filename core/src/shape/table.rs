@@ -8,7 +8,7 @@ use super::definition::Definition;
 use super::dependent::Role;
 use super::id::ShapeId;
 use super::waiting::Waiting;
-use crate::filter::{self, Clause, Filter, Row as _};
+use crate::filter::{self, Clause, Equality, Filter, PostgresFilter, Row as _};
 use crate::log::ItemFormat;
 use crate::log::snapshot::SnapshotFilter;
 use crate::pg::Relation;
@@ -65,10 +65,55 @@ pub(super) struct Format {
 
 #[derive(Debug)]
 pub(super) struct Route {
-    pub(super) filter: Option<Filter>,
+    pub(super) filter: RouteFilter,
     pub(super) format: usize,
     pub(super) joining: Joining,
     all_columns: bool,
+}
+
+/// Who judges whether a row belongs to a shape.
+#[derive(Debug)]
+pub(super) enum RouteFilter {
+    /// Every row does.
+    All,
+    /// Core.
+    Core(Filter),
+    /// Postgres.
+    Postgres(PostgresFilter),
+}
+
+impl RouteFilter {
+    fn new(clause: Option<&Clause>) -> Self {
+        match clause {
+            Some(Clause::Plain(filter)) => Self::Core(filter.clone()),
+            Some(Clause::Postgres(filter)) => Self::Postgres(filter.clone()),
+            // The router keeps shapes with subqueries as watchers.
+            Some(Clause::Subqueries(_)) | None => Self::All,
+        }
+    }
+
+    fn columns(&self) -> &[usize] {
+        match self {
+            Self::All => &[],
+            Self::Core(filter) => filter.columns(),
+            Self::Postgres(filter) => filter.columns(),
+        }
+    }
+
+    /// Where the shape stands: with those that take every row, in the index, or among those that are judged.
+    fn place(&self) -> Place<'_> {
+        match self {
+            Self::All => Place::Unfiltered,
+            Self::Core(filter) => filter.equality().map_or(Place::Scanned, Place::Indexed),
+            Self::Postgres(_) => Place::Scanned,
+        }
+    }
+}
+
+enum Place<'a> {
+    Unfiltered,
+    Indexed(Equality<'a>),
+    Scanned,
 }
 
 /// How far a shape's snapshot and the stream are joined.
@@ -108,26 +153,26 @@ impl Table {
 
     pub(super) fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let format = self.format(definition);
-        match definition.filter.as_ref().and_then(Clause::plain).map(Filter::equality) {
-            None => self.unfiltered.push(id),
-            Some(None) => self.scanned.push(id),
-            Some(Some(equality)) => {
+        let filter = RouteFilter::new(definition.filter.as_ref());
+        match filter.place() {
+            Place::Unfiltered => self.unfiltered.push(id),
+            Place::Scanned => self.scanned.push(id),
+            Place::Indexed(equality) => {
                 let values = self.by_value.entry(equality.column).or_default();
                 values.entry(equality.text.as_bytes().into()).or_default().push(id);
             }
         }
-        let (filter, all_columns) =
-            (definition.filter.as_ref().and_then(Clause::plain).cloned(), definition.projection.all);
+        let all_columns = definition.projection.all;
         self.routes.insert(id, Route { filter, format, joining, all_columns });
     }
 
     pub(super) fn remove(&mut self, id: ShapeId) {
         self.watchers.retain(|watcher| watcher.id != id);
         let Some(route) = self.routes.remove(&id) else { return };
-        match route.filter.as_ref().map(Filter::equality) {
-            None => self.unfiltered.retain(|other| *other != id),
-            Some(None) => self.scanned.retain(|other| *other != id),
-            Some(Some(equality)) => {
+        match route.filter.place() {
+            Place::Unfiltered => self.unfiltered.retain(|other| *other != id),
+            Place::Scanned => self.scanned.retain(|other| *other != id),
+            Place::Indexed(equality) => {
                 let Some(values) = self.by_value.get_mut(&equality.column) else { return };
                 if let Some(ids) = values.get_mut(equality.text.as_bytes()) {
                     ids.retain(|other| *other != id);
@@ -136,6 +181,14 @@ impl Table {
                     }
                 }
             }
+        }
+    }
+
+    /// The clause of a shape whose rows only Postgres can judge, and the query by which it does.
+    pub(super) fn postgres_filter(&self, id: ShapeId) -> Option<(&PostgresFilter, String)> {
+        match &self.routes.get(&id)?.filter {
+            RouteFilter::Postgres(filter) => Some((filter, filter.batch_sql(&self.relation))),
+            RouteFilter::All | RouteFilter::Core(_) => None,
         }
     }
 
@@ -178,8 +231,7 @@ impl Table {
         let changed = |route: &Route| {
             let format = self.formats.get(route.format).map(|format| format.projection.as_slice());
             let used = format.unwrap_or_default().iter().chain(&key);
-            let filtered = route.filter.iter().flat_map(|filter| filter.columns());
-            let lost = used.chain(filtered).any(|column| !positions.contains(&Some(*column)));
+            let lost = used.chain(route.filter.columns()).any(|column| !positions.contains(&Some(*column)));
             renamed || lost || (route.all_columns && !same_columns)
         };
         let routes = self.routes.iter().filter(|(_, route)| changed(route)).map(|(id, _)| *id);

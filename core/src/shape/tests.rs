@@ -1,6 +1,7 @@
 //! The router with real pgoutput frames: which items reach which shape.
 
 use super::definition::Definition;
+use super::dependent::DependentState;
 use super::id::ShapeId;
 use super::router::{RotationCause, RouteError, Router, Step};
 use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
@@ -45,16 +46,22 @@ fn nothing_running() -> SnapshotFilter {
 fn router(queries: &[&str]) -> Router {
     let mut router = Router::default();
     for (id, query) in (0..).zip(queries) {
-        router.add_restored(ShapeId(id), &definition(query), nothing_running());
+        router.add_restored(
+            ShapeId(id),
+            &definition(query),
+            "",
+            nothing_running(),
+            DependentState::default(),
+        );
     }
     router
 }
 
-fn begin(commit: u64, xid: u32) -> Vec<u8> {
+pub(super) fn begin(commit: u64, xid: u32) -> Vec<u8> {
     [b"B".as_slice(), &commit.to_be_bytes(), &0_u64.to_be_bytes(), &xid.to_be_bytes()].concat()
 }
 
-fn commit(lsn: u64) -> Vec<u8> {
+pub(super) fn commit(lsn: u64) -> Vec<u8> {
     [b"C\0".as_slice(), &lsn.to_be_bytes(), &(lsn + 8).to_be_bytes(), &0_u64.to_be_bytes()].concat()
 }
 
@@ -62,7 +69,7 @@ fn describe(columns: &[(&str, u32)]) -> Vec<u8> {
     describe_as(TABLE, "t", columns)
 }
 
-fn describe_as(relation: u32, name: &str, columns: &[(&str, u32)]) -> Vec<u8> {
+pub(super) fn describe_as(relation: u32, name: &str, columns: &[(&str, u32)]) -> Vec<u8> {
     let mut frame = [b"R".as_slice(), &relation.to_be_bytes(), b"public\0", name.as_bytes(), b"\0f"].concat();
     frame.extend_from_slice(&(columns.len() as u16).to_be_bytes());
     for (name, type_oid) in columns {
@@ -75,7 +82,7 @@ fn describe_as(relation: u32, name: &str, columns: &[(&str, u32)]) -> Vec<u8> {
     frame
 }
 
-fn tuple(cells: &[Cell]) -> Vec<u8> {
+pub(super) fn tuple(cells: &[Cell]) -> Vec<u8> {
     let mut bytes = (cells.len() as u16).to_be_bytes().to_vec();
     for cell in cells {
         match cell {
@@ -111,11 +118,11 @@ fn truncate() -> Vec<u8> {
     truncate_of(TABLE)
 }
 
-fn truncate_of(relation: u32) -> Vec<u8> {
+pub(super) fn truncate_of(relation: u32) -> Vec<u8> {
     [b"T".as_slice(), &1_u32.to_be_bytes(), b"\0", &relation.to_be_bytes()].concat()
 }
 
-fn feed(router: &mut Router, frame: &[u8]) -> Step {
+pub(super) fn feed(router: &mut Router, frame: &[u8]) -> Step {
     router.handle_message(&decode(frame).unwrap()).unwrap()
 }
 
@@ -219,7 +226,7 @@ fn truncate_takes_the_shapes_and_an_op() {
     feed(&mut router, &truncate());
     let gone = router.take_rotations();
     assert_eq!(gone, [(ShapeId(0), RotationCause::Truncated), (ShapeId(1), RotationCause::Truncated)]);
-    router.add_restored(ShapeId(2), &definition(""), nothing_running());
+    router.add_restored(ShapeId(2), &definition(""), "", nothing_running(), DependentState::default());
     feed(&mut router, &describe(&COLUMNS));
     feed(&mut router, &insert(&[Some("1"), None, None]));
     assert_eq!(brief(items(&router)), [text(2, 2, "insert")]);
@@ -274,7 +281,7 @@ fn a_dropped_column_moves_no_value_to_another() {
 #[test]
 fn changes_wait_for_the_snapshot_and_then_follow_it() {
     let mut router = Router::default();
-    router.add_waiting(ShapeId(0), &definition(""));
+    router.add_waiting(ShapeId(0), &definition(""), "");
     let row = |id| insert(&[Some(id), None, None]);
     assert_eq!(transaction(&mut router, 10, &[describe(&COLUMNS), row("1")]), []);
     feed(&mut router, &begin(20, 803));
@@ -297,7 +304,7 @@ fn changes_wait_for_the_snapshot_and_then_follow_it() {
 #[test]
 fn what_a_broken_connection_cut_off_does_not_wait_twice() {
     let mut router = Router::default();
-    router.add_waiting(ShapeId(0), &definition(""));
+    router.add_waiting(ShapeId(0), &definition(""), "");
     feed(&mut router, &begin(20, 803));
     feed(&mut router, &describe(&COLUMNS));
     feed(&mut router, &insert(&[Some("1"), None, None]));
@@ -351,7 +358,7 @@ fn a_shape_that_comes_later_knows_the_partitions_that_were_described() {
     router.handle_described(LEAF, vec![TABLE]);
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &describe_leaf());
-    router.add_restored(ShapeId(0), &definition(""), nothing_running());
+    router.add_restored(ShapeId(0), &definition(""), "", nothing_running(), DependentState::default());
     feed(&mut router, &insert_into_leaf(None, Some("1"), None));
     assert_eq!(brief(items(&router)), [text(0, 0, "insert")]);
 }

@@ -11,10 +11,12 @@ use crate::postgres::{
 use crate::store::{self, Folder};
 use futures::future::BoxFuture;
 use limn_core::Lsn;
+use limn_core::shape::asked::Question;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio_postgres::types::{ToSql, Type};
 
 /// The pause before the first new attempt; it doubles up to the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -157,16 +159,39 @@ impl Link {
     /// # Errors
     /// Where the catalog cannot be asked.
     pub(super) async fn ancestors(&mut self, oid: u32, xid: Option<u32>) -> Result<Vec<u32>, PostgresError> {
-        let session = match self.session.take().filter(|session| !session.is_closed()) {
-            Some(session) => session,
-            None => Session::connect(&self.source.config).await?,
-        };
+        let session = self.session().await?;
         if let Some(xid) = xid {
             wait_visible(&session, xid).await?;
         }
         let described = catalog::describe_oid(&session, oid).await?;
         self.session = Some(session);
         Ok(described.map(|table| table.ancestors).unwrap_or_default())
+    }
+
+    /// Which rows of a question satisfy its clause, in their order.
+    ///
+    /// # Errors
+    /// Where Postgres cannot be asked, or fails on a row.
+    pub(super) async fn judge(&mut self, question: &Question) -> Result<Vec<bool>, PostgresError> {
+        let session = self.session().await?;
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            question.columns.iter().map(|values| (values as &(dyn ToSql + Sync), Type::TEXT_ARRAY)).collect();
+        let rows = session.query_typed(&question.sql, &parameters).await?;
+        let answers: Vec<bool> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        self.session = Some(session);
+        if answers.len() != question.rows() {
+            let text = format!("{} of {} rows were judged", answers.len(), question.rows());
+            return Err(PostgresError::Protocol(text));
+        }
+        Ok(answers)
+    }
+
+    /// The session for questions, which the caller gives back while it is good.
+    async fn session(&mut self) -> Result<Session, PostgresError> {
+        match self.session.take().filter(|session| !session.is_closed()) {
+            Some(session) => Ok(session),
+            None => Session::connect(&self.source.config).await,
+        }
     }
 
     /// Starts a new connection.

@@ -265,6 +265,9 @@ impl Engine {
         }
         let step = self.router.handle_message(message).map_err(Trouble::stream)?;
         self.take_late().map_err(Trouble::Disk)?;
+        if self.router.has_questions() {
+            self.judge().await?;
+        }
         match step {
             Step::Began => self.logs.flush.handle_begin(),
             Step::Continued if self.router.fragment().len_bytes() < FRAGMENT_BYTES_MAX => {}
@@ -281,6 +284,19 @@ impl Engine {
         }
         if self.logs.should_queue() {
             self.logs.queue().await;
+        }
+        Ok(())
+    }
+
+    /// Has Postgres judge the changes that core cannot, before the stream goes on.
+    async fn judge(&mut self) -> Result<(), Trouble> {
+        for question in self.router.questions() {
+            self.logs.metrics.judged_by_postgres.inc_by(question.rows() as u64);
+            match self.link.judge(&question).await {
+                Ok(answers) => self.router.handle_judged(question.id, &answers),
+                Err(error) if error.is_transient() => return Err(Trouble::stream(error)),
+                Err(error) => self.router.handle_refused(question.id, error.to_string()),
+            }
         }
         Ok(())
     }
@@ -472,9 +488,9 @@ fn cause_name(cause: &RotationCause) -> &'static str {
         RotationCause::SnapshotOverrun => "snapshot_overrun",
         RotationCause::MoveOverrun => "move_overrun",
         RotationCause::NullMember => "null_in_subquery",
-        RotationCause::MoveRefused(reason) => {
-            tracing::warn!(reason, "Postgres refused a question about a shape's subquery");
-            "move_refused"
+        RotationCause::Refused(reason) => {
+            tracing::warn!(reason, "Postgres refused a question about a shape");
+            "refused_by_postgres"
         }
     }
 }

@@ -116,7 +116,7 @@ impl Task {
                 if error.is_transient() {
                     return AskError::Postgres(error);
                 }
-                AskError::Refused(number, RotationCause::MoveRefused(error.to_string()))
+                AskError::Refused(number, RotationCause::Refused(error.to_string()))
             };
             let mut chunks = snapshot.copy(question).await.map_err(refused)?;
             let mut answer = Vec::new();

@@ -1,7 +1,7 @@
 //! Transactions that a shape cannot take yet: their rows are kept as they came.
 
-use super::member::{Cells, Member, push_cell};
-use crate::filter::Row;
+use super::member::Member;
+use crate::shape::held_row::HeldRow;
 use std::collections::BTreeSet;
 
 /// Bytes that one shape may hold back; beyond it the shape starts over.
@@ -28,31 +28,6 @@ pub(super) struct HeldChange {
     pub(super) new: Option<HeldRow>,
 }
 
-/// A row's cells, encoded like a member's.
-#[derive(Debug)]
-pub(super) struct HeldRow(Box<[u8]>);
-
-/// A held row whose cells can be found by position.
-pub(super) struct HeldCells<'a>(Vec<Option<&'a [u8]>>);
-
-impl HeldRow {
-    pub(super) fn new(width: usize, row: &impl Row) -> Self {
-        let mut bytes = Vec::new();
-        (0..width).for_each(|column| push_cell(&mut bytes, row.text(column)));
-        Self(bytes.into())
-    }
-
-    pub(super) fn cells(&self) -> HeldCells<'_> {
-        HeldCells(Cells(&self.0).collect())
-    }
-}
-
-impl Row for HeldCells<'_> {
-    fn text(&self, column: usize) -> Option<&[u8]> {
-        self.0.get(column).copied().flatten()
-    }
-}
-
 impl HeldTransaction {
     pub(super) fn new(commit: u64, xid: u32, dependencies: usize) -> Self {
         Self { commit, xid, ops: 0, changes: Vec::new(), candidates: Candidates::new(dependencies) }
@@ -62,7 +37,7 @@ impl HeldTransaction {
 impl HeldChange {
     pub(super) fn len_bytes(&self) -> usize {
         let rows = [&self.old, &self.new].into_iter().flatten();
-        size_of::<Self>() + rows.map(|row| row.0.len()).sum::<usize>()
+        size_of::<Self>() + rows.map(HeldRow::len_bytes).sum::<usize>()
     }
 }
 

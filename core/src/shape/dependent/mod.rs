@@ -24,6 +24,8 @@ mod moves;
 mod questions;
 mod rounds;
 mod tagger;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use member::Member;
@@ -40,7 +42,8 @@ use crate::log::item::{ChangePosition, ItemFormat};
 use crate::log::snapshot::SnapshotFilter;
 use crate::pg::Relation;
 use crate::shape::Definition;
-use held::{Candidate, Candidates, HELD_BYTES_MAX, HeldChange, HeldRow, HeldTransaction};
+use crate::shape::held_row::HeldRow;
+use held::{Candidate, Candidates, HELD_BYTES_MAX, HeldChange, HeldTransaction};
 use items::Change;
 use judge::{Active, Judge};
 use moves::Unresolved;
@@ -225,8 +228,11 @@ impl Dependent {
     /// The open transaction will come again.
     pub(super) fn abandon(&mut self, commit: u64) {
         self.candidates.clear();
-        if self.seen < commit {
-            self.held.pop_back_if(|open| open.commit == commit);
+        if self.seen < commit
+            && let Some(open) = self.held.pop_back_if(|open| open.commit == commit)
+        {
+            let bytes = open.changes.iter().map(HeldChange::len_bytes).sum::<usize>();
+            self.held_bytes = self.held_bytes.saturating_sub(bytes);
         }
     }
 

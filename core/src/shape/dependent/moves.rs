@@ -12,6 +12,7 @@ use crate::log::{Fragment, SnapshotBounds};
 use crate::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
 use crate::protocol::message;
 use crate::shape::ShapeId;
+use crate::shape::held_row::HeldRow;
 use crate::shape::router::RotationCause;
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -209,8 +210,7 @@ impl Dependent {
         for change in &held.changes {
             self.held_bytes = self.held_bytes.saturating_sub(change.len_bytes());
             let at = ChangePosition { lsn: held.commit, op: change.op, xid: held.xid };
-            let (old, new) =
-                (change.old.as_ref().map(|row| row.cells()), change.new.as_ref().map(|row| row.cells()));
+            let (old, new) = (change.old.as_ref().map(HeldRow::row), change.new.as_ref().map(HeldRow::row));
             self.apply(old.as_ref(), new.as_ref(), at, |op, bytes| fragment.push(op, bytes, &[self.id]))?;
         }
         Ok((!fragment.is_empty()).then_some(fragment))
@@ -337,5 +337,5 @@ fn read_members(answer: &[u8], dependency: &Dependency) -> Result<BTreeSet<Membe
 }
 
 fn unreadable(error: CopyError) -> RotationCause {
-    RotationCause::MoveRefused(error.to_string())
+    RotationCause::Refused(error.to_string())
 }

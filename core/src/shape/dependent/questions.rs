@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn one_column_is_a_list_and_null_a_term() {
         let members = [member(&[Some("1")]), member(&[None]), member(&[Some("it's")])];
-        assert_eq!(any_of(&names(&["\"a\""]), &members), "(\"a\" IS NULL OR \"a\" IN ('1', 'it''s'))");
+        assert_eq!(any_of(&names(&["\"a\""]), &members), "((\"a\" IS NULL) OR \"a\" IN ('1', 'it''s'))");
     }
 
     #[test]
