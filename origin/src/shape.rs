@@ -11,7 +11,7 @@ use limn_core::{Handle, Offset};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -38,6 +38,8 @@ pub struct Shape {
     life: Mutex<Life>,
     /// The commit LSN up to which its log is whole: beyond it a move is under way.
     whole_up_to: AtomicU64,
+    /// False while the WAL has not been read up to its snapshot: the rows are ahead of any LSN that could be named.
+    is_joined: AtomicBool,
     /// Rises with every read of any shape.
     last_read: AtomicU64,
     changed: Notify,
@@ -78,6 +80,7 @@ impl Shape {
         log: ShapeLog,
         life: Life,
     ) -> Self {
+        let is_joined = life == Life::Readable;
         Self {
             id: created.id,
             handle,
@@ -90,6 +93,7 @@ impl Shape {
             log: Mutex::new(log),
             life: Mutex::new(life),
             whole_up_to: AtomicU64::new(u64::MAX),
+            is_joined: AtomicBool::new(is_joined),
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
         }
@@ -149,6 +153,12 @@ impl Shape {
         self.whole_up_to.store(lsn, Ordering::Release);
     }
 
+    /// The WAL has been read up to its snapshot.
+    pub fn set_joined(&self) {
+        self.is_joined.store(true, Ordering::Release);
+        self.wake();
+    }
+
     /// How far its log may be said to go, where the server has come to `processed`.
     #[must_use]
     pub fn processed(&self, processed: u64) -> u64 {
@@ -157,16 +167,19 @@ impl Shape {
 
     /// What comes after an offset; looks into the segment's index where memory does not know.
     ///
-    /// After a crash a log may hold more than it is whole up to: its end is then pending, not up to date.
+    /// Its end is pending, not up to date, while the WAL has not been read up to the snapshot, and where a crash left
+    /// more in the log than it is whole up to.
     ///
     /// # Errors
     /// Where the index cannot be read.
     pub async fn locate(&self, after: Offset, processed: u64) -> io::Result<Read> {
         let whole_up_to = self.whole_up_to.load(Ordering::Acquire);
+        let is_joined = self.is_joined.load(Ordering::Acquire);
+        let is_whole = |offset: Offset| is_joined && offset.tx() <= whole_up_to;
         Ok(match self.locate_bytes(after, processed).await? {
-            Read::UpToDate { offset } if offset.tx() > whole_up_to => Read::Pending,
+            Read::UpToDate { offset } if !is_whole(offset) => Read::Pending,
             Read::Changes { bytes, offset, closed, up_to_date } => {
-                Read::Changes { bytes, offset, closed, up_to_date: up_to_date && offset.tx() <= whole_up_to }
+                Read::Changes { bytes, offset, closed, up_to_date: up_to_date && is_whole(offset) }
             }
             read => read,
         })

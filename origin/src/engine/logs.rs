@@ -45,6 +45,8 @@ pub(super) struct Logs {
     tails_bytes: usize,
     /// Shapes whose log is not whole up to its end.
     partial: BTreeSet<ShapeId>,
+    /// Shapes whose snapshot the stream has not come up to, with where it ends.
+    joining: Vec<(ShapeId, Lsn)>,
     /// Scratch space for grouping.
     pairs: Vec<(ShapeId, u32)>,
 }
@@ -114,6 +116,7 @@ impl Logs {
             unsynced: BTreeSet::new(),
             tails_bytes: 0,
             partial: BTreeSet::new(),
+            joining: Vec::new(),
             pairs: Vec::new(),
         }
     }
@@ -277,6 +280,20 @@ impl Logs {
         self.metrics.rotated(cause);
         let dir = shape.dir.clone();
         tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir));
+    }
+
+    /// A shape's snapshot was taken: from `ends_at` on, its log is as far as the stream is.
+    pub(super) fn handle_snapshot(&mut self, id: ShapeId, ends_at: Lsn) {
+        self.joining.push((id, ends_at));
+    }
+
+    /// Every transaction before `position` is in the logs.
+    pub(super) fn handle_position(&mut self, position: Lsn) {
+        for (id, _) in self.joining.extract_if(.., |(_, ends_at)| *ends_at <= position) {
+            if let Some(tracked) = self.shapes.get(&id) {
+                tracked.shape.set_joined();
+            }
+        }
     }
 
     /// Queues a record.

@@ -310,6 +310,7 @@ impl Engine {
     /// The stream has come this far.
     fn note_position(&mut self, position: Lsn) {
         self.received = self.received.max(position);
+        self.logs.handle_position(self.received);
         if self.received >= self.catch_up_to && self.logs.status.phase() != Phase::Active {
             self.logs.status.set_phase(Phase::Active);
         }
@@ -367,6 +368,10 @@ impl Engine {
         filter: &SnapshotFilter,
         views: Vec<View>,
     ) -> Result<()> {
+        self.logs.handle_snapshot(id, Lsn::new(filter.ends_at));
+        if !self.router.in_transaction() {
+            self.logs.handle_position(self.received);
+        }
         if !views.is_empty() {
             return self.handle_views(id, filter, views);
         }

@@ -7,7 +7,6 @@ use crate::log::item::{ChangePosition, ITEM_SUFFIX, ItemFormat};
 use std::borrow::Borrow;
 
 /// What a change is for a shape.
-#[derive(Clone, Copy)]
 pub(super) enum Change<'a, R> {
     Insert(&'a R, Active),
     Update { old: &'a R, new: &'a R, active: Active },
@@ -18,12 +17,12 @@ pub(super) enum Change<'a, R> {
 pub(super) fn encode<R: Row>(
     judge: &Judge,
     format: &ItemFormat,
-    change: Change<'_, R>,
+    change: &Change<'_, R>,
     at: ChangePosition,
     mut each: impl FnMut(u64, &[u8]),
 ) {
     let mut out = Vec::new();
-    match change {
+    match *change {
         Change::Insert(new, active) => {
             format.push_insert(&mut out, new, at);
             splice(judge, &mut out, &judge.tags(new), active, None);

@@ -269,7 +269,7 @@ impl Dependent {
             (Some((old, active)), None) => Change::Delete(old, active),
             (Some((old, _)), Some((new, active))) => Change::Update { old, new, active },
         };
-        items::encode(&self.judge, &self.format, change, at, each);
+        items::encode(&self.judge, &self.format, &change, at, each);
         Ok(())
     }
 

@@ -288,11 +288,11 @@ impl Dependent {
         let mut decoder = CopyDecoder::new();
         decoder.push(answer);
         let mut rows = Vec::new();
-        while let Some(row) = decoder.next_row().map_err(unreadable)? {
+        while let Some(row) = decoder.next_row()? {
             let row = ProjectedRow { row, places: &places };
             rows.push(each(self, &row).map_err(RotationCause::Unjudgeable)?);
         }
-        decoder.finish().map_err(unreadable)?;
+        decoder.finish()?;
         Ok(rows)
     }
 }
@@ -327,15 +327,15 @@ impl MoveItems {
 fn read_members(answer: &[u8], dependency: &Dependency) -> Result<BTreeSet<Member>, RotationCause> {
     let mut members = BTreeSet::new();
     let mut reader = MemberReader::new(dependency);
-    reader
-        .push(answer, |member| {
-            members.insert(member);
-        })
-        .map_err(unreadable)?;
-    reader.finish().map_err(unreadable)?;
+    reader.push(answer, |member| {
+        members.insert(member);
+    })?;
+    reader.finish()?;
     Ok(members)
 }
 
-fn unreadable(error: CopyError) -> RotationCause {
-    RotationCause::Refused(error.to_string())
+impl From<CopyError> for RotationCause {
+    fn from(error: CopyError) -> Self {
+        Self::Refused(error.to_string())
+    }
 }
