@@ -200,8 +200,10 @@ impl<'a> Deparser<'a> {
                 self.claim_operator(node, "=", 2);
                 self.called("NULLIF", [&**left, &**right])
             }
-            Kind::AtTimeZone { operand, zone } => self.called("pg_catalog.timezone", [&**zone, &**operand]),
-            Kind::Overlaps(parts) => self.called("pg_catalog.overlaps", parts.iter()),
+            Kind::AtTimeZone { operand, zone } => {
+                self.called("\"pg_catalog\".\"timezone\"", [&**zone, &**operand])
+            }
+            Kind::Overlaps(parts) => self.called("\"pg_catalog\".\"overlaps\"", parts.iter()),
             Kind::Call { name, arguments, variadic } => self.call(node, name, arguments, *variadic),
             _ => Err(FilterError::at(node.at, Reason::Unsupported("expression"))),
         }

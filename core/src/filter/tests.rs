@@ -1,6 +1,7 @@
 //! The filter as its callers see it: clause, columns and rows in, truth and canonical text out.
 
 mod constructs;
+mod postgres;
 mod subqueries;
 #[cfg(not(target_arch = "wasm32"))]
 mod subquery_logic;

@@ -6,16 +6,20 @@ use super::super::lexer::TokenKind;
 use super::{Grammar, Parser, level};
 
 impl Parser<'_> {
-    /// `f(…)`, the next token being the parenthesis.
-    pub(super) fn call(&mut self, at: usize, name: Vec<String>) -> Result<Node, FilterError> {
-        self.advance();
-        match name.last().filter(|_| name.len() == 1).map_or("", String::as_str) {
-            "extract" => return self.extract(at),
-            "position" => return self.position(at),
-            "substring" => return self.substring(at),
-            "trim" => return self.trim(at),
-            _ => {}
+    /// `f(…)` by a bare word, the next token being the parenthesis. Some words have a grammar of their own.
+    pub(super) fn call(&mut self, at: usize, word: String) -> Result<Node, FilterError> {
+        match word.as_str() {
+            "extract" => self.extract(at),
+            "position" => self.position(at),
+            "substring" => self.substring(at),
+            "trim" => self.trim(at),
+            _ => self.plain_call(at, vec![word]),
         }
+    }
+
+    /// `"f"(…)`, `s.f(…)`
+    pub(super) fn plain_call(&mut self, at: usize, name: Vec<String>) -> Result<Node, FilterError> {
+        self.expect('(')?;
         let (mut arguments, mut variadic) = (Vec::new(), false);
         match self.token().kind.clone() {
             TokenKind::Op(op) if op == "*" => return Err(FilterError::at(at, Reason::Aggregation)),
@@ -57,6 +61,7 @@ impl Parser<'_> {
 
     /// `extract(field FROM x)`
     fn extract(&mut self, at: usize) -> Result<Node, FilterError> {
+        self.expect('(')?;
         let start = self.token().start;
         let field = match self.token().kind.clone() {
             TokenKind::Word(field) | TokenKind::Quoted(field) | TokenKind::Text(field) => field,
@@ -72,6 +77,7 @@ impl Parser<'_> {
 
     /// `position(part IN whole)`; as a plain call the whole comes first.
     fn position(&mut self, at: usize) -> Result<Node, FilterError> {
+        self.expect('(')?;
         let mut arguments = vec![self.expression(level::OR, Grammar::Restricted)?];
         if self.eat_word("in") {
             arguments.insert(0, self.expression(level::OR, Grammar::Restricted)?);
@@ -86,6 +92,7 @@ impl Parser<'_> {
 
     /// `substring(t FROM start FOR length)`, each part of which may be missing.
     fn substring(&mut self, at: usize) -> Result<Node, FilterError> {
+        self.expect('(')?;
         let mut arguments = self.list()?;
         let (mut from, mut length) = (None, None);
         loop {
@@ -110,6 +117,7 @@ impl Parser<'_> {
 
     /// `trim([BOTH | LEADING | TRAILING] [characters] [FROM] t)`
     fn trim(&mut self, at: usize) -> Result<Node, FilterError> {
+        self.expect('(')?;
         let side = match self.word() {
             "leading" => "ltrim",
             "trailing" => "rtrim",

@@ -247,7 +247,7 @@ impl Parser<'_> {
         }
         if called && keywords::can_name_function(&word) {
             self.advance();
-            return self.call(at, vec![word]);
+            return self.call(at, word);
         }
         if !keywords::can_name_column(&word) {
             return Err(self.syntax());
@@ -315,7 +315,7 @@ impl Parser<'_> {
             self.advance();
         }
         if self.is_punct(0, '(') {
-            return self.call(at, parts);
+            return self.plain_call(at, parts);
         }
         self.node(at, at, Kind::Column(parts))
     }
