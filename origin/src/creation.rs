@@ -251,7 +251,7 @@ impl Creator {
         segment::create(&shape.dir)?;
         self.engine.register(shape).await?;
         let session = Session::connect(&self.shared.parts.config).await?;
-        let snapshot = Snapshot::begin(session).await?;
+        let snapshot = Snapshot::begin(session, &shape.definition.relations()).await?;
         let filter =
             SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
         let views = views(&shape.definition, &snapshot).await?;

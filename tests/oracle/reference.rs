@@ -195,11 +195,13 @@ impl Reference {
         let expected = self.state_at(shape, lsn);
         match rows.likeness(expected) {
             Likeness::Equal => Ok(()),
-            Likeness::OtherColumns if !self.must_have_rotated(shape, lsn) => Ok(()),
-            Likeness::OtherColumns => {
-                let text = format!("the table's columns changed and were written; the handle's are {told_columns}");
-                Err(self.violation(Kind::Stale, shape, lsn, text))
-            }
+            Likeness::OtherColumns => match self.overlooked(shape, lsn) {
+                None => Ok(()),
+                Some(alter) => {
+                    let text = format!("{alter}, and it was written since; the handle's columns are {told_columns}");
+                    Err(self.violation(Kind::Stale, shape, lsn, text))
+                }
+            },
             Likeness::Different => {
                 let (kind, text) = self.classify(shape, lsn, rows);
                 Err(self.violation(kind, shape, lsn, text))
@@ -213,16 +215,16 @@ impl Reference {
         &history[next - 1].1
     }
 
-    /// Whether the shape's columns changed before `lsn`, and the table was written after that.
-    fn must_have_rotated(&self, shape: usize, lsn: u64) -> bool {
-        let table = self.shapes[shape].tables[0];
+    /// The last change of the shape's columns before `lsn`, where the table was written after it: at the latest then it shows in
+    /// the stream.
+    fn overlooked(&self, shape: usize, lsn: u64) -> Option<String> {
+        let Shape { tables, is_partition: false, .. } = &self.shapes[shape] else { return None };
+        let table = tables[0];
         let mut before = self.commits.range(..=lsn).rev();
-        let altered = before.find(|(_, commit)| commit.transaction.altered.contains(&table)).map(|(lsn, _)| *lsn);
-        let writes = |after: u64| {
-            let mut behind = self.commits.range((Excluded(after), Included(lsn)));
-            behind.any(|(_, commit)| commit.transaction.touched.contains(&table))
-        };
-        altered.is_some_and(writes)
+        let (at, alter) = before.find(|(_, commit)| commit.transaction.altered.contains(&table))?;
+        let mut behind = self.commits.range((Excluded(at), Included(&lsn)));
+        let written = behind.any(|(_, commit)| commit.transaction.touched.contains(&table));
+        written.then(|| format!("the table was altered at {at} by {}", alter.transaction.statements.join("; ")))
     }
 
     fn classify(&self, shape: usize, lsn: u64, rows: &State) -> (Kind, String) {

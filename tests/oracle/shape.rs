@@ -12,6 +12,8 @@ pub struct Shape {
     pub sql: String,
     /// The tables that decide what it shows, its own first.
     pub tables: Vec<usize>,
+    /// Whether it shows a partition: what is written elsewhere in the table says nothing about it.
+    pub is_partition: bool,
     /// Whether messages have tags.
     pub has_subquery: bool,
 }
@@ -70,8 +72,8 @@ impl Shape {
         let selected = columns.as_deref().unwrap_or("*");
         let condition = clause.as_ref().map_or("true", |(_, sql)| sql);
         let sql = format!("SELECT {selected} FROM {source} WHERE {condition}");
-        let has_subquery = tables.len() > 1;
-        Self { query, sql, tables, has_subquery }
+        let (is_partition, has_subquery) = (*source != table.name, tables.len() > 1);
+        Self { query, sql, tables, is_partition, has_subquery }
     }
 }
 

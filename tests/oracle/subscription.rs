@@ -61,6 +61,12 @@ impl Subscription {
         self.copy = Copy::empty();
     }
 
+    /// Where it is, for a report.
+    pub fn place(&self) -> String {
+        let Copy { handle, offset, .. } = &self.copy;
+        format!("`{}` behind {offset} of {handle:?}, up to date with {:?}", self.query, self.seen_lsn())
+    }
+
     /// Whether the copy continues from an earlier reply.
     pub const fn holds_an_offset(&self) -> bool {
         self.copy.handle.is_some()

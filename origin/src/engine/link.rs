@@ -1,6 +1,6 @@
 //! The engine's connection to Postgres: made, lost, and made again.
 
-use crate::postgres::catalog;
+use crate::postgres::catalog::{self, Description};
 use crate::postgres::preflight::{self, PreflightError};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::slot::{self, SlotError};
@@ -149,14 +149,18 @@ impl Link {
         self.state = State::Streaming(stream);
     }
 
-    /// The partitioned tables above a relation, nearest first, as the transaction `xid` left them.
+    /// A relation and where it belongs, as the transaction `xid` left it; `None` where it has gone.
     ///
     /// The stream tells a commit before Postgres lets others see it, so that a partition made by that very
     /// transaction may not be there yet: waits until it is.
     ///
     /// # Errors
     /// Where the catalog cannot be asked.
-    pub(super) async fn ancestors(&mut self, oid: u32, xid: Option<u32>) -> Result<Vec<u32>, PostgresError> {
+    pub(super) async fn describe(
+        &mut self,
+        oid: u32,
+        xid: Option<u32>,
+    ) -> Result<Option<Description>, PostgresError> {
         let session = match self.session.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => Session::connect(&self.source.config).await?,
@@ -166,7 +170,7 @@ impl Link {
         }
         let described = catalog::describe_oid(&session, oid).await?;
         self.session = Some(session);
-        Ok(described.map(|table| table.ancestors).unwrap_or_default())
+        Ok(described)
     }
 
     /// Starts a new connection.

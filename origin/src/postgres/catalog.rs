@@ -16,6 +16,8 @@ pub struct Description {
     pub kind: TableKind,
     /// The tables whose rows include its own, nearest first: partitioned ones, or parents by INHERITS.
     pub ancestors: Vec<u32>,
+    /// Whether it is a partition: its columns are those of the tables above. A child by INHERITS may have more.
+    pub is_partition: bool,
     /// The tables below it, at any depth, whose rows a query of it includes; in order of their oids.
     pub partitions: Vec<u32>,
     /// What its UPDATEs and DELETEs write of the row before.
@@ -40,14 +42,6 @@ pub struct WalPositions {
     pub inserted: Lsn,
 }
 
-impl Description {
-    /// True for a partition of another table.
-    #[must_use]
-    pub fn is_partition(&self) -> bool {
-        !self.ancestors.is_empty()
-    }
-}
-
 /// One row a column; a table without columns gives one row without a column. `indkey` counts from
 /// 0 and lists INCLUDE columns after the key's own. A type is an array exactly where its element
 /// names it as its array type. `f` is the type whose kind counts: the element of an array, the base
@@ -70,7 +64,8 @@ const DESCRIBE: &str = "
                       SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid
                        UNION
                       SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
-                 SELECT inhrelid FROM below ORDER BY 1)
+                 SELECT inhrelid FROM below ORDER BY 1),
+           c.relispartition
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -169,6 +164,7 @@ fn description(rows: &[Row]) -> Result<Option<Description>, PostgresError> {
             _ => TableKind::Ordinary,
         },
         ancestors: first.try_get(5)?,
+        is_partition: first.try_get(28)?,
         partitions: first.try_get(27)?,
         replica_identity: ReplicaIdentity::from_catalog(identity.cast_unsigned())
             .ok_or_else(|| PostgresError::Protocol(format!("`relreplident` of {identity}")))?,
