@@ -4,6 +4,7 @@
 //! shape whose tables it touched: nobody else commits meanwhile, so what it sees is the state behind its COMMIT. It holds the
 //! tables already, so that it does not wait for anybody who waits for the lock. The LSN comes from the WAL itself.
 
+use crate::outage;
 use crate::shape::Shape;
 use crate::state::{Likeness, State};
 use crate::violation::{Kind, Violation};
@@ -24,7 +25,9 @@ pub struct Reference {
     commits: BTreeMap<u64, Commit>,
     counts: Counts,
     bodies: HashMap<(String, String), u64>,
-    handles: Vec<BTreeSet<String>>,
+    /// For each shape, its handles in the order in which they were seen.
+    handles: Vec<Vec<String>>,
+    is_forgiving: bool,
 }
 
 /// A transaction that committed.
@@ -74,6 +77,8 @@ pub struct Counts {
     pub checks: u64,
     /// Those of them whose rows began with transactions that the stream had not reached.
     pub ahead: u64,
+    /// Violations in the seconds in which nobody could know better.
+    pub forgiven: u64,
     /// Replies with a 409.
     pub rotations: u64,
     /// Changes whose transaction was looked up.
@@ -101,6 +106,7 @@ impl std::ops::Add for Counts {
             transactions: self.transactions + other.transactions,
             checks: self.checks + other.checks,
             ahead: self.ahead + other.ahead,
+            forgiven: self.forgiven + other.forgiven,
             rotations: self.rotations + other.rotations,
             changes: self.changes + other.changes,
         }
@@ -119,7 +125,7 @@ impl Reference {
             let states = states.unwrap_or_else(|error| unreachable!("{}: {error:?}", shape.sql));
             histories.extend(states.into_iter().map(|state| vec![(0, Arc::new(state))]));
         }
-        let handles = vec![BTreeSet::new(); shapes.len()];
+        let handles = vec![Vec::new(); shapes.len()];
         Self {
             shapes,
             histories,
@@ -127,6 +133,7 @@ impl Reference {
             counts: Counts::default(),
             bodies: HashMap::new(),
             handles,
+            is_forgiving: false,
         }
     }
 
@@ -151,17 +158,14 @@ impl Reference {
         let affected = self.affected(&transaction);
         let shapes: Vec<&Shape> = affected.iter().map(|&number| &self.shapes[number]).collect();
         let states = read(sql, &shapes).await?;
-        let committed = sql.try_execute("COMMIT").await;
+        let committed = match sql.try_execute("COMMIT").await {
+            Ok(()) => commit_lsn(sql, xid, before).await,
+            Err(error) => Err(error),
+        };
+        // Where the session broke, only Postgres knows what became of the transaction.
         let lsn = match committed {
-            Ok(()) => commit_lsn(sql, xid, before).await?,
-            // Where the connection broke, only the WAL knows.
-            Err(error) if error.as_db_error().is_none() || error.is_closed() => {
-                match crate::outage::commit_lsn(database, xid, before).await {
-                    Some(lsn) => lsn,
-                    None => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
+            Ok(lsn) => lsn,
+            Err(error) => outage::commit_lsn(database, xid, before).await.ok_or(error)?,
         };
         for (shape, state) in affected.into_iter().zip(states) {
             self.histories[shape].push((lsn, Arc::new(state)));
@@ -266,9 +270,25 @@ impl Reference {
 
     /// Notes a handle of the shape.
     pub fn note_handle(&mut self, shape: usize, handle: &str) {
-        if !self.handles[shape].contains(handle) {
-            self.handles[shape].insert(handle.to_owned());
+        if !self.handles[shape].iter().any(|known| known == handle) {
+            self.handles[shape].push(handle.to_owned());
         }
+    }
+
+    /// The handles that others have followed.
+    pub fn past_handles(&self) -> Vec<String> {
+        self.handles.iter().filter_map(|handles| handles.split_last()).flat_map(|(_, past)| past.to_vec()).collect()
+    }
+
+    /// While Postgres has lost something that nobody has noticed yet, a violation is counted only.
+    pub const fn forgive(&mut self, is_forgiving: bool) {
+        self.is_forgiving = is_forgiving;
+    }
+
+    /// Whether a violation is forgiven; then it is counted.
+    pub fn pardon(&mut self) -> bool {
+        self.counts.forgiven += u64::from(self.is_forgiving);
+        self.is_forgiving
     }
 
     /// How many handles each shape had beyond those that its transactions explain.

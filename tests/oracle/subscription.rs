@@ -79,6 +79,26 @@ impl Subscription {
 
     /// One request, live or not.
     pub async fn read(&mut self, live: bool) -> Result<Outcome, Violation> {
+        let read = self.try_read(live).await;
+        self.pardoned(read).await
+    }
+
+    /// Opens a stream of events, and reads until `deadline`, until `messages` have come, or until the stream ends.
+    pub async fn listen(&mut self, messages: u64, deadline: Instant) -> Result<Outcome, Violation> {
+        let read = self.try_listen(messages, deadline).await;
+        self.pardoned(read).await
+    }
+
+    /// While violations are forgiven, the copy starts over instead.
+    async fn pardoned(&mut self, read: Result<Outcome, Violation>) -> Result<Outcome, Violation> {
+        if read.is_err() && self.reference.lock().await.pardon() {
+            self.forget();
+            return Ok(Outcome::Rotated);
+        }
+        read
+    }
+
+    async fn try_read(&mut self, live: bool) -> Result<Outcome, Violation> {
         let target = self.target(live);
         let request = Request { method: "GET", target: &target, ..Request::default() };
         match self.client.try_send(&request).await {
@@ -87,10 +107,9 @@ impl Subscription {
         }
     }
 
-    /// Opens a stream of events, and reads until `deadline`, until `messages` have come, or until the stream ends.
-    pub async fn listen(&mut self, messages: u64, deadline: Instant) -> Result<Outcome, Violation> {
+    async fn try_listen(&mut self, messages: u64, deadline: Instant) -> Result<Outcome, Violation> {
         if !self.holds_an_offset() {
-            return self.read(false).await;
+            return self.try_read(false).await;
         }
         let target = format!("{}&live_sse=true", self.target(true));
         let mut events = match Events::open(&self.client, &target).await {

@@ -34,8 +34,8 @@ pub async fn write(seed: Arc<Run>, mut random: Random) {
     let mut sql = seed.connect(SETTINGS).await;
     while seed.transactions_left() {
         let form = match random.below(100) {
-            0 | 1 => Form::Truncate,
-            2 | 3 => Form::Alter,
+            0 | 1 if !seed.is_calm => Form::Truncate,
+            2 | 3 if !seed.is_calm => Form::Alter,
             4..=6 if seed.schema.tables.last().is_some_and(|table| table.is_big) => Form::Big,
             _ => Form::Plain,
         };

@@ -116,6 +116,14 @@ impl Client {
         }
     }
 
+    /// Sends a `GET` and leaves its answer to whoever reads it, if anybody does.
+    ///
+    /// # Errors
+    /// Where the server takes no connection.
+    pub async fn ask(&self, target: &str) -> io::Result<TcpStream> {
+        self.open(&Request { method: "GET", target, ..Request::default() }).await
+    }
+
     pub(crate) async fn open(&self, request: &Request<'_>) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.write_all(self.encoded(request).as_bytes()).await?;

@@ -106,6 +106,22 @@ impl Cluster {
         process.wait().await;
     }
 
+    /// Ends the server at once: it starts from its WAL.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub async fn crash(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.signal(Signal::SIGQUIT);
+        process.wait().await;
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts the server again.
     pub async fn resume(&mut self) {
         let mut command = as_owner(&binaries().join("postgres"));
@@ -133,6 +149,12 @@ impl Database {
     #[must_use]
     pub fn sibling(&self, name: &str) -> Self {
         Self { name: name.to_owned(), port: self.port }
+    }
+
+    /// The same, as seen through another port.
+    #[must_use]
+    pub fn through(&self, port: u16) -> Self {
+        Self { name: self.name.clone(), port }
     }
 
     /// Its URL for the superuser.
