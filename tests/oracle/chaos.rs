@@ -2,6 +2,7 @@
 
 use crate::fault::{CRASHES, Fault, LOSSES, Victim};
 use crate::follow;
+use crate::removals::causes;
 use crate::run::{Outline, Plan, Run};
 use crate::shim::Shim;
 use crate::violation::{Kind, Violation};
@@ -112,7 +113,10 @@ async fn report(
     }
     let allowed = [NOT_DURABLE, "creation_failed"];
     if !is_loss && let Some(cause) = rotations.keys().find(|cause| !allowed.contains(&cause.as_str())) {
-        return Err(Violation { kind: Kind::Rotated, text: format!("a crash let shapes start over: {cause}") });
+        return Err(Violation {
+            kind: Kind::Rotated,
+            text: format!("a crash let shapes start over: {cause}"),
+        });
     }
     let crashes = &run.crashes;
     let mut report = Report {
@@ -125,24 +129,6 @@ async fn report(
     };
     *(if is_loss { &mut report.rotations_of_losses } else { &mut report.rotations_of_crashes }) = rotations;
     Ok(report)
-}
-
-/// Why the server gave handles up, as it said itself.
-fn causes(output: &str) -> BTreeMap<String, String> {
-    let plain = without_colours(output);
-    let field = |line: &str, name: &str| {
-        let rest = line.split_once(&format!("{name}="))?.1;
-        Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
-    };
-    let removed = plain.lines().filter(|line| line.contains("shape removed"));
-    removed.filter_map(|line| Some((field(line, "handle")?, field(line, "cause")?))).collect()
-}
-
-/// Text as it is without the terminal's escape sequences.
-fn without_colours(text: &str) -> String {
-    let mut pieces = text.split('\u{1b}');
-    let first = pieces.next().unwrap_or_default().to_owned();
-    pieces.fold(first, |all, piece| all + piece.split_once('m').map_or(piece, |(_, rest)| rest))
 }
 
 impl std::ops::AddAssign for Report {
@@ -171,17 +157,9 @@ impl fmt::Display for Report {
         writeln!(f, "handles given up, nothing lost: {}", list(&self.rotations_of_crashes))?;
         writeln!(f, "handles given up, something lost: {}", list(&self.rotations_of_losses))?;
         let Self { crashes, went_on, started_over, .. } = self;
-        write!(f, "{crashes} ends of the server: {went_on} clients with an offset went on, {started_over} started over")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn causes_are_read_from_what_the_server_prints() {
-        let line = "INFO limn: shape removed \u{1b}[3mhandle\u{1b}[0m\u{1b}[2m=\u{1b}[0m12-34 table=t cause=\"truncated\"\n";
-        assert_eq!(causes(line), BTreeMap::from([("12-34".to_owned(), "truncated".to_owned())]));
+        write!(
+            f,
+            "{crashes} ends of the server: {went_on} clients with an offset went on, {started_over} started over"
+        )
     }
 }

@@ -67,7 +67,12 @@ fn stuck<T>(error: JoinError) -> Result<T, Violation> {
 }
 
 /// One client's copy of a shape, until the writers are done.
-async fn subscribe(run: Arc<Run>, client: Client, shape: usize, mut random: Random) -> Result<Subscription, Violation> {
+async fn subscribe(
+    run: Arc<Run>,
+    client: Client,
+    shape: usize,
+    mut random: Random,
+) -> Result<Subscription, Violation> {
     let joins_at = random.below(TRANSACTIONS * 3 / 4) * random.below(2);
     while run.committed.load(Ordering::Relaxed) < joins_at && !run.is_done() {
         sleep(PAUSE).await;

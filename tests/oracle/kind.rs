@@ -17,8 +17,32 @@ pub const DEFINITIONS: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
     CREATE TYPE pair AS (a int4, b text); CREATE DOMAIN short AS varchar(9)";
 
 const TEXTS: &[&str] = &[
-    "", "a", "b", "ab", "abc", "ABC", "abc ", "a%c", "a_c", "a\\c", "a\nc", "a\tb", "äöü", "日本", "it's", "x\"y", "a/b",
-    "a//b", "_", "null", "NULL", "{}", "a,b", "\u{1F980}", "\r\n", "ok",
+    "",
+    "a",
+    "b",
+    "ab",
+    "abc",
+    "ABC",
+    "abc ",
+    "a%c",
+    "a_c",
+    "a\\c",
+    "a\nc",
+    "a\tb",
+    "äöü",
+    "日本",
+    "it's",
+    "x\"y",
+    "a/b",
+    "a//b",
+    "_",
+    "null",
+    "NULL",
+    "{}",
+    "a,b",
+    "\u{1F980}",
+    "\r\n",
+    "ok",
 ];
 
 const WHOLE: Kind = Kind {
@@ -63,12 +87,31 @@ pub const KINDS: &[Kind] = &[
     TEXT,
     Kind {
         sql: "int8",
-        values: &["0", "1", "-2", "3000000000", "9007199254740993", "9223372036854775807", "-9223372036854775808"],
+        values: &[
+            "0",
+            "1",
+            "-2",
+            "3000000000",
+            "9007199254740993",
+            "9223372036854775807",
+            "-9223372036854775808",
+        ],
         conditions: &["{c} = {v}", "{c} >= {v}", "{c} < {v}", "{c} IN ({v}, {v})"],
     },
     Kind {
         sql: "numeric",
-        values: &["0", "1", "1.50", "1.5", "-2.25", "0.1", "123456789012345678901234567890.5", "NaN", "Infinity", "0.000000001"],
+        values: &[
+            "0",
+            "1",
+            "1.50",
+            "1.5",
+            "-2.25",
+            "0.1",
+            "123456789012345678901234567890.5",
+            "NaN",
+            "Infinity",
+            "0.000000001",
+        ],
         conditions: &["{c} = {v}", "{c} > {v}", "{c} <= 1.5", "{c} * 2 > {v}", "{c} BETWEEN -1 AND {v}"],
     },
     Kind {
@@ -86,11 +129,23 @@ pub const KINDS: &[Kind] = &[
         values: &["t", "f"],
         conditions: &["{c}", "NOT {c}", "{c} IS NOT TRUE", "{c} = {v}", "{c} IS UNKNOWN"],
     },
-    Kind { sql: "varchar(20)", values: TEXTS, conditions: &["{c} = {v}", "{c} < {v}", "{c} LIKE '%b'", "{c} <> 'a'"] },
-    Kind { sql: "char(5)", values: &["", "a", "abc", "ab c", "äö", " x"], conditions: &["{c} = {v}", "{c} > {v}"] },
+    Kind {
+        sql: "varchar(20)",
+        values: TEXTS,
+        conditions: &["{c} = {v}", "{c} < {v}", "{c} LIKE '%b'", "{c} <> 'a'"],
+    },
+    Kind {
+        sql: "char(5)",
+        values: &["", "a", "abc", "ab c", "äö", " x"],
+        conditions: &["{c} = {v}", "{c} > {v}"],
+    },
     Kind {
         sql: "uuid",
-        values: &["00000000-0000-0000-0000-000000000000", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
+        values: &[
+            "00000000-0000-0000-0000-000000000000",
+            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        ],
         conditions: &["{c} = {v}", "{c} > {v}", "{c} IN ({v}, {v})"],
     },
     Kind {
@@ -100,12 +155,24 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         sql: "timestamp",
-        values: &["2026-01-31 10:00", "2026-02-28 23:59:59.999999", "0044-03-15 12:00 BC", "infinity", "1999-12-31"],
+        values: &[
+            "2026-01-31 10:00",
+            "2026-02-28 23:59:59.999999",
+            "0044-03-15 12:00 BC",
+            "infinity",
+            "1999-12-31",
+        ],
         conditions: &["{c} = {v}", "{c} < {v}", "{c} IS DISTINCT FROM {v}"],
     },
     Kind {
         sql: "timestamptz",
-        values: &["2026-01-31 10:00+00", "2026-01-31 11:00+01", "1999-12-31 00:00-08", "-infinity", "0044-03-15 12:00:00+00 BC"],
+        values: &[
+            "2026-01-31 10:00+00",
+            "2026-01-31 11:00+01",
+            "1999-12-31 00:00-08",
+            "-infinity",
+            "0044-03-15 12:00:00+00 BC",
+        ],
         conditions: &["{c} = {v}", "{c} >= {v}", "{c} <> {v}"],
     },
     Kind {
@@ -115,19 +182,43 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         sql: "jsonb",
-        values: &["{}", "null", "[1, 2, {\"a\": null}]", "{\"a\": 1, \"b\": [\"x\", \"é\\n\"]}", "{\"a\": \"1\"}", "1.50", "\"a\\\\b\""],
+        values: &[
+            "{}",
+            "null",
+            "[1, 2, {\"a\": null}]",
+            "{\"a\": 1, \"b\": [\"x\", \"é\\n\"]}",
+            "{\"a\": \"1\"}",
+            "1.50",
+            "\"a\\\\b\"",
+        ],
         conditions: &["{c} ->> 'a' = '1'", "{c} @> '{\"a\": 1}'", "{c} = {v}", "{c} ? 'b'"],
     },
-    Kind { sql: "json", values: &["{\"a\" : 1}", "[ 1,  2 ]", "\"é\\n\""], conditions: &["{c} ->> 'a' = '1'"] },
+    Kind {
+        sql: "json",
+        values: &["{\"a\" : 1}", "[ 1,  2 ]", "\"é\\n\""],
+        conditions: &["{c} ->> 'a' = '1'"],
+    },
     Kind { sql: "bytea", values: &["\\x", "\\x00ff", "\\x616263"], conditions: &["{c} = {v}", "{c} > {v}"] },
     Kind {
         sql: "int4[]",
         values: &["{}", "{1,2,3}", "{4}", "{NULL,1}", "{{1,2},{3,4}}", "[0:1]={7,8}"],
-        conditions: &["{c} @> '{1}'", "{c} && '{1,4}'", "3 = ANY ({c})", "cardinality({c}) > 1", "{c} = {v}", "{c}[1] = 1"],
+        conditions: &[
+            "{c} @> '{1}'",
+            "{c} && '{1,4}'",
+            "3 = ANY ({c})",
+            "cardinality({c}) > 1",
+            "{c} = {v}",
+            "{c}[1] = 1",
+        ],
     },
     Kind {
         sql: "text[]",
-        values: &["{}", "{a,b}", "{\"a b\",\"x,y\",\"q\\\"t\",\"back\\\\s\",NULL,\"NULL\",\"\"}", "{{a,b},{c,d}}"],
+        values: &[
+            "{}",
+            "{a,b}",
+            "{\"a b\",\"x,y\",\"q\\\"t\",\"back\\\\s\",NULL,\"NULL\",\"\"}",
+            "{{a,b},{c,d}}",
+        ],
         conditions: &["{c} @> '{a}'", "'b' = ANY ({c})", "{c} && '{c,\"a b\"}'"],
     },
     Kind {
@@ -135,7 +226,11 @@ pub const KINDS: &[Kind] = &[
         values: &["sad", "ok", "happy"],
         conditions: &["{c} = {v}", "{c} > 'sad'", "{c}::text LIKE 'h%'", "{c} IN ({v}, {v})"],
     },
-    Kind { sql: "inet", values: &["10.0.0.1", "10.0.0.0/8", "::1", "2001:db8::/32"], conditions: &["{c} = {v}", "{c} < {v}"] },
+    Kind {
+        sql: "inet",
+        values: &["10.0.0.1", "10.0.0.0/8", "::1", "2001:db8::/32"],
+        conditions: &["{c} = {v}", "{c} < {v}"],
+    },
     Kind { sql: "pair", values: &["(1,x)", "(2,)", "(,\"a b\")"], conditions: &[] },
     Kind { sql: "short", values: &["a", "abc", ""], conditions: &["{c} = {v}", "{c} LIKE 'a%'"] },
     Kind { sql: "int4range", values: &["[1,5)", "empty", "(,)"], conditions: &[] },
@@ -168,7 +263,9 @@ impl Kind {
     pub fn value(&self, random: &mut Random) -> String {
         if self.sql == "text" && random.below(8) == 0 {
             let from = random.below(50);
-            return format!("(SELECT string_agg(md5(i::text), '') FROM generate_series({from}, {from} + 120) i)");
+            return format!(
+                "(SELECT string_agg(md5(i::text), '') FROM generate_series({from}, {from} + 120) i)"
+            );
         }
         quoted(random.choice::<&str>(self.values))
     }

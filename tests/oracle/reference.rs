@@ -5,6 +5,7 @@
 //! tables already, so that it does not wait for anybody who waits for the lock. The LSN comes from the WAL itself.
 
 use crate::outage;
+use crate::removals::OWN_CAUSES;
 use crate::shape::Shape;
 use crate::state::{Likeness, State};
 use crate::violation::{Kind, Violation};
@@ -148,7 +149,9 @@ impl Reference {
         database: &Database,
         transaction: Transaction,
     ) -> Result<bool, tokio_postgres::Error> {
-        let told = sql.try_rows(&format!("SELECT pg_current_xact_id_if_assigned()::text AS xid, {INSERT_LSN} AS lsn")).await?;
+        let told = sql
+            .try_rows(&format!("SELECT pg_current_xact_id_if_assigned()::text AS xid, {INSERT_LSN} AS lsn"))
+            .await?;
         let number = |name: &str| told[0][name].as_ref().and_then(|text| text.parse::<u64>().ok());
         let Some(xid) = number("xid") else {
             sql.try_execute("COMMIT").await?;
@@ -176,7 +179,8 @@ impl Reference {
     }
 
     fn affected(&self, transaction: &Transaction) -> Vec<usize> {
-        let changed = |table: &usize| transaction.touched.contains(table) || transaction.altered.contains(table);
+        let changed =
+            |table: &usize| transaction.touched.contains(table) || transaction.altered.contains(table);
         let is_affected = |&number: &usize| self.shapes[number].tables.iter().any(&changed);
         (0..self.shapes.len()).filter(is_affected).collect()
     }
@@ -202,7 +206,8 @@ impl Reference {
             Likeness::OtherColumns => match self.overlooked(shape, lsn) {
                 None => Ok(()),
                 Some(alter) => {
-                    let text = format!("{alter}, and it was written since; the handle's columns are {told_columns}");
+                    let text =
+                        format!("{alter}, and it was written since; the handle's columns are {told_columns}");
                     Err(self.violation(Kind::Stale, shape, lsn, text))
                 }
             },
@@ -228,7 +233,8 @@ impl Reference {
         let (at, alter) = before.find(|(_, commit)| commit.transaction.altered.contains(&table))?;
         let mut behind = self.commits.range((Excluded(at), Included(&lsn)));
         let written = behind.any(|(_, commit)| commit.transaction.touched.contains(&table));
-        written.then(|| format!("the table was altered at {at} by {}", alter.transaction.statements.join("; ")))
+        written
+            .then(|| format!("the table was altered at {at} by {}", alter.transaction.statements.join("; ")))
     }
 
     fn classify(&self, shape: usize, lsn: u64, rows: &State) -> (Kind, String) {
@@ -240,7 +246,8 @@ impl Reference {
             return (Kind::Stale, format!("{text}\n    it has the rows of {when} commit, {from}"));
         }
         let has_more = |(extra, missing): (Vec<&str>, Vec<&str>)| !extra.is_empty() && missing.is_empty();
-        let kind = if rows.difference(expected).is_some_and(has_more) { Kind::Duplicated } else { Kind::Lost };
+        let kind =
+            if rows.difference(expected).is_some_and(has_more) { Kind::Duplicated } else { Kind::Lost };
         (kind, text)
     }
 
@@ -251,16 +258,32 @@ impl Reference {
         if told == Some(xid) {
             return Ok(());
         }
-        Err(self.violation(Kind::Torn, shape, lsn, format!("a change of transaction {xid} at {lsn}, where {told:?} committed")))
+        Err(self.violation(
+            Kind::Torn,
+            shape,
+            lsn,
+            format!("a change of transaction {xid} at {lsn}, where {told:?} committed"),
+        ))
     }
 
     /// Notes the body of a closed chunk, which never changes.
-    pub fn check_body(&mut self, shape: usize, handle: &str, offset: &str, hash: u64) -> Result<(), Violation> {
+    pub fn check_body(
+        &mut self,
+        shape: usize,
+        handle: &str,
+        offset: &str,
+        hash: u64,
+    ) -> Result<(), Violation> {
         let before = *self.bodies.entry((handle.to_owned(), offset.to_owned())).or_insert(hash);
         if before == hash {
             return Ok(());
         }
-        Err(self.violation(Kind::Torn, shape, 0, format!("the closed chunk behind {offset} of {handle} has changed")))
+        Err(self.violation(
+            Kind::Torn,
+            shape,
+            0,
+            format!("the closed chunk behind {offset} of {handle} has changed"),
+        ))
     }
 
     /// Notes a 409.
@@ -277,7 +300,11 @@ impl Reference {
 
     /// The handles that others have followed.
     pub fn past_handles(&self) -> Vec<String> {
-        self.handles.iter().filter_map(|handles| handles.split_last()).flat_map(|(_, past)| past.to_vec()).collect()
+        self.handles
+            .iter()
+            .filter_map(|handles| handles.split_last())
+            .flat_map(|(_, past)| past.to_vec())
+            .collect()
     }
 
     /// While Postgres has lost something that nobody has noticed yet, a violation is counted only.
@@ -291,8 +318,10 @@ impl Reference {
         self.is_forgiving
     }
 
-    /// How many handles each shape had beyond those that its transactions explain.
-    pub fn unexplained_handles(&self) -> Vec<(usize, usize)> {
+    /// The handles of shapes that had more of them than their transactions, or the server's own causes, explain.
+    pub fn unexplained_handles(&self, causes: &BTreeMap<String, String>) -> Vec<(usize, &[String])> {
+        let is_own =
+            |handle: &&String| causes.get(*handle).is_some_and(|cause| OWN_CAUSES.contains(&cause.as_str()));
         let more = |shape: usize| {
             let tables = &self.shapes[shape].tables;
             let is_cause = |commit: &&Commit| {
@@ -300,9 +329,11 @@ impl Reference {
                 tables.iter().any(|table| truncated.contains(table) || altered.contains(table))
             };
             let causes = self.commits.values().filter(is_cause).count();
-            (shape, self.handles[shape].len().saturating_sub(1 + causes))
+            let handles = self.handles[shape].as_slice();
+            let own = handles.iter().filter(is_own).count();
+            (handles.len() > 1 + causes + own).then_some((shape, handles))
         };
-        (0..self.shapes.len()).map(more).filter(|(_, count)| *count > 0).collect()
+        (0..self.shapes.len()).filter_map(more).collect()
     }
 
     /// How much was judged so far.
@@ -314,7 +345,8 @@ impl Reference {
     pub fn violation(&self, kind: Kind, shape: usize, lsn: u64, what: String) -> Violation {
         let mut text = what;
         let Shape { query, sql, .. } = &self.shapes[shape];
-        let _ = write!(text, "\n  shape {shape}: {query}\n  {sql}\n  judged at {lsn}; transactions up to there:");
+        let _ =
+            write!(text, "\n  shape {shape}: {query}\n  {sql}\n  judged at {lsn}; transactions up to there:");
         let tables = &self.shapes[shape].tables;
         let touches = |commit: &Commit| {
             let Transaction { touched, altered, .. } = &commit.transaction;

@@ -3,6 +3,7 @@
 use crate::follow;
 use crate::outage;
 use crate::reference::{Counts, Reference};
+use crate::removals::causes;
 use crate::schema::Schema;
 use crate::shape::Shape;
 use crate::statement;
@@ -77,7 +78,12 @@ pub struct Plan {
 
 impl Run {
     /// Makes the tables, and says which options the server is to have.
-    pub async fn prepare(cluster: &Cluster, seed: u64, plan: Plan, random: &mut Random) -> (Arc<Self>, Vec<String>) {
+    pub async fn prepare(
+        cluster: &Cluster,
+        seed: u64,
+        plan: Plan,
+        random: &mut Random,
+    ) -> (Arc<Self>, Vec<String>) {
         let is_big = seed.is_multiple_of(BIG_ONE_OF);
         let schema = Schema::random(random, is_big);
         let database = cluster.database().await;
@@ -158,13 +164,18 @@ pub async fn seed(cluster: &Cluster, seed: u64) -> Result<Outline, Violation> {
         Err(violation) => Err(violation),
     };
     run.finish();
+    let causes = causes(&server.output());
     drop(server);
     cluster.discard(&run.database).await;
     let clients = followed?;
-    let unexplained = run.reference.lock().await.unexplained_handles();
-    if let Some((shape, count)) = unexplained.first() {
-        let text = format!("{count} handles of shape {shape} have no cause: {}", run.shapes[*shape].query);
-        return Err(Violation { kind: Kind::Rotated, text });
+    match run.reference.lock().await.unexplained_handles(&causes).first() {
+        None => {}
+        Some((shape, handles)) => {
+            let Shape { query, sql, .. } = &run.shapes[*shape];
+            let given_up = handles.iter().map(|handle| format!("\n  {handle}: {:?}", causes.get(handle)));
+            let text = format!("too many handles: {query}\n  {sql}{}", given_up.collect::<String>());
+            return Err(Violation { kind: Kind::Rotated, text });
+        }
     }
     Ok(run.outline(clients).await)
 }
@@ -179,7 +190,8 @@ async fn fill(sql: &Sql, schema: &Schema, random: &mut Random) {
 }
 
 async fn shapes(schema: &Schema, sql: &Sql, random: &mut Random) -> Vec<Shape> {
-    let mut shapes: Vec<Shape> = (0..SHAPES_MIN + random.below(4)).map(|_| Shape::random(schema, random)).collect();
+    let mut shapes: Vec<Shape> =
+        (0..SHAPES_MIN + random.below(4)).map(|_| Shape::random(schema, random)).collect();
     let big = schema.tables.iter().position(|table| table.is_big);
     shapes.extend(big.map(|table| Shape::of(schema, table, random)));
     for shape in &shapes {

@@ -53,7 +53,8 @@ impl Schema {
     /// A schema with or without a table for big transactions.
     pub fn random(random: &mut Random, big: bool) -> Self {
         let count = 2 + index(random, 3);
-        let mut tables: Vec<Table> = NAMES.iter().take(count).map(|name| Table::random(name, random)).collect();
+        let mut tables: Vec<Table> =
+            NAMES.iter().take(count).map(|name| Table::random(name, random)).collect();
         if big {
             tables.push(Table::big());
         }
@@ -73,7 +74,11 @@ impl Schema {
 impl Table {
     fn random(name: &str, random: &mut Random) -> Self {
         let mut columns: Vec<Column> = (0..3 + random.below(6))
-            .map(|number| Column { name: column_name(number, random), kind: random.choice(KINDS), is_key: false })
+            .map(|number| Column {
+                name: column_name(number, random),
+                kind: random.choice(KINDS),
+                is_key: false,
+            })
             .collect();
         let form = random.below(10);
         let (identity, partitioned) = match form {
@@ -98,7 +103,8 @@ impl Table {
 
     fn big() -> Self {
         let column = |name: &str, kind: &'static Kind, is_key| Column { name: name.to_owned(), kind, is_key };
-        let columns = vec![column("id", DISTINCT, true), column("n", DISTINCT, false), column("t", text_key(), false)];
+        let columns =
+            vec![column("id", DISTINCT, true), column("n", DISTINCT, false), column("t", text_key(), false)];
         let identity = Identity::Key;
         Self { name: "big".to_owned(), columns, identity, partitions: Vec::new(), is_big: true }
     }

@@ -1,6 +1,7 @@
 //! Random shapes: what the server is asked for, and the SQL that says what it must show.
 
 use crate::schema::{Column, Identity, Schema, Table, index};
+use crate::subquery::dependent_clause;
 use limn_tests::{Random, encode};
 
 /// One shape.
@@ -21,6 +22,9 @@ pub struct Shape {
 /// The chance of a clause; the others show whole tables.
 const CLAUSES_OF_10: u64 = 8;
 
+/// The chance of a subquery.
+const SUBQUERIES_ONE_OF: u64 = 4;
+
 /// Levels of AND, OR and NOT.
 const DEPTH: u64 = 3;
 
@@ -34,6 +38,13 @@ impl Shape {
     /// A shape of one table.
     pub fn of(schema: &Schema, number: usize, random: &mut Random) -> Self {
         let table = &schema.tables[number];
+        if !table.is_big
+            && random.below(SUBQUERIES_ONE_OF) == 0
+            && let Some((clause, inner)) = dependent_clause(schema, number, random)
+        {
+            let tables = std::iter::once(number).chain(inner).collect();
+            return Self::assemble(table, tables, Some((clause.clone(), clause)), "", random);
+        }
         let mut clause = (random.below(10) < CLAUSES_OF_10).then(|| clause(table, DEPTH, random));
         let mut parameters = String::new();
         let in_sql = clause.clone();

@@ -34,7 +34,8 @@ impl Shim {
     pub fn variables(&self, folder: &Path) -> Vec<(String, String)> {
         let text = |path: &Path| path.display().to_string();
         let library = library().expect("there is one, since there is a shim");
-        let variables = [("LD_PRELOAD", text(library)), ("FAULTS_FILE", text(&self.file)), ("FAULTS_DIR", text(folder))];
+        let variables =
+            [("LD_PRELOAD", text(library)), ("FAULTS_FILE", text(&self.file)), ("FAULTS_DIR", text(folder))];
         variables.map(|(name, value)| (name.to_owned(), value)).into()
     }
 

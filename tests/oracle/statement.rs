@@ -32,8 +32,18 @@ pub fn change(table: &Table, random: &mut Random) -> String {
             insert(table, rows, random)
         }
         7 if table.identity == Identity::Key => upsert(table, random),
-        8..=12 => format!("UPDATE {} SET {} WHERE {}", table.name, assignments(table, random), some_rows(table, random)),
-        13 => format!("UPDATE {} SET {} WHERE {}", table.name, assignments(table, random), clause(table, 1, random)),
+        8..=12 => format!(
+            "UPDATE {} SET {} WHERE {}",
+            table.name,
+            assignments(table, random),
+            some_rows(table, random)
+        ),
+        13 => format!(
+            "UPDATE {} SET {} WHERE {}",
+            table.name,
+            assignments(table, random),
+            clause(table, 1, random)
+        ),
         14 | 15 => move_key(table, random),
         16 => {
             // Nothing changes.

@@ -160,7 +160,9 @@ impl Subscription {
     async fn accept(&mut self, response: &Response) -> Result<(), Violation> {
         self.note(response).await?;
         let Ok(Value::Array(messages)) = serde_json::from_slice(&response.body) else {
-            return Err(self.violation(Kind::Torn, format!("no array of messages: {}", response.text())).await);
+            return Err(self
+                .violation(Kind::Torn, format!("no array of messages: {}", response.text()))
+                .await);
         };
         if let Err(broken) = self.copy.checker.check(response, &messages) {
             return Err(self.violation(Kind::Torn, broken).await);
@@ -229,8 +231,11 @@ impl Subscription {
             self.copy.snapshot = Snapshot::read(headers);
         }
         if is_change(message) && headers["operation"] == "insert" {
-            let columns: BTreeSet<&str> =
-                message["value"].as_object().into_iter().flat_map(|row| row.keys().map(String::as_str)).collect();
+            let columns: BTreeSet<&str> = message["value"]
+                .as_object()
+                .into_iter()
+                .flat_map(|row| row.keys().map(String::as_str))
+                .collect();
             if !columns.iter().copied().eq(self.copy.columns.iter().map(String::as_str)) {
                 let text = format!("columns other than {:?}: {message}", self.copy.columns);
                 return Err(self.violation(Kind::Torn, text).await);
@@ -256,7 +261,8 @@ impl Subscription {
         let (_, state) = self.copy.state.as_ref().expect("it was just made");
         let told = format!("{columns:?}");
         // Whoever commits holds the lock until it is recorded: what the client sees is there.
-        let judged = self.reference.lock().await.check(self.shape, lsn, self.copy.snapshot.as_ref(), state, &told);
+        let judged =
+            self.reference.lock().await.check(self.shape, lsn, self.copy.snapshot.as_ref(), state, &told);
         judged.map_err(|violation| self.signed(violation))
     }
 
@@ -264,7 +270,8 @@ impl Subscription {
         let successor = response.header("electric-handle");
         let is_same = self.copy.handle.is_some() && successor == self.copy.handle.as_deref();
         if is_same || response.text() != r#"[{"headers":{"control":"must-refetch"}}]"# {
-            let text = format!("a 409 with handle {successor:?} after {:?}: {}", self.copy.handle, response.text());
+            let text =
+                format!("a 409 with handle {successor:?} after {:?}: {}", self.copy.handle, response.text());
             return Err(self.violation(Kind::Torn, text).await);
         }
         self.reference.lock().await.note_rotation();

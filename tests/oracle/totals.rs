@@ -58,12 +58,27 @@ impl fmt::Display for Totals {
             writeln!(f, "{}", self.report)?;
             writeln!(f, "violations while a loss could not be known: {}", counts.forgiven)?;
         }
-        let kinds = [Kind::Lost, Kind::Duplicated, Kind::Stale, Kind::Torn, Kind::Rotated, Kind::Refused, Kind::Stuck];
+        let kinds = [
+            Kind::Lost,
+            Kind::Duplicated,
+            Kind::Stale,
+            Kind::Torn,
+            Kind::Rotated,
+            Kind::Refused,
+            Kind::Stuck,
+        ];
         let of = |kind| self.failed.iter().filter(|(_, violation)| violation.kind == kind).count();
-        let each: Vec<String> = kinds.iter().map(|kind| format!("{} {}", format!("{kind:?}").to_lowercase(), of(*kind))).collect();
+        let each: Vec<String> = kinds
+            .iter()
+            .map(|kind| format!("{} {}", format!("{kind:?}").to_lowercase(), of(*kind)))
+            .collect();
         writeln!(f, "{}", each.join(", "))?;
         for (seed, violation) in &self.failed {
-            let again = if self.with_faults { format!("chaos --minutes 1 --seed {seed}") } else { format!("oracle --seed {seed} --times 10") };
+            let again = if self.with_faults {
+                format!("chaos --minutes 1 --seed {seed}")
+            } else {
+                format!("oracle --seed {seed} --times 10")
+            };
             writeln!(f, "seed {seed}: {violation}\n  again: cargo x {again}")?;
         }
         Ok(())

@@ -10,8 +10,8 @@ use limn_tests::{Random, Sql};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio_postgres::SimpleQueryMessage;
 use tokio::time::sleep;
+use tokio_postgres::SimpleQueryMessage;
 
 /// Somebody who waits longer gives up: the lock of the reference is no lock that Postgres knows of.
 const SETTINGS: &str = "SET lock_timeout = '300ms'";
@@ -55,7 +55,12 @@ async fn pause(random: &mut Random, milliseconds_max: u64) {
 }
 
 /// One transaction; an error leaves it to be rolled back.
-async fn transact(seed: &Run, sql: &Sql, form: Form, random: &mut Random) -> Result<(), tokio_postgres::Error> {
+async fn transact(
+    seed: &Run,
+    sql: &Sql,
+    form: Form,
+    random: &mut Random,
+) -> Result<(), tokio_postgres::Error> {
     let mut transaction = Transaction::default();
     sql.try_execute("BEGIN").await?;
     for _ in 0..1 + random.below(4) {

@@ -75,7 +75,9 @@ impl Events {
     /// Removes the first message from the text, and comments before it.
     fn take_message(&mut self) -> io::Result<Option<Value>> {
         loop {
-            let Some(end) = self.text.windows(2).position(|window| window == b"\n\n") else { return Ok(None) };
+            let Some(end) = self.text.windows(2).position(|window| window == b"\n\n") else {
+                return Ok(None);
+            };
             let frame = self.text.split_to(end + 2);
             if frame.starts_with(b":") {
                 continue;

@@ -173,7 +173,8 @@ impl Follower {
     fn accept(&mut self, response: &Response, live: bool) -> Step {
         let Value::Array(messages) = response.json() else { unreachable!("no array: {}", response.text()) };
         let accepted = self.checker.check(response, &messages);
-        let applied = accepted.and_then(|()| messages.iter().try_for_each(|message| self.rows.apply(message)));
+        let applied =
+            accepted.and_then(|()| messages.iter().try_for_each(|message| self.rows.apply(message)));
         applied.unwrap_or_else(|broken| unreachable!("{broken}"));
         let header = |name: &str| response.header(name).map(str::to_owned);
         let handle = header("electric-handle").expect("every reply names its handle");

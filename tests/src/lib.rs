@@ -3,8 +3,8 @@
 //!
 //! Nothing here knows Limn's code. Everything started here ends with the test process, however that ends.
 
-mod eventually;
 mod events;
+mod eventually;
 mod follower;
 mod http;
 mod limn;
@@ -16,8 +16,8 @@ mod random;
 mod rows;
 mod scratch;
 
-pub use eventually::{Deadline, PATIENCE, eventually};
 pub use events::{Events, Opened};
+pub use eventually::{Deadline, PATIENCE, eventually};
 pub use follower::{Follower, Step};
 pub use http::{Client, Request, Response, encode};
 pub use limn::{DevServer, Limn, binary, command};

@@ -118,8 +118,9 @@ impl Tagged {
     /// Whether some tag has all its positions active.
     fn is_shown(&self) -> bool {
         let active = |position: usize| self.active.get(position).copied().unwrap_or(false);
-        let satisfied =
-            |tag: &String| tag.split('/').enumerate().all(|(position, slot)| slot.is_empty() || active(position));
+        let satisfied = |tag: &String| {
+            tag.split('/').enumerate().all(|(position, slot)| slot.is_empty() || active(position))
+        };
         self.tags.is_empty() || self.tags.iter().any(satisfied)
     }
 }
@@ -201,7 +202,8 @@ mod tests {
 
     #[test]
     fn other_values_and_positions_stay() {
-        let messages = [insert("a", &["x/1"], &[true, true]), moved("move-out", 0, "z"), moved("move-out", 1, "x")];
+        let messages =
+            [insert("a", &["x/1"], &[true, true]), moved("move-out", 0, "z"), moved("move-out", 1, "x")];
         assert_eq!(rows(&messages), ["a"]);
     }
 
