@@ -257,7 +257,8 @@ impl Creator {
         segment::create(&shape.dir)?;
         self.engine.register(shape).await?;
         let session = Session::connect(&self.shared.parts.config).await?;
-        let snapshot = Snapshot::begin(session).await?;
+        let snapshot = Snapshot::begin(session, &shape.definition.relations()).await?;
+        confirm(shape, tables, &snapshot).await?;
         let filter =
             SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
         let views = views(&shape.definition, &snapshot).await?;
@@ -390,6 +391,21 @@ impl Creator {
     }
 }
 
+/// Checks that the tables are in the snapshot what the definition took them for. What changes after that shows in the
+/// stream; what changed before may have gone by in it already.
+async fn confirm(shape: &Shape, tables: &Tables, snapshot: &Snapshot) -> Result<(), CreateError> {
+    for relation in shape.definition.relations() {
+        let now = catalog::describe_oid(snapshot.session(), relation.oid).await?;
+        if now.is_none_or(|now| {
+            let is_own = now.relation.oid == tables.own.relation.oid;
+            now.relation != *relation || is_own && now.partitions != tables.own.partitions
+        }) {
+            return Err(CreateError::Changed);
+        }
+    }
+    Ok(())
+}
+
 /// Writes what is encoded and lets readers have it.
 fn hand_on(shape: &Shape, writer: &mut SnapshotWriter, file: &mut File) -> io::Result<()> {
     file.write_all(writer.buffer())?;
@@ -451,6 +467,8 @@ enum CreateError {
     Postgres(#[from] PostgresError),
     #[error(transparent)]
     Publication(#[from] PublicationError),
+    #[error("the table was altered while the shape was being made")]
+    Changed,
     #[error("cannot read the snapshot: {0}")]
     Copy(String),
     #[error("cannot write the snapshot: {0}")]
@@ -495,6 +513,7 @@ impl CreateError {
                     _ => Failure::Refused(error.message()),
                 }
             }
+            Self::Changed => Failure::Gone,
             Self::Publication(_) | Self::Disk(_) => known(10),
             Self::Copy(_) | Self::Row(_) => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),

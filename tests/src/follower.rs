@@ -4,8 +4,8 @@ use crate::eventually::Deadline;
 use crate::http::{Client, Request, Response};
 use crate::log_checker::LogChecker;
 use crate::postgres::Row;
+use crate::rows::{Rows, is_change};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// Follows one shape.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Follower {
     handle: Option<String>,
     offset: String,
     cursor: Option<String>,
-    rows: BTreeMap<String, Row>,
+    rows: Rows,
     checker: LogChecker,
     up_to_date: bool,
     rotations: u32,
@@ -43,7 +43,7 @@ impl Follower {
             handle: None,
             offset: "-1".to_owned(),
             cursor: None,
-            rows: BTreeMap::new(),
+            rows: Rows::default(),
             checker: LogChecker::default(),
             up_to_date: false,
             rotations: 0,
@@ -129,7 +129,7 @@ impl Follower {
     /// The shape's rows, in an order of their own.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
-        let mut rows: Vec<Row> = self.rows.values().cloned().collect();
+        let mut rows: Vec<Row> = self.rows.shown().map(|(_, row)| row.clone()).collect();
         rows.sort();
         rows
     }
@@ -137,7 +137,7 @@ impl Follower {
     /// The keys of the rows.
     #[must_use]
     pub fn keys(&self) -> Vec<&str> {
-        self.rows.keys().map(String::as_str).collect()
+        self.rows.shown().map(|(key, _)| key).collect()
     }
 
     /// The handle of the last answer.
@@ -172,10 +172,10 @@ impl Follower {
 
     fn accept(&mut self, response: &Response, live: bool) -> Step {
         let Value::Array(messages) = response.json() else { unreachable!("no array: {}", response.text()) };
-        self.checker.check(response, &messages);
-        for message in messages.iter().filter(|message| is_change(message)) {
-            self.apply(message);
-        }
+        let accepted = self.checker.check(response, &messages);
+        let applied =
+            accepted.and_then(|()| messages.iter().try_for_each(|message| self.rows.apply(message)));
+        applied.unwrap_or_else(|broken| unreachable!("{broken}"));
         let header = |name: &str| response.header(name).map(str::to_owned);
         let handle = header("electric-handle").expect("every reply names its handle");
         assert!(
@@ -197,44 +197,4 @@ impl Follower {
         *self = Self { rotations: self.rotations + 1, ..Self::new(self.client.clone(), &self.query) };
         Step::Rotated
     }
-
-    fn apply(&mut self, message: &Value) {
-        let key = message["key"].as_str().expect("a change has a key").to_owned();
-        let value = row(&message["value"]);
-        match message["headers"]["operation"].as_str() {
-            Some("insert") => {
-                let before = self.rows.insert(key, value);
-                assert_eq!(before, None, "inserted twice: {message}");
-            }
-            Some("update") => {
-                let found = self.rows.get_mut(&key);
-                let current = found.unwrap_or_else(|| unreachable!("updated, and not there: {message}"));
-                for (column, old) in message.get("old_value").map(row).unwrap_or_default() {
-                    assert_eq!(current.get(&column), Some(&old), "another old value: {message}");
-                }
-                current.extend(value);
-            }
-            Some("delete") => {
-                let removed = self.rows.remove(&key);
-                let removed = removed.unwrap_or_else(|| unreachable!("deleted, and not there: {message}"));
-                for (column, old) in value {
-                    assert_eq!(removed.get(&column), Some(&old), "another row was deleted: {message}");
-                }
-            }
-            _ => unreachable!("unknown operation: {message}"),
-        }
-    }
-}
-
-fn is_change(message: &Value) -> bool {
-    message["headers"].get("operation").is_some()
-}
-
-fn row(value: &Value) -> Row {
-    let columns = value.as_object().expect("a row is an object");
-    let text = |value: &Value| match value {
-        Value::Null => None,
-        other => Some(other.as_str().expect("values are strings or null").to_owned()),
-    };
-    columns.iter().map(|(name, value)| (name.clone(), text(value))).collect()
 }

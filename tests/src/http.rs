@@ -116,7 +116,15 @@ impl Client {
         }
     }
 
-    async fn open(&self, request: &Request<'_>) -> io::Result<TcpStream> {
+    /// Sends a `GET` and leaves its answer to whoever reads it, if anybody does.
+    ///
+    /// # Errors
+    /// Where the server takes no connection.
+    pub async fn ask(&self, target: &str) -> io::Result<TcpStream> {
+        self.open(&Request { method: "GET", target, ..Request::default() }).await
+    }
+
+    pub(crate) async fn open(&self, request: &Request<'_>) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.write_all(self.encoded(request).as_bytes()).await?;
         Ok(stream)
@@ -178,7 +186,7 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
-fn parse(answer: &[u8], head_only: bool) -> io::Result<Response> {
+pub(crate) fn parse(answer: &[u8], head_only: bool) -> io::Result<Response> {
     let (mut response, rest) = parse_head(answer)?;
     if head_only || response.status == 204 || response.status == 304 {
         return Ok(response);
@@ -204,7 +212,7 @@ fn parse_begun(answer: &[u8]) -> io::Result<Response> {
 }
 
 /// Returns also what follows the head.
-fn parse_head(answer: &[u8]) -> io::Result<(Response, &[u8])> {
+pub(crate) fn parse_head(answer: &[u8]) -> io::Result<(Response, &[u8])> {
     let end = find(answer, b"\r\n\r\n").ok_or_else(|| malformed("the answer ends within its head"))?;
     let (head, rest) = (String::from_utf8_lossy(&answer[..end]).into_owned(), &answer[end + 4..]);
     let mut lines = head.split("\r\n");
@@ -239,7 +247,7 @@ fn dechunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
 }
 
 /// The first chunk, where it is whole, and what follows it.
-fn next_chunk(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn next_chunk(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = find(rest, b"\r\n")?;
     let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?, 16).ok()?;
     let rest = &rest[line + 2..];

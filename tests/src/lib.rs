@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows Limn's code. Everything started here ends with the test process, however that ends.
 
+mod events;
 mod eventually;
 mod follower;
 mod http;
@@ -10,14 +11,20 @@ mod limn;
 mod log_checker;
 mod postgres;
 mod process;
+mod proxy;
 mod random;
+mod rows;
 mod scratch;
 
+pub use events::{Events, Opened};
 pub use eventually::{Deadline, PATIENCE, eventually};
 pub use follower::{Follower, Step};
 pub use http::{Client, Request, Response, encode};
 pub use limn::{DevServer, Limn, binary, command};
+pub use log_checker::{LogChecker, up_to_date_lsn};
 pub use postgres::{Cluster, Database, Row, Sql};
 pub use process::{Process, Signal, command_lines_with};
+pub use proxy::Proxy;
 pub use random::Random;
+pub use rows::{Rows, is_change};
 pub use scratch::{free_port, new_folder};

@@ -18,7 +18,10 @@ pub struct Limn {
     port: u16,
     metrics_port: u16,
     storage: PathBuf,
+    variables: Vec<(String, String)>,
     process: Option<Process>,
+    /// What earlier processes printed.
+    past_output: String,
 }
 
 /// A `limn dev` whose temporary files are in a folder of its own.
@@ -50,12 +53,32 @@ impl Limn {
             port: free_port(),
             metrics_port: free_port(),
             storage: new_folder("storage"),
+            variables: Vec::new(),
             process: None,
+            past_output: String::new(),
         }
+    }
+
+    /// Starts every process with these variables.
+    pub fn set_variables(&mut self, variables: Vec<(String, String)>) {
+        self.variables = variables;
+    }
+
+    /// Whether a process runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.ended().is_none())
+    }
+
+    /// Everything that its processes printed so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        let current = self.process.as_ref().map(Process::output).unwrap_or_default();
+        format!("{}{current}", self.past_output)
     }
 
     /// Starts the process without waiting for anything.
     pub fn spawn(&mut self) {
+        self.past_output = self.output();
         self.process = Some(Process::start(self.command(), Signal::SIGKILL));
     }
 
@@ -85,9 +108,11 @@ impl Limn {
     /// # Panics
     /// Where it does not run.
     pub async fn kill(&mut self) {
-        let mut process = self.process.take().expect("it runs");
+        let process = self.process.as_mut().expect("it runs");
         process.signal(Signal::SIGKILL);
         process.wait().await;
+        self.past_output = self.output();
+        self.process = None;
     }
 
     /// Ends it as a supervisor would.
@@ -165,6 +190,7 @@ impl Limn {
 
     fn command(&self) -> Command {
         let mut command = command();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.arg("serve").args(["--database-url", &self.database.url()]).args(["--host", "127.0.0.1"]);
         command.args(["--port", &self.port.to_string(), "--metrics-port", &self.metrics_port.to_string()]);
         command.arg("--storage-dir").arg(&self.storage);

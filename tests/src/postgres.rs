@@ -85,6 +85,17 @@ impl Cluster {
         Database { name, port: self.port }
     }
 
+    /// Removes a database, the slots that follow it, and every session in it.
+    pub async fn discard(&self, database: &Database) {
+        let (sql, name) = (self.postgres().connect().await, &database.name);
+        let slots = format!(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{name}'"
+        );
+        // Who read of a slot a moment ago may still be leaving it.
+        eventually("the slots go", async || sql.try_execute(&slots).await.ok()).await;
+        sql.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    }
+
     /// Ends the server as an administrator would, with every session.
     ///
     /// # Panics
@@ -93,6 +104,22 @@ impl Cluster {
         let mut process = self.process.take().expect("it runs");
         process.signal(Signal::SIGINT);
         process.wait().await;
+    }
+
+    /// Ends the server at once: it starts from its WAL.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub async fn crash(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.signal(Signal::SIGQUIT);
+        process.wait().await;
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts the server again.
@@ -124,6 +151,12 @@ impl Database {
         Self { name: name.to_owned(), port: self.port }
     }
 
+    /// The same, as seen through another port.
+    #[must_use]
+    pub fn through(&self, port: u16) -> Self {
+        Self { name: self.name.clone(), port }
+    }
+
     /// Its URL for the superuser.
     #[must_use]
     pub fn url(&self) -> String {
@@ -146,7 +179,11 @@ impl Database {
             .unwrap_or_else(|error| unreachable!("cannot connect to `{}`: {error}", self.name))
     }
 
-    async fn try_connect(&self) -> Result<Sql, tokio_postgres::Error> {
+    /// Begins a session, if the server is there and willing.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub async fn try_connect(&self) -> Result<Sql, tokio_postgres::Error> {
         let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await?;
         tokio::spawn(async move {
             // Whoever uses the session learns of its end.
@@ -182,9 +219,16 @@ impl Sql {
     /// # Panics
     /// Where it fails.
     pub async fn rows(&self, sql: &str) -> Vec<Row> {
-        let messages = self.client.simple_query(sql).await;
-        let messages = messages.unwrap_or_else(|error| unreachable!("{sql}: {error:?}"));
-        let rows = messages.into_iter().filter_map(|message| match message {
+        let rows = self.try_rows(sql).await;
+        rows.unwrap_or_else(|error| unreachable!("{sql}: {error:?}"))
+    }
+
+    /// The rows of a query that may fail.
+    ///
+    /// # Errors
+    /// Where it does.
+    pub async fn try_rows(&self, sql: &str) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let rows = self.messages(sql).await?.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
@@ -194,7 +238,15 @@ impl Sql {
             };
             row.columns().iter().enumerate().map(cell).collect()
         };
-        rows.map(row).collect()
+        Ok(rows.map(row).collect())
+    }
+
+    /// Everything that comes of one or more queries.
+    ///
+    /// # Errors
+    /// Where one fails.
+    pub async fn messages(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, tokio_postgres::Error> {
+        self.client.simple_query(sql).await
     }
 
     /// The one value of a query.

@@ -15,6 +15,7 @@ mod edge;
 mod fuzz;
 mod house_rules;
 mod lockfile;
+mod oracle;
 mod postgres;
 mod process;
 mod setup;
@@ -57,6 +58,10 @@ enum Verb {
     Sizes,
     /// libFuzzer on what reads bytes from outside: pgoutput, COPY, WHERE, requests, the store's files
     Fuzz(fuzz::Options),
+    /// Random schemas, shapes, writers and clients: every up-to-date against what SQL said at that commit
+    Oracle(oracle::OracleOptions),
+    /// The same while processes are killed, Postgres restarts, the wire is cut and the disk fails
+    Chaos(oracle::ChaosOptions),
     /// Licences, bans and sources of all dependencies, by cargo-deny (built on first use: several minutes)
     Deny,
 }
@@ -104,6 +109,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Client(ClientVerb::Build) => client::build(&workspace),
         Verb::Sizes => sizes::run(&workspace),
         Verb::Fuzz(options) => fuzz::run(&workspace, &options),
+        Verb::Oracle(options) => oracle::run(&workspace, &options),
+        Verb::Chaos(options) => oracle::chaos(&workspace, &options),
         Verb::Deny => deny::run(&workspace),
     }
 }

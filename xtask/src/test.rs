@@ -15,7 +15,7 @@ use crate::setup::{self, Part, browser};
 use crate::wasm::{TARGET, Toolchain};
 use crate::wasm_imports;
 use crate::workspace::Workspace;
-use crate::{check, client, deny, edge, house_rules, postgres, sizes};
+use crate::{check, client, deny, edge, house_rules, oracle, postgres, sizes};
 
 /// Options of `cargo x test`.
 #[derive(Args)]
@@ -114,6 +114,13 @@ const STEPS: &[Step] = &[
         machine: &[Part::Native, Part::Npm, Part::Postgres],
         needs: &["build"],
         run: black_box,
+    },
+    Step {
+        name: "oracle",
+        title: "random clients and writers, every up-to-date judged by SQL",
+        machine: &[Part::Native, Part::Postgres],
+        needs: &["build"],
+        run: oracle::known,
     },
     Step {
         name: "openapi",
@@ -292,7 +299,7 @@ fn client_on_wasm(workspace: &Workspace) -> Result<()> {
 }
 
 /// What tests that start servers are told by variables.
-fn with_servers(workspace: &Workspace, command: &mut Command) -> Result<()> {
+pub(crate) fn with_servers(workspace: &Workspace, command: &mut Command) -> Result<()> {
     let postgres = postgres::bin_dir().context("no Postgres server is here; run `cargo x setup`")?;
     command.env("LIMN_BIN", workspace.limn()).env("PG_BIN_DIR", postgres);
     Ok(())

@@ -127,6 +127,12 @@ impl Definition {
         })
     }
 
+    /// Every table that decides what the shape shows: its own, and those that subqueries read.
+    #[must_use]
+    pub fn relations(&self) -> Vec<Arc<Relation>> {
+        [vec![Arc::clone(&self.relation)], self.inner_relations()].concat()
+    }
+
     /// The tables that subqueries read, at any depth, each once, in order of appearance.
     #[must_use]
     pub fn inner_relations(&self) -> Vec<Arc<Relation>> {

@@ -20,7 +20,7 @@ use crate::log::item::ChangePosition;
 use crate::log::snapshot::SnapshotFilter;
 use crate::pg::Relation;
 use crate::pgoutput::{Message, OldTuple, Tuple};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Finds the shapes of every change.
@@ -35,8 +35,10 @@ pub struct Router {
     /// Changes that only Postgres can judge.
     asked: Asked,
     seen: HashMap<u32, Seen>,
-    /// The partitioned tables above a partition, as the catalog says.
+    /// The tables above a partition or a child by INHERITS, as the catalog says.
     ancestors: HashMap<u32, Vec<u32>>,
+    /// Those that are partitions: they have the very columns of the tables above.
+    partitions: HashSet<u32>,
     open: Option<OpenTransaction>,
     fragment: Fragment,
     rotations: Vec<(ShapeId, RotationCause)>,
@@ -279,9 +281,14 @@ impl Router {
         Ok(Step::Continued)
     }
 
-    /// The partitioned tables above a relation, none for what is no partition. The stream does not say:
-    /// to be asked of the catalog for every relation message, before it is handled.
-    pub fn handle_described(&mut self, oid: u32, ancestors: Vec<u32>) {
+    /// The tables above a relation, and whether it is a partition of them or a child by INHERITS. The stream does not
+    /// say: to be asked of the catalog for every relation message, before it is handled.
+    pub fn handle_described(&mut self, oid: u32, ancestors: Vec<u32>, is_partition: bool) {
+        if is_partition {
+            self.partitions.insert(oid);
+        } else {
+            self.partitions.remove(&oid);
+        }
         if ancestors.is_empty() {
             self.ancestors.remove(&oid);
         } else {
@@ -379,7 +386,9 @@ impl Router {
         }
         for above in self.ancestors.get(&oid).into_iter().flatten() {
             let tables = self.tables.get_mut(above).into_iter().flatten();
-            tables.for_each(|table| table.learn_positions(oid, &seen));
+            for table in tables {
+                changed.append(&mut table.handle_child(oid, &seen, self.partitions.contains(&oid)));
+            }
         }
         self.seen.insert(oid, seen);
         changed.into_iter().for_each(|id| self.rotate(id, RotationCause::SchemaChanged));

@@ -222,22 +222,42 @@ impl Table {
     /// Learns what the table itself looks like now, and names the shapes for which it is no longer what
     /// it was.
     pub(super) fn handle_relation(&mut self, message: &Seen) -> Vec<ShapeId> {
-        self.learn_positions(self.relation.oid, message);
-        let relation = &self.relation;
-        let positions = self.positions.get(&relation.oid).map_or(&[][..], Vec::as_slice);
-        let renamed = relation.name.schema != message.schema || relation.name.name != message.name;
-        let same_columns = self.has_same_columns(positions);
-        let key = relation.key_columns();
+        let oid = self.relation.oid;
+        self.learn_positions(oid, message);
+        let name = &self.relation.name;
+        if name.schema != message.schema || name.name != message.name {
+            return self
+                .routes
+                .keys()
+                .copied()
+                .chain(self.watchers.iter().map(|watcher| watcher.id))
+                .collect();
+        }
+        self.changed(oid, true)
+    }
+
+    /// Learns what a table looks like whose rows belong to this one. A change of this table's columns shows there, since
+    /// nothing is written to itself. `same_columns`: the child can have no others.
+    pub(super) fn handle_child(&mut self, oid: u32, message: &Seen, same_columns: bool) -> Vec<ShapeId> {
+        self.learn_positions(oid, message);
+        self.changed(oid, same_columns)
+    }
+
+    /// The shapes that miss a column of theirs in the tuples of relation `oid`, or are to have every column and do not.
+    fn changed(&self, oid: u32, same_columns: bool) -> Vec<ShapeId> {
+        let positions = self.positions.get(&oid).map_or(&[][..], Vec::as_slice);
+        let other_columns = same_columns && !self.has_same_columns(positions);
+        let key = self.relation.key_columns();
         let changed = |route: &Route| {
             let format = self.formats.get(route.format).map(|format| format.projection.as_slice());
             let used = format.unwrap_or_default().iter().chain(&key);
             let lost = used.chain(route.filter.columns()).any(|column| !positions.contains(&Some(*column)));
-            renamed || lost || (route.all_columns && !same_columns)
+            lost || (route.all_columns && other_columns)
         };
         let routes = self.routes.iter().filter(|(_, route)| changed(route)).map(|(id, _)| *id);
         let watcher_changed = |watcher: &&Watcher| {
             let lost = watcher.columns.iter().any(|column| !positions.contains(&Some(*column)));
-            renamed || lost || (watcher.all_columns && !same_columns)
+            lost || (watcher.all_columns && other_columns)
         };
         routes.chain(self.watchers.iter().filter(watcher_changed).map(|watcher| watcher.id)).collect()
     }

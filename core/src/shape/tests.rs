@@ -339,7 +339,7 @@ fn describe_leaf() -> Vec<u8> {
 #[test]
 fn a_partitions_changes_reach_the_table_above_under_its_name() {
     let mut router = router(&["where=n%3D5"]);
-    router.handle_described(LEAF, vec![MIDDLE, TABLE]);
+    router.handle_described(LEAF, vec![MIDDLE, TABLE], true);
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &describe_leaf());
     feed(&mut router, &insert_into_leaf(Some("x"), Some("1"), Some("5")));
@@ -355,7 +355,7 @@ fn a_partitions_changes_reach_the_table_above_under_its_name() {
 #[test]
 fn a_shape_that_comes_later_knows_the_partitions_that_were_described() {
     let mut router = Router::default();
-    router.handle_described(LEAF, vec![TABLE]);
+    router.handle_described(LEAF, vec![TABLE], true);
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &describe_leaf());
     router.add_restored(ShapeId(0), &definition(""), "", nothing_running(), DependentState::default());
@@ -366,8 +366,39 @@ fn a_shape_that_comes_later_knows_the_partitions_that_were_described() {
 #[test]
 fn emptying_a_partition_rotates_the_table_above() {
     let mut router = router(&[""]);
-    router.handle_described(LEAF, vec![TABLE]);
+    router.handle_described(LEAF, vec![TABLE], true);
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &truncate_of(LEAF));
     assert_eq!(router.take_rotations(), [(ShapeId(0), RotationCause::Truncated)]);
+}
+
+/// Feeds the description of a partition or another child that has the columns of the table above and one more.
+fn widened_child(router: &mut Router, is_partition: bool) {
+    router.handle_described(LEAF, vec![TABLE], is_partition);
+    feed(router, &begin(100, 900));
+    let more = ("more", COLUMNS[1].1);
+    feed(router, &describe_as(LEAF, "t_leaf", &[COLUMNS[0], COLUMNS[1], COLUMNS[2], more]));
+}
+
+#[test]
+fn a_column_that_came_shows_in_a_partition() {
+    let mut router = router(&["", "columns=id,n"]);
+    widened_child(&mut router, true);
+    assert_eq!(router.take_rotations(), [(ShapeId(0), RotationCause::SchemaChanged)]);
+}
+
+#[test]
+fn a_child_by_inherits_may_have_columns_of_its_own() {
+    let mut router = router(&["", "columns=id,n"]);
+    widened_child(&mut router, false);
+    assert_eq!(router.take_rotations(), []);
+}
+
+#[test]
+fn a_column_that_went_shows_in_a_partition() {
+    let mut router = router(&["columns=id,n", "columns=id,note"]);
+    router.handle_described(LEAF, vec![TABLE], true);
+    feed(&mut router, &begin(100, 900));
+    feed(&mut router, &describe_as(LEAF, "t_leaf", &[COLUMNS[0], COLUMNS[1]]));
+    assert_eq!(router.take_rotations(), [(ShapeId(1), RotationCause::SchemaChanged)]);
 }

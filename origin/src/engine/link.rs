@@ -1,6 +1,6 @@
 //! The engine's connection to Postgres: made, lost, and made again.
 
-use crate::postgres::catalog;
+use crate::postgres::catalog::{self, Description};
 use crate::postgres::preflight::{self, PreflightError};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::slot::{self, SlotError};
@@ -151,21 +151,25 @@ impl Link {
         self.state = State::Streaming(stream);
     }
 
-    /// The partitioned tables above a relation, nearest first, as the transaction `xid` left them.
+    /// A relation and where it belongs, as the transaction `xid` left it; `None` where it has gone.
     ///
     /// The stream tells a commit before Postgres lets others see it, so that a partition made by that very
     /// transaction may not be there yet: waits until it is.
     ///
     /// # Errors
     /// Where the catalog cannot be asked.
-    pub(super) async fn ancestors(&mut self, oid: u32, xid: Option<u32>) -> Result<Vec<u32>, PostgresError> {
+    pub(super) async fn describe(
+        &mut self,
+        oid: u32,
+        xid: Option<u32>,
+    ) -> Result<Option<Description>, PostgresError> {
         let session = self.session().await?;
         if let Some(xid) = xid {
             wait_visible(&session, xid).await?;
         }
         let described = catalog::describe_oid(&session, oid).await?;
         self.session = Some(session);
-        Ok(described.map(|table| table.ancestors).unwrap_or_default())
+        Ok(described)
     }
 
     /// Which rows of a question satisfy its clause, in their order.

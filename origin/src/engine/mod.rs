@@ -260,8 +260,10 @@ impl Engine {
     async fn handle_message(&mut self, message: &Message<'_>) -> Result<(), Trouble> {
         if let Message::Relation(relation) = message {
             let xid = self.router.open_xid();
-            let ancestors = self.link.ancestors(relation.oid, xid).await.map_err(Trouble::stream)?;
-            self.router.handle_described(relation.oid, ancestors);
+            let table = self.link.describe(relation.oid, xid).await.map_err(Trouble::stream)?;
+            let (ancestors, is_partition) =
+                table.map_or_else(Default::default, |table| (table.ancestors, table.is_partition));
+            self.router.handle_described(relation.oid, ancestors, is_partition);
         }
         let step = self.router.handle_message(message).map_err(Trouble::stream)?;
         self.take_late().map_err(Trouble::Disk)?;

@@ -109,7 +109,7 @@ struct Reader<'a> {
 /// What a wait waits for.
 enum Wait {
     /// Nothing follows the offset: a live request waits for a change.
-    Live(Offset),
+    Live,
     /// The snapshot's next chunk is being written.
     Chunk,
     /// The offset lies beyond everything we know.
@@ -124,6 +124,7 @@ impl Reader<'_> {
         };
         let started = Instant::now();
         let mut first = true;
+        let mut waited_long = false;
         loop {
             let shape = self.shape.clone();
             let changed = shape.changed();
@@ -152,13 +153,17 @@ impl Reader<'_> {
                 Read::UpToDate { offset } if !self.request.live => {
                     return self.caught_up(offset, processed).await;
                 }
-                Read::UpToDate { offset } => Wait::Live(offset),
+                // The log was looked at again when the wait was over: a commit may have come at that very moment.
+                Read::UpToDate { offset } if waited_long && !self.is_away() => {
+                    return Ok(self.nothing_new(offset, processed));
+                }
+                Read::UpToDate { .. } => Wait::Live,
                 Read::Pending => Wait::Chunk,
                 Read::Ahead => Wait::Ahead,
                 found => return self.found(found, processed).await,
             };
             first = false;
-            if self.is_away() && matches!(wait, Wait::Live(_)) {
+            if self.is_away() && matches!(wait, Wait::Live) {
                 return Err(self.away());
             }
             let deadline = started + self.limit(&wait);
@@ -170,8 +175,12 @@ impl Reader<'_> {
                 }
                 _ => timeout_at(deadline, changed).await.is_ok(),
             };
-            if !waited {
-                return self.timed_out(&wait);
+            match wait {
+                Wait::Live => waited_long = !waited,
+                _ if waited => {}
+                _ if self.is_away() => return Err(self.away()),
+                Wait::Chunk => return Err(self.chunk_missing()),
+                Wait::Ahead => return Err(self.out_of_bounds()),
             }
         }
     }
@@ -274,19 +283,13 @@ impl Reader<'_> {
         Ok(self.nothing_new(offset, processed))
     }
 
-    fn timed_out(&self, wait: &Wait) -> Result<Response<Body>, Refusal> {
-        match wait {
-            _ if self.is_away() => Err(self.away()),
-            Wait::Live(offset) => Ok(self.nothing_new(*offset, self.processed())),
-            Wait::Chunk => {
-                let text = "Timeout waiting for the snapshot to be written";
-                Err(self.unavailable(&Unavailable::new(text, 5)))
-            }
-            Wait::Ahead => {
-                let error = RequestError::offset_out_of_bounds();
-                Err(Box::new(Reply::bad_request(&self.server.settings.cache, self.request.method, &error)))
-            }
-        }
+    fn chunk_missing(&self) -> Refusal {
+        self.unavailable(&Unavailable::new("Timeout waiting for the snapshot to be written", 5))
+    }
+
+    fn out_of_bounds(&self) -> Refusal {
+        let error = RequestError::offset_out_of_bounds();
+        Box::new(Reply::bad_request(&self.server.settings.cache, self.request.method, &error))
     }
 
     fn nothing_new(&self, offset: Offset, processed: u64) -> Response<Body> {
@@ -300,14 +303,14 @@ impl Reader<'_> {
 
     fn limit(&self, wait: &Wait) -> Duration {
         match wait {
-            Wait::Live(_) => self.server.settings.long_poll_timeout,
+            Wait::Live => self.server.settings.long_poll_timeout,
             Wait::Chunk => CHUNK_WAIT,
             Wait::Ahead => self.server.settings.long_poll_timeout / 2,
         }
     }
 
     fn park(&self, wait: &Wait) -> Option<Parked<'_>> {
-        matches!(wait, Wait::Live(_)).then(|| Parked::new(self.server))
+        matches!(wait, Wait::Live).then(|| Parked::new(self.server))
     }
 
     fn reply(&self, offset: Offset, up_to_date: bool, closed: bool) -> LogReply<'_> {

@@ -327,13 +327,16 @@ async fn begin(
     definition: &Definition,
     query: &SubsetQuery,
 ) -> Result<(Copy, Vec<View>), RowsError> {
+    let tables = definition.relations();
     let snapshot = match server.subsets.take_idle() {
         // It may have been cut off unnoticed.
-        Some(session) => match Snapshot::begin(session).await {
-            Err(error) if error.is_transient() => Snapshot::begin(server.creator.connect().await?).await?,
+        Some(session) => match Snapshot::begin(session, &tables).await {
+            Err(error) if error.is_transient() => {
+                Snapshot::begin(server.creator.connect().await?, &tables).await?
+            }
             begun => begun?,
         },
-        None => Snapshot::begin(server.creator.connect().await?).await?,
+        None => Snapshot::begin(server.creator.connect().await?, &tables).await?,
     };
     let limit = format!("SET LOCAL statement_timeout = {STATEMENT_MS_MAX}");
     snapshot.session().batch_execute(&limit).await.map_err(PostgresError::from)?;

@@ -16,6 +16,8 @@ pub struct Description {
     pub kind: TableKind,
     /// The tables whose rows include its own, nearest first: partitioned ones, or parents by INHERITS.
     pub ancestors: Vec<u32>,
+    /// Whether it is a partition: its columns are those of the tables above. A child by INHERITS may have more.
+    pub is_partition: bool,
     /// The tables below it, at any depth, whose rows a query of it includes; in order of their oids.
     pub partitions: Vec<u32>,
     /// What its UPDATEs and DELETEs write of the row before.
@@ -38,14 +40,6 @@ pub struct WalPositions {
     pub written: Lsn,
     /// `pg_current_wal_insert_lsn()`: inserted, perhaps not yet written.
     pub inserted: Lsn,
-}
-
-impl Description {
-    /// True for a partition of another table.
-    #[must_use]
-    pub fn is_partition(&self) -> bool {
-        !self.ancestors.is_empty()
-    }
 }
 
 /// One row a column; a table without columns gives one row without a column. `indkey` counts from
@@ -71,7 +65,7 @@ const DESCRIBE: &str = "
                        UNION
                       SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
                  SELECT inhrelid FROM below ORDER BY 1),
-           ln.nspname, lo.collname
+           ln.nspname, lo.collname, c.relispartition
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -172,6 +166,7 @@ fn description(rows: &[Row]) -> Result<Option<Description>, PostgresError> {
             _ => TableKind::Ordinary,
         },
         ancestors: first.try_get(5)?,
+        is_partition: first.try_get(30)?,
         partitions: first.try_get(27)?,
         replica_identity: ReplicaIdentity::from_catalog(identity.cast_unsigned())
             .ok_or_else(|| PostgresError::Protocol(format!("`relreplident` of {identity}")))?,

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use limn_core::Lsn;
 use limn_core::log::SnapshotBounds;
+use limn_core::pg::Relation;
+use std::sync::Arc;
 use tokio_postgres::Client;
 
 /// How long the query may wait for a lock on the table.
@@ -22,17 +24,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes the snapshot.
+    /// Takes the snapshot; queries in it read `tables`, and no others that may be truncated or rewritten.
     ///
     /// # Errors
     /// Where a statement fails.
-    pub async fn begin(session: Session) -> Result<Self, PostgresError> {
+    pub async fn begin(session: Session, tables: &[Arc<Relation>]) -> Result<Self, PostgresError> {
         // The settings again, in case a pooler gave this transaction another server session; and no
         // limits on a reader that may be slow.
+        // The tables are locked before the snapshot is taken: what TRUNCATE and a rewriting ALTER TABLE leave looks
+        // empty to a snapshot from before them, also to one whose query waited for them (the Postgres
+        // documentation, *Caveats* of *Concurrency Control*).
+        let lock = |table: &Arc<Relation>| format!("; LOCK TABLE {} IN ACCESS SHARE MODE", table.name);
+        let locks: String = tables.iter().map(lock).collect();
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; \
              SET LOCAL lock_timeout = {LOCK_MS_MAX}; SET LOCAL statement_timeout = 0; \
-             SET LOCAL idle_in_transaction_session_timeout = 0",
+             SET LOCAL idle_in_transaction_session_timeout = 0{locks}",
             settings("SET LOCAL"),
         );
         session.batch_execute(&begin).await?;

@@ -102,7 +102,7 @@ async fn only_tables_are_described() {
     let describe =
         async |name| describe(&session, &QualifiedName::new("public", name)).await.expect("answers");
     let parent = describe("parent").await.expect("exists");
-    assert_eq!((parent.kind, parent.is_partition()), (TableKind::Partitioned, false));
+    assert_eq!((parent.kind, parent.is_partition), (TableKind::Partitioned, false));
     let middle = describe("middle").await.expect("exists");
     let leaf = describe("leaf").await.expect("exists");
     assert_eq!(leaf.ancestors, [middle.relation.oid, parent.relation.oid]);

@@ -60,7 +60,8 @@ async fn a_row_of_an_open_writer_is_neither_lost_nor_doubled() {
     publication.wait_for_writers(&session, published.horizon, patience).await.expect("they ended");
     // Visible to the snapshot and in the stream: the filter keeps it from being told twice.
     session.batch_execute("INSERT INTO t VALUES (4)").await.expect("writes");
-    let snapshot = Snapshot::begin(Session::connect(&config).await.expect("connects")).await.expect("begins");
+    let reader = Session::connect(&config).await.expect("connects");
+    let snapshot = Snapshot::begin(reader, &[]).await.expect("begins");
     session.batch_execute("INSERT INTO t VALUES (5)").await.expect("writes");
     let mut ids = copied_ids(&snapshot).await;
     assert_eq!(ids, ["1", "2", "3", "4"]);

@@ -65,6 +65,21 @@ async fn item_084_a_row_committed_during_a_slow_snapshot_comes_once() {
     assert_equal_in_the_end(&server, &sql, &mut shape, "SELECT * FROM t").await;
 }
 
+#[tokio::test]
+async fn a_snapshot_that_waited_for_a_truncate_shows_what_is_behind_it() {
+    let (_cluster, server) = own().await;
+    let (sql, writer) = (server.sql().await, server.sql().await);
+    let _published = server.follow("table=t&columns=id").await;
+    writer.execute("BEGIN; TRUNCATE t; INSERT INTO t VALUES (7, 'behind', 1)").await;
+    let client = server.client();
+    let reading = tokio::spawn(async move { client.get("/v1/shape?table=t&offset=-1").await });
+    wait_blocked(&sql).await;
+    writer.execute("COMMIT").await;
+    let first = reading.await.expect("is read");
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert_eq!(first.json()[0]["value"]["id"], "7", "{}", first.text());
+}
+
 /// Waits until somebody waits for a lock on `t`.
 async fn wait_blocked(sql: &Sql) {
     eventually("the snapshot waits for the table", async || {

@@ -116,31 +116,6 @@ async fn judge_in_postgres(table: &Table, recorded: &Recorded, filter: &Postgres
     }
 }
 
-fn parse(table: &Table, recorded: &Recorded) -> Result<Clause, FilterError> {
-    Clause::parse(&recorded.clause, &recorded.params, &table.relation.columns, &[])
-}
-
-/// Canonical text and batch must give the recorded rows, once Postgres has confirmed the clause.
-async fn judge_in_postgres(table: &Table, recorded: &Recorded, filter: &PostgresFilter) -> Outcome {
-    if let Err(refusal) = table.confirm(filter).await {
-        return match &recorded.ids {
-            None => Outcome::Agrees,
-            Some(_) => Outcome::BeyondCore(format!("never: {} ({refusal})", recorded.clause)),
-        };
-    }
-    let (selected, judged) = (table.select(filter.sql()).await, table.judge(filter).await);
-    match (&recorded.ids, selected, judged) {
-        (Some(ids), Ok(selected), Ok(judged)) if *ids == selected && *ids == judged => {
-            Outcome::BeyondCore(format!("postgres: {}", recorded.clause))
-        }
-        (None, Err(_), Err(_)) => Outcome::Agrees,
-        (ids, selected, judged) => Outcome::Differs(format!(
-            "recorded {ids:?}, {} gives {selected:?}, batch {judged:?}",
-            filter.sql()
-        )),
-    }
-}
-
 #[tokio::test]
 async fn recorded_clauses_give_their_rows() {
     let mut lines = CLAUSES.lines();

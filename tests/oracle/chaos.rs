@@ -1,0 +1,165 @@
+//! The same clients and writers while things break: what is promised must hold behind every fault.
+
+use crate::fault::{CRASHES, Fault, LOSSES, Victim};
+use crate::follow;
+use crate::removals::causes;
+use crate::run::{Outline, Plan, Run};
+use crate::shim::Shim;
+use crate::violation::{Kind, Violation};
+use limn_tests::{Cluster, Limn, Proxy, Random};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long faults happen to one server.
+const RUN_TIME: Duration = Duration::from_secs(30);
+/// The longest quiet between two of them.
+const QUIET_MS_MAX: u64 = 1500;
+/// The chance of a run in which Postgres loses something.
+const LOSS_ONE_OF: u64 = 4;
+/// Behind a loss, how long a table's place is not known to be wrong.
+const NOTICED_WITHIN: Duration = Duration::from_secs(6);
+/// The cause of a handle that no running server gave up.
+const NOT_DURABLE: &str = "snapshot not durable";
+
+/// What happened in some runs.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What was judged.
+    pub outline: Outline,
+    /// How often each fault happened.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Handles given up in runs in which nothing was lost, by cause.
+    pub rotations_of_crashes: BTreeMap<String, u64>,
+    /// The same, in runs in which Postgres lost something.
+    pub rotations_of_losses: BTreeMap<String, u64>,
+    /// Ends of the server.
+    pub crashes: u64,
+    /// Clients that held an offset before one and went on behind it.
+    pub went_on: u64,
+    /// Clients that had to start over.
+    pub started_over: u64,
+}
+
+/// Runs one seed under faults.
+pub async fn run(seed: u64) -> Result<Report, Violation> {
+    let mut random = Random::new(seed);
+    let cluster = Cluster::start(&[]).await;
+    let is_loss = seed.is_multiple_of(LOSS_ONE_OF);
+    let plan = Plan { is_calm: true, transactions_max: u64::MAX };
+    let (run, options) = Run::prepare(&cluster, seed, plan, &mut random).await;
+    let proxy = Proxy::start(cluster.port()).await;
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let mut server = Limn::stopped(&run.database.through(proxy.port()), &options);
+    let shim = Shim::new();
+    if let Some(shim) = &shim {
+        server.set_variables(shim.variables(server.storage()));
+    }
+    server.resume().await;
+    let client = server.client();
+    let mut victim = Victim { cluster, server, proxy, shim };
+    let faults = RefCell::new(BTreeMap::new());
+    let kinds = if is_loss { LOSSES } else { CRASHES };
+    let mut choices = Random::new(random.below(u64::MAX));
+    let suffering = suffer(&mut victim, kinds, &run, &mut choices, &faults);
+    let followed = follow::follow(&run, &client, &mut random, suffering).await;
+    run.finish();
+    let (clients, copies) = followed?;
+    follow::converge(&run, &victim.server, copies).await?;
+    report(&run, &victim.server, is_loss, clients, faults.into_inner()).await
+}
+
+async fn suffer(
+    victim: &mut Victim,
+    kinds: &[Fault],
+    run: &Arc<Run>,
+    random: &mut Random,
+    faults: &RefCell<BTreeMap<Fault, u64>>,
+) {
+    let started = Instant::now();
+    while started.elapsed() < RUN_TIME {
+        sleep(Duration::from_millis(random.below(QUIET_MS_MAX))).await;
+        let fault = *random.choice(kinds);
+        let is_loss = LOSSES.contains(&fault);
+        if is_loss {
+            run.reference.lock().await.forgive(true);
+        }
+        let happened = victim.suffer(fault, run, random).await;
+        if is_loss {
+            sleep(NOTICED_WITHIN).await;
+            run.reference.lock().await.forgive(false);
+        }
+        *faults.borrow_mut().entry(fault).or_default() += u64::from(happened);
+    }
+    run.finish();
+}
+
+async fn report(
+    run: &Run,
+    server: &Limn,
+    is_loss: bool,
+    clients: u64,
+    faults: BTreeMap<Fault, u64>,
+) -> Result<Report, Violation> {
+    let causes = causes(&server.output());
+    let mut rotations = BTreeMap::new();
+    for handle in run.reference.lock().await.past_handles() {
+        let cause = causes.get(&handle).map_or(NOT_DURABLE, String::as_str);
+        *rotations.entry(cause.to_owned()).or_default() += 1;
+    }
+    let allowed = [NOT_DURABLE, "creation_failed"];
+    if !is_loss && let Some(cause) = rotations.keys().find(|cause| !allowed.contains(&cause.as_str())) {
+        return Err(Violation {
+            kind: Kind::Rotated,
+            text: format!("a crash let shapes start over: {cause}"),
+        });
+    }
+    let crashes = &run.crashes;
+    let mut report = Report {
+        outline: run.outline(clients).await,
+        faults,
+        crashes: crashes.count.load(Ordering::Relaxed),
+        went_on: crashes.went_on.load(Ordering::Relaxed),
+        started_over: crashes.started_over.load(Ordering::Relaxed),
+        ..Report::default()
+    };
+    *(if is_loss { &mut report.rotations_of_losses } else { &mut report.rotations_of_crashes }) = rotations;
+    Ok(report)
+}
+
+impl std::ops::AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        let add = |into: &mut BTreeMap<String, u64>, from: BTreeMap<String, u64>| {
+            from.into_iter().for_each(|(cause, count)| *into.entry(cause).or_default() += count);
+        };
+        self.outline = self.outline + other.outline;
+        other.faults.into_iter().for_each(|(fault, count)| *self.faults.entry(fault).or_default() += count);
+        add(&mut self.rotations_of_crashes, other.rotations_of_crashes);
+        add(&mut self.rotations_of_losses, other.rotations_of_losses);
+        self.crashes += other.crashes;
+        self.went_on += other.went_on;
+        self.started_over += other.started_over;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |counts: &BTreeMap<String, u64>| {
+            let each: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            if each.is_empty() { "none".to_owned() } else { each.join(", ") }
+        };
+        let faults = self.faults.iter().map(|(fault, count)| (format!("{fault:?}"), *count)).collect();
+        writeln!(f, "faults: {}", list(&faults))?;
+        writeln!(f, "handles given up, nothing lost: {}", list(&self.rotations_of_crashes))?;
+        writeln!(f, "handles given up, something lost: {}", list(&self.rotations_of_losses))?;
+        let Self { crashes, went_on, started_over, .. } = self;
+        write!(
+            f,
+            "{crashes} ends of the server: {went_on} clients with an offset went on, {started_over} started over"
+        )
+    }
+}

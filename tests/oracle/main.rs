@@ -1,0 +1,138 @@
+//! The oracle: random schemas, shapes, writers and clients, and every up-to-date of every client compared with what
+//! the shape's SQL said at that very commit. With `--chaos`, while things break. `cargo x oracle` and `cargo x chaos` run it.
+#![allow(clippy::print_stdout, reason = "a command line program talks to its terminal")]
+
+mod chaos;
+mod fault;
+mod follow;
+mod kind;
+mod outage;
+mod reference;
+mod removals;
+mod run;
+mod schema;
+mod shape;
+mod shim;
+mod state;
+mod statement;
+mod subquery;
+mod subscription;
+mod totals;
+mod violation;
+mod writer;
+
+use clap::Parser;
+use limn_tests::Cluster;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::time::timeout;
+use totals::Totals;
+use violation::{Kind, Violation};
+
+/// Options of the oracle.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    seeds: u64,
+    /// The first one; the others follow it
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    first: u64,
+    /// Only this one
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "first"])]
+    seed: Option<u64>,
+    /// How often each: writers and clients meet differently every time
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    times: u64,
+    /// How many at a time
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    jobs: usize,
+    /// Let things break, and run seeds until so many minutes are over
+    #[arg(long, value_name = "MINUTES")]
+    chaos: Option<u64>,
+    /// Run the seeds that failed once, and new ones until so many seconds are over
+    #[arg(long, value_name = "SECONDS", conflicts_with = "chaos")]
+    known_for: Option<u64>,
+    /// Go on after a failure
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// A seed takes seconds, with faults about a minute.
+const SEED_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// Seeds that found something once, and what.
+const KNOWN: &[(u64, &str)] = &[
+    (3, "a column that came to a partitioned table was overlooked until the next look at the catalog"),
+    (5, "a snapshot that had waited for a TRUNCATE was empty"),
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    // Writers and clients are tasks of the runtime; what starts and stops servers stays here.
+    let totals = LocalSet::new().run_until(run_all(&options)).await;
+    println!("{totals}");
+    if totals.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The seeds in their order, and when to begin no more of them.
+fn seeds(options: &Options) -> (Box<dyn Iterator<Item = u64>>, Option<Duration>) {
+    let times = usize::try_from(options.times).unwrap_or(usize::MAX);
+    let repeat = move |seed| std::iter::repeat_n(seed, times);
+    if let Some(seed) = options.seed {
+        return (Box::new(repeat(seed)), options.chaos.map(|minutes| Duration::from_secs(minutes * 60)));
+    }
+    if let Some(minutes) = options.chaos {
+        return (Box::new((options.first..).flat_map(repeat)), Some(Duration::from_secs(minutes * 60)));
+    }
+    if let Some(seconds) = options.known_for {
+        let new = std::process::id().into();
+        let known = KNOWN.iter().map(|(seed, _)| *seed);
+        return (Box::new(known.chain(new..)), Some(Duration::from_secs(seconds)));
+    }
+    (Box::new((options.first..options.first + options.seeds).flat_map(repeat)), None)
+}
+
+async fn run_all(options: &Options) -> Totals {
+    let (mut seeds, time_max) = seeds(options);
+    let started = Instant::now();
+    let mut totals = Totals::new(options.chaos.is_some());
+    let mut running = JoinSet::new();
+    let with_faults = options.chaos.is_some();
+    loop {
+        while running.len() < options.jobs
+            && (!totals.has_failed() || options.keep_going)
+            && time_max.is_none_or(|limit| started.elapsed() < limit)
+        {
+            let Some(seed) = seeds.next() else { break };
+            running.spawn_local(async move { (seed, judge(seed, with_faults).await) });
+        }
+        let Some(ended) = running.join_next().await else { return totals };
+        let (seed, outcome) = ended.expect("failures are values");
+        totals.add(seed, outcome);
+        if std::io::stdout().is_terminal() {
+            print!("\r{}   ", totals.line());
+            let _ = std::io::stdout().flush();
+        }
+    }
+}
+
+/// A panic, in whatever a seed stands on, is a failure of that seed.
+async fn judge(seed: u64, with_faults: bool) -> Result<chaos::Report, Violation> {
+    let run = async move {
+        if with_faults {
+            return chaos::run(seed).await;
+        }
+        let outline = run::seed(Cluster::shared().await, seed).await?;
+        Ok(chaos::Report { outline, ..chaos::Report::default() })
+    };
+    let stuck = |text: String| Err(Violation { kind: Kind::Stuck, text });
+    match spawn_local(timeout(SEED_TIME_MAX, run)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => stuck(format!("not done within {} s", SEED_TIME_MAX.as_secs())),
+        Err(panic) => stuck(panic.to_string()),
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo x oracle` and `cargo x chaos`: random clients and writers against the release build, judged by SQL.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::process::{command, run as run_command};
+use crate::setup::{self, Part};
+use crate::test::with_servers;
+use crate::workspace::Workspace;
+
+/// Options of `cargo x oracle`.
+#[derive(Args)]
+pub struct OracleOptions {
+    /// How many seeds
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    seeds: u64,
+    /// The first one
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    first: u64,
+    /// Only this one
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How often each
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    times: u64,
+    /// How many at a time
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    jobs: u64,
+    /// Go on after a failure
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// Options of `cargo x chaos`.
+#[derive(Args)]
+pub struct ChaosOptions {
+    /// Begin seeds for so long
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    minutes: u64,
+    /// The first one
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    first: u64,
+    /// Only this one
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How many at a time
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    jobs: u64,
+    /// Go on after a failure
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// The step of `cargo x test`: the seeds that found something once, and new ones, for so many seconds.
+const KNOWN_FOR_S: u64 = 40;
+
+/// Seeds without faults.
+pub fn run(workspace: &Workspace, options: &OracleOptions) -> Result<()> {
+    let mut arguments = seeds(options.seed, options.first);
+    if options.seed.is_none() {
+        arguments.extend(["--seeds".to_owned(), options.seeds.to_string()]);
+    }
+    arguments.extend(["--times".to_owned(), options.times.to_string()]);
+    arguments.extend(pace(options.jobs, options.keep_going));
+    set_up(workspace)?;
+    start(workspace, &arguments)
+}
+
+/// Seeds under faults.
+pub fn chaos(workspace: &Workspace, options: &ChaosOptions) -> Result<()> {
+    let mut arguments = seeds(options.seed, options.first);
+    arguments.extend(["--chaos".to_owned(), options.minutes.to_string()]);
+    arguments.extend(pace(options.jobs, options.keep_going));
+    set_up(workspace)?;
+    start(workspace, &arguments)
+}
+
+/// What `cargo x test` runs of it; the server is built.
+pub fn known(workspace: &Workspace) -> Result<()> {
+    start(workspace, &["--known-for".to_owned(), KNOWN_FOR_S.to_string()])
+}
+
+fn seeds(one: Option<u64>, first: u64) -> Vec<String> {
+    let (name, seed) = one.map_or(("--first", first), |seed| ("--seed", seed));
+    vec![name.to_owned(), seed.to_string()]
+}
+
+fn pace(jobs: u64, keep_going: bool) -> Vec<String> {
+    let keep_going = keep_going.then(|| "--keep-going".to_owned());
+    ["--jobs".to_owned(), jobs.to_string()].into_iter().chain(keep_going).collect()
+}
+
+fn set_up(workspace: &Workspace) -> Result<()> {
+    setup::run(workspace, &[Part::Native, Part::Postgres])?;
+    run_command(command("cargo", workspace.root()).args(["build", "--release", "--package", "limn-origin"]))
+}
+
+fn start(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let mut cargo = command("cargo", workspace.root());
+    with_servers(workspace, &mut cargo)?;
+    cargo.args(["run", "--quiet", "--release", "--package", "limn-tests", "--bin", "oracle", "--"]);
+    run_command(cargo.args(arguments))
+}
