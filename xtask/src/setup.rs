@@ -12,6 +12,7 @@ mod cargo_tools;
 mod native;
 mod npm;
 mod postgres_server;
+pub mod postgres_versions;
 pub mod schemathesis;
 mod system;
 mod toolchain;
