@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Snapshots that are taken at one time; further shapes wait.
 const SNAPSHOTS_MAX: usize = 8;
@@ -40,6 +41,8 @@ const WRITERS_WAIT: Duration = Duration::from_secs(20);
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long a request waits for Postgres to be followed.
 const ACTIVE_WAIT: Duration = Duration::from_secs(5);
+/// How often such a request looks whether another process has made its shape.
+const FOUND_POLL: Duration = Duration::from_millis(200);
 
 /// Makes shapes.
 #[derive(Clone)]
@@ -64,8 +67,6 @@ pub struct CreatorParts {
     pub status: Arc<Status>,
     /// Item bytes at which a chunk closes.
     pub chunk_bytes_max: u64,
-    /// The first number that no shape of the folder has had.
-    pub next_id: u32,
 }
 
 struct Shared {
@@ -113,17 +114,21 @@ impl Creator {
     /// A creator of shapes for `engine`.
     #[must_use]
     pub fn new(parts: CreatorParts, engine: EngineHandle) -> Self {
-        let next_id = AtomicU32::new(parts.next_id);
         let shared = Shared {
             parts,
             catalog: tokio::sync::Mutex::default(),
             published: Mutex::default(),
-            next_id,
+            next_id: AtomicU32::new(0),
             snapshots: Semaphore::new(SNAPSHOTS_MAX),
             lookups: tokio::sync::Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
         };
         Self { engine, shared: Arc::new(shared) }
+    }
+
+    /// Numbers below `next_id` belong to shapes that the folder has had.
+    pub fn reserve_ids(&self, next_id: u32) {
+        self.shared.next_id.fetch_max(next_id, Ordering::Relaxed);
     }
 
     /// Waits until every snapshot that is being taken is durable, for a while.
@@ -162,8 +167,8 @@ impl Creator {
             return Ok(shape);
         }
         drop(looking_up);
-        if parts.status.phase() != Phase::Active && !parts.status.wait_active(ACTIVE_WAIT).await {
-            return Err(LookupError::Unavailable(not_followed()));
+        if let Some(shape) = self.wait_until_allowed(&identity).await? {
+            return Ok(shape);
         }
         let make = || Arc::new(self.new_shape(request, definition, &identity, table.partitions.clone()));
         let (shape, is_new) = parts.registry.find_or_insert(&identity, make);
@@ -172,6 +177,23 @@ impl Creator {
             tokio::spawn(self.clone().create(shape.clone(), table));
         }
         Ok(shape)
+    }
+
+    /// Waits until a shape may be made, or until the process that writes to the folder has made it.
+    async fn wait_until_allowed(&self, identity: &str) -> Result<Option<Arc<Shape>>, LookupError> {
+        let Shared { parts: CreatorParts { registry, status, .. }, .. } = &*self.shared;
+        let deadline = Instant::now() + ACTIVE_WAIT;
+        while status.phase() != Phase::Active {
+            if let Some(shape) = registry.by_identity(identity) {
+                return Ok(Some(shape));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(LookupError::Unavailable(not_followed()));
+            }
+            status.wait_active(left.min(FOUND_POLL)).await;
+        }
+        Ok(None)
     }
 
     /// What a request asks for, confirmed by the catalog; nothing is created.

@@ -16,6 +16,7 @@ mod reconcile;
 mod registry;
 pub mod serve;
 mod shape;
+mod standby;
 mod status;
 mod store;
 pub mod typescript;

@@ -18,6 +18,7 @@ mod rotation;
 mod routing_auth;
 mod schema_changes;
 mod sse;
+mod standby;
 mod startup;
 mod subset;
 mod validation;
