@@ -355,16 +355,14 @@ impl Creator {
     }
 
     /// Sets what publishing a table sets, for partitions that came since.
-    pub async fn publish_again(&self, oid: u32) {
-        let publish = async {
-            let session = self.session().await?;
-            if let Some(table) = catalog::describe_oid(&session, oid).await? {
-                self.publish(&table).await?;
-            }
-            Ok::<_, CreateError>(())
-        };
-        if let Err(error) = publish.await {
-            tracing::warn!(oid, %error, "cannot publish a table's new partitions");
+    ///
+    /// # Errors
+    /// What keeps it from being set.
+    pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
+        let session = self.session().await?;
+        match catalog::describe_oid(&session, oid).await? {
+            Some(table) => self.publish(&table).await,
+            None => Ok(()),
         }
     }
 
@@ -428,16 +426,22 @@ fn unreachable(error: &PostgresError) -> LookupError {
     }
 }
 
+/// Why a shape cannot be created.
 #[derive(Debug, thiserror::Error)]
-enum CreateError {
+pub enum CreateError {
+    /// Postgres refused, or is away.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// The table cannot be published.
     #[error(transparent)]
     Publication(#[from] PublicationError),
+    /// The rows are not what `COPY` sends.
     #[error("cannot read the snapshot: {0}")]
     Copy(String),
+    /// The disk refused.
     #[error("cannot write the snapshot: {0}")]
     Disk(#[from] io::Error),
+    /// The server is about to end.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

@@ -131,6 +131,15 @@ impl Limn {
         (process.wait().await, process.output())
     }
 
+    /// Everything it printed so far.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.process.as_ref().expect("it runs").output()
+    }
+
     /// A client of it.
     #[must_use]
     pub const fn client(&self) -> Client {

@@ -51,7 +51,7 @@ pub struct WriterHorizon(pub u64);
 /// The publication or a table in it is not as it must be.
 #[derive(Debug, thiserror::Error)]
 pub enum PublicationError {
-    /// In manual mode: somebody has to create it.
+    /// Somebody has to create it: in manual mode the role need not be allowed to.
     #[error("publication `{name}` does not exist: run `CREATE PUBLICATION {};`", quote_identifier(name))]
     Missing {
         /// The publication.
@@ -103,7 +103,7 @@ pub enum PublicationError {
 }
 
 impl Publication {
-    /// A publication by its name. In `manual` mode nothing is ever created or altered.
+    /// A publication by its name. In `manual` mode no table's identity and no place in it is ever altered.
     pub fn new(name: impl Into<String>, manual: bool) -> Self {
         Self { name: name.into(), manual }
     }
@@ -126,17 +126,19 @@ impl Publication {
         if let Some(state) = self.find(client).await? {
             return Ok(state);
         }
-        if self.manual {
-            return Err(PublicationError::Missing { name: self.name.clone() });
-        }
         let generated_columns = server_version_num >= GENERATED_COLUMNS_VERSION;
         let options = match generated_columns {
             true => " WITH (publish_generated_columns = stored)",
             false => "",
         };
         let create = format!("CREATE PUBLICATION {}{options}", quote_identifier(&self.name));
-        client.batch_execute(&create).await?;
-        Ok(PublicationState { created: true, generated_columns })
+        match client.batch_execute(&create).await.map_err(PostgresError::from) {
+            Ok(()) => Ok(PublicationState { created: true, generated_columns }),
+            Err(error) if self.manual && error.code() == Some("42501") => {
+                Err(PublicationError::Missing { name: self.name.clone() })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes sure that the table is published with full old rows, partitions included.
