@@ -18,6 +18,9 @@ const WRITERS_POLL_LAST: Duration = Duration::from_millis(200);
 /// From this version on, generated columns can be published.
 const GENERATED_COLUMNS_VERSION: u32 = 180_000;
 
+/// Postgres's own tables have lower oids, and are in no publication.
+const FIRST_USER_OID: u32 = 16_384;
+
 /// A publication by name.
 #[derive(Debug, Clone)]
 pub struct Publication {
@@ -245,15 +248,14 @@ impl Publication {
     ) -> Result<TableStatus, PublicationError> {
         // A partitioned table is published through itself, an ancestor, or all of its leaves; children by
         // INHERITS only as themselves.
-        let sql = "
-            WITH RECURSIVE below (oid) AS (
+        let sql = format!(
+            "WITH RECURSIVE below (oid) AS (
                  SELECT $2::oid
                   UNION
                  SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid),
             tree AS (
                  SELECT c.oid, c.relkind, c.relreplident, format('%I.%I', n.nspname, c.relname) AS name,
-                        EXISTS (SELECT FROM pg_publication_tables pt WHERE pt.pubname = $1
-                            AND pt.schemaname = n.nspname AND pt.tablename = c.relname) AS published
+                        {carries} AS published
                    FROM below JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace),
             root AS (
                  SELECT name, EXISTS (
@@ -268,9 +270,11 @@ impl Publication {
                          SELECT 'ONLY ' || name FROM tree
                           WHERE relkind = 'r' AND NOT published AND NOT EXISTS (SELECT FROM root)),
                    ARRAY(SELECT name FROM tree
-                          WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid)";
+                          WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid)",
+            carries = carries("$1", "c")
+        );
         let oid = table.relation.oid;
-        let rows = client.query_typed(sql, &[(&self.name, Type::TEXT), (&oid, Type::OID)]).await?;
+        let rows = client.query_typed(&sql, &[(&self.name, Type::TEXT), (&oid, Type::OID)]).await?;
         let row = rows
             .first()
             .ok_or_else(|| PostgresError::Protocol("a query without FROM gave no row".to_owned()))?;
@@ -318,6 +322,27 @@ impl From<tokio_postgres::Error> for PublicationError {
     fn from(error: tokio_postgres::Error) -> Self {
         PostgresError::from(error).into()
     }
+}
+
+/// SQL that says whether a publication (its name, as SQL) carries the changes of a table (an alias of
+/// `pg_class`): alone, with a partitioned table above it, with a schema, or with everything.
+///
+/// The view `pg_publication_tables` says so too. But from 16 on it opens every table, and so waits for whoever
+/// has locked any of them. What a publication has of schemas is in a catalog that 14 does not know; all know
+/// what it depends on.
+pub(super) fn carries(publication: &str, class: &str) -> String {
+    let tree = format!("(SELECT {class}.oid UNION SELECT relid FROM pg_partition_ancestors({class}.oid))");
+    format!(
+        "EXISTS (SELECT FROM pg_publication p WHERE p.pubname = {publication} AND (
+             p.puballtables AND {class}.relpersistence = 'p' AND {class}.oid >= {FIRST_USER_OID}
+             OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid IN {tree})
+             OR EXISTS (SELECT FROM pg_depend of_publication
+                          JOIN pg_depend on_schema USING (classid, objid)
+                          JOIN pg_class t ON t.relnamespace = on_schema.refobjid
+                         WHERE of_publication.refclassid = 'pg_publication'::regclass
+                           AND of_publication.refobjid = p.oid
+                           AND on_schema.refclassid = 'pg_namespace'::regclass AND t.oid IN {tree})))"
+    )
 }
 
 /// A table and its partitions, as far as publishing goes.

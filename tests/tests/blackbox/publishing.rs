@@ -83,3 +83,55 @@ async fn item_216_what_is_missing_is_logged_once() {
     assert_eq!(["t", "u", "v"].map(told), [1, 1, 1]);
     assert_eq!(identity(&sql).await, "d", "nothing was altered");
 }
+
+#[tokio::test]
+async fn item_216_a_publication_of_all_tables_or_of_a_schema_holds_the_table() {
+    let version: u32 = Cluster::shared()
+        .await
+        .database()
+        .await
+        .connect()
+        .await
+        .value("SELECT current_setting('server_version_num')")
+        .await
+        .parse()
+        .expect("a number");
+    for everything in ["FOR ALL TABLES", "FOR TABLES IN SCHEMA public"] {
+        if version < 150_000 && everything.contains("SCHEMA") {
+            continue;
+        }
+        let database = Cluster::shared().await.database().await;
+        let sql = database.connect().await;
+        table(&sql, "t").await;
+        sql.execute(&format!(
+            "CREATE PUBLICATION electric_publication_{} {everything}; ALTER TABLE t REPLICA IDENTITY FULL",
+            database.name
+        ))
+        .await;
+        let server = Limn::start(&database, &["--manual-table-publishing"]).await;
+        let mut shape = server.follow("table=t").await;
+        sql.execute("UPDATE t SET n = 11 WHERE id = 1").await;
+        assert_eq!(shape.changes(1).await[0]["value"]["n"], "11", "{everything}");
+    }
+}
+
+#[tokio::test]
+async fn item_215_a_locked_table_holds_no_other_one_up() {
+    let cluster = Cluster::start(&[]).await;
+    let database = cluster.database().await;
+    let (sql, holder) = (database.connect().await, database.connect().await);
+    table(&sql, "t").await;
+    table(&sql, "u").await;
+    let server = Limn::start(&database, &[]).await;
+    server.follow("table=t").await;
+    let mut all = server.follow("table=u").await;
+    holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
+    assert_eq!(server.follow("table=u&columns=id").await.rows().len(), 3, "a shape is made");
+    sql.execute("ALTER TABLE u DROP COLUMN a").await;
+    eventually("a change of the catalog is noticed", async || {
+        all.step(false).await;
+        (all.rotations() == 1).then_some(())
+    })
+    .await;
+    holder.execute("COMMIT").await;
+}
