@@ -31,8 +31,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Snapshots that are taken at one time; further shapes wait.
-const SNAPSHOTS_MAX: usize = 8;
 /// Bytes of snapshot that are gathered before they are written.
 const WRITE_BYTES: usize = 64 << 10;
 /// How long a new table waits for the transactions that were writing it.
@@ -67,6 +65,8 @@ pub struct CreatorParts {
     pub status: Arc<Status>,
     /// Item bytes at which a chunk closes.
     pub chunk_bytes_max: u64,
+    /// Snapshots that are taken at one time; further shapes wait.
+    pub snapshots_max: usize,
 }
 
 struct Shared {
@@ -114,12 +114,13 @@ impl Creator {
     /// A creator of shapes for `engine`.
     #[must_use]
     pub fn new(parts: CreatorParts, engine: EngineHandle) -> Self {
+        let snapshots = Semaphore::new(parts.snapshots_max);
         let shared = Shared {
             parts,
             catalog: tokio::sync::Mutex::default(),
             published: Mutex::default(),
             next_id: AtomicU32::new(0),
-            snapshots: Semaphore::new(SNAPSHOTS_MAX),
+            snapshots,
             lookups: tokio::sync::Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
         };
@@ -133,7 +134,7 @@ impl Creator {
 
     /// Waits until every snapshot that is being taken is durable, for a while.
     pub async fn settle(&self) {
-        let all = u32::try_from(SNAPSHOTS_MAX).expect("a small number");
+        let all = u32::try_from(self.shared.parts.snapshots_max).unwrap_or(u32::MAX);
         let settled = tokio::time::timeout(SETTLE_WAIT, self.shared.snapshots.acquire_many(all)).await;
         if settled.is_err() {
             tracing::warn!("ending although snapshots are being taken: their shapes will start over");

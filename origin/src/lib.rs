@@ -14,6 +14,7 @@ mod metrics;
 pub mod postgres;
 mod reconcile;
 mod registry;
+mod scratch;
 pub mod serve;
 mod shape;
 mod standby;

@@ -8,6 +8,7 @@ use crate::http::{self, Admission, Server, Subsets};
 use crate::metrics::Metrics;
 use crate::reconcile;
 use crate::registry::Registry;
+use crate::scratch::Scratch;
 use crate::standby::Standby;
 use crate::status::{Phase, Status};
 use crate::store::{Folder, FolderLock, recover};
@@ -28,6 +29,7 @@ pub struct Running {
     engine: EngineHandle,
     engine_task: JoinHandle<Result<()>>,
     listener: TcpListener,
+    _scratch: Option<Scratch>,
 }
 
 /// Opens the storage folder, starts to follow Postgres, and listens. Where another process writes to the
@@ -52,6 +54,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         registry: registry.clone(),
         status: status.clone(),
         chunk_bytes_max: config.chunk_bytes_max,
+        snapshots_max: config.connections.snapshots,
     };
     let creator = Creator::new(parts, engine.clone());
     let writer = Writer {
@@ -89,10 +92,10 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         metrics,
         admission: Admission::new(config.admission),
         creator,
-        subsets: Subsets::default(),
+        subsets: Subsets::new(config.connections.subsets),
         unique,
     });
-    Ok(Running { server, engine, engine_task, listener })
+    Ok(Running { server, engine, engine_task, listener, _scratch: config.scratch })
 }
 
 /// What it takes to write to the folder, once that is allowed.
@@ -158,7 +161,7 @@ impl Running {
         H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, Request<Body>>> + Send,
     {
-        let Self { server, engine, mut engine_task, listener } = self;
+        let Self { server, engine, mut engine_task, listener, _scratch } = self;
         let mut ended = None;
         let over = async {
             tokio::select! {

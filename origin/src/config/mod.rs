@@ -1,149 +1,25 @@
 //! What `limn serve` can be told: by option, by `LIMN_*` variable, or by the names that Electric documents.
 
+mod duration;
+mod electric;
+mod options;
+
+pub use electric::{value_of, with_electric_names, without_effect};
+pub use options::{ServeOptions, StorageKind};
+
 use crate::http::{AdmissionLimits, Settings};
-use crate::postgres::PostgresConfig;
 use crate::postgres::publication::Publication;
+use crate::postgres::{PostgresConfig, TcpOptions};
+use crate::scratch::Scratch;
 use anyhow::{Context, Result, bail};
-use clap::{ArgAction, Args, Command};
+use clap::{Args, Command};
 use limn_core::protocol::cache::CachePolicy;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
-
-/// Options of `limn serve`.
-#[derive(Debug, Clone, Args)]
-pub struct ServeOptions {
-    /// Postgres to follow: `postgres://user:password@host:port/database`
-    #[arg(long, env = "LIMN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: Option<String>,
-
-    /// Where queries go instead, such as a connection pooler
-    #[arg(long, env = "LIMN_POOLED_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub pooled_database_url: Option<String>,
-
-    /// Verify Postgres's certificate against this CA
-    #[arg(long, env = "LIMN_DATABASE_CA_CERTIFICATE_FILE", value_name = "FILE")]
-    pub database_ca_certificate_file: Option<PathBuf>,
-
-    /// Prefer IPv6 to reach Postgres
-    #[arg(long, env = "LIMN_DATABASE_USE_IPV6", action = ArgAction::Set, default_value_t = false,
-          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    pub database_use_ipv6: bool,
-
-    /// Port of the HTTP API
-    #[arg(long, short, env = "LIMN_PORT", default_value_t = 3000)]
-    pub port: u16,
-
-    /// Address to listen on
-    #[arg(long, env = "LIMN_HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), value_name = "ADDRESS")]
-    pub host: IpAddr,
-
-    /// Serve Prometheus metrics at `/metrics` on this port (off by default)
-    #[arg(long, env = "LIMN_METRICS_PORT", value_name = "PORT")]
-    pub metrics_port: Option<u16>,
-
-    /// Where shapes are kept
-    #[arg(long, env = "LIMN_STORAGE_DIR", default_value = "./persistent", value_name = "DIR")]
-    pub storage_dir: PathBuf,
-
-    /// Secret that every request must carry, as `?secret=` or `Authorization: Bearer`
-    #[arg(long, env = "LIMN_SECRET", hide_env_values = true)]
-    pub secret: Option<String>,
-
-    /// Serve everybody without a secret
-    #[arg(long, env = "LIMN_INSECURE", action = ArgAction::Set, default_value_t = false,
-          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    pub insecure: bool,
-
-    /// Suffix of the publication's and the slot's names
-    #[arg(long, env = "LIMN_REPLICATION_STREAM_ID", default_value = "default", value_name = "ID")]
-    pub replication_stream_id: String,
-
-    /// Never alter the publication or a replica identity
-    #[arg(long, env = "LIMN_MANUAL_TABLE_PUBLISHING", action = ArgAction::Set, default_value_t = false,
-          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    pub manual_table_publishing: bool,
-
-    /// Drop the replication slot when the server ends; shapes then start afresh
-    #[arg(long, env = "LIMN_TEMPORARY_SLOT", action = ArgAction::Set, default_value_t = false,
-          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    pub temporary_slot: bool,
-
-    /// Allow `DELETE /v1/shape`
-    #[arg(long, env = "LIMN_ALLOW_SHAPE_DELETION", action = ArgAction::Set, default_value_t = false,
-          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    pub allow_shape_deletion: bool,
-
-    /// How long a live request waits, in milliseconds
-    #[arg(long, env = "LIMN_LONG_POLL_TIMEOUT", default_value_t = 20_000, value_name = "MS")]
-    pub long_poll_timeout_ms: u64,
-
-    /// How long caches may keep a part of a log, in seconds
-    #[arg(long, env = "LIMN_CACHE_MAX_AGE", default_value_t = 60, value_name = "S")]
-    pub cache_max_age_s: u64,
-
-    /// How long caches may serve it stale meanwhile, in seconds
-    #[arg(long, env = "LIMN_CACHE_STALE_AGE", default_value_t = 300, value_name = "S")]
-    pub cache_stale_age_s: u64,
-
-    /// Shapes to keep; beyond it the least recently read ones go (unlimited by default)
-    #[arg(long, env = "LIMN_MAX_SHAPES", value_name = "N")]
-    pub max_shapes: Option<usize>,
-
-    /// Requests under way at one time, such as `{"initial":300,"existing":10000}`
-    #[arg(
-        long,
-        env = "LIMN_MAX_CONCURRENT_REQUESTS",
-        value_name = "JSON",
-        default_value = r#"{"initial":300,"existing":10000}"#
-    )]
-    pub max_concurrent_requests: AdmissionLimits,
-
-    /// Bytes at which a chunk of a log closes
-    #[arg(
-        long,
-        env = "LIMN_SHAPE_CHUNK_BYTES_THRESHOLD",
-        default_value_t = 10_485_760,
-        value_name = "BYTES"
-    )]
-    pub chunk_bytes_max: u64,
-}
-
-/// Electric's documented names for options that have them, besides `ELECTRIC_<name>` for `LIMN_<name>`.
-const OTHER_NAMES: [(&str, &str); 7] = [
-    ("LIMN_DATABASE_URL", "DATABASE_URL"),
-    ("LIMN_POOLED_DATABASE_URL", "ELECTRIC_QUERY_DATABASE_URL"),
-    ("LIMN_METRICS_PORT", "ELECTRIC_PROMETHEUS_PORT"),
-    ("LIMN_MAX_SHAPES", "ELECTRIC_EXPERIMENTAL_MAX_SHAPES"),
-    ("LIMN_TEMPORARY_SLOT", "CLEANUP_REPLICATION_SLOTS_ON_SHUTDOWN"),
-    ("LIMN_ALLOW_SHAPE_DELETION", "ELECTRIC_ENABLE_INTEGRATION_TESTING"),
-    ("LIMN_DATABASE_URL", "ELECTRIC_DATABASE_URL"),
-];
-
-/// Lets every option that is not given take its value from Electric's name for it.
-///
-/// `variable` reads the environment; `LIMN_*` wins over `ELECTRIC_*`, options win over both.
-#[must_use]
-pub fn with_electric_names(command: Command, variable: impl Fn(&str) -> Option<String>) -> Command {
-    let aliases: Vec<(clap::Id, String)> = command
-        .get_arguments()
-        .filter_map(|argument| {
-            let limn = argument.get_env()?.to_str()?;
-            let same = limn.strip_prefix("LIMN_").map(|name| format!("ELECTRIC_{name}"));
-            let others = OTHER_NAMES.iter().filter(|(ours, _)| *ours == limn);
-            let names = same.into_iter().chain(others.map(|(_, theirs)| (*theirs).to_owned()));
-            let value = names.filter_map(|name| variable(&name)).find(|value| !value.is_empty())?;
-            Some((argument.get_id().clone(), value))
-        })
-        .collect();
-    aliases.into_iter().fold(command, |command, (id, value)| {
-        let value: &'static str = Box::leak(value.into_boxed_str());
-        command.mut_arg(id, |argument| argument.default_value(value))
-    })
-}
 
 /// Options that were checked against each other.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ServeConfig {
     /// Where the replication stream comes from.
     pub replication: PostgresConfig,
@@ -163,14 +39,40 @@ pub struct ServeConfig {
     pub metrics_address: Option<SocketAddr>,
     /// Where shapes are kept.
     pub storage_dir: PathBuf,
+    /// Keeps the folder for as long as the server runs, where it is to go with it.
+    pub scratch: Option<Scratch>,
     /// Bytes at which a chunk closes.
     pub chunk_bytes_max: u64,
+    /// Connections for queries.
+    pub connections: Connections,
     /// Shapes to keep.
     pub shapes_max: Option<usize>,
     /// Requests under way at one time.
     pub admission: AdmissionLimits,
     /// How requests are answered.
     pub http: Settings,
+}
+
+/// How many connections may be open for what, beside the one for replication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Snapshots that are taken at one time.
+    pub snapshots: usize,
+    /// Subset queries that run at one time.
+    pub subsets: usize,
+}
+
+/// Connections that ask the catalog: the engine's, and that of new shapes.
+const CATALOG_CONNECTIONS: usize = 2;
+
+impl Connections {
+    /// Shares out a number of connections, which is at least four.
+    #[must_use]
+    pub fn of(total: usize) -> Self {
+        let rest = total.saturating_sub(CATALOG_CONNECTIONS);
+        let snapshots = (rest / 3).max(1);
+        Self { snapshots, subsets: rest.saturating_sub(snapshots).max(1) }
+    }
 }
 
 impl ServeOptions {
@@ -180,7 +82,7 @@ impl ServeOptions {
         let matches = Self::augment_args(Command::new("dev").ignore_errors(true)).get_matches_from(["dev"]);
         let defaults = <Self as clap::FromArgMatches>::from_arg_matches(&matches);
         let defaults = defaults.expect("every option has a default or is optional");
-        Self { host: IpAddr::V4(Ipv4Addr::LOCALHOST), insecure: true, secret: None, ..defaults }
+        Self { host: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), insecure: true, secret: None, ..defaults }
     }
 
     /// Checks the options.
@@ -191,7 +93,7 @@ impl ServeOptions {
         let url = self.database_url.as_deref().context(
             "no database: give `--database-url postgres://user:password@host:5432/database`, or set DATABASE_URL",
         )?;
-        let secret = self.secret.filter(|secret| !secret.is_empty());
+        let secret = self.secret.clone().filter(|secret| !secret.is_empty());
         match (&secret, self.insecure) {
             (None, false) => bail!(
                 "neither a secret nor `--insecure`: give `--secret SECRET` (or LIMN_SECRET), or `--insecure` to serve everybody"
@@ -199,37 +101,41 @@ impl ServeOptions {
             (Some(_), true) => bail!("both `--secret` and `--insecure` are given: give one of them"),
             _ => {}
         }
-        let ca_file = self.database_ca_certificate_file.as_deref();
-        let postgres = |url: &str| PostgresConfig::parse(url, ca_file, self.database_use_ipv6);
-        let stream_id = &self.replication_stream_id;
-        if stream_id.is_empty()
-            || !stream_id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        {
-            bail!("invalid replication stream id `{stream_id}`: use lower case letters, digits and `_`");
-        }
-        let replication = postgres(url).context("invalid DATABASE_URL")?;
+        let replication = self.postgres(url).context("invalid DATABASE_URL")?;
         let queries = match self.pooled_database_url.as_deref() {
-            Some(url) => postgres(url).context("invalid pooled database URL")?,
+            Some(url) => self.postgres(url).context("invalid pooled database URL")?,
             None => replication.clone(),
         };
-        let manual = self.manual_table_publishing;
+        let scratch = match self.storage {
+            StorageKind::FastFile => None,
+            StorageKind::Memory => Some(Scratch::new("memory")?),
+        };
+        let storage_dir = scratch.as_ref().map(|scratch| scratch.path().join("storage"));
+        let (manual, host) = (self.manual_table_publishing, self.host());
         Ok(ServeConfig {
             replication,
             queries,
-            publication: Publication::new(format!("electric_publication_{stream_id}"), manual),
-            slot: format!("electric_slot_{stream_id}"),
+            slot: self.slot()?,
+            publication: Publication::new(
+                format!("electric_publication_{}", self.replication_stream_id),
+                manual,
+            ),
             temporary_slot: self.temporary_slot,
             manual,
-            address: SocketAddr::new(self.host, self.port),
-            metrics_address: self.metrics_port.map(|port| SocketAddr::new(self.host, port)),
-            storage_dir: self.storage_dir,
+            address: SocketAddr::new(host, self.port),
+            metrics_address: self.metrics_port.map(|port| SocketAddr::new(host, port)),
+            storage_dir: storage_dir.unwrap_or(self.storage_dir),
+            scratch,
             chunk_bytes_max: self.chunk_bytes_max.max(1),
+            connections: Connections::of(self.db_pool_size as usize),
             shapes_max: self.max_shapes,
             admission: self.max_concurrent_requests,
             http: Settings {
                 secret,
                 allow_shape_deletion: self.allow_shape_deletion,
-                long_poll_timeout: Duration::from_millis(self.long_poll_timeout_ms),
+                long_poll_timeout: self.long_poll_timeout,
+                send_timeout: self.tcp_send_timeout,
+                read_timeout: self.tcp_read_timeout,
                 cache: CachePolicy {
                     max_age_s: self.cache_max_age_s,
                     stale_age_s: self.cache_stale_age_s,
@@ -238,12 +144,49 @@ impl ServeOptions {
             },
         })
     }
+
+    fn postgres(&self, url: &str) -> Result<PostgresConfig> {
+        let ca_file = self.database_ca_certificate_file.as_deref();
+        let mut config = PostgresConfig::parse(url, ca_file, self.database_use_ipv6)?;
+        config.tcp = TcpOptions {
+            keepalive_idle: self.database_tcp_keepalive_idle,
+            keepalive_interval: self.database_tcp_keepalive_interval,
+            keepalive_count: self.database_tcp_keepalive_count,
+            user_timeout: self.database_tcp_user_timeout,
+        };
+        Ok(config)
+    }
+
+    fn host(&self) -> IpAddr {
+        self.host.unwrap_or(match self.listen_on_ipv6 {
+            // On the usual systems that includes IPv4.
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        })
+    }
+
+    fn slot(&self) -> Result<String> {
+        let id = &self.replication_stream_id;
+        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+            bail!("invalid replication stream id `{id}`: use lower case letters, digits and `_`");
+        }
+        Ok(match self.temporary_slot && self.temporary_slot_random_name {
+            true => format!("electric_slot_{:016x}{:016x}", random(), random()),
+            false => format!("electric_slot_{id}"),
+        })
+    }
+}
+
+/// A number that the operating system chose: hashers are keyed with such.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::FromArgMatches;
+    use std::time::Duration;
 
     fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> ServeOptions {
         let variable = |name: &str| {
@@ -279,6 +222,59 @@ mod tests {
         assert!(check(&["--secret", "s", "--insecure"]).is_err());
         assert!(check(&["--secret", "s"]).is_ok());
         assert!(check(&["--insecure"]).is_ok());
+    }
+
+    #[test]
+    fn a_temporary_slot_may_be_named_by_chance() {
+        let slot = |arguments: &[&str]| {
+            let always = ["--insecure", "--replication-stream-id", "a"];
+            let arguments: Vec<&str> = always.iter().chain(arguments).copied().collect();
+            parse(&arguments, &[("DATABASE_URL", URL)]).check().unwrap().slot
+        };
+        assert_eq!(slot(&["--temporary-slot-random-name"]), "electric_slot_a", "only a temporary one");
+        let by_chance = ["--temporary-slot", "--temporary-slot-random-name"];
+        let (one, other) = (slot(&by_chance), slot(&by_chance));
+        assert_eq!((one.len(), one == other), ("electric_slot_".len() + 32, false));
+    }
+
+    #[test]
+    fn the_storage_may_be_for_this_process_only() {
+        let environment =
+            [("DATABASE_URL", URL), ("ELECTRIC_STORAGE", "MEMORY"), ("ELECTRIC_INSECURE", "true")];
+        let config = parse(&[], &environment).check().unwrap();
+        let folder = config.scratch.as_ref().unwrap().path().to_owned();
+        assert!(config.storage_dir.starts_with(&folder) && folder.is_dir());
+        drop(config);
+        assert!(!folder.exists());
+        assert_eq!("FAST_FILE".parse(), Ok(StorageKind::FastFile));
+        assert!("LEGACY_FILE".parse::<StorageKind>().is_err());
+    }
+
+    #[test]
+    fn connections_are_shared_out() {
+        assert_eq!(Connections::of(26), Connections { snapshots: 8, subsets: 16 });
+        assert_eq!(Connections::of(4), Connections { snapshots: 1, subsets: 1 });
+    }
+
+    #[test]
+    fn timers_and_addresses_by_electrics_names() {
+        let environment = [
+            ("DATABASE_URL", URL),
+            ("ELECTRIC_INSECURE", "true"),
+            ("ELECTRIC_LISTEN_ON_IPV6", "true"),
+            ("ELECTRIC_LONG_POLL_TIMEOUT", "4000"),
+            ("ELECTRIC_TCP_SEND_TIMEOUT", "1m"),
+            ("ELECTRIC_DATABASE_TCP_USER_TIMEOUT", "10s"),
+            ("ELECTRIC_DATABASE_TCP_KEEPALIVE_COUNT", "4"),
+        ];
+        let config = parse(&[], &environment).check().unwrap();
+        assert_eq!(config.address, "[::]:3000".parse().unwrap());
+        assert_eq!(config.http.long_poll_timeout, Duration::from_secs(4));
+        assert_eq!(config.http.send_timeout, Duration::from_secs(60));
+        assert_eq!(config.queries.tcp.user_timeout, Some(Duration::from_secs(10)));
+        assert_eq!(config.replication.tcp.keepalive_count, Some(4));
+        let local = parse(&["--host", "127.0.0.1"], &environment).check().unwrap();
+        assert_eq!(local.address.ip(), IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
 
     #[test]

@@ -21,9 +21,6 @@ use tokio_rustls::TlsConnector;
 /// How long one address may take, encryption included.
 const CONNECT_SECONDS_MAX: u64 = 10;
 
-/// How long an idle connection is trusted before TCP probes whether the other side still lives.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-
 /// Whether this attempt asks for encryption, and what a refusal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attempt {
@@ -140,8 +137,7 @@ async fn connect_tcp(config: &PostgresConfig, name: &str) -> Result<TcpStream, P
         match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
-                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE);
-                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                config.tcp.apply(&stream)?;
                 return Ok(stream);
             }
             Ok(Err(error)) => last = error,

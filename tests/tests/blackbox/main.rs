@@ -2,6 +2,7 @@
 //! proves that item of the protocol's conformance list.
 
 mod caching;
+mod configuration;
 mod delete;
 mod dev;
 mod initial_sync;
