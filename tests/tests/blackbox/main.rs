@@ -5,6 +5,7 @@ mod caching;
 mod configuration;
 mod delete;
 mod dev;
+mod elixir;
 mod initial_sync;
 mod joining;
 mod limits;
