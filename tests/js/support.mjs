@@ -109,26 +109,30 @@ export class Servers {
     const [port, metricsPort] = [await freePort(), await freePort()]
     const storage = this.#folder('limn-storage-')
     const access = secret === undefined ? ['--insecure'] : ['--secret', secret]
-    const server = this.#spawn(
-      'limn serve',
-      limn(),
-      [
-        ...['serve', '--database-url', databaseUrl, '--host', '127.0.0.1', '--port', port],
-        ...['--metrics-port', metricsPort, '--storage-dir', storage],
-        ...access,
-      ],
-      { env: cleanEnvironment(env) },
-    )
+    const args = [
+      ...['serve', '--database-url', databaseUrl, '--host', '127.0.0.1', '--port', port],
+      ...['--metrics-port', metricsPort, '--storage-dir', storage],
+      ...access,
+    ]
     const url = `http://127.0.0.1:${port}`
-    await server.ready('its health is active', async () => {
-      const health = await fetch(`${url}/v1/health`)
-      return health.status === 200 && (await health.json()).status === 'active'
-    })
+    const start = async () => {
+      const server = this.#spawn('limn serve', limn(), args, { env: cleanEnvironment(env) })
+      await server.ready('its health is active', async () => {
+        const health = await fetch(`${url}/v1/health`)
+        return health.status === 200 && (await health.json()).status === 'active'
+      })
+      return server
+    }
+    let server = await start()
     const metrics = `http://127.0.0.1:${metricsPort}/metrics`
     return {
       url,
       requestsServed: () => sumOf(metrics, 'limn_http_requests_total'),
       parkedClients: () => sumOf(metrics, 'limn_parked_clients'),
+      killAndStart: async () => {
+        await server.end('SIGKILL')
+        server = await start()
+      },
     }
   }
 
