@@ -31,9 +31,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-/// Snapshots that are taken at one time; further shapes wait.
-const SNAPSHOTS_MAX: usize = 8;
 /// Bytes of snapshot that are gathered before they are written.
 const WRITE_BYTES: usize = 64 << 10;
 /// How long a new table waits for the transactions that were writing it.
@@ -42,6 +41,8 @@ const WRITERS_WAIT: Duration = Duration::from_secs(20);
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long a request waits for Postgres to be followed.
 const ACTIVE_WAIT: Duration = Duration::from_secs(5);
+/// How often such a request looks whether another process has made its shape.
+const FOUND_POLL: Duration = Duration::from_millis(200);
 
 /// Makes shapes.
 #[derive(Clone)]
@@ -66,8 +67,8 @@ pub struct CreatorParts {
     pub status: Arc<Status>,
     /// Item bytes at which a chunk closes.
     pub chunk_bytes_max: u64,
-    /// The first number that no shape of the folder has had.
-    pub next_id: u32,
+    /// Snapshots that are taken at one time; further shapes wait.
+    pub snapshots_max: usize,
 }
 
 struct Shared {
@@ -122,22 +123,27 @@ impl Creator {
     /// A creator of shapes for `engine`.
     #[must_use]
     pub fn new(parts: CreatorParts, engine: EngineHandle) -> Self {
-        let next_id = AtomicU32::new(parts.next_id);
+        let snapshots = Semaphore::new(parts.snapshots_max);
         let shared = Shared {
             parts,
             catalog: tokio::sync::Mutex::default(),
             published: Mutex::default(),
-            next_id,
-            snapshots: Semaphore::new(SNAPSHOTS_MAX),
+            next_id: AtomicU32::new(0),
+            snapshots,
             lookups: tokio::sync::Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
         };
         Self { engine, shared: Arc::new(shared) }
     }
 
+    /// Numbers below `next_id` belong to shapes that the folder has had.
+    pub fn reserve_ids(&self, next_id: u32) {
+        self.shared.next_id.fetch_max(next_id, Ordering::Relaxed);
+    }
+
     /// Waits until every snapshot that is being taken is durable, for a while.
     pub async fn settle(&self) {
-        let all = u32::try_from(SNAPSHOTS_MAX).expect("a small number");
+        let all = u32::try_from(self.shared.parts.snapshots_max).unwrap_or(u32::MAX);
         let settled = tokio::time::timeout(SETTLE_WAIT, self.shared.snapshots.acquire_many(all)).await;
         if settled.is_err() {
             tracing::warn!("ending although snapshots are being taken: their shapes will start over");
@@ -171,8 +177,8 @@ impl Creator {
             return Ok(shape);
         }
         drop(looking_up);
-        if parts.status.phase() != Phase::Active && !parts.status.wait_active(ACTIVE_WAIT).await {
-            return Err(LookupError::Unavailable(not_followed()));
+        if let Some(shape) = self.wait_until_allowed(&identity).await? {
+            return Ok(shape);
         }
         let make = || Arc::new(self.new_shape(request, definition, &identity, tables.own.partitions.clone()));
         let (shape, is_new) = parts.registry.find_or_insert(&identity, make);
@@ -181,6 +187,23 @@ impl Creator {
             tokio::spawn(self.clone().create(shape.clone(), tables));
         }
         Ok(shape)
+    }
+
+    /// Waits until a shape may be made, or until the process that writes to the folder has made it.
+    async fn wait_until_allowed(&self, identity: &str) -> Result<Option<Arc<Shape>>, LookupError> {
+        let Shared { parts: CreatorParts { registry, status, .. }, .. } = &*self.shared;
+        let deadline = Instant::now() + ACTIVE_WAIT;
+        while status.phase() != Phase::Active {
+            if let Some(shape) = registry.by_identity(identity) {
+                return Ok(Some(shape));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(LookupError::Unavailable(not_followed()));
+            }
+            status.wait_active(left.min(FOUND_POLL)).await;
+        }
+        Ok(None)
     }
 
     /// What a request asks for, confirmed by the catalog; nothing is created.
@@ -361,16 +384,14 @@ impl Creator {
     }
 
     /// Sets what publishing a table sets, for partitions that came since.
-    pub async fn publish_again(&self, oid: u32) {
-        let publish = async {
-            let session = self.session().await?;
-            if let Some(table) = catalog::describe_oid(&session, oid).await? {
-                self.publish(&table).await?;
-            }
-            Ok::<_, CreateError>(())
-        };
-        if let Err(error) = publish.await {
-            tracing::warn!(oid, %error, "cannot publish a table's new partitions");
+    ///
+    /// # Errors
+    /// What keeps it from being set.
+    pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
+        let session = self.session().await?;
+        match catalog::describe_oid(&session, oid).await? {
+            Some(table) => self.publish(&table).await,
+            None => Ok(()),
         }
     }
 
@@ -461,20 +482,28 @@ pub(crate) fn unreachable(error: &PostgresError) -> LookupError {
     }
 }
 
+/// Why a shape cannot be created.
 #[derive(Debug, thiserror::Error)]
-enum CreateError {
+pub enum CreateError {
+    /// Postgres refused, or is away.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// The table cannot be published.
     #[error(transparent)]
     Publication(#[from] PublicationError),
+    /// What the definition was made for is not what the snapshot shows.
     #[error("the table was altered while the shape was being made")]
     Changed,
+    /// The rows are not what `COPY` sends.
     #[error("cannot read the snapshot: {0}")]
     Copy(String),
+    /// The disk refused.
     #[error("cannot write the snapshot: {0}")]
     Disk(#[from] io::Error),
+    /// A row has no tags that could be told.
     #[error("cannot judge a row of the snapshot: {0}")]
     Row(#[from] EvalError),
+    /// The server is about to end.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use limn_origin::config::{ServeOptions, with_electric_names};
+use limn_origin::config::{ServeOptions, value_of, with_electric_names, without_effect};
 use limn_origin::dev::{self, DevOptions};
 use limn_origin::serve;
 use limn_origin::typescript::{self, TypesOptions};
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Commands::Serve(options) => {
+            tell_variables_without_effect();
             let running = serve::start(options.check()?).await?;
             tracing::info!(address = %running.address()?, "serving shapes");
             running.run(|request| async { Err(request) }, serve::interrupted()).await
@@ -66,12 +67,35 @@ async fn run(cli: Cli) -> Result<()> {
     }
 }
 
+/// What has a name of Electric's and does nothing here is said once.
+fn tell_variables_without_effect() {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, reason) in without_effect(names) {
+        tracing::warn!("{name} has no effect here: {reason}");
+    }
+}
+
 fn log() {
-    let level = ["LIMN_LOG_LEVEL", "ELECTRIC_LOG_LEVEL"].iter().find_map(|name| std::env::var(name).ok());
-    let filter = EnvFilter::try_new(level.as_deref().unwrap_or("info"));
+    let variable = |ours: &str| {
+        let theirs = || value_of(ours, |name| std::env::var(name).ok());
+        std::env::var(ours).ok().filter(|value| !value.is_empty()).or_else(theirs)
+    };
+    let level = variable("LIMN_LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
+    let filter = EnvFilter::try_new(level_name(&level));
+    let wants_colors = variable("LIMN_LOG_COLORS").is_none_or(|wanted| wanted != "false");
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(wants_colors && std::io::stderr().is_terminal())
         .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("info")))
         .init();
+}
+
+/// Electric has more levels than there are here.
+fn level_name(level: &str) -> &str {
+    match level {
+        "emergency" | "alert" | "critical" => "error",
+        "warning" => "warn",
+        "notice" => "info",
+        other => other,
+    }
 }

@@ -19,7 +19,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 /// Looks at the catalog for as long as the server runs.
 pub async fn run(creator: Creator, registry: Arc<Registry>, status: Arc<Status>) {
-    let mut reconciler = Reconciler { creator, known: HashMap::new() };
+    let mut reconciler = Reconciler { creator, known: HashMap::new(), told: HashMap::new() };
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -37,6 +37,8 @@ struct Reconciler {
     creator: Creator,
     /// Tables as they were seen last.
     known: HashMap<u32, Surveyed>,
+    /// What keeps a table from being published whole, as it was logged: nobody needs to read it twice.
+    told: HashMap<u32, String>,
 }
 
 /// The shapes that need a table.
@@ -65,6 +67,7 @@ impl Reconciler {
             tables.entry(shape.definition.relation.oid).or_default().own.push(shape);
         }
         self.known.retain(|oid, _| tables.contains_key(oid));
+        self.told.retain(|oid, _| tables.contains_key(oid));
         if tables.is_empty() {
             return Ok(());
         }
@@ -102,9 +105,10 @@ impl Reconciler {
                 self.remove(&users.inner, "partitions_changed").await;
             }
         }
-        if now.lacks_identity {
-            // A partition that was made since.
-            self.creator.publish_again(now.oid).await;
+        match now.lacks_identity {
+            // A partition that was made since, or somebody who altered the table.
+            true => self.publish_again(now.oid).await,
+            false => drop(self.told.remove(&now.oid)),
         }
         let before = self.known.get(&now.oid);
         if before.is_none_or(|before| before.version != now.version) {
@@ -122,6 +126,19 @@ impl Reconciler {
             let partitions = now.partitions.iter().map(|(oid, _)| *oid).collect();
             // The engine ends only with the server.
             let _ = self.creator.engine.set_partitions(shape.id, partitions).await;
+        }
+    }
+
+    async fn publish_again(&mut self, oid: u32) {
+        let Err(error) = self.creator.publish_again(oid).await else { return };
+        let error = error.to_string();
+        if self.told.get(&oid) != Some(&error) {
+            tracing::warn!(
+                oid,
+                error,
+                "old rows of a table with shapes are incomplete: a change may start them over"
+            );
+            self.told.insert(oid, error);
         }
     }
 

@@ -74,12 +74,15 @@ impl Registry {
 
     /// Removes a shape, unless another has taken its place.
     pub fn remove(&self, shape: &Shape) {
+        let is_it = |known: &Arc<Shape>| std::ptr::eq(known.as_ref(), shape);
         let mut maps = self.maps();
-        maps.by_handle.remove(&shape.handle);
-        if maps.by_identity.get(&shape.identity).is_some_and(|known| known.id == shape.id) {
+        if maps.by_handle.get(&shape.handle).is_some_and(is_it) {
+            maps.by_handle.remove(&shape.handle);
+        }
+        if maps.by_identity.get(&shape.identity).is_some_and(is_it) {
             maps.by_identity.remove(&shape.identity);
         }
-        maps.by_spelling.retain(|_, known| known.id != shape.id);
+        maps.by_spelling.retain(|_, known| !is_it(known));
     }
 
     /// Every living shape.

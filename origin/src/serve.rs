@@ -2,14 +2,16 @@
 
 use crate::config::ServeConfig;
 use crate::creation::{Creator, CreatorParts};
-use crate::engine::{self, EngineHandle, EngineParts, Source};
+use crate::engine::{self, EngineHandle, EngineParts, Inbox, Source};
 use crate::expiry;
 use crate::http::{self, Admission, Server, Subsets};
 use crate::metrics::Metrics;
 use crate::reconcile;
 use crate::registry::Registry;
-use crate::status::Status;
-use crate::store::{Folder, recover};
+use crate::scratch::Scratch;
+use crate::standby::Standby;
+use crate::status::{Phase, Status};
+use crate::store::{Folder, FolderLock, recover};
 use anyhow::{Context, Result};
 use axum::body::Body;
 use axum::http::Request;
@@ -27,49 +29,54 @@ pub struct Running {
     engine: EngineHandle,
     engine_task: JoinHandle<Result<()>>,
     listener: TcpListener,
+    _scratch: Option<Scratch>,
 }
 
-/// Opens the storage folder, starts to follow Postgres, and listens.
+/// Opens the storage folder, starts to follow Postgres, and listens. Where another process writes to the
+/// folder, that one's shapes are served until it ends.
 ///
 /// # Errors
 /// Where the folder or a port cannot be used.
 pub async fn start(config: ServeConfig) -> Result<Running> {
     let listener = listen(config.address).await?;
     let folder = Arc::new(Folder::open(&config.storage_dir)?);
-    let recovering = folder.clone();
-    let recovered = tokio::task::spawn_blocking(move || recover(&recovering, config.chunk_bytes_max))
-        .await
-        .context("recovery was cut off")??;
-    tracing::info!(shapes = recovered.shapes.len(), "storage folder is open");
-    let next_id = recovered.next_id;
+    let lock = folder.try_lock()?;
+    if lock.is_none() {
+        folder.expect_slot(&config.slot)?;
+    }
+    let (engine, inbox) = EngineHandle::channel();
     let (registry, status, metrics) =
         (Arc::new(Registry::default()), Arc::new(Status::default()), Arc::new(Metrics::default()));
-    let source = Source {
-        config: config.replication,
-        publication: config.publication.clone(),
-        slot: config.slot,
-        temporary_slot: config.temporary_slot,
-        manual: config.manual,
-        folder: folder.clone(),
-    };
-    let (engine, engine_task) = engine::start(EngineParts {
-        source,
-        folder: folder.clone(),
-        recovered,
-        registry: registry.clone(),
-        status: status.clone(),
-        metrics: metrics.clone(),
-    })?;
     let parts = CreatorParts {
         config: config.queries,
-        publication: config.publication,
-        folder,
+        publication: config.publication.clone(),
+        folder: folder.clone(),
         registry: registry.clone(),
         status: status.clone(),
         chunk_bytes_max: config.chunk_bytes_max,
-        next_id,
+        snapshots_max: config.connections.snapshots,
     };
     let creator = Creator::new(parts, engine.clone());
+    let writer = Writer {
+        source: Source {
+            config: config.replication,
+            publication: config.publication,
+            slot: config.slot,
+            temporary_slot: config.temporary_slot,
+            manual: config.manual,
+            folder: folder.clone(),
+        },
+        folder,
+        creator: creator.clone(),
+        registry: registry.clone(),
+        status: status.clone(),
+        metrics: metrics.clone(),
+        chunk_bytes_max: config.chunk_bytes_max,
+    };
+    let engine_task = match lock {
+        Some(lock) => writer.start(lock, inbox).await?,
+        None => tokio::spawn(writer.stand_by(inbox)),
+    };
     if let Some(address) = config.metrics_address {
         tokio::spawn(http::serve_metrics(listen(address).await?, metrics.clone()));
     }
@@ -85,10 +92,48 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         metrics,
         admission: Admission::new(config.admission),
         creator,
-        subsets: Subsets::default(),
+        subsets: Subsets::new(config.connections.subsets),
         unique,
     });
-    Ok(Running { server, engine, engine_task, listener })
+    Ok(Running { server, engine, engine_task, listener, _scratch: config.scratch })
+}
+
+/// What it takes to write to the folder, once that is allowed.
+struct Writer {
+    source: Source,
+    folder: Arc<Folder>,
+    creator: Creator,
+    registry: Arc<Registry>,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    chunk_bytes_max: u64,
+}
+
+impl Writer {
+    /// Takes up what the folder holds and follows Postgres from there.
+    async fn start(self, lock: FolderLock, inbox: Inbox) -> Result<JoinHandle<Result<()>>> {
+        let Self { source, folder, creator, registry, status, metrics, chunk_bytes_max } = self;
+        let recovering = folder.clone();
+        let recovered = tokio::task::spawn_blocking(move || recover(&recovering, chunk_bytes_max))
+            .await
+            .context("recovery was cut off")??;
+        tracing::info!(shapes = recovered.shapes.len(), "storage folder is open");
+        creator.reserve_ids(recovered.next_id);
+        status.set_phase(Phase::Starting);
+        let handle = creator.engine;
+        let parts = EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics };
+        engine::start(parts)
+    }
+
+    /// Serves another process's shapes until it ends, and then does its work.
+    async fn stand_by(self, mut inbox: Inbox) -> Result<()> {
+        let (registry, status) = (self.registry.clone(), self.status.clone());
+        let standby = Standby::new(self.folder.clone(), registry, status, self.chunk_bytes_max);
+        let Some((lock, retired)) = standby.wait(&mut inbox).await? else { return Ok(()) };
+        let engine_task = self.start(lock, inbox).await?;
+        drop(retired);
+        engine_task.await.context("the engine was cut off")?
+    }
 }
 
 impl Running {
@@ -116,7 +161,7 @@ impl Running {
         H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, Request<Body>>> + Send,
     {
-        let Self { server, engine, mut engine_task, listener } = self;
+        let Self { server, engine, mut engine_task, listener, _scratch } = self;
         let mut ended = None;
         let over = async {
             tokio::select! {

@@ -1,6 +1,7 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
 use crate::store::segment;
+use anyhow::Result;
 use limn_core::log::record::CreatedShape;
 use limn_core::log::{Read, ShapeLog};
 use limn_core::pg::Relation;
@@ -97,6 +98,26 @@ impl Shape {
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
         }
+    }
+
+    /// A shape as the commit log knows it.
+    ///
+    /// # Errors
+    /// Where its definition does not fit the table that is stored with it.
+    pub fn restore(
+        created: CreatedShape,
+        handle: Handle,
+        dir: PathBuf,
+        log: ShapeLog,
+        life: Life,
+    ) -> Result<Self> {
+        // What the server's version allows was checked when the shape was made.
+        const ANY_VERSION: u32 = u32::MAX;
+        let relation = Arc::new(created.relation.clone());
+        let inner: Vec<_> = created.inner.iter().cloned().map(Arc::new).collect();
+        let definition = Definition::resolve(&created.request, &relation, ANY_VERSION, &inner)
+            .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))?;
+        Ok(Self::new(created, handle, definition, dir, log, life))
     }
 
     /// What the commit log keeps of the shape's identity.

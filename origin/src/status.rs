@@ -22,10 +22,20 @@ pub enum Phase {
     Starting,
     /// Another instance holds the lock.
     Waiting,
+    /// Another instance writes to the storage folder: what it has made durable is served.
+    Reading,
     /// Following.
     Active,
     /// Nothing true can be said until somebody mends what the code names.
     Unsound(&'static str),
+}
+
+impl Phase {
+    /// Whether the end of a log may be called up to date: it grows with Postgres, or with the folder.
+    #[must_use]
+    pub const fn is_current(self) -> bool {
+        matches!(self, Self::Active | Self::Reading)
+    }
 }
 
 impl Default for Status {
@@ -56,9 +66,24 @@ impl Status {
 
     /// Waits for [`Phase::Active`]; false where it does not come in time.
     pub async fn wait_active(&self, limit: Duration) -> bool {
+        self.wait_for(limit, |phase| phase == Phase::Active).await
+    }
+
+    /// Whether the end of a log may be called up to date.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.phase().is_current()
+    }
+
+    /// Waits until the end of a log may be called up to date; false where that does not come in time.
+    pub async fn wait_current(&self, limit: Duration) -> bool {
+        self.wait_for(limit, Phase::is_current).await
+    }
+
+    async fn wait_for(&self, limit: Duration, is_wanted: impl Fn(Phase) -> bool) -> bool {
         let mut phase = self.phase.subscribe();
-        let active = phase.wait_for(|phase| *phase == Phase::Active);
-        matches!(tokio::time::timeout(limit, active).await, Ok(Ok(_)))
+        let wanted = phase.wait_for(|phase| is_wanted(*phase));
+        matches!(tokio::time::timeout(limit, wanted).await, Ok(Ok(_)))
     }
 
     /// What `/v1/health` says.
@@ -66,7 +91,7 @@ impl Status {
     pub fn health(&self) -> Health {
         match self.phase() {
             Phase::Starting => Health::Starting,
-            Phase::Waiting => Health::Waiting,
+            Phase::Waiting | Phase::Reading => Health::Waiting,
             Phase::Active => Health::Active,
             Phase::Unsound(code) => Health::Unsound(code),
         }

@@ -3,7 +3,7 @@
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -109,22 +109,31 @@ export class Servers {
     const [port, metricsPort] = [await freePort(), await freePort()]
     const storage = this.#folder('limn-storage-')
     const access = secret === undefined ? ['--insecure'] : ['--secret', secret]
-    const server = this.#spawn(
-      'limn serve',
-      limn(),
-      [
-        ...['serve', '--database-url', databaseUrl, '--host', '127.0.0.1', '--port', port],
-        ...['--metrics-port', metricsPort, '--storage-dir', storage],
-        ...access,
-      ],
-      { env: cleanEnvironment(env) },
-    )
+    const args = [
+      ...['serve', '--database-url', databaseUrl, '--host', '127.0.0.1', '--port', port],
+      ...['--metrics-port', metricsPort, '--storage-dir', storage],
+      ...access,
+    ]
     const url = `http://127.0.0.1:${port}`
-    await server.ready('its health is active', async () => {
-      const health = await fetch(`${url}/v1/health`)
-      return health.status === 200 && (await health.json()).status === 'active'
-    })
-    return { url, requestsServed: () => requestsServed(`http://127.0.0.1:${metricsPort}/metrics`) }
+    const start = async () => {
+      const server = this.#spawn('limn serve', limn(), args, { env: cleanEnvironment(env) })
+      await server.ready('its health is active', async () => {
+        const health = await fetch(`${url}/v1/health`)
+        return health.status === 200 && (await health.json()).status === 'active'
+      })
+      return server
+    }
+    let server = await start()
+    const metrics = `http://127.0.0.1:${metricsPort}/metrics`
+    return {
+      url,
+      requestsServed: () => sumOf(metrics, 'limn_http_requests_total'),
+      parkedClients: () => sumOf(metrics, 'limn_parked_clients'),
+      killAndStart: async () => {
+        await server.end('SIGKILL')
+        server = await start()
+      },
+    }
   }
 
   /** The built edge worker in workerd; with a `secret` it checks credentials itself. */
@@ -135,6 +144,25 @@ export class Servers {
     const server = this.#spawn('edge worker', process.execPath, args, { env: cleanEnvironment() })
     await server.ready('it says so', () => server.output().includes('ready: '))
     return { url: `http://127.0.0.1:${port}` }
+  }
+
+  /** nginx (the program `path`) as a cache before an origin, as docs/nginx.conf sets it up. */
+  async nginx(path, origin) {
+    const [dir, port] = [this.#folder('limn-nginx-'), await freePort()]
+    const ours = readFileSync(join(ROOT, 'docs/nginx.conf'), 'utf8')
+      .replace('/var/cache/nginx/limn', join(dir, 'cache'))
+      .replace('127.0.0.1:3000', new URL(origin).host)
+      .replace('127.0.0.1:8080', `127.0.0.1:${port}`)
+    const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${dir}/${name};`)
+    const user = process.getuid() === 0 ? 'user root;' : ''
+    writeFileSync(
+      join(dir, 'nginx.conf'),
+      `${user} daemon off; pid ${dir}/pid; error_log stderr warn; events {} http { access_log off; ${temporary.join(' ')} ${ours} }`,
+    )
+    const server = this.#spawn('nginx', path, ['-p', dir, '-e', 'stderr', '-c', join(dir, 'nginx.conf')], {})
+    const url = `http://127.0.0.1:${port}`
+    await server.ready('it passes requests on', async () => (await fetch(`${url}/v1/health`)).status === 200)
+    return { url }
   }
 
   /** `limn dev` with a Postgres of its own, its page going through the edge worker before it. */
@@ -247,10 +275,10 @@ export function shapeUrl(base, params) {
   return `${base}/v1/shape?${new URLSearchParams(params)}`
 }
 
-/** How many requests the origin answered since it started, health checks included. */
-async function requestsServed(metricsUrl) {
+/** The values of a metric, whatever its labels. */
+async function sumOf(metricsUrl, name) {
   const metrics = await (await fetch(metricsUrl)).text()
-  const lines = metrics.split('\n').filter((line) => line.startsWith('limn_http_requests_total'))
+  const lines = metrics.split('\n').filter((line) => line.startsWith(name))
   return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
 }
 

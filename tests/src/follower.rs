@@ -51,6 +51,11 @@ impl Follower {
         }
     }
 
+    /// Goes on at another server, which holds the same shapes.
+    pub fn move_to(&mut self, client: Client) {
+        self.client = client;
+    }
+
     /// Makes one request.
     ///
     /// # Panics

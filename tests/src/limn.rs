@@ -76,6 +76,21 @@ impl Limn {
         format!("{}{current}", self.past_output)
     }
 
+    /// Another server for the same folder and slot, yet to be started.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self {
+            database: self.database.clone(),
+            options: self.options.clone(),
+            port: free_port(),
+            metrics_port: free_port(),
+            storage: self.storage.clone(),
+            variables: self.variables.clone(),
+            process: None,
+            past_output: String::new(),
+        }
+    }
+
     /// Starts the process without waiting for anything.
     pub fn spawn(&mut self) {
         self.past_output = self.output();
@@ -93,12 +108,21 @@ impl Limn {
     /// # Panics
     /// Where the process ends instead.
     pub async fn wait_active(&mut self) {
+        self.wait_health("active").await;
+    }
+
+    /// Waits until health says this.
+    ///
+    /// # Panics
+    /// Where the process ends instead.
+    pub async fn wait_health(&mut self, status: &str) {
         let client = self.client();
         let health = Request { method: "GET", target: "/v1/health", ..Request::default() };
-        eventually("limn is active", async || {
+        eventually(&format!("limn is {status}"), async || {
             let process = self.process.as_mut().expect("it was started");
             assert!(process.ended().is_none(), "limn ended: {}", process.output());
-            client.try_send(&health).await.ok().filter(|health| health.status == 200)
+            let answer = client.try_send(&health).await.ok()?;
+            (answer.json()["status"] == status).then_some(())
         })
         .await;
     }

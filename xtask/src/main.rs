@@ -15,6 +15,7 @@ mod edge;
 mod fuzz;
 mod house_rules;
 mod lockfile;
+mod matrix;
 mod oracle;
 mod postgres;
 mod process;
@@ -45,6 +46,8 @@ enum Verb {
     Demo(demo::Options),
     /// Every check there is, with a summary at the end; names after it run only those steps
     Test(test::Options),
+    /// The black-box suite on Postgres 14 to 18; installs the servers into the cache on first use
+    Matrix(matrix::Options),
     /// The quick gate before a commit: format, clippy, house rules, unit tests
     Check,
     /// Make this machine ready: wasm32 target, wasm tools, npm packages, Postgres, Chromium
@@ -102,6 +105,7 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Demo(options) => demo::run(&workspace, &options),
         Verb::Test(options) => test::run(&workspace, &options),
+        Verb::Matrix(options) => matrix::run(&workspace, &options),
         Verb::Check => check::run(&workspace),
         Verb::Setup => setup::run(&workspace, setup::Part::ALL),
         Verb::Edge(EdgeArgs { verb: Some(EdgeVerb::Build), .. }) => edge::build(&workspace),

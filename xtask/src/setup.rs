@@ -1,6 +1,7 @@
 //! Makes a Debian, Ubuntu or macOS machine with Rust and Node ready. Each part looks first and acts only where
 //! something is missing, so running it again costs about a second.
 
+use std::fmt;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -10,11 +11,25 @@ use crate::workspace::Workspace;
 pub mod browser;
 mod cargo_tools;
 mod native;
+pub mod nginx;
 mod npm;
 mod postgres_server;
+pub mod postgres_versions;
 pub mod schemathesis;
 mod system;
 mod toolchain;
+
+/// Something that the setup does not install: what needs it is left out.
+#[derive(Debug)]
+pub struct Missing(&'static str);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
 
 /// Something that a verb needs on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

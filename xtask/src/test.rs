@@ -10,8 +10,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use crate::process::{capture, command, run as run_command};
-use crate::setup::schemathesis::{self, Missing};
-use crate::setup::{self, Part, browser};
+use crate::setup::{self, Missing, Part, browser, nginx, schemathesis};
 use crate::wasm::{TARGET, Toolchain};
 use crate::wasm_imports;
 use crate::workspace::Workspace;
@@ -135,6 +134,13 @@ const STEPS: &[Step] = &[
         machine: &[Part::Npm, Part::Postgres],
         needs: &["build"],
         run: node_tests,
+    },
+    Step {
+        name: "nginx",
+        title: "nginx as a cache before the origin",
+        machine: &[Part::Npm, Part::Postgres],
+        needs: &["build"],
+        run: nginx_tests,
     },
     Step {
         name: "page",
@@ -331,6 +337,9 @@ fn openapi(workspace: &Workspace) -> Result<()> {
 /// Tests that need a browser or the terminal's way of ending; they are the step `page`.
 const PAGE_TESTS: [&str; 2] = ["page.test.mjs", "demo.test.mjs"];
 
+/// It needs a program that nothing else does; it is the step `nginx`.
+const NGINX_TEST: &str = "nginx.test.mjs";
+
 /// Where tests for Node lie; the folders of the members need what the step `build` made.
 const NODE_TESTS: [&str; 5] =
     ["tests/js", "tests/js/ecosystem", "tests/js/ecosystem/multi-shape", "edge-worker/test", "client/tests"];
@@ -340,7 +349,7 @@ fn node_tests(workspace: &Workspace) -> Result<()> {
     for folder in NODE_TESTS {
         files.extend(test_files(workspace, folder)?);
     }
-    files.retain(|file| !PAGE_TESTS.iter().any(|page| file.ends_with(page)));
+    files.retain(|file| !PAGE_TESTS.iter().chain([&NGINX_TEST]).any(|other| file.ends_with(other)));
     let mut node = node_test_runner(workspace)?;
     run_command(node.args(files))
 }
@@ -350,6 +359,12 @@ fn page_tests(workspace: &Workspace) -> Result<()> {
     let mut node = node_test_runner(workspace)?;
     node.env("CHROMIUM", chromium).env("XTASK_BIN", std::env::current_exe()?);
     run_command(node.args(PAGE_TESTS.map(|file| format!("tests/js/{file}"))))
+}
+
+fn nginx_tests(workspace: &Workspace) -> Result<()> {
+    let mut node = node_test_runner(workspace)?;
+    node.env("NGINX", nginx::ensure(workspace)?);
+    run_command(node.arg(format!("tests/js/{NGINX_TEST}")))
 }
 
 /// One file at a time: each starts servers of its own. The npm client leaves timers behind, hence the forced exit.

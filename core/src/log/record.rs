@@ -51,8 +51,11 @@ pub enum Record {
     Backfill(Fragment),
     /// What a shape's subqueries return in its snapshot.
     Views(ShapeViews),
-    /// A move of a shape with subqueries: its items, and the views that they lead to.
+    /// A move of a shape with subqueries: its items, and the views that they lead to. Its log is whole then, unless
+    /// [`Record::Whole`] says otherwise.
     Move(Move),
+    /// How far a log is whole: what lies beyond waits for a move.
+    Whole(ShapeWhole),
 }
 
 /// Everything that is true at the beginning of a commit log file.
@@ -76,6 +79,13 @@ pub struct ShapeCheckpoint {
     /// What its subqueries return, where it has some.
     #[serde(default)]
     pub dependent: DependentState,
+    /// How far its log is whole: [`ShapeWhole::up_to`].
+    #[serde(default = "to_the_end")]
+    pub whole_up_to: u64,
+}
+
+const fn to_the_end() -> u64 {
+    u64::MAX
 }
 
 /// A shape's identity.
@@ -112,6 +122,15 @@ pub struct ShapeViews {
     pub id: ShapeId,
     /// One view for each subquery.
     pub views: Vec<View>,
+}
+
+/// How far a shape's log is whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeWhole {
+    /// The shape.
+    pub id: ShapeId,
+    /// A commit LSN; `u64::MAX` where it is whole to its end.
+    pub up_to: u64,
 }
 
 /// A move without its items.
@@ -151,6 +170,7 @@ const BACKFILL: u8 = 7;
 const PARTITIONS: u8 = 8;
 const VIEWS: u8 = 9;
 const MOVE: u8 = 10;
+const WHOLE: u8 = 11;
 
 impl Record {
     /// Appends the record as a frame.
@@ -166,6 +186,7 @@ impl Record {
             Self::Commit(tx) => encode_commit(out, *tx),
             Self::Views(views) => encode_json(out, VIEWS, views),
             Self::Move(made) => encode_move(out, made),
+            Self::Whole(whole) => encode_json(out, WHOLE, whole),
         }
     }
 
@@ -188,6 +209,7 @@ impl Record {
             BACKFILL => decode_fragment(body).map(Self::Backfill).ok_or_else(cut_off),
             VIEWS => decode_json(kind, body).map(Self::Views),
             MOVE => decode_move(kind, body).map(Self::Move),
+            WHOLE => decode_json(kind, body).map(Self::Whole),
             COMMIT => Reader(body).u64().map(Self::Commit).ok_or_else(cut_off),
             _ => Err(RecordError { kind, reason: "unknown kind: written by a newer version?".to_owned() }),
         }
@@ -352,6 +374,7 @@ mod tests {
                 changes: vec![ViewChange { enter: vec![member(Some("ü"))], leave: vec![member(None)] }],
                 items: fragment(),
             }),
+            Record::Whole(ShapeWhole { id: ShapeId(1), up_to: u64::MAX }),
             Record::Removed(ShapeId(4)),
         ]
     }

@@ -9,6 +9,7 @@ mod table;
 
 use crate::config::ServeOptions;
 use crate::postgres::{PostgresConfig, Session};
+use crate::scratch::Scratch;
 use crate::serve;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -54,7 +55,7 @@ pub struct DevOptions {
 /// # Errors
 /// One sentence that says what to do.
 pub async fn run(options: DevOptions) -> Result<()> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new("dev")?;
     let postgres = match &options.database_url {
         Some(_) => None,
         None => Some(PrivatePostgres::start(scratch.path()).await?),
@@ -139,28 +140,5 @@ fn announce(options: &DevOptions, url: &str) {
     #[allow(clippy::print_stdout)]
     for line in lines {
         println!("{line}");
-    }
-}
-
-/// A folder that goes with the process's end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("limn-dev-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot create `{}`", path.display()))?;
-        Ok(Self(path))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, folder = %self.0.display(), "cannot remove the scratch folder");
-        }
     }
 }

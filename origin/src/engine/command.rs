@@ -44,15 +44,39 @@ pub struct EngineHandle {
     commands: mpsc::Sender<Command>,
 }
 
+/// What was sent to an engine, which may be yet to start.
+#[derive(Debug)]
+pub struct Inbox {
+    commands: mpsc::Receiver<Command>,
+}
+
+impl Inbox {
+    /// Resolves once the server is to end, and refuses whatever else is asked until then. Cancel-safe.
+    pub async fn stopped(&mut self) {
+        while let Some(command) = self.recv().await {
+            if let Command::Stop { done } = command {
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    pub(super) async fn recv(&mut self) -> Option<Command> {
+        self.commands.recv().await
+    }
+}
+
 /// The engine has stopped: the server is about to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server is stopping")]
 pub struct Stopped;
 
 impl EngineHandle {
-    pub(super) fn channel() -> (Self, mpsc::Receiver<Command>) {
-        let (commands, received) = mpsc::channel(COMMANDS_MAX);
-        (Self { commands }, received)
+    /// A handle, and what is sent through it.
+    #[must_use]
+    pub fn channel() -> (Self, Inbox) {
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        (Self { commands: sender }, Inbox { commands })
     }
 
     /// Keeps the changes of a shape from now on, until its snapshot is known.

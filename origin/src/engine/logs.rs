@@ -7,7 +7,7 @@ use crate::status::Status;
 use crate::store::{CommitLog, Folder, TAIL_BYTES_MAX, segment};
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
-use limn_core::log::record::{Record, ShapeCheckpoint, StoreCheckpoint, encode_commit, encode_items};
+use limn_core::log::record::{Record, ShapeCheckpoint, ShapeWhole, StoreCheckpoint, encode_commit, encode_items};
 use limn_core::log::{Fragment, ShapeLog, SnapshotFilter};
 use limn_core::shape::ShapeId;
 use limn_core::shape::dependent::{Move, Rounds};
@@ -68,6 +68,12 @@ pub(super) struct Whole {
     up_to: u64,
     /// The bounds that hold once a ticket is durable, oldest first.
     later: VecDeque<(u64, u64)>,
+}
+
+impl Default for Whole {
+    fn default() -> Self {
+        Self { up_to: u64::MAX, later: VecDeque::new() }
+    }
 }
 
 impl Tracked {
@@ -189,14 +195,21 @@ impl Logs {
         self.flush.confirmable().min(Lsn::new(bound.unwrap_or(u64::MAX)))
     }
 
-    /// A shape's log is whole up to this commit LSN; `u64::MAX` where it is up to its end.
+    /// A shape's log is whole up to this commit LSN; `u64::MAX` where it is up to its end. What becomes visible by
+    /// it does so once that is durable: another process may read along.
     pub(super) fn set_whole(&mut self, id: ShapeId, up_to: u64) {
+        let ticket = self.commit_log.last_ticket() + 1;
         let Some(tracked) = self.shapes.get_mut(&id) else { return };
-        let whole = tracked.whole.get_or_insert_with(|| Whole { up_to: u64::MAX, later: VecDeque::new() });
-        match whole.later.back_mut() {
-            Some((_, later)) => *later = up_to,
-            None => whole.up_to = up_to,
+        if tracked.whole.is_none() && up_to == u64::MAX {
+            return;
         }
+        let whole = tracked.whole.get_or_insert_default();
+        match whole.later.back_mut() {
+            Some(later) => *later = (ticket, up_to),
+            None if up_to < whole.up_to => whole.up_to = up_to,
+            None => whole.later.push_back((ticket, up_to)),
+        }
+        self.record(&Record::Whole(ShapeWhole { id, up_to }));
         self.partial.insert(id);
         self.widen(id);
     }
@@ -227,7 +240,7 @@ impl Logs {
         log.end_move();
         flush_long_tail(&tracked.shape, &mut log)?;
         drop(log);
-        let whole = tracked.whole.get_or_insert_with(|| Whole { up_to: u64::MAX, later: VecDeque::new() });
+        let whole = tracked.whole.get_or_insert_default();
         let up_to = whole.later.back().map_or(whole.up_to, |(_, up_to)| *up_to);
         whole.later.push_back((self.commit_log.last_ticket() + 1, up_to));
         self.partial.insert(id);
@@ -351,7 +364,9 @@ impl Logs {
             let log = tracked.shape.log().checkpoint()?;
             let dependent = rounds.state(tracked.shape.id).unwrap_or_default();
             let (created, filter) = (tracked.shape.created(), tracked.filter.clone());
-            Some(ShapeCheckpoint { created, filter, log, dependent })
+            let whole = tracked.whole.as_ref().map(|whole| whole.later.back().map_or(whole.up_to, |last| last.1));
+            let whole_up_to = whole.unwrap_or(u64::MAX);
+            Some(ShapeCheckpoint { created, filter, log, dependent, whole_up_to })
         };
         StoreCheckpoint {
             processed: self.status.processed(),

@@ -10,7 +10,7 @@ mod logs;
 mod mover;
 mod rounds;
 
-pub use command::{EngineHandle, Stopped};
+pub use command::{EngineHandle, Inbox, Stopped};
 pub use link::Source;
 
 use crate::metrics::Metrics;
@@ -18,7 +18,7 @@ use crate::postgres::{Frame, ReplicationStream};
 use crate::registry::Registry;
 use crate::shape::{Life, Shape};
 use crate::status::{Phase, Status};
-use crate::store::{CommitLog, Durable, Folder, Recovered, segment};
+use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, segment};
 use anyhow::{Context, Result};
 use command::Command;
 use limn_core::Lsn;
@@ -27,7 +27,7 @@ use limn_core::log::SnapshotFilter;
 use limn_core::log::record::{Record, ShapeCheckpoint, ShapePartitions, SnapshotDone, StoreCheckpoint};
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::dependent::View;
-use limn_core::shape::{Definition, RotationCause, Router, ShapeId, Step};
+use limn_core::shape::{RotationCause, Router, ShapeId, Step};
 use link::{Connected, Link, LinkEvent};
 use logs::{Logs, LogsParts, Tracked};
 use mover::Mover;
@@ -35,7 +35,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// Bytes of encoded items beyond which a part of a transaction is handed on.
 const FRAGMENT_BYTES_MAX: usize = 256 << 10;
@@ -46,8 +46,14 @@ const TICK: Duration = Duration::from_secs(5);
 pub struct EngineParts {
     /// Where Postgres is.
     pub source: Source,
+    /// What others ask of it.
+    pub inbox: Inbox,
+    /// The same, to be handed on.
+    pub handle: EngineHandle,
     /// Where shapes are kept.
     pub folder: Arc<Folder>,
+    /// The right to write there.
+    pub lock: FolderLock,
     /// What the folder held.
     pub recovered: Recovered,
     /// Which shapes there are.
@@ -64,7 +70,9 @@ struct Engine {
     router: Router,
     logs: Logs,
     handle: EngineHandle,
-    commands: mpsc::Receiver<Command>,
+    inbox: Inbox,
+    /// Held for as long as anything may be written.
+    _lock: FolderLock,
     durable: watch::Receiver<Durable>,
     /// Where the stream must come before we know what was served before.
     catch_up_to: Lsn,
@@ -78,9 +86,8 @@ struct Engine {
 ///
 /// # Errors
 /// Where the commit log cannot be started.
-pub fn start(parts: EngineParts) -> Result<(EngineHandle, tokio::task::JoinHandle<Result<()>>)> {
-    let (handle, commands) = EngineHandle::channel();
-    let EngineParts { source, folder, recovered, registry, status, metrics } = parts;
+pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> {
+    let EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics } = parts;
     status.handle_processed(recovered.processed);
     let number = recovered.next_file;
     let (checkpoint, mut router) = (checkpoint(&recovered), Router::default());
@@ -102,15 +109,16 @@ pub fn start(parts: EngineParts) -> Result<(EngineHandle, tokio::task::JoinHandl
         mover,
         router,
         logs,
-        handle: handle.clone(),
-        commands,
+        handle,
+        inbox,
+        _lock: lock,
         durable,
         catch_up_to: Lsn::ZERO,
         received: Lsn::ZERO,
         confirmed: Lsn::ZERO,
         checkpointing: false,
     };
-    Ok((handle, tokio::spawn(engine.run())))
+    Ok(tokio::spawn(engine.run()))
 }
 
 fn checkpoint(recovered: &Recovered) -> Vec<u8> {
@@ -129,15 +137,9 @@ fn checkpoint(recovered: &Recovered) -> Vec<u8> {
 }
 
 fn restore(shape: crate::store::RecoveredShape, folder: &Folder) -> Result<(ShapeId, Tracked)> {
-    // What the server's version allows was checked when the shape was made.
-    const ANY_VERSION: u32 = u32::MAX;
-    let relation = Arc::new(shape.created.relation.clone());
-    let inner: Vec<_> = shape.created.inner.iter().cloned().map(Arc::new).collect();
-    let definition = Definition::resolve(&shape.created.request, &relation, ANY_VERSION, &inner)
-        .map_err(|error| anyhow::anyhow!("stored shape {} cannot be read: {error:?}", shape.handle))?;
     let id = shape.created.id;
     let dir = folder.shape_dir(shape.handle);
-    let restored = Shape::new(shape.created, shape.handle, definition, dir, shape.log, Life::Readable);
+    let restored = Shape::restore(shape.created, shape.handle, dir, shape.log, Life::Readable)?;
     Ok((id, Tracked::new(Arc::new(restored), Some(shape.filter))))
 }
 
@@ -148,7 +150,7 @@ impl Engine {
         loop {
             tokio::select! {
                 biased;
-                command = self.commands.recv() => match command {
+                command = self.inbox.recv() => match command {
                     Some(Command::Stop { done }) => {
                         self.stop().await;
                         let _ = done.send(());

@@ -19,8 +19,6 @@ use tokio::sync::Semaphore;
 const CONNECTIONS_MAX: usize = 20_000;
 /// The longest request head: a parked client's buffer, so kept small (protocol §2.4).
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// How long a request head may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long answers may take to end once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -38,7 +36,8 @@ pub async fn serve<H, F>(
     F: Future<Output = Result<axum::response::Response, Request<Body>>> + Send,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    let (read_timeout, send_timeout) = (server.settings.read_timeout, server.settings.send_timeout);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(read_timeout).max_buf_size(HEAD_BYTES_MAX);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
@@ -54,6 +53,8 @@ pub async fn serve<H, F>(
             continue;
         };
         let _ = socket.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(send_timeout));
         let (server, handler) = (server.clone(), handler.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, handler) = (server.clone(), handler.clone());

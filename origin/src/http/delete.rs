@@ -1,6 +1,7 @@
 //! `DELETE /v1/shape` (protocol §2.4).
 
 use super::Server;
+use crate::status::Phase;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::parse_delete_request;
 use limn_core::protocol::route::Method;
@@ -15,6 +16,10 @@ pub(super) async fn delete(server: &Server, query: &str) -> Reply {
         Ok(request) => request,
         Err(error) => return Reply::bad_request(cache, Method::Delete, &error),
     };
+    if server.status.phase() == Phase::Reading {
+        let text = "Another server writes to the storage folder: delete the shape there";
+        return Reply::unavailable(cache, Method::Delete, &Unavailable::new(text, 5));
+    }
     let by_handle = request
         .handle
         .as_deref()

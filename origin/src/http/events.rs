@@ -6,7 +6,6 @@ use super::Server;
 use super::admission::Admitted;
 use super::body::FileRange;
 use crate::shape::{Life, Shape};
-use crate::status::Phase;
 use axum::body::{Body, Bytes};
 use futures::stream;
 use limn_core::Offset;
@@ -115,8 +114,7 @@ impl Events {
         let changed = shape.changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let is_followed = self.server.status.phase() == Phase::Active;
-        if shape.life() != Life::Readable || !is_followed {
+        if shape.life() != Life::Readable || !self.server.status.is_current() {
             return None;
         }
         let processed = shape.processed(self.server.status.processed());

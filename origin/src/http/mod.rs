@@ -60,6 +60,10 @@ pub struct Settings {
     pub allow_shape_deletion: bool,
     /// How long a live request waits.
     pub long_poll_timeout: Duration,
+    /// How long a client may leave sent bytes unacknowledged.
+    pub send_timeout: Duration,
+    /// How long a connection may wait for its next request, and its head may take.
+    pub read_timeout: Duration,
     /// How long caches may keep things.
     pub cache: CachePolicy,
 }

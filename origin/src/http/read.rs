@@ -5,7 +5,7 @@ use super::body::{Stored, growing_snapshot};
 use super::events::Events;
 use super::lookup::{find_or_create, wait_readable};
 use super::{Server, fixed, subset, text, with_head};
-use crate::shape::{Life, Shape};
+use crate::shape::Shape;
 use crate::status::Phase;
 use crate::store::segment;
 use axum::body::Body;
@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout_at};
 /// How long a read waits for the next chunk of a snapshot that is being written.
 const CHUNK_WAIT: Duration = Duration::from_secs(30);
 /// How long a read waits for Postgres to be followed.
-const ACTIVE_WAIT: Duration = Duration::from_secs(5);
+const CURRENT_WAIT: Duration = Duration::from_secs(5);
 /// How long a client that must start over waits to learn the new handle.
 const SUCCESSOR_WAIT: Duration = Duration::from_secs(2);
 /// How often a request whose offset lies ahead looks whether the WAL has been read that far.
@@ -117,7 +117,7 @@ enum Wait {
 }
 
 impl Reader<'_> {
-    async fn answer(self) -> Result<Response<Body>, Refusal> {
+    async fn answer(mut self) -> Result<Response<Body>, Refusal> {
         let after = match self.request.offset {
             RequestOffset::Now => return self.now().await,
             RequestOffset::At(after) => after,
@@ -131,8 +131,9 @@ impl Reader<'_> {
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            if !matches!(shape.life(), Life::Readable) {
-                return Err(self.must_refetch().await);
+            if !shape.is_readable() {
+                self.shape = self.held_anew().await?;
+                continue;
             }
             // Read before the log: see `Status::processed`.
             let processed = self.processed();
@@ -163,8 +164,8 @@ impl Reader<'_> {
                 found => return self.found(found, processed).await,
             };
             first = false;
-            if self.is_away() && matches!(wait, Wait::Live) {
-                return Err(self.away());
+            if matches!(wait, Wait::Live) {
+                self.wait_current().await?;
             }
             let deadline = started + self.limit(&wait);
             let _parked = self.park(&wait);
@@ -180,6 +181,8 @@ impl Reader<'_> {
                 _ if waited => {}
                 _ if self.is_away() => return Err(self.away()),
                 Wait::Chunk => return Err(self.chunk_missing()),
+                // What the client has seen may be on its way to us.
+                Wait::Ahead if self.server.status.phase() != Phase::Active => return Err(self.away()),
                 Wait::Ahead => return Err(self.out_of_bounds()),
             }
         }
@@ -266,7 +269,7 @@ impl Reader<'_> {
 
     /// Nothing follows, and the client did not ask to wait.
     async fn caught_up(&self, offset: Offset, processed: u64) -> Result<Response<Body>, Refusal> {
-        self.wait_active().await?;
+        self.wait_current().await?;
         let head = self.reply(offset, true, false);
         let stored = Stored {
             file: None,
@@ -277,7 +280,7 @@ impl Reader<'_> {
     }
 
     async fn now(&self) -> Result<Response<Body>, Refusal> {
-        self.wait_active().await?;
+        self.wait_current().await?;
         let processed = self.processed();
         let offset = self.shape.log().last_offset();
         Ok(self.nothing_new(offset, processed))
@@ -348,11 +351,11 @@ impl Reader<'_> {
     }
 
     fn is_away(&self) -> bool {
-        self.server.status.phase() != Phase::Active
+        !self.server.status.is_current()
     }
 
-    async fn wait_active(&self) -> Result<(), Refusal> {
-        if self.is_away() && !self.server.status.wait_active(ACTIVE_WAIT).await {
+    async fn wait_current(&self) -> Result<(), Refusal> {
+        if self.is_away() && !self.server.status.wait_current(CURRENT_WAIT).await {
             return Err(self.away());
         }
         Ok(())
@@ -364,6 +367,15 @@ impl Reader<'_> {
 
     fn unavailable(&self, state: &Unavailable) -> Refusal {
         Box::new(Reply::unavailable(&self.server.settings.cache, self.request.method, state))
+    }
+
+    /// The same shape, where a server that takes over holds it anew; otherwise it has gone.
+    async fn held_anew(&self) -> Result<Arc<Shape>, Refusal> {
+        let anew = self.server.registry.by_handle(self.shape.handle);
+        match anew.filter(|anew| anew.is_readable()) {
+            Some(anew) => Ok(anew),
+            None => Err(self.must_refetch().await),
+        }
     }
 
     /// The shape has gone: names its successor, which is made where there is none yet, so that the client

@@ -29,8 +29,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Subset queries that run at one time, each on a session of its own.
-const RUNNING_MAX: usize = 16;
 /// Further ones that wait for their turn.
 const WAITING_MAX: usize = 1_000;
 /// How long they wait.
@@ -60,17 +58,17 @@ struct Turn {
     _turn: OwnedSemaphorePermit,
 }
 
-impl Default for Subsets {
-    fn default() -> Self {
+impl Subsets {
+    /// Lets `running_max` queries run at one time, each on a session of its own.
+    #[must_use]
+    pub fn new(running_max: usize) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(RUNNING_MAX + WAITING_MAX)),
-            turns: Arc::new(Semaphore::new(RUNNING_MAX)),
+            places: Arc::new(Semaphore::new(running_max + WAITING_MAX)),
+            turns: Arc::new(Semaphore::new(running_max)),
             idle: Mutex::default(),
         }
     }
-}
 
-impl Subsets {
     /// Waits for a turn; `None` where too many wait already, or it does not come in time.
     async fn turn(&self) -> Option<Turn> {
         let place = self.places.clone().try_acquire_owned().ok()?;
@@ -390,7 +388,8 @@ mod tests {
 
     #[tokio::test]
     async fn turns_are_bounded_and_come_back() {
-        let subsets = Subsets::default();
+        const RUNNING_MAX: usize = 3;
+        let subsets = Subsets::new(RUNNING_MAX);
         let mut running = Vec::new();
         for _ in 0..RUNNING_MAX {
             running.push(subsets.turn().await.expect("nobody else runs"));

@@ -1,5 +1,6 @@
 //! Where Postgres is and how to log in: the connection URL.
 
+use super::tcp::TcpOptions;
 use super::tls;
 use rustls::ClientConfig;
 use std::fmt;
@@ -25,6 +26,8 @@ pub struct PostgresConfig {
     pub encryption: Encryption,
     /// Try IPv6 addresses before IPv4 ones.
     pub prefer_ipv6: bool,
+    /// The kernel's timers.
+    pub tcp: TcpOptions,
     pub(super) tls: Arc<ClientConfig>,
 }
 
@@ -103,6 +106,7 @@ impl PostgresConfig {
             user,
             encryption: encryption(parts.parameter("sslmode"), ca_file)?,
             prefer_ipv6,
+            tcp: TcpOptions::default(),
             tls: tls::client_config(ca_file)?,
         })
     }

@@ -16,6 +16,7 @@ pub mod slot;
 pub mod snapshot;
 mod socket;
 pub mod survey;
+mod tcp;
 mod tls;
 mod wire;
 
@@ -23,6 +24,7 @@ pub use config::{ConfigError, PostgresConfig};
 pub use error::{PostgresError, ServerError};
 pub use replication::{Frame, ReplicationConnection, ReplicationError, ReplicationStream};
 pub use session::Session;
+pub use tcp::TcpOptions;
 
 /// What Postgres shows in `pg_stat_activity.application_name`.
 const APPLICATION_NAME: &str = "limn";

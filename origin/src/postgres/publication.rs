@@ -18,6 +18,9 @@ const WRITERS_POLL_LAST: Duration = Duration::from_millis(200);
 /// From this version on, generated columns can be published.
 const GENERATED_COLUMNS_VERSION: u32 = 180_000;
 
+/// Postgres's own tables have lower oids, and are in no publication.
+const FIRST_USER_OID: u32 = 16_384;
+
 /// A publication by name.
 #[derive(Debug, Clone)]
 pub struct Publication {
@@ -51,7 +54,7 @@ pub struct WriterHorizon(pub u64);
 /// The publication or a table in it is not as it must be.
 #[derive(Debug, thiserror::Error)]
 pub enum PublicationError {
-    /// In manual mode: somebody has to create it.
+    /// Somebody has to create it: in manual mode the role need not be allowed to.
     #[error("publication `{name}` does not exist: run `CREATE PUBLICATION {};`", quote_identifier(name))]
     Missing {
         /// The publication.
@@ -103,7 +106,7 @@ pub enum PublicationError {
 }
 
 impl Publication {
-    /// A publication by its name. In `manual` mode nothing is ever created or altered.
+    /// A publication by its name. In `manual` mode no table's identity and no place in it is ever altered.
     pub fn new(name: impl Into<String>, manual: bool) -> Self {
         Self { name: name.into(), manual }
     }
@@ -126,17 +129,19 @@ impl Publication {
         if let Some(state) = self.find(client).await? {
             return Ok(state);
         }
-        if self.manual {
-            return Err(PublicationError::Missing { name: self.name.clone() });
-        }
         let generated_columns = server_version_num >= GENERATED_COLUMNS_VERSION;
         let options = match generated_columns {
             true => " WITH (publish_generated_columns = stored)",
             false => "",
         };
         let create = format!("CREATE PUBLICATION {}{options}", quote_identifier(&self.name));
-        client.batch_execute(&create).await?;
-        Ok(PublicationState { created: true, generated_columns })
+        match client.batch_execute(&create).await.map_err(PostgresError::from) {
+            Ok(()) => Ok(PublicationState { created: true, generated_columns }),
+            Err(error) if self.manual && error.code() == Some("42501") => {
+                Err(PublicationError::Missing { name: self.name.clone() })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes sure that the table is published with full old rows, partitions included.
@@ -243,15 +248,14 @@ impl Publication {
     ) -> Result<TableStatus, PublicationError> {
         // A partitioned table is published through itself, an ancestor, or all of its leaves; children by
         // INHERITS only as themselves.
-        let sql = "
-            WITH RECURSIVE below (oid) AS (
+        let sql = format!(
+            "WITH RECURSIVE below (oid) AS (
                  SELECT $2::oid
                   UNION
                  SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid),
             tree AS (
                  SELECT c.oid, c.relkind, c.relreplident, format('%I.%I', n.nspname, c.relname) AS name,
-                        EXISTS (SELECT FROM pg_publication_tables pt WHERE pt.pubname = $1
-                            AND pt.schemaname = n.nspname AND pt.tablename = c.relname) AS published
+                        {carries} AS published
                    FROM below JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace),
             root AS (
                  SELECT name, EXISTS (
@@ -266,9 +270,11 @@ impl Publication {
                          SELECT 'ONLY ' || name FROM tree
                           WHERE relkind = 'r' AND NOT published AND NOT EXISTS (SELECT FROM root)),
                    ARRAY(SELECT name FROM tree
-                          WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid)";
+                          WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid)",
+            carries = carries("$1", "c")
+        );
         let oid = table.relation.oid;
-        let rows = client.query_typed(sql, &[(&self.name, Type::TEXT), (&oid, Type::OID)]).await?;
+        let rows = client.query_typed(&sql, &[(&self.name, Type::TEXT), (&oid, Type::OID)]).await?;
         let row = rows
             .first()
             .ok_or_else(|| PostgresError::Protocol("a query without FROM gave no row".to_owned()))?;
@@ -316,6 +322,27 @@ impl From<tokio_postgres::Error> for PublicationError {
     fn from(error: tokio_postgres::Error) -> Self {
         PostgresError::from(error).into()
     }
+}
+
+/// SQL that says whether a publication (its name, as SQL) carries the changes of a table (an alias of
+/// `pg_class`): alone, with a partitioned table above it, with a schema, or with everything.
+///
+/// The view `pg_publication_tables` says so too. But from 16 on it opens every table, and so waits for whoever
+/// has locked any of them. What a publication has of schemas is in a catalog that 14 does not know; all know
+/// what it depends on.
+pub(super) fn carries(publication: &str, class: &str) -> String {
+    let tree = format!("(SELECT {class}.oid UNION SELECT relid FROM pg_partition_ancestors({class}.oid))");
+    format!(
+        "EXISTS (SELECT FROM pg_publication p WHERE p.pubname = {publication} AND (
+             p.puballtables AND {class}.relpersistence = 'p' AND {class}.oid >= {FIRST_USER_OID}
+             OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid IN {tree})
+             OR EXISTS (SELECT FROM pg_depend of_publication
+                          JOIN pg_depend on_schema USING (classid, objid)
+                          JOIN pg_class t ON t.relnamespace = on_schema.refobjid
+                         WHERE of_publication.refclassid = 'pg_publication'::regclass
+                           AND of_publication.refobjid = p.oid
+                           AND on_schema.refclassid = 'pg_namespace'::regclass AND t.oid IN {tree})))"
+    )
 }
 
 /// A table and its partitions, as far as publishing goes.

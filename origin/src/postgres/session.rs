@@ -2,8 +2,9 @@
 
 use super::config::PostgresConfig;
 use super::error::PostgresError;
-use super::socket::{AlreadyNegotiated, Attempt, Socket};
+use super::socket::{AlreadyNegotiated, Socket};
 use super::{APPLICATION_NAME, SESSION_SETTINGS};
+use futures::FutureExt;
 use limn_core::pg::relation::quote_literal;
 use std::ops::Deref;
 use std::time::Duration;
@@ -27,23 +28,7 @@ impl Session {
     /// # Errors
     /// See [`PostgresError::is_transient`].
     pub async fn connect(config: &PostgresConfig) -> Result<Self, PostgresError> {
-        let mut refusal = None;
-        for &attempt in Attempt::of(config.encryption) {
-            let mut encrypted = true;
-            let log_in = async {
-                let socket = Socket::connect(config, attempt).await?;
-                encrypted = socket.is_encrypted();
-                Self::log_in(config, socket).await
-            };
-            match log_in.await {
-                Ok(session) => return Ok(session),
-                Err(error) if attempt.may_be_followed_after(&error, encrypted) => {
-                    refusal.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(refusal.expect("every `sslmode` allows an attempt, and each leaves a refusal"))
+        Socket::log_in(config, |socket| Self::log_in(config, socket).boxed()).await
     }
 
     /// Drops the connection without waiting for answers: the way out of a long COPY.

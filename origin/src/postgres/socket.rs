@@ -4,6 +4,7 @@ use super::config::{Encryption, Host, PostgresConfig};
 use super::error::PostgresError;
 use super::tls::server_end_point;
 use bytes::BytesMut;
+use futures::future::BoxFuture;
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
 use std::future::{Ready, ready};
@@ -21,12 +22,9 @@ use tokio_rustls::TlsConnector;
 /// How long one address may take, encryption included.
 const CONNECT_SECONDS_MAX: u64 = 10;
 
-/// How long an idle connection is trusted before TCP probes whether the other side still lives.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-
 /// Whether this attempt asks for encryption, and what a refusal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attempt {
+enum Attempt {
     Plain,
     TlsIfOffered,
     Tls,
@@ -35,7 +33,7 @@ pub(super) enum Attempt {
 impl Attempt {
     /// The attempts that an `sslmode` allows, in order: the second follows where the server refuses
     /// the first at login.
-    pub(super) const fn of(encryption: Encryption) -> &'static [Self] {
+    const fn of(encryption: Encryption) -> &'static [Self] {
         match encryption {
             Encryption::Disable => &[Self::Plain],
             Encryption::Allow => &[Self::Plain, Self::Tls],
@@ -46,7 +44,7 @@ impl Attempt {
 
     /// True where the next attempt may succeed although this one failed: TLS itself failed, or
     /// `pg_hba.conf` has no entry for a connection that is `encrypted` like this one.
-    pub(super) fn may_be_followed_after(self, error: &PostgresError, encrypted: bool) -> bool {
+    fn may_be_followed_after(self, error: &PostgresError, encrypted: bool) -> bool {
         match error {
             PostgresError::Tls(_) => true,
             PostgresError::Server(error) => error.code == "28000" && (encrypted || self == Self::Plain),
@@ -66,7 +64,32 @@ trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 impl Socket {
-    pub(super) async fn connect(config: &PostgresConfig, attempt: Attempt) -> Result<Self, PostgresError> {
+    /// Makes the attempts that the `sslmode` allows, each with a login, until one succeeds or fails in a way
+    /// that the next one would not mend. Of several refusals the first is told.
+    pub(super) async fn log_in<'a, T>(
+        config: &'a PostgresConfig,
+        log_in: impl Fn(Self) -> BoxFuture<'a, Result<T, PostgresError>>,
+    ) -> Result<T, PostgresError> {
+        let mut refusal = None;
+        for &attempt in Attempt::of(config.encryption) {
+            let mut encrypted = true;
+            let logged_in = async {
+                let socket = Self::connect(config, attempt).await?;
+                encrypted = socket.encrypted;
+                log_in(socket).await
+            };
+            match logged_in.await {
+                Ok(logged_in) => return Ok(logged_in),
+                Err(error) if attempt.may_be_followed_after(&error, encrypted) => {
+                    refusal.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusal.expect("every `sslmode` allows an attempt, and each leaves a refusal"))
+    }
+
+    async fn connect(config: &PostgresConfig, attempt: Attempt) -> Result<Self, PostgresError> {
         match &config.host {
             Host::Unix(directory) => {
                 let path = directory.join(format!(".s.PGSQL.{}", config.port));
@@ -89,10 +112,6 @@ impl Socket {
     /// The hash that ties a login to this connection's certificate, where it is encrypted.
     pub(super) fn server_end_point(&self) -> Option<&[u8]> {
         self.server_end_point.as_deref()
-    }
-
-    pub(super) const fn is_encrypted(&self) -> bool {
-        self.encrypted
     }
 
     fn plain(stream: impl Stream + 'static) -> Self {
@@ -140,8 +159,7 @@ async fn connect_tcp(config: &PostgresConfig, name: &str) -> Result<TcpStream, P
         match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
-                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE);
-                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                config.tcp.apply(&stream)?;
                 return Ok(stream);
             }
             Ok(Err(error)) => last = error,

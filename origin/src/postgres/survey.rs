@@ -1,6 +1,7 @@
 //! One look at all tables that have shapes: did anything change that the replication stream does not tell?
 
 use super::error::PostgresError;
+use super::publication::carries;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
@@ -22,8 +23,9 @@ pub struct Surveyed {
 /// The catalog's rows change their `xmin` with every DDL, so that the versions of a table's rows are
 /// a version of the table. A partition whose row type is as old as its place in the tree was created
 /// there; one that was attached is older.
-const SURVEY: &str = "
-    WITH RECURSIVE tree (top, oid) AS (
+fn query() -> String {
+    format!(
+        "WITH RECURSIVE tree (top, oid) AS (
          SELECT oid, oid FROM unnest($1::oid[]) given (oid)
           UNION
          SELECT top, i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
@@ -37,16 +39,16 @@ const SURVEY: &str = "
                 SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
                  WHERE p.pubname = $2
                    AND r.prrelid IN (SELECT c.oid UNION SELECT relid FROM pg_partition_ancestors(c.oid))))
-               OR coalesce((SELECT bool_and(EXISTS (
-                       SELECT FROM pg_publication_tables pt JOIN pg_namespace m ON m.nspname = pt.schemaname
-                        WHERE pt.pubname = $2 AND m.oid = l.relnamespace AND pt.tablename = l.relname))
-                     FROM tree t JOIN pg_class l USING (oid) WHERE t.top = c.oid AND l.relkind = 'r'), false),
+               OR coalesce((SELECT bool_and({carries}) FROM tree t JOIN pg_class l USING (oid) WHERE t.top = c.oid AND l.relkind = 'r'), false),
            EXISTS (SELECT FROM tree t JOIN pg_class l USING (oid) WHERE t.top = c.oid AND l.relreplident <> 'f'),
            ARRAY(SELECT t.oid FROM tree t WHERE t.top = c.oid AND t.oid <> c.oid ORDER BY 1),
            ARRAY(SELECT t.oid FROM tree t JOIN pg_inherits i ON i.inhrelid = t.oid JOIN pg_type y ON y.typrelid = t.oid
                   WHERE t.top = c.oid AND t.oid <> c.oid AND y.xmin = i.xmin)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = ANY ($1)";
+     WHERE c.oid = ANY ($1)",
+        carries = carries("$2", "l")
+    )
+}
 
 /// Looks at tables by oid; those that are gone are left out.
 ///
@@ -57,7 +59,7 @@ pub async fn survey(
     oids: &[u32],
     publication: &str,
 ) -> Result<Vec<Surveyed>, PostgresError> {
-    let rows = client.query_typed(SURVEY, &[(&oids, Type::OID_ARRAY), (&publication, Type::TEXT)]).await?;
+    let rows = client.query_typed(&query(), &[(&oids, Type::OID_ARRAY), (&publication, Type::TEXT)]).await?;
     let surveyed = rows.iter().map(|row| {
         let (partitions, made): (Vec<u32>, Vec<u32>) = (row.try_get(4)?, row.try_get(5)?);
         Ok(Surveyed {

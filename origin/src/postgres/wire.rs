@@ -3,9 +3,10 @@
 
 use super::config::PostgresConfig;
 use super::error::{PostgresError, ServerError};
-use super::socket::{Attempt, Socket};
+use super::socket::Socket;
 use super::{APPLICATION_NAME, SESSION_SETTINGS};
 use bytes::BytesMut;
+use futures::FutureExt;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{
     ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
@@ -73,23 +74,7 @@ impl RawMessage {
 impl Wire {
     /// Connects and logs in with `replication=database`.
     pub(super) async fn connect(config: &PostgresConfig) -> Result<Self, PostgresError> {
-        let mut refusal = None;
-        for &attempt in Attempt::of(config.encryption) {
-            let mut encrypted = true;
-            let log_in = async {
-                let socket = Socket::connect(config, attempt).await?;
-                encrypted = socket.is_encrypted();
-                Self::log_in(socket, config).await
-            };
-            match log_in.await {
-                Ok(wire) => return Ok(wire),
-                Err(error) if attempt.may_be_followed_after(&error, encrypted) => {
-                    refusal.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(refusal.expect("every `sslmode` allows an attempt, and each leaves a refusal"))
+        Socket::log_in(config, |socket| Self::log_in(socket, config).boxed()).await
     }
 
     async fn log_in(socket: Socket, config: &PostgresConfig) -> Result<Self, PostgresError> {

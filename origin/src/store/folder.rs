@@ -2,7 +2,7 @@
 
 use limn_core::Handle;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,12 +12,17 @@ const FORMAT: u32 = 1;
 const IDENTITY_FILE: &str = "limn.json";
 const LOCK_FILE: &str = "lock";
 
-/// An open storage folder. While it is open no other process can open it.
+/// A storage folder of ours. Only who holds its [`FolderLock`] may write to it.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+}
+
+/// The right to write to the folder, for one process at a time.
+#[derive(Debug)]
+pub struct FolderLock {
     /// Held, not read: the operating system drops the lock with the process.
-    _lock: File,
+    _file: File,
 }
 
 /// The Postgres whose shapes the folder holds. Another one has other LSNs: its shapes start afresh.
@@ -54,9 +59,10 @@ pub enum FolderError {
         /// What it says of itself.
         found: u32,
     },
-    /// Another process holds it.
+    /// Another process holds it, for another slot.
     #[error(
-        "storage folder `{path}` is in use by another process: stop it, or choose another `--storage-dir`"
+        "storage folder `{path}` is in use by another process, which follows another slot: \
+         stop it, or choose another `--storage-dir`"
     )]
     InUse {
         /// The folder.
@@ -91,6 +97,12 @@ struct Identity {
 }
 
 impl Claim {
+    /// The claim of a new folder. The time tells folders apart that anybody made by hand.
+    fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        Self { folder: now as u64 ^ u64::from(std::process::id()).rotate_left(48), epoch: 0 }
+    }
+
     /// What the database keeps of it.
     #[must_use]
     pub fn text(&self) -> String {
@@ -107,35 +119,57 @@ impl Claim {
 }
 
 impl Folder {
-    /// Opens the folder, or makes it where it is missing or empty.
+    /// Finds the folder, or makes it where it is missing or empty.
     ///
     /// # Errors
     /// Where the folder is not ours to use.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let io_error = |source| FolderError::Io { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(io_error)?;
-        let known = path.join(IDENTITY_FILE).exists();
-        if !known && fs::read_dir(path).map_err(io_error)?.next().is_some() {
-            return Err(FolderError::Foreign { path: path.to_owned() });
-        }
-        if known {
+        if path.join(IDENTITY_FILE).exists() {
             let found = read_identity(path).map_err(io_error)?.format;
             if found != FORMAT {
                 return Err(FolderError::Format { path: path.to_owned(), found });
             }
-        } else {
-            // The time tells folders apart that anybody made by hand.
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-            let claim =
-                Claim { folder: now as u64 ^ u64::from(std::process::id()).rotate_left(48), epoch: 0 };
-            write_identity(path, claim, None).map_err(io_error)?;
+        } else if holds_something(path).map_err(io_error)? {
+            return Err(FolderError::Foreign { path: path.to_owned() });
         }
-        let lock = File::create(path.join(LOCK_FILE)).map_err(io_error)?;
-        lock.try_lock().map_err(|_| FolderError::InUse { path: path.to_owned() })?;
-        let folder = Self { path: path.to_owned(), _lock: lock };
-        fs::create_dir_all(folder.commit_dir()).map_err(io_error)?;
-        fs::create_dir_all(folder.shapes_dir()).map_err(io_error)?;
-        Ok(folder)
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Takes the lock and makes what is missing; `None` while another process has it.
+    ///
+    /// # Errors
+    /// Where the operating system refuses.
+    pub fn try_lock(&self) -> Result<Option<FolderLock>, FolderError> {
+        let io_error = |source| FolderError::Io { path: self.path.clone(), source };
+        let file =
+            OpenOptions::new().create(true).write(true).truncate(false).open(self.path.join(LOCK_FILE));
+        let file = file.map_err(io_error)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(io_error(error)),
+            Ok(()) => {}
+        }
+        if !self.path.join(IDENTITY_FILE).exists() {
+            write_identity(&self.path, Claim::new(), None).map_err(io_error)?;
+        }
+        fs::create_dir_all(self.commit_dir()).map_err(io_error)?;
+        fs::create_dir_all(self.shapes_dir()).map_err(io_error)?;
+        Ok(Some(FolderLock { _file: file }))
+    }
+
+    /// Refuses to wait for a folder whose shapes follow another slot.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`]
+    pub fn expect_slot(&self, slot: &str) -> Result<(), FolderError> {
+        // What its owner is only just making says nothing yet.
+        let origin = self.origin().ok().flatten();
+        match origin.is_none_or(|origin| origin.slot == slot) {
+            true => Ok(()),
+            false => Err(FolderError::InUse { path: self.path.clone() }),
+        }
     }
 
     /// The Postgres whose shapes are here, if any yet.
@@ -215,6 +249,16 @@ impl Folder {
     }
 }
 
+/// True where there is more than the lock of a process that is about to make the folder.
+fn holds_something(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        if entry?.file_name() != LOCK_FILE {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Makes a rename or a new name in `dir` durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
@@ -268,12 +312,19 @@ mod tests {
     fn a_folder_has_one_user_and_remembers_its_postgres() {
         let path = scratch("ours");
         let folder = Folder::open(&path).unwrap();
-        assert!(matches!(Folder::open(&path), Err(FolderError::InUse { .. })));
+        let lock = folder.try_lock().unwrap();
+        assert!(lock.is_some());
+        let other = Folder::open(&path).unwrap();
+        assert!(other.try_lock().unwrap().is_none());
         assert_eq!(folder.origin().unwrap(), None);
+        assert!(other.expect_slot("any").is_ok(), "nothing is known yet");
         let origin = Origin { system_id: "7".to_owned(), timeline: 1, slot: "s".to_owned() };
         folder.set_origin(&origin).unwrap();
-        drop(folder);
-        assert_eq!(Folder::open(&path).unwrap().origin().unwrap(), Some(origin));
+        assert!(other.expect_slot("s").is_ok());
+        assert!(matches!(other.expect_slot("t"), Err(FolderError::InUse { .. })));
+        drop(lock);
+        assert!(other.try_lock().unwrap().is_some());
+        assert_eq!(other.origin().unwrap(), Some(origin));
         fs::remove_dir_all(path).unwrap();
     }
 }

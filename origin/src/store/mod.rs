@@ -2,15 +2,19 @@
 //!
 //! ```text
 //! limn.json            what the folder is, and of which Postgres
+//! lock                 held by the process that writes here; others may read along (`tail`)
 //! commit/<n>.log       records (limn_core::log::record)
 //! shapes/<handle>/     snapshot, log, index (limn_core::log::segment)
 //! ```
 
 mod commit_log;
 mod folder;
+mod records;
 mod recovery;
 pub mod segment;
+mod tail;
 
 pub use commit_log::{CommitLog, Durable};
-pub use folder::{Folder, Origin};
-pub use recovery::{Recovered, RecoveredShape, TAIL_BYTES_MAX, recover};
+pub use folder::{Folder, FolderLock, Origin};
+pub use recovery::{Recovered, RecoveredShape, RecoveryError, TAIL_BYTES_MAX, recover};
+pub use tail::{Reached, Tail};

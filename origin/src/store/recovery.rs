@@ -2,19 +2,17 @@
 //! replayed over it.
 
 use super::folder::Folder;
+use super::records::Records;
 use super::segment;
 use limn_core::Handle;
-use limn_core::log::record::{
-    CreatedShape, FRAME_HEAD_BYTES, RECORD_BYTES_MAX, Record, RecordError, SnapshotDone, StoreCheckpoint,
-    payload_bytes, read_frame,
-};
+use limn_core::log::record::{CreatedShape, Record, RecordError, SnapshotDone, StoreCheckpoint};
 use limn_core::log::shape_log::ShapeLog;
 use limn_core::log::{Fragment, SnapshotFilter};
 use limn_core::shape::ShapeId;
 use limn_core::shape::dependent::DependentState;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Bytes that a shape's tail gathers before it goes to the segment.
@@ -263,42 +261,11 @@ fn for_each_record(
     path: &Path,
     mut each: impl FnMut(u64, Record) -> Result<(), RecoveryError>,
 ) -> Result<(), RecoveryError> {
-    let io_error = |source| RecoveryError::Io { path: path.to_owned(), source };
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(io_error)?);
-    let mut frame = Vec::new();
-    let mut position = 0;
-    while read_next(&mut file, &mut frame).map_err(io_error)? {
-        let Some((payload, length)) = read_frame(&frame) else { break };
-        let record = Record::decode(payload)
-            .map_err(|source| RecoveryError::Record { path: path.to_owned(), source })?;
+    let mut records = Records::open(path)?;
+    while let Some((position, record)) = records.read()? {
         each(position, record)?;
-        position += length as u64;
     }
     Ok(())
-}
-
-/// Reads the bytes that the next frame announces; false where there are not enough.
-fn read_next(file: &mut impl Read, frame: &mut Vec<u8>) -> io::Result<bool> {
-    frame.resize(FRAME_HEAD_BYTES, 0);
-    if !read_whole(file, frame)? {
-        return Ok(false);
-    }
-    let Some(length) = frame.first_chunk().map(|head| payload_bytes(*head)) else { return Ok(false) };
-    if length > RECORD_BYTES_MAX {
-        return Ok(false);
-    }
-    // Grows with what is there, not with what a damaged length claims.
-    frame.truncate(FRAME_HEAD_BYTES);
-    let read = file.take(length as u64).read_to_end(frame)?;
-    Ok(read == length)
-}
-
-fn read_whole(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match file.read_exact(buffer) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn remove_strangers(folder: &Folder, recovered: &Recovered) -> io::Result<()> {

@@ -88,6 +88,27 @@ pub fn find(dir: &Path, entries: u64, after: Offset) -> io::Result<u64> {
     })
 }
 
+/// Forgets the finished items of the log's tail where whoever writes the segment has put them there.
+///
+/// # Errors
+/// Whatever the operating system says; the tail is then kept.
+pub fn release_tail(dir: &Path, log: &mut ShapeLog) -> io::Result<()> {
+    let (_, marks) = log.flushable();
+    let Some(last) = marks.last() else { return Ok(()) };
+    let number = log.flushed_items() + marks.len() as u64 - 1;
+    let mut entry = [0; ENTRY_BYTES];
+    let read = File::open(index_path(dir))
+        .and_then(|index| index.read_exact_at(&mut entry, number * ENTRY_BYTES as u64));
+    match read {
+        // An item's bytes are written before its entry.
+        Ok(()) if decode_entry(&entry) == *last => log.handle_flushed(),
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 fn open_for_write(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).write(true).truncate(false).open(path)
 }

@@ -127,11 +127,13 @@ async fn partitions_are_published_with_full_old_rows() {
 
 #[tokio::test]
 async fn manual_mode_alters_nothing_and_says_what_is_missing() {
-    let (_, session) = setup("CREATE TABLE t (id int8)").await;
+    let (_, session) = setup("CREATE TABLE t (id int8); CREATE ROLE by_hand").await;
     let publication = Publication::new("p", true);
+    session.batch_execute("SET ROLE by_hand").await.expect("sets");
     let missing = ensure(&publication, &session).await.expect_err("is missing").to_string();
     assert!(missing.contains("run `CREATE PUBLICATION \"p\";`"), "{missing}");
-    session.batch_execute("CREATE PUBLICATION p").await.expect("creates");
+    session.batch_execute("RESET ROLE").await.expect("sets");
+    assert!(ensure(&publication, &session).await.expect("is made, without tables"));
     let refusal = async || {
         let table = table(&session, "t").await;
         publication.publish(&session, &table).await.expect_err("is refused").to_string()

@@ -81,7 +81,7 @@ async fn item_224_a_refused_request_makes_no_shape() {
     .await;
     assert_refused(&server.get("table=u&offset=-1").await, "initial");
     published.sync().await;
-    let tables = "SELECT count(*)::text FROM pg_publication_tables WHERE tablename = 'u'";
+    let tables = "SELECT count(*)::text FROM pg_publication_rel WHERE prrelid = 'u'::regclass";
     assert_eq!(sql.value(tables).await, "0");
     holder.execute("COMMIT").await;
     assert_eq!(reading.await.expect("is read in the end").rows().len(), 3);

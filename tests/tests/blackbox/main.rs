@@ -2,8 +2,10 @@
 //! proves that item of the protocol's conformance list.
 
 mod caching;
+mod configuration;
 mod delete;
 mod dev;
+mod elixir;
 mod initial_sync;
 mod joining;
 mod limits;
@@ -18,6 +20,7 @@ mod rotation;
 mod routing_auth;
 mod schema_changes;
 mod sse;
+mod standby;
 mod startup;
 mod subset;
 mod validation;

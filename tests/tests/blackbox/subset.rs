@@ -472,11 +472,15 @@ async fn item_177_what_the_log_shows_before_the_database_does() {
     table(&sql, "t").await;
     let server = Limn::start(&database, &[]).await;
     let mut shape = server.follow("table=t&log=changes_only").await;
+    sql.execute("CREATE TABLE probe (id serial)").await;
     sql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
     sql.execute("SELECT pg_reload_conf()").await;
+    // The setting holds once the checkpointer has read it, whatever a session says.
     eventually("commits wait for a standby", async || {
-        let setting = sql.value("SHOW synchronous_standby_names").await;
-        (setting == "nobody").then_some(())
+        let probe = database.connect().await;
+        tokio::spawn(async move { probe.try_execute("INSERT INTO probe DEFAULT VALUES").await });
+        let waiting = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        (sql.value(waiting).await != "0").then_some(())
     })
     .await;
     let waiting = tokio::spawn(async move { writer.execute("INSERT INTO t VALUES (4, 'x', 1)").await });

@@ -1,27 +1,14 @@
 //! schemathesis, in a Python environment of its own in the cache.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::announce;
+use super::{Missing, announce};
 use crate::process::{capture, command, run, succeeds};
 use crate::workspace::Workspace;
 
 const VERSION: &str = "4.32.5";
-
-/// Something that the setup does not install: what needs it is left out.
-#[derive(Debug)]
-pub struct Missing(&'static str);
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Missing {}
 
 /// The program, installed on first use.
 ///
