@@ -12,6 +12,7 @@ use super::shape_log::ShapeLog;
 use super::snapshot::SnapshotFilter;
 use crate::Handle;
 use crate::shape::ShapeId;
+use crate::shape::dependent::DependentState;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a record stands.
@@ -67,6 +68,7 @@ struct Replayed {
     handle: Handle,
     filter: Option<SnapshotFilter>,
     log: ShapeLog,
+    dependent: DependentState,
 }
 
 /// A shape that survived.
@@ -80,6 +82,8 @@ pub struct ReplayedShape {
     pub filter: SnapshotFilter,
     /// Its log, whose tail is still to be flushed.
     pub log: ShapeLog,
+    /// What its subqueries return, where it has some.
+    pub dependent: DependentState,
 }
 
 /// Everything that the commit log held.
@@ -141,11 +145,23 @@ impl Replay {
             // May come while a transaction is open in other shapes, which it does not end.
             Record::Backfill(fragment) => {
                 let reached = self.append(&fragment, flush)?;
-                self.commit(&reached);
+                self.end(&reached, ShapeLog::end_transaction);
+            }
+            Record::Views(views) => {
+                if let Some(shape) = self.shapes.get_mut(&views.id) {
+                    shape.dependent = DependentState { consumed: 0, views: views.views };
+                }
+            }
+            Record::Move(made) => {
+                let reached = self.append(&made.items, flush)?;
+                self.end(&reached, ShapeLog::end_move);
+                if let Some(shape) = self.shapes.get_mut(&made.id) {
+                    shape.dependent.apply(&made);
+                }
             }
             Record::Commit(tx) => {
                 let reached = std::mem::take(&mut self.open);
-                self.commit(&reached);
+                self.end(&reached, ShapeLog::end_transaction);
                 self.processed = self.processed.max(tx);
             }
         }
@@ -156,8 +172,8 @@ impl Replay {
     #[must_use]
     pub fn finish(self) -> ReplayedStore {
         let survivor = |shape: Replayed| {
-            let Replayed { created, handle, filter, log } = shape;
-            filter.map(|filter| ReplayedShape { created, handle, filter, log })
+            let Replayed { created, handle, filter, log, dependent } = shape;
+            filter.map(|filter| ReplayedShape { created, handle, filter, log, dependent })
         };
         let shapes = self.shapes.into_values().filter_map(survivor).collect();
         ReplayedStore { shapes, processed: self.processed, next_id: self.next_id }
@@ -168,21 +184,27 @@ impl Replay {
         self.processed = checkpoint.processed;
         for shape in checkpoint.shapes {
             let log = ShapeLog::restore(self.chunk_bytes_max, shape.log);
-            self.insert(shape.created, shape.filter, log);
+            self.insert(shape.created, shape.filter, log, shape.dependent);
         }
     }
 
     fn create(&mut self, created: CreatedShape) {
         let log = ShapeLog::new(self.chunk_bytes_max);
-        self.insert(created, None, log);
+        self.insert(created, None, log, DependentState::default());
     }
 
-    fn insert(&mut self, created: CreatedShape, filter: Option<SnapshotFilter>, log: ShapeLog) {
+    fn insert(
+        &mut self,
+        created: CreatedShape,
+        filter: Option<SnapshotFilter>,
+        log: ShapeLog,
+        dependent: DependentState,
+    ) {
         self.next_id = self.next_id.max(created.id.0 + 1);
         let removed = self.survey.removed.contains(&created.id);
         // A handle that cannot be read was never given to anybody.
         if let Some(handle) = created.handle.parse().ok().filter(|_| !removed) {
-            self.shapes.insert(created.id, Replayed { created, handle, filter, log });
+            self.shapes.insert(created.id, Replayed { created, handle, filter, log, dependent });
         }
     }
 
@@ -212,10 +234,13 @@ impl Replay {
         Ok(reached)
     }
 
-    fn commit(&mut self, reached: &BTreeSet<ShapeId>) {
+    /// Ends what the shapes were given, and shows it.
+    fn end(&mut self, reached: &BTreeSet<ShapeId>, end: impl Fn(&mut ShapeLog)) {
         for id in reached {
             if let Some(shape) = self.shapes.get_mut(id) {
-                shape.log.commit();
+                end(&mut shape.log);
+                shape.log.publish(u64::MAX);
+                self.open.remove(id);
             }
         }
     }
@@ -247,6 +272,7 @@ mod tests {
             request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
             relation: Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: Vec::new() },
             partitions: Vec::new(),
+            inner: Vec::new(),
         }))
     }
 
@@ -339,7 +365,8 @@ mod tests {
         let log = ShapeLog::new(1_000).checkpoint().unwrap();
         let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: Vec::new() };
         let filter = Some(SnapshotFilter { bounds, ends_at: 9 });
-        let shapes = vec![ShapeCheckpoint { created: shape(created(1)), filter, log }];
+        let dependent = DependentState::default();
+        let shapes = vec![ShapeCheckpoint { created: shape(created(1)), filter, log, dependent }];
         let checkpoint = Record::Checkpoint(Box::new(StoreCheckpoint { processed: 90, shapes }));
         let store = replay(vec![Vec::new(), vec![checkpoint]]);
         assert_eq!((store.processed, store.shapes.len(), store.next_id), (90, 1, 2));

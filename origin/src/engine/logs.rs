@@ -41,6 +41,9 @@ pub(super) struct Logs {
     dirty: BTreeSet<ShapeId>,
     /// Shapes whose segment has grown since the last checkpoint, or is about to.
     unsynced: BTreeSet<ShapeId>,
+    /// Folders of removed shapes, which go once the ticket that says so is durable: until then a crash brings
+    /// the shapes back.
+    leaving: Vec<(u64, PathBuf)>,
     /// Upper bound of the bytes in all tails.
     tails_bytes: usize,
     /// Shapes whose log is not whole up to its end.
@@ -56,6 +59,8 @@ pub(super) struct Tracked {
     pub(super) shape: Arc<Shape>,
     /// Set once its snapshot is durable.
     pub(super) filter: Option<SnapshotFilter>,
+    /// The newest transaction that had been read when the shape was registered: its snapshot must see it.
+    registered_at: u64,
     /// How far its log is whole, where that is not its end.
     pub(super) whole: Option<Whole>,
 }
@@ -72,7 +77,7 @@ pub(super) struct Whole {
 
 impl Tracked {
     pub(super) const fn new(shape: Arc<Shape>, filter: Option<SnapshotFilter>) -> Self {
-        Self { shape, filter, whole: None }
+        Self { shape, filter, registered_at: 0, whole: None }
     }
 
     /// Ends the transaction in the shape's log; true where something became visible.
@@ -114,6 +119,7 @@ impl Logs {
             touched: BTreeSet::new(),
             dirty: BTreeSet::new(),
             unsynced: BTreeSet::new(),
+            leaving: Vec::new(),
             tails_bytes: 0,
             partial: BTreeSet::new(),
             joining: Vec::new(),
@@ -152,7 +158,7 @@ impl Logs {
 
     /// Ends the open transaction: its items become visible, all of them at once per shape, and its end
     /// becomes confirmable once they are durable.
-    pub(super) fn commit(&mut self, commit: Lsn, end: Lsn, xid: u32) {
+    pub(super) fn commit(&mut self, commit: Lsn, end: Lsn) {
         let touched = std::mem::take(&mut self.touched);
         if !touched.is_empty() {
             encode_commit(&mut self.pending, commit.as_u64());
@@ -160,8 +166,6 @@ impl Logs {
         // A transaction that is sent again adds nothing, but what it added before may still be unsynced.
         let last = self.commit_log.last_ticket() + u64::from(!self.pending.is_empty());
         self.flush.handle_commit(end, (last > self.durable_ticket).then_some(last));
-        // Known before anybody can read it.
-        self.status.handle_commit(commit.as_u64(), xid);
         let tracked = touched.iter().filter_map(|id| self.shapes.get(id));
         let grown: Vec<_> = tracked.filter(|tracked| tracked.end_transaction()).collect();
         // Told to readers only when every shape shows the transaction.
@@ -176,6 +180,9 @@ impl Logs {
     pub(super) fn handle_synced(&mut self, ticket: u64) {
         self.durable_ticket = ticket;
         self.flush.handle_synced(ticket);
+        for (_, dir) in self.leaving.extract_if(.., |(leaves_at, _)| *leaves_at <= ticket) {
+            tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir));
+        }
         for id in self.partial.clone() {
             self.widen(id);
         }
@@ -243,6 +250,14 @@ impl Logs {
         self.touched.clear();
     }
 
+    /// True where the snapshot sees every transaction that was read before the shape was registered: the shape
+    /// gets none of them from the stream. Postgres tells the stream of a commit a moment before it shows it to a
+    /// snapshot, with synchronous replication a long one.
+    pub(super) fn is_complete(&self, id: ShapeId, filter: &SnapshotFilter) -> bool {
+        let registered_at = self.shapes.get(&id).map_or(0, |tracked| tracked.registered_at);
+        self.status.recent().are_in(registered_at, &filter.bounds)
+    }
+
     /// Appends a whole transaction that one shape had held back.
     pub(super) fn backfill(&mut self, fragment: Fragment) -> io::Result<()> {
         let Some(id) = fragment.items().find_map(|item| item.targets.first().copied()) else { return Ok(()) };
@@ -262,7 +277,8 @@ impl Logs {
     /// Adds a new shape.
     pub(super) fn insert(&mut self, shape: Arc<Shape>) {
         self.record(&Record::Created(Box::new(shape.created())));
-        self.shapes.insert(shape.id, Tracked::new(shape, None));
+        let registered_at = self.status.recent().newest();
+        self.shapes.insert(shape.id, Tracked { registered_at, ..Tracked::new(shape, None) });
     }
 
     /// Removes a shape: nobody finds it from now on, and its files go.
@@ -278,8 +294,7 @@ impl Logs {
         self.registry.remove(&shape);
         shape.set_life(Life::Removed);
         self.metrics.rotated(cause);
-        let dir = shape.dir.clone();
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir));
+        self.leaving.push((self.commit_log.last_ticket() + 1, shape.dir.clone()));
     }
 
     /// A shape's snapshot was taken: from `ends_at` on, its log is as far as the stream is.

@@ -216,7 +216,7 @@ impl Folder {
 }
 
 /// Makes a rename or a new name in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

@@ -12,5 +12,6 @@ mod recovery;
 pub mod segment;
 
 pub use commit_log::{CommitLog, Durable};
+pub(crate) use folder::sync_dir;
 pub use folder::{Folder, Origin};
-pub use recovery::{Recovered, RecoveredShape, TAIL_BYTES_MAX, recover};
+pub use recovery::{Recovered, TAIL_BYTES_MAX, recover, remove_strangers};
