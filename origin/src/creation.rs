@@ -9,7 +9,7 @@ use crate::postgres::{PostgresConfig, PostgresError, Session};
 use crate::registry::Registry;
 use crate::shape::{Failure, Life, Shape};
 use crate::status::{Phase, Status};
-use crate::store::{Folder, segment};
+use crate::store::{Folder, segment, sync_dir};
 use futures::StreamExt;
 use limn_core::Handle;
 use limn_core::filter::{Clause, EvalError};
@@ -37,6 +37,8 @@ use tokio::time::Instant;
 const WRITE_BYTES: usize = 64 << 10;
 /// How long a new table waits for the transactions that were writing it.
 const WRITERS_WAIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether commits that were read are visible.
+const VISIBLE_POLL: Duration = Duration::from_millis(5);
 /// How long the server's end waits for snapshots.
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long a request waits for Postgres to be followed.
@@ -279,13 +281,7 @@ impl Creator {
         }
         segment::create(&shape.dir)?;
         self.engine.register(shape).await?;
-        let session = Session::connect(&self.shared.parts.config).await?;
-        let snapshot = Snapshot::begin(session, &shape.definition.relations()).await?;
-        confirm(shape, tables, &snapshot).await?;
-        let filter =
-            SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
-        let views = views(&shape.definition, &snapshot).await?;
-        self.engine.snapshot_taken(shape.id, filter.clone(), views.clone()).await?;
+        let (snapshot, filter, views) = self.take_snapshot(shape, tables).await?;
         let tagger = shape.definition.tagger(&shape.handle.to_string(), views);
         let file = self.copy(shape, &snapshot, tagger).await?;
         // The rows have all come: how the read-only transaction ends changes nothing.
@@ -293,10 +289,38 @@ impl Creator {
             tracing::debug!(%error, "the snapshot's transaction did not end in order");
         }
         let progress = shape.log().snapshot().clone();
-        let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
+        let dir = shape.dir.clone();
+        let sync = move || file.sync_all().and_then(|()| sync_dir(&dir));
+        let synced = tokio::task::spawn_blocking(sync).await;
         synced.map_err(io::Error::other)??;
         self.engine.snapshot_done(shape.id, filter, progress).await?;
         Ok(())
+    }
+
+    /// Takes a snapshot that sees every transaction that was read before the shape was registered; a commit is
+    /// read before it is visible.
+    async fn take_snapshot(
+        &self,
+        shape: &Shape,
+        tables: &Tables,
+    ) -> Result<(Snapshot, SnapshotFilter, Vec<View>), CreateError> {
+        let deadline = Instant::now() + WRITERS_WAIT;
+        let mut session = Session::connect(&self.shared.parts.config).await?;
+        loop {
+            let snapshot = Snapshot::begin(session, &shape.definition.relations()).await?;
+            confirm(shape, tables, &snapshot).await?;
+            let bounds = snapshot.bounds().clone();
+            let filter = SnapshotFilter { bounds, ends_at: snapshot.ends_at().as_u64() };
+            let views = views(&shape.definition, &snapshot).await?;
+            if self.engine.snapshot_taken(shape.id, filter.clone(), views.clone()).await? {
+                return Ok((snapshot, filter, views));
+            }
+            if Instant::now() > deadline {
+                return Err(CreateError::CommitsInvisible);
+            }
+            session = snapshot.finish().await?;
+            tokio::time::sleep(VISIBLE_POLL).await;
+        }
     }
 
     /// Sees to it that the stream holds every change of the table that the snapshot will not see.
@@ -494,6 +518,9 @@ pub enum CreateError {
     /// What the definition was made for is not what the snapshot shows.
     #[error("the table was altered while the shape was being made")]
     Changed,
+    /// What was read from the stream does not show yet.
+    #[error("transactions that were committed are not visible: is a synchronous standby away?")]
+    CommitsInvisible,
     /// The rows are not what `COPY` sends.
     #[error("cannot read the snapshot: {0}")]
     Copy(String),
@@ -543,7 +570,7 @@ impl CreateError {
                 }
             }
             Self::Changed => Failure::Gone,
-            Self::Publication(_) | Self::Disk(_) => known(10),
+            Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
             Self::Copy(_) | Self::Row(_) => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),
         }

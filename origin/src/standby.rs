@@ -152,7 +152,7 @@ impl Standby {
             if self.shapes.contains_key(&id) {
                 continue;
             }
-            let whole_up_to = shape.whole_up_to;
+            let whole_up_to = shape.dependent.whole_up_to;
             self.create(shape.created, ShapeLog::restore(self.chunk_bytes_max, shape.log));
             self.set_whole(id, whole_up_to);
             if let Some(shape) = self.shapes.get(&id).filter(|_| shape.filter.is_some()) {

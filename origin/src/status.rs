@@ -114,6 +114,12 @@ impl Status {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is followed now is another history, whose positions mean something else.
+    pub fn handle_other_history(&self) {
+        *self.recent() = RecentCommits::default();
+        self.processed.store(0, Ordering::Release);
+    }
+
     /// Every shape shows the transaction that committed at `lsn`.
     pub fn handle_processed(&self, lsn: u64) {
         self.processed.fetch_max(lsn, Ordering::Release);

@@ -4,6 +4,7 @@ pub mod fragment;
 pub mod item;
 pub mod recent_commits;
 pub mod record;
+pub mod replay;
 pub mod segment;
 pub mod shape_log;
 pub mod snapshot;

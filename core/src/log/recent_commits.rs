@@ -19,7 +19,7 @@ pub struct RecentCommits {
 }
 
 impl RecentCommits {
-    /// Remembers a transaction; one that is sent again after a reconnect is known already.
+    /// Remembers a transaction, from its begin on; one that is sent again after a reconnect is known already.
     pub fn handle_commit(&mut self, lsn: u64, xid: u32) {
         if self.commits.back().is_some_and(|(last, _)| *last >= lsn) {
             return;
@@ -28,6 +28,22 @@ impl RecentCommits {
             self.commits.pop_front();
         }
         self.commits.push_back((lsn, xid));
+    }
+
+    /// The commit LSN of the newest transaction; 0 where there was none.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.commits.back().map_or(0, |(lsn, _)| *lsn)
+    }
+
+    /// True where the snapshot sees every transaction up to the commit LSN `up_to`.
+    ///
+    /// A shape gets the changes that are read after it is registered; what was read before must be in its
+    /// snapshot. So a snapshot that does not see all that had been read by then is of no use to the shape.
+    #[must_use]
+    pub fn are_in(&self, up_to: u64, snapshot: &SnapshotBounds) -> bool {
+        let mut read_before = self.commits.iter().take_while(|(lsn, _)| *lsn <= up_to);
+        read_before.all(|(_, xid)| snapshot.contains(*xid))
     }
 
     /// How far a log that ends at `end` goes without a transaction that the snapshot lacks: `end`, or a position
@@ -61,6 +77,20 @@ mod tests {
         assert_eq!(recent.seen_up_to(end, &snapshot(5, 9, &[5])), Offset::new(199, 0));
         assert_eq!(recent.seen_up_to(end, &snapshot(8, 8, &[])), Offset::new(299, 0));
         assert_eq!(recent.seen_up_to(Offset::SNAPSHOT_END, &snapshot(1, 1, &[])), Offset::SNAPSHOT_END);
+    }
+
+    #[test]
+    fn a_snapshot_must_see_what_was_read_before() {
+        let mut recent = RecentCommits::default();
+        assert_eq!(recent.newest(), 0);
+        recent.handle_commit(100, 7);
+        recent.handle_commit(200, 5);
+        assert_eq!(recent.newest(), 200);
+        let lacks_5 = SnapshotBounds { xmin: 5, xmax: 9, xip: vec![5] };
+        assert!(recent.are_in(100, &lacks_5));
+        assert!(recent.are_in(199, &lacks_5));
+        assert!(!recent.are_in(200, &lacks_5));
+        assert!(recent.are_in(u64::MAX, &SnapshotBounds { xip: vec![], ..lacks_5 }));
     }
 
     #[test]

@@ -79,13 +79,6 @@ pub struct ShapeCheckpoint {
     /// What its subqueries return, where it has some.
     #[serde(default)]
     pub dependent: DependentState,
-    /// How far its log is whole: [`ShapeWhole::up_to`].
-    #[serde(default = "to_the_end")]
-    pub whole_up_to: u64,
-}
-
-const fn to_the_end() -> u64 {
-    u64::MAX
 }
 
 /// A shape's identity.

@@ -40,6 +40,8 @@ pub struct Router {
     /// Those that are partitions: they have the very columns of the tables above.
     partitions: HashSet<u32>,
     open: Option<OpenTransaction>,
+    /// The newest transaction that was routed to its end. A new connection repeats it, and some before.
+    committed: u64,
     fragment: Fragment,
     rotations: Vec<(ShapeId, RotationCause)>,
     encoder: Encoder,
@@ -106,6 +108,9 @@ struct OpenTransaction {
     commit: u64,
     xid: u32,
     next_op: u64,
+    /// True where every shape that may have it has it already. Its relation messages still count: on this
+    /// connection they are not sent again.
+    repeated: bool,
 }
 
 impl Router {
@@ -165,7 +170,7 @@ impl Router {
         else {
             return Vec::new();
         };
-        let open = self.open.map(|open| open.commit);
+        let open = self.open_commit();
         let mut complete = Vec::new();
         for transaction in waiting.release(filter) {
             if Some(transaction.tx) == open {
@@ -182,7 +187,7 @@ impl Router {
     /// The snapshot of a waiting shape with subqueries is known, and `views`, what the subqueries return in it.
     /// What it lacks comes by [`take_late`](Self::take_late).
     pub fn handle_dependent_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) {
-        let open = self.open.map(|open| open.commit);
+        let open = self.open_commit();
         self.rounds.handle_snapshot(id, filter, views, open, &mut self.fragment);
     }
 
@@ -193,7 +198,7 @@ impl Router {
 
     /// What a round asked was answered.
     pub fn handle_answers(&mut self, answers: &[Vec<u8>]) {
-        let open = self.open.map(|open| open.commit);
+        let open = self.open_commit();
         self.rounds.handle_answers(answers, open, &mut self.fragment);
     }
 
@@ -251,16 +256,19 @@ impl Router {
         match message {
             Message::Begin(begin) => {
                 let commit = begin.final_lsn.as_u64();
-                self.open = Some(OpenTransaction { commit, xid: begin.xid, next_op: 0 });
+                let repeated = commit <= self.committed;
+                self.open = Some(OpenTransaction { commit, xid: begin.xid, next_op: 0, repeated });
                 self.fragment.reset(commit);
                 return Ok(Step::Began);
             }
             Message::Commit(commit) => {
                 let open = self.open.take().ok_or(RouteError::OutsideTransaction)?;
                 self.rounds.handle_commit(open.commit, open.xid, open.next_op);
+                self.committed = self.committed.max(open.commit);
                 return Ok(Step::Committed { commit: commit.lsn, end: commit.end_lsn, xid: open.xid });
             }
             Message::Relation(relation) => self.handle_relation(relation.oid, Seen::from(relation)),
+            _ if self.open.is_some_and(|open| open.repeated) => {}
             Message::Insert { relation, new } => self.handle_change(*relation, None, Some(*new))?,
             Message::Update { relation, old, new } => match old {
                 Some(OldTuple::Full(old)) => self.handle_change(*relation, Some(*old), Some(*new))?,
@@ -317,7 +325,7 @@ impl Router {
     /// The stream starts anew: an open transaction will be sent again from its beginning, and every
     /// relation will be described again.
     pub fn handle_disconnect(&mut self) {
-        if let Some(open) = self.open.take() {
+        if let Some(open) = self.open.take().filter(|open| !open.repeated) {
             self.rounds.handle_disconnect(open.commit);
             let routes = self.tables.values_mut().flatten().flat_map(|table| table.routes.values_mut());
             for route in routes {
@@ -331,6 +339,12 @@ impl Router {
         self.seen.clear();
     }
 
+    /// The stream comes from another history, whose positions mean something else; there are no shapes of the old one.
+    pub fn handle_other_history(&mut self) {
+        self.handle_disconnect();
+        self.committed = 0;
+    }
+
     /// The 32-bit id of the transaction that is being read.
     #[must_use]
     pub fn open_xid(&self) -> Option<u32> {
@@ -341,6 +355,11 @@ impl Router {
     #[must_use]
     pub const fn in_transaction(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// The commit LSN of the transaction that is being read, unless it is a repeated one, which is complete already.
+    fn open_commit(&self) -> Option<u64> {
+        self.open.filter(|open| !open.repeated).map(|open| open.commit)
     }
 
     fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {

@@ -315,6 +315,56 @@ fn what_a_broken_connection_cut_off_does_not_wait_twice() {
 }
 
 #[test]
+fn a_waiting_shape_loses_nothing_when_the_stream_starts_over() {
+    let mut router = Router::default();
+    router.add_waiting(ShapeId(0), &definition(""), "");
+    let row = |id| insert(&[Some(id), None, None]);
+    for (lsn, id) in [(10, "1"), (20, "2"), (30, "3")] {
+        assert_eq!(transaction(&mut router, lsn, &[describe(&COLUMNS), row(id)]), []);
+    }
+    router.handle_disconnect();
+    // The second comes again when the snapshot is known: it keeps its place before the third.
+    feed(&mut router, &begin(20, 900));
+    feed(&mut router, &describe(&COLUMNS));
+    let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: vec![] };
+    let complete = router.handle_snapshot(ShapeId(0), &SnapshotFilter { bounds, ends_at: 90 });
+    assert_eq!(complete.iter().map(|fragment| fragment.tx).collect::<Vec<_>>(), [10, 20, 30]);
+    feed(&mut router, &row("2"));
+    feed(&mut router, &commit(20));
+    assert_eq!(transaction(&mut router, 30, &[row("3")]), []);
+    assert_eq!(transaction(&mut router, 40, &[row("4")]).len(), 1);
+}
+
+#[test]
+fn what_a_snapshot_holds_does_not_come_again_with_a_new_connection() {
+    let mut router = Router::default();
+    router.add_waiting(ShapeId(0), &definition(""), "");
+    let row = |id| insert(&[Some(id), None, None]);
+    let bounds = SnapshotBounds { xmin: 901, xmax: 901, xip: vec![] };
+    router.handle_snapshot(ShapeId(0), &SnapshotFilter { bounds, ends_at: 20 });
+    assert_eq!(transaction(&mut router, 10, &[describe(&COLUMNS), row("1")]), []);
+    // Beyond the snapshot: its filter is over.
+    assert_eq!(transaction(&mut router, 30, &[row("2")]).len(), 1);
+    router.handle_disconnect();
+    assert_eq!(transaction(&mut router, 10, &[describe(&COLUMNS), row("1")]), []);
+    assert_eq!(transaction(&mut router, 40, &[row("3")]).len(), 1);
+}
+
+#[test]
+fn a_truncate_that_comes_again_rotates_no_shape_that_was_made_since() {
+    let mut router = router(&[""]);
+    transaction(&mut router, 10, &[truncate()]);
+    assert_eq!(router.take_rotations().len(), 1);
+    router.add_restored(ShapeId(1), &definition(""), "", nothing_running(), DependentState::default());
+    router.handle_disconnect();
+    transaction(&mut router, 10, &[truncate()]);
+    assert_eq!(router.take_rotations(), []);
+    router.handle_other_history();
+    transaction(&mut router, 10, &[truncate()]);
+    assert_eq!(router.take_rotations().len(), 1);
+}
+
+#[test]
 fn a_stream_that_breaks_its_rules_is_an_error() {
     let mut router = router(&[""]);
     let change = insert(&[Some("1"), None, None]);

@@ -44,11 +44,12 @@ impl Waiting {
 
     /// Drops the transaction `tx`, which was cut off and will be sent again.
     pub fn abandon(&mut self, tx: u64) {
-        self.transactions.pop_if(|last| last.items.tx == tx);
+        if let Some(last) = self.transactions.pop_if(|last| last.items.tx == tx) {
+            self.bytes -= last.items.len_bytes();
+        }
     }
 
-    /// The transactions that the snapshot does not hold, in commit order; one that was sent
-    /// again may come twice.
+    /// The transactions that the snapshot does not hold, in commit order.
     pub fn release(self, filter: &SnapshotFilter) -> impl Iterator<Item = Fragment> {
         let admitted = |waiting: &WaitingTransaction| filter.admits(waiting.xid, Lsn::new(waiting.items.tx));
         self.transactions.into_iter().filter(admitted).map(|waiting| waiting.items)
@@ -75,6 +76,21 @@ mod tests {
             .map(|fragment| (fragment.tx, fragment.items().len()))
             .collect();
         assert_eq!(released, [(110, 2)]);
+    }
+
+    #[test]
+    fn what_was_cut_off_takes_no_room() {
+        let mut waiting = Waiting::default();
+        let item = vec![b'x'; WAITING_BYTES_MAX / 2];
+        waiting.push(100, 801, 0, &item).unwrap();
+        waiting.push(110, 802, 0, &item).unwrap();
+        waiting.abandon(120);
+        waiting.abandon(110);
+        waiting.push(110, 802, 0, &item).unwrap();
+        let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: vec![] };
+        let filter = SnapshotFilter { bounds, ends_at: 200 };
+        let released = waiting.release(&filter).map(|fragment| fragment.tx);
+        assert_eq!(released.collect::<Vec<_>>(), [100, 110]);
     }
 
     #[test]

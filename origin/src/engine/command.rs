@@ -17,7 +17,8 @@ pub(super) enum Command {
     /// From now on, keep the changes of this shape.
     Register { shape: Arc<Shape>, done: oneshot::Sender<()> },
     /// The shape's snapshot was taken: these transactions it holds, and this its subqueries return in it.
-    SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<()> },
+    /// Answered with whether it can be used.
+    SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<bool> },
     /// The shape's snapshot is durable.
     SnapshotDone { id: ShapeId, filter: SnapshotFilter, progress: SnapshotProgress },
     /// The tables below the shape's are others now.
@@ -87,7 +88,8 @@ impl EngineHandle {
         self.ask(|done| Command::Register { shape: shape.clone(), done }).await
     }
 
-    /// Says which transactions a shape's snapshot holds, and what its subqueries return in it.
+    /// Says which transactions a shape's snapshot holds, and what its subqueries return in it. False where it
+    /// lacks a transaction that the shape will not get otherwise: another one must be taken.
     ///
     /// # Errors
     /// Where the engine has stopped.
@@ -96,7 +98,7 @@ impl EngineHandle {
         id: ShapeId,
         filter: SnapshotFilter,
         views: Vec<View>,
-    ) -> Result<(), Stopped> {
+    ) -> Result<bool, Stopped> {
         self.ask(|done| Command::SnapshotTaken { id, filter, views, done }).await
     }
 
@@ -158,7 +160,7 @@ impl EngineHandle {
         let _ = self.send(Command::RoundFailed { refused }).await;
     }
 
-    async fn ask(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Stopped> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
         let (done, answer) = oneshot::channel();
         self.send(command(done)).await?;
         answer.await.map_err(|_| Stopped)

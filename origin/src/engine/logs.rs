@@ -7,7 +7,9 @@ use crate::status::Status;
 use crate::store::{CommitLog, Folder, TAIL_BYTES_MAX, segment};
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
-use limn_core::log::record::{Record, ShapeCheckpoint, ShapeWhole, StoreCheckpoint, encode_commit, encode_items};
+use limn_core::log::record::{
+    Record, ShapeCheckpoint, ShapeWhole, StoreCheckpoint, encode_commit, encode_items,
+};
 use limn_core::log::{Fragment, ShapeLog, SnapshotFilter};
 use limn_core::shape::ShapeId;
 use limn_core::shape::dependent::{Move, Rounds};
@@ -41,6 +43,9 @@ pub(super) struct Logs {
     dirty: BTreeSet<ShapeId>,
     /// Shapes whose segment has grown since the last checkpoint, or is about to.
     unsynced: BTreeSet<ShapeId>,
+    /// Folders of removed shapes, which go once the ticket that says so is durable: until then a crash brings
+    /// the shapes back.
+    leaving: Vec<(u64, PathBuf)>,
     /// Upper bound of the bytes in all tails.
     tails_bytes: usize,
     /// Shapes whose log is not whole up to its end.
@@ -56,6 +61,8 @@ pub(super) struct Tracked {
     pub(super) shape: Arc<Shape>,
     /// Set once its snapshot is durable.
     pub(super) filter: Option<SnapshotFilter>,
+    /// The newest transaction that had been read when the shape was registered: its snapshot must see it.
+    registered_at: u64,
     /// How far its log is whole, where that is not its end.
     pub(super) whole: Option<Whole>,
 }
@@ -70,15 +77,28 @@ pub(super) struct Whole {
     later: VecDeque<(u64, u64)>,
 }
 
+impl Whole {
+    const fn new(up_to: u64) -> Self {
+        Self { up_to, later: VecDeque::new() }
+    }
+}
+
 impl Default for Whole {
     fn default() -> Self {
-        Self { up_to: u64::MAX, later: VecDeque::new() }
+        Self::new(u64::MAX)
     }
 }
 
 impl Tracked {
-    pub(super) const fn new(shape: Arc<Shape>, filter: Option<SnapshotFilter>) -> Self {
-        Self { shape, filter, whole: None }
+    const fn new(shape: Arc<Shape>, registered_at: u64) -> Self {
+        Self { shape, filter: None, registered_at, whole: None }
+    }
+
+    /// A shape that outlived a restart.
+    pub(super) fn restored(shape: Arc<Shape>, filter: SnapshotFilter, whole_up_to: u64) -> Self {
+        shape.set_whole_up_to(whole_up_to);
+        let whole = (whole_up_to != u64::MAX).then(|| Whole::new(whole_up_to));
+        Self { shape, filter: Some(filter), registered_at: 0, whole }
     }
 
     /// Ends the transaction in the shape's log; true where something became visible.
@@ -107,6 +127,8 @@ pub(super) struct LogsParts {
 impl Logs {
     pub(super) fn new(parts: LogsParts) -> Self {
         let LogsParts { folder, commit_log, status, registry, metrics, shapes } = parts;
+        let partial =
+            shapes.iter().filter(|(_, tracked)| tracked.whole.is_some()).map(|(id, _)| *id).collect();
         Self {
             folder,
             commit_log,
@@ -120,8 +142,9 @@ impl Logs {
             touched: BTreeSet::new(),
             dirty: BTreeSet::new(),
             unsynced: BTreeSet::new(),
+            leaving: Vec::new(),
             tails_bytes: 0,
-            partial: BTreeSet::new(),
+            partial,
             joining: Vec::new(),
             pairs: Vec::new(),
         }
@@ -158,7 +181,7 @@ impl Logs {
 
     /// Ends the open transaction: its items become visible, all of them at once per shape, and its end
     /// becomes confirmable once they are durable.
-    pub(super) fn commit(&mut self, commit: Lsn, end: Lsn, xid: u32) {
+    pub(super) fn commit(&mut self, commit: Lsn, end: Lsn) {
         let touched = std::mem::take(&mut self.touched);
         if !touched.is_empty() {
             encode_commit(&mut self.pending, commit.as_u64());
@@ -166,8 +189,6 @@ impl Logs {
         // A transaction that is sent again adds nothing, but what it added before may still be unsynced.
         let last = self.commit_log.last_ticket() + u64::from(!self.pending.is_empty());
         self.flush.handle_commit(end, (last > self.durable_ticket).then_some(last));
-        // Known before anybody can read it.
-        self.status.handle_commit(commit.as_u64(), xid);
         let tracked = touched.iter().filter_map(|id| self.shapes.get(id));
         let grown: Vec<_> = tracked.filter(|tracked| tracked.end_transaction()).collect();
         // Told to readers only when every shape shows the transaction.
@@ -182,6 +203,9 @@ impl Logs {
     pub(super) fn handle_synced(&mut self, ticket: u64) {
         self.durable_ticket = ticket;
         self.flush.handle_synced(ticket);
+        for (_, dir) in self.leaving.extract_if(.., |(leaves_at, _)| *leaves_at <= ticket) {
+            tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir));
+        }
         for id in self.partial.clone() {
             self.widen(id);
         }
@@ -256,6 +280,14 @@ impl Logs {
         self.touched.clear();
     }
 
+    /// True where the snapshot sees every transaction that was read before the shape was registered: the shape
+    /// gets none of them from the stream. Postgres tells the stream of a commit a moment before it shows it to a
+    /// snapshot, with synchronous replication a long one.
+    pub(super) fn is_complete(&self, id: ShapeId, filter: &SnapshotFilter) -> bool {
+        let registered_at = self.shapes.get(&id).map_or(0, |tracked| tracked.registered_at);
+        self.status.recent().are_in(registered_at, &filter.bounds)
+    }
+
     /// Appends a whole transaction that one shape had held back.
     pub(super) fn backfill(&mut self, fragment: Fragment) -> io::Result<()> {
         let Some(id) = fragment.items().find_map(|item| item.targets.first().copied()) else { return Ok(()) };
@@ -275,7 +307,8 @@ impl Logs {
     /// Adds a new shape.
     pub(super) fn insert(&mut self, shape: Arc<Shape>) {
         self.record(&Record::Created(Box::new(shape.created())));
-        self.shapes.insert(shape.id, Tracked::new(shape, None));
+        let registered_at = self.status.recent().newest();
+        self.shapes.insert(shape.id, Tracked::new(shape, registered_at));
     }
 
     /// Removes a shape: nobody finds it from now on, and its files go.
@@ -291,8 +324,7 @@ impl Logs {
         self.registry.remove(&shape);
         shape.set_life(Life::Removed);
         self.metrics.rotated(cause);
-        let dir = shape.dir.clone();
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir));
+        self.leaving.push((self.commit_log.last_ticket() + 1, shape.dir.clone()));
     }
 
     /// A shape's snapshot was taken: from `ends_at` on, its log is as far as the stream is.
@@ -364,9 +396,7 @@ impl Logs {
             let log = tracked.shape.log().checkpoint()?;
             let dependent = rounds.state(tracked.shape.id).unwrap_or_default();
             let (created, filter) = (tracked.shape.created(), tracked.filter.clone());
-            let whole = tracked.whole.as_ref().map(|whole| whole.later.back().map_or(whole.up_to, |last| last.1));
-            let whole_up_to = whole.unwrap_or(u64::MAX);
-            Some(ShapeCheckpoint { created, filter, log, dependent, whole_up_to })
+            Some(ShapeCheckpoint { created, filter, log, dependent })
         };
         StoreCheckpoint {
             processed: self.status.processed(),

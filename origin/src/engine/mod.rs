@@ -18,13 +18,14 @@ use crate::postgres::{Frame, ReplicationStream};
 use crate::registry::Registry;
 use crate::shape::{Life, Shape};
 use crate::status::{Phase, Status};
-use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, segment};
+use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, remove_strangers, segment};
 use anyhow::{Context, Result};
 use command::Command;
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
 use limn_core::log::SnapshotFilter;
 use limn_core::log::record::{Record, ShapeCheckpoint, ShapePartitions, SnapshotDone, StoreCheckpoint};
+use limn_core::log::replay::ReplayedShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::dependent::View;
 use limn_core::shape::{RotationCause, Router, ShapeId, Step};
@@ -93,6 +94,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     let (checkpoint, mut router) = (checkpoint(&recovered), Router::default());
     let (commit_log, durable) = CommitLog::start(&folder, number, &checkpoint)
         .context("cannot write the commit log; is the storage folder's disk full or read-only?")?;
+    remove_strangers(&folder, &recovered.shapes).context("cannot delete the folders of lost shapes")?;
     let mut shapes = HashMap::new();
     for shape in recovered.shapes {
         let (filter, state) = (shape.filter.clone(), shape.dependent.clone());
@@ -122,7 +124,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
 }
 
 fn checkpoint(recovered: &Recovered) -> Vec<u8> {
-    let shape = |shape: &crate::store::RecoveredShape| {
+    let shape = |shape: &ReplayedShape| {
         let log = shape.log.checkpoint().expect("recovery flushes every tail");
         let (created, dependent) = (shape.created.clone(), shape.dependent.clone());
         ShapeCheckpoint { created, filter: Some(shape.filter.clone()), log, dependent }
@@ -136,11 +138,11 @@ fn checkpoint(recovered: &Recovered) -> Vec<u8> {
     bytes
 }
 
-fn restore(shape: crate::store::RecoveredShape, folder: &Folder) -> Result<(ShapeId, Tracked)> {
+fn restore(shape: ReplayedShape, folder: &Folder) -> Result<(ShapeId, Tracked)> {
     let id = shape.created.id;
     let dir = folder.shape_dir(shape.handle);
     let restored = Shape::restore(shape.created, shape.handle, dir, shape.log, Life::Readable)?;
-    Ok((id, Tracked::new(Arc::new(restored), Some(shape.filter))))
+    Ok((id, Tracked::restored(Arc::new(restored), shape.filter, shape.dependent.whole_up_to)))
 }
 
 impl Engine {
@@ -198,13 +200,16 @@ impl Engine {
         if let Some(cause) = breach.or(other_origin) {
             // What is stored belongs to another history: nothing connects it with this slot.
             self.remove_all(cause);
+            self.router.handle_other_history();
+            self.logs.status.handle_other_history();
             self.logs.folder.set_origin(&origin).context("cannot write the storage folder's identity")?;
         }
         self.router.handle_disconnect();
         self.logs.flush = FlushTracker::new(confirmed);
         (self.received, self.confirmed) = (confirmed, Lsn::ZERO);
         self.catch_up_to = wal_position;
-        self.logs.status.handle_processed(confirmed.as_u64());
+        // What was confirmed ends there: the next transaction may commit at that very position.
+        self.logs.status.handle_processed(confirmed.as_u64().saturating_sub(1));
         self.link.set_streaming(stream);
         self.note_position(confirmed);
         Ok(())
@@ -267,6 +272,10 @@ impl Engine {
                 table.map_or_else(Default::default, |table| (table.ancestors, table.is_partition));
             self.router.handle_described(relation.oid, ancestors, is_partition);
         }
+        if let Message::Begin(begin) = message {
+            // Known before anybody can read it, and before a shape is registered in its midst.
+            self.logs.status.handle_commit(begin.final_lsn.as_u64(), begin.xid);
+        }
         let step = self.router.handle_message(message).map_err(Trouble::stream)?;
         self.take_late().map_err(Trouble::Disk)?;
         if self.router.has_questions() {
@@ -281,8 +290,8 @@ impl Engine {
             }
         }
         self.remove_rotated();
-        if let Step::Committed { commit, end, xid } = step {
-            self.logs.commit(commit, end, xid);
+        if let Step::Committed { commit, end, .. } = step {
+            self.logs.commit(commit, end);
             self.note_position(end);
             self.advance_round().map_err(Trouble::Disk)?;
         }
@@ -328,8 +337,11 @@ impl Engine {
                 let _ = done.send(());
             }
             Command::SnapshotTaken { id, filter, views, done } => {
-                self.handle_snapshot_taken(id, &filter, views)?;
-                let _ = done.send(());
+                let is_complete = self.logs.is_complete(id, &filter);
+                if is_complete {
+                    self.handle_snapshot_taken(id, &filter, views)?;
+                }
+                let _ = done.send(is_complete);
             }
             Command::RoundOpened { filter } => self.handle_round_opened(filter)?,
             Command::RoundAnswered { answers } => self.handle_round_answered(&answers)?,

@@ -58,13 +58,14 @@ impl CommitLog {
         file.sync_data()?;
         sync_dir(&folder.commit_dir())?;
         older.iter().filter(|(old, _)| *old != number).try_for_each(|(_, path)| fs::remove_file(path))?;
+        // What recovery left out is in none of the new file's records: the older ones must not come back.
+        sync_dir(&folder.commit_dir())?;
         let (queue, pieces) = mpsc::channel(QUEUE_PIECES_MAX);
         let (report, durable) = watch::channel(Durable::Ticket(0));
         let writer = thread::Builder::new()
             .name("commit-log".to_owned())
             .spawn(move || Writer { pieces, report, file }.run())?;
-        let file_bytes = checkpoint.len() as u64;
-        let log = Self { queue, last_ticket: 0, file_number: number, file_bytes, writer: Some(writer) };
+        let log = Self { queue, last_ticket: 0, file_number: number, file_bytes: 0, writer: Some(writer) };
         Ok((log, durable))
     }
 
@@ -83,7 +84,7 @@ impl CommitLog {
         self.last_ticket
     }
 
-    /// Bytes in the current file.
+    /// Bytes behind the checkpoint of the current file: a large checkpoint alone calls for no other one.
     #[must_use]
     pub const fn file_bytes(&self) -> u64 {
         self.file_bytes
@@ -93,9 +94,9 @@ impl CommitLog {
     /// [`forget_before`](Self::forget_before).
     pub async fn rotate(&mut self, folder: &Folder, checkpoint: Vec<u8>) -> u64 {
         self.file_number += 1;
-        self.file_bytes = 0;
         let _ = self.queue.send(Piece::NewFile { path: folder.commit_file(self.file_number) }).await;
         self.append(checkpoint).await;
+        self.file_bytes = 0;
         self.file_number
     }
 
@@ -159,7 +160,11 @@ impl Writer {
                     self.file = create(&path)?;
                     path.parent().map_or(Ok(()), sync_dir)?;
                 }
-                Piece::Forget { files } => files.iter().try_for_each(fs::remove_file)?,
+                Piece::Forget { files } => {
+                    // The checkpoint that makes them superfluous may be in this very group.
+                    self.write_and_sync(&mut group)?;
+                    files.iter().try_for_each(fs::remove_file)?;
+                }
             }
             next = if group.len() < GROUP_BYTES_MAX { self.pieces.try_recv().ok() } else { None };
         }

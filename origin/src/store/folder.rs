@@ -260,7 +260,7 @@ fn holds_something(path: &Path) -> io::Result<bool> {
 }
 
 /// Makes a rename or a new name in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

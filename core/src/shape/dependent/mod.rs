@@ -52,19 +52,28 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What a restart must know of such a shape.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DependentState {
     /// Transactions up to this commit LSN are in the log, with everything that followed from them.
     pub consumed: u64,
     /// The members of each subquery.
     pub views: Vec<View>,
+    /// The commit LSN up to which the log is whole; `u64::MAX` where it is to its end.
+    pub whole_up_to: u64,
+}
+
+/// Of a shape without subqueries.
+impl Default for DependentState {
+    fn default() -> Self {
+        Self { consumed: 0, views: Vec::new(), whole_up_to: u64::MAX }
+    }
 }
 
 impl DependentState {
     /// Takes a move over.
     pub fn apply(&mut self, made: &Move) {
         self.views.iter_mut().zip(&made.changes).for_each(|(view, change)| view.apply(change));
-        self.consumed = made.consumed;
+        (self.consumed, self.whole_up_to) = (made.consumed, u64::MAX);
     }
 }
 
@@ -163,7 +172,8 @@ impl Dependent {
 
     /// What a restart must know.
     pub(super) fn state(&self) -> DependentState {
-        DependentState { consumed: self.consumed, views: self.views.clone() }
+        let (consumed, views) = (self.consumed, self.views.clone());
+        DependentState { consumed, views, whole_up_to: self.whole_up_to() }
     }
 
     /// The tables whose changes it must see.
@@ -236,8 +246,13 @@ impl Dependent {
         }
     }
 
+    /// The commit LSN up to which the log is whole; `u64::MAX` where it is to its end.
+    pub(super) fn whole_up_to(&self) -> u64 {
+        self.moves_since().map_or(u64::MAX, |first| first.saturating_sub(1))
+    }
+
     /// The first transaction that the log does not show yet, while something is held.
-    pub(super) fn moves_since(&self) -> Option<u64> {
+    fn moves_since(&self) -> Option<u64> {
         let unresolved = self.unresolved.as_ref().map(|unresolved| unresolved.first);
         let held = || self.held.front().map(|held| held.commit);
         (self.stage == Stage::Moving).then(|| unresolved.or_else(held)).flatten()

@@ -131,7 +131,7 @@ impl Rounds {
             let Some(dependent) = self.shapes.get_mut(&id) else { continue };
             if dependent.handle_commit(commit, xid, ops) {
                 self.due.insert(id);
-                self.late.push(Late::Whole(id, commit.saturating_sub(1)));
+                self.late.push(Late::Whole(id, dependent.whole_up_to()));
             }
         }
     }
@@ -288,13 +288,13 @@ impl Rounds {
             Ok(fragments) => self.late.extend(fragments.into_iter().map(Late::Transaction)),
             Err(cause) => return self.rotations.push((id, cause)),
         }
-        let since = dependent.moves_since();
-        if since.is_some() {
-            self.due.insert(id);
-        } else {
+        let whole_up_to = dependent.whole_up_to();
+        if whole_up_to == u64::MAX {
             self.due.remove(&id);
+        } else {
+            self.due.insert(id);
         }
-        self.late.push(Late::Whole(id, since.map_or(u64::MAX, |first| first.saturating_sub(1))));
+        self.late.push(Late::Whole(id, whole_up_to));
     }
 
     fn close(&mut self) {

@@ -60,7 +60,7 @@ fn snapshot(next: u64, ends_at: u64) -> SnapshotFilter {
 /// A router with one shape whose subquery returns `members`.
 fn router(clause: &str, members: &[Cell]) -> Router {
     let mut router = Router::default();
-    let state = DependentState { consumed: 0, views: vec![view(members)] };
+    let state = DependentState { views: vec![view(members)], ..DependentState::default() };
     router.add_restored(ID, &definition(clause), "handle", snapshot(800, 50), state);
     router
 }
@@ -292,7 +292,10 @@ fn what_comes_again_is_skipped() {
     questions(answer(&mut router, &["2\n"]));
     answer(&mut router, &["5\t2\t\\N\n"]);
     let state = router.rounds().state(ID).unwrap();
-    assert_eq!(state, DependentState { consumed: 100, views: vec![view(&[Some("2")])] });
+    assert_eq!(
+        state,
+        DependentState { consumed: 100, views: vec![view(&[Some("2")])], whole_up_to: u64::MAX }
+    );
     router.handle_disconnect();
     assert!(transaction(&mut router, 90, 809, &row).is_empty());
     let mut restarted = Router::default();

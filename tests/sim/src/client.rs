@@ -1,0 +1,126 @@
+//! A client: follows a shape's log, keeps its rows, and accepts nothing that does not fit.
+
+use crate::shapes::ShownRow;
+use limn_core::{Handle, Offset};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Follows one shape.
+#[derive(Debug)]
+pub struct Client {
+    /// The kind of shape.
+    pub kind: usize,
+    /// The shape, once it is known.
+    pub handle: Option<Handle>,
+    /// Up to where it has read.
+    pub offset: Offset,
+    rows: BTreeMap<String, ShownRow>,
+    last: Option<(u64, u64)>,
+    /// The LSN of a transaction whose last message has not come yet.
+    open: Option<u64>,
+    /// The `global_last_seen_lsn` of the newest reply, where that said up-to-date.
+    pub up_to_date: Option<u64>,
+}
+
+/// What is wrong, in words.
+pub type Verdict = Result<(), String>;
+
+impl Client {
+    /// A client that has read nothing.
+    #[must_use]
+    pub const fn new(kind: usize) -> Self {
+        Self {
+            kind,
+            handle: None,
+            offset: Offset::Start,
+            rows: BTreeMap::new(),
+            last: None,
+            open: None,
+            up_to_date: None,
+        }
+    }
+
+    /// The shape is no more: the client starts over.
+    pub fn start_over(&mut self) {
+        *self = Self::new(self.kind);
+    }
+
+    /// Its rows, by their key on the wire.
+    #[must_use]
+    pub const fn rows(&self) -> &BTreeMap<String, ShownRow> {
+        &self.rows
+    }
+
+    /// Takes the messages of a reply.
+    ///
+    /// # Errors
+    /// Where they do not fit what came before.
+    pub fn accept(&mut self, bytes: &[u8], offset: Offset, up_to_date: Option<u64>) -> Verdict {
+        for message in messages(bytes)? {
+            self.take(&message).map_err(|what| format!("{what}: {message}"))?;
+        }
+        if let (Some(_), Some(open)) = (up_to_date, self.open) {
+            return Err(format!("up to date inside transaction {open}"));
+        }
+        (self.offset, self.up_to_date) = (offset, up_to_date);
+        Ok(())
+    }
+
+    fn take(&mut self, message: &Value) -> Verdict {
+        let headers = &message["headers"];
+        let Some(operation) = headers["operation"].as_str() else { return Ok(()) };
+        if let Some(position) = position(headers) {
+            if self.last >= Some(position) {
+                return Err(format!("comes after {:?}", self.last));
+            }
+            if self.open.is_some_and(|open| open != position.0) {
+                return Err("the transaction before had no last message".to_owned());
+            }
+            self.last = Some(position);
+            self.open = (headers["last"] != true).then_some(position.0);
+        }
+        self.apply(operation, message)
+    }
+
+    fn apply(&mut self, operation: &str, message: &Value) -> Verdict {
+        let key = message["key"].as_str().ok_or("a change without a key")?.to_owned();
+        let value = row(&message["value"]).ok_or("a value that is no row")?;
+        match operation {
+            "insert" => match self.rows.insert(key, value) {
+                Some(_) => Err("inserted twice".to_owned()),
+                None => Ok(()),
+            },
+            "update" => {
+                let current = self.rows.get_mut(&key).ok_or("updated, and not there")?;
+                current.extend(value);
+                Ok(())
+            }
+            "delete" => match self.rows.remove(&key) {
+                Some(_) => Ok(()),
+                None => Err("deleted, and not there".to_owned()),
+            },
+            _ => Err("an unknown operation".to_owned()),
+        }
+    }
+}
+
+/// The messages in the bytes of a chunk.
+///
+/// # Errors
+/// Where they are no JSON.
+pub fn messages(bytes: &[u8]) -> Result<Vec<Value>, String> {
+    let Some((b',', inside)) = bytes.split_first() else { return Ok(Vec::new()) };
+    let array = [b"[", inside, b"]"].concat();
+    serde_json::from_slice(&array).map_err(|error| format!("{error}: {}", String::from_utf8_lossy(bytes)))
+}
+
+/// The position of a change that came by the WAL.
+#[must_use]
+pub fn position(headers: &Value) -> Option<(u64, u64)> {
+    Some((headers["lsn"].as_str()?.parse().ok()?, headers["op_position"].as_u64()?))
+}
+
+fn row(value: &Value) -> Option<ShownRow> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    Some(value.as_object()?.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+}

@@ -1,0 +1,88 @@
+//! Bugs to plant: each is a mistake that somebody could make around core, and that the judge must find.
+
+use std::fmt;
+
+macro_rules! faults {
+    ($($(#[doc = $what:literal])+ $name:ident,)+) => {
+        /// One mistake of the origin, made on purpose.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+        #[value(rename_all = "kebab-case")]
+        pub enum Fault { $($(#[doc = $what])+ $name,)+ }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// What goes wrong.
+            #[must_use]
+            pub const fn what(self) -> &'static str {
+                match self { $(Self::$name => concat!($($what),+),)+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A transaction is confirmed when it was read, not when it is durable.
+    ConfirmsBeforeSync,
+    /// A ticket counts as durable when its group is written, not when it is synced.
+    ReportsBeforeSync,
+    /// A keepalive confirms whatever it says.
+    BelievesKeepalives,
+    /// Each fragment of a transaction is shown by itself.
+    PublishesFragments,
+    /// The position that replies may name rises when a transaction begins.
+    ProcessedTooEarly,
+    /// The server counts as caught up as soon as it is connected.
+    ActiveTooEarly,
+    /// What a new connection repeats is committed although the transaction may be cut off behind it.
+    CommitsWhatIsRepeated,
+    /// The open transaction is not dropped with the connection.
+    KeepsOpenTransaction,
+    /// A shape's changes are kept only once its snapshot was taken.
+    RegistersAfterSnapshot,
+    /// The snapshot may lack a transaction that was read before the shape was there.
+    TakesSnapshotTooEarly,
+    /// The WAL position that ends the snapshot's filter is noted before the snapshot.
+    NotesPositionFirst,
+    /// The snapshot counts as durable although its file was not synced.
+    SnapshotNotSynced,
+    /// The name of the snapshot's file is not made durable.
+    SnapshotNameNotSynced,
+    /// A shape's files go before the record that says so is durable.
+    RemovesFilesFirst,
+    /// Older commit log files go before the checkpoint that replaces them is durable.
+    ForgetsFilesFirst,
+    /// Older commit log files go although the segments were not synced.
+    SegmentsNotSynced,
+    /// Only the segment's items are synced, not its index.
+    IndexNotSynced,
+    /// The name of a new commit log file is not made durable.
+    CommitFileNameNotSynced,
+    /// A start does not make it durable that the older commit log files are gone.
+    OlderFilesComeBack,
+    /// A start deletes the folders of unknown shapes before its checkpoint is durable.
+    RemovesStrangersFirst,
+    /// After a restart a cut off transaction counts.
+    BelievesCutOffItems,
+    /// After a restart the last durable transaction is left out.
+    ForgetsLastTransaction,
+    /// After a restart the snapshot's filter is empty: what it holds comes again.
+    ForgetsSnapshotFilter,
+    /// Shapes that were removed come back with a restart.
+    ForgetsRemovals,
+    /// A frame of the commit log is believed whatever its checksum.
+    IgnoresChecksums,
+    /// A backfill is written down after the transactions that follow it.
+    BackfillsLate,
+    /// An index entry names the beginning of its item.
+    IndexOffByOne,
+    /// Handles come from the shape's number, which starts over.
+    ReusesHandles,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}:{}", self.what())
+    }
+}

@@ -1,0 +1,256 @@
+//! What must be true, whatever happens (the invariants of `ARCHITECTURE.md`).
+//!
+//! The judge remembers every byte that was ever served under a handle and where every offset stood, and compares
+//! each later answer with it. It computes the rows of each shape from the model's WAL alone.
+
+use crate::client::{Client, Verdict, messages, position};
+use crate::origin::{Event, Reply};
+use crate::postgres::{Change, Postgres, Rows, TABLES, Truth, apply};
+use crate::shapes::{KINDS, ShownRow};
+use limn_core::shape::RotationCause;
+use limn_core::{Handle, Offset};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that was ever said.
+#[derive(Debug, Default)]
+pub struct Judge {
+    logs: BTreeMap<Handle, KnownLog>,
+    /// Handles that may be gone.
+    excused: BTreeSet<Handle>,
+}
+
+/// What is known of one shape.
+#[derive(Debug)]
+struct KnownLog {
+    kind: usize,
+    truth: Truth,
+    /// The table's rows after the first `applied` transactions of the WAL.
+    rows: Rows,
+    applied: usize,
+    /// The snapshot's chunks by the offset before them.
+    chunks: BTreeMap<Offset, (Vec<u8>, Offset)>,
+    /// The change log as far as it was ever served.
+    bytes: Vec<u8>,
+    /// For each offset the position behind its item.
+    ends: BTreeMap<Offset, usize>,
+    /// Closed chunks of the change log: the offset before and behind.
+    closed: BTreeMap<Offset, Offset>,
+}
+
+impl Judge {
+    /// Notes what happened in the origin.
+    ///
+    /// # Errors
+    /// Where it should not have happened.
+    pub fn handle_event(&mut self, event: Event, postgres: &Postgres) -> Verdict {
+        match event {
+            Event::Failed(handle) => self.excuse(handle),
+            Event::Rotated(handle, RotationCause::Truncated) => {
+                let kind = self.logs.get(&handle).map(|known| known.kind);
+                let is_truncated = |table: usize| {
+                    let changes = postgres.wal().iter().flat_map(|transaction| &transaction.changes);
+                    changes.into_iter().any(|(at, change, _)| *at == table && *change == Change::Truncate)
+                };
+                let mut tables =
+                    kind.map_or(0..TABLES.len(), |kind| KINDS[kind].table..KINDS[kind].table + 1);
+                if !tables.any(is_truncated) {
+                    return Err(format!("{handle} rotated for a TRUNCATE that nobody made"));
+                }
+                self.excuse(handle);
+            }
+            Event::Rotated(handle, cause) => return Err(format!("{handle} rotated: {cause:?}")),
+            Event::Snapshot(handle, kind, truth) => {
+                let known = KnownLog::new(kind, truth);
+                if self.logs.insert(handle, known).is_some() {
+                    return Err(format!("handle {handle} was given twice"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The shape may be gone from now on.
+    pub fn excuse(&mut self, handle: Handle) {
+        self.excused.insert(handle);
+    }
+
+    /// The handles that were ever served.
+    #[must_use]
+    pub fn handles(&self) -> Vec<Handle> {
+        self.logs.keys().copied().collect()
+    }
+
+    /// Every offset that was ever told of a shape.
+    #[must_use]
+    pub fn offsets(&self, handle: Handle) -> Vec<Offset> {
+        let known = self.logs.get(&handle);
+        known.into_iter().flat_map(|known| known.chunks.keys().chain(known.ends.keys())).copied().collect()
+    }
+
+    /// Compares an answer with everything that was said before.
+    ///
+    /// # Errors
+    /// Where it contradicts.
+    pub fn check_reply(&mut self, handle: Handle, after: Offset, reply: &Reply) -> Verdict {
+        let context = |what: String| format!("{handle} after {after}: {what}");
+        match reply {
+            Reply::Unavailable => return Ok(()),
+            Reply::MustRefetch if self.excused.contains(&handle) => return Ok(()),
+            Reply::MustRefetch => return Err(context("the shape is gone without a reason".to_owned())),
+            Reply::OutOfBounds => return Err(context("an offset that was served is unknown".to_owned())),
+            Reply::Unreadable => return Err(context("the shape's files lack what was written".to_owned())),
+            Reply::Snapshot { .. } | Reply::Changes { .. } => {}
+        }
+        let known =
+            self.logs.get_mut(&handle).ok_or_else(|| context("it never had a snapshot".to_owned()))?;
+        let mut check = || match reply {
+            Reply::Snapshot { bytes, offset } => known.check_chunk(after, bytes, *offset),
+            Reply::Changes { bytes, offset, closed, up_to_date } => {
+                known.check_changes(after, bytes, *offset)?;
+                known.check_closed(after, *offset, *closed, up_to_date.is_some())
+            }
+            _ => Ok(()),
+        };
+        check().map_err(context)
+    }
+
+    /// Compares a client that was told that it is up to date with the database.
+    ///
+    /// # Errors
+    /// Where its rows are others.
+    pub fn check_client(&mut self, client: &Client, postgres: &Postgres) -> Verdict {
+        let (Some(handle), Some(lsn)) = (client.handle, client.up_to_date) else { return Ok(()) };
+        let known = self.logs.get_mut(&handle).ok_or("a client of an unknown shape")?;
+        let seen = postgres.wal().partition_point(|transaction| transaction.commit <= lsn);
+        if seen < known.applied {
+            return Err(format!("{handle}: global_last_seen_lsn falls back to {lsn}"));
+        }
+        let expected = known.rows_at(lsn, postgres);
+        let shown: BTreeMap<Option<String>, ShownRow> =
+            client.rows().values().map(|row| (row["id"].clone(), row.clone())).collect();
+        if shown == expected && shown.len() == client.rows().len() {
+            return Ok(());
+        }
+        Err(format!("{handle} at {lsn}: the client has {shown:?}, the database {expected:?}"))
+    }
+}
+
+impl KnownLog {
+    fn new(kind: usize, truth: Truth) -> Self {
+        Self {
+            kind,
+            rows: truth.tables[KINDS[kind].table].clone(),
+            truth,
+            applied: 0,
+            chunks: BTreeMap::new(),
+            bytes: Vec::new(),
+            ends: BTreeMap::new(),
+            closed: BTreeMap::new(),
+        }
+    }
+
+    fn check_chunk(&mut self, after: Offset, bytes: &[u8], offset: Offset) -> Verdict {
+        let chunk = (bytes.to_vec(), offset);
+        match self.chunks.get(&after) {
+            Some(before) if *before != chunk => Err("a chunk of the snapshot has changed".to_owned()),
+            Some(_) => Ok(()),
+            None => {
+                messages(bytes)?;
+                self.chunks.insert(after, chunk);
+                Ok(())
+            }
+        }
+    }
+
+    fn check_changes(&mut self, after: Offset, bytes: &[u8], offset: Offset) -> Verdict {
+        let start =
+            if after.is_virtual() { 0 } else { *self.ends.get(&after).ok_or("nobody was told it")? };
+        let end = start + bytes.len();
+        let overlap = self.bytes.len().min(end);
+        if self.bytes[start..overlap] != bytes[..overlap - start] {
+            let (then, now) = (&self.bytes[start..overlap], &bytes[..overlap - start]);
+            return Err(format!(
+                "other bytes than before: {} instead of {}",
+                String::from_utf8_lossy(now),
+                String::from_utf8_lossy(then)
+            ));
+        }
+        if end > self.bytes.len() {
+            let new = bytes[overlap - start..].to_vec();
+            self.grow(&new)?;
+        }
+        if !bytes.is_empty() && self.ends.get(&offset) != Some(&end) {
+            return Err(format!("{offset} is not the offset of its last item"));
+        }
+        Ok(())
+    }
+
+    /// A closed chunk ends where it ended. After a crash the log may end with it or inside it for a while, but then
+    /// nothing says that the chunk is closed, or the reader up to date.
+    fn check_closed(&mut self, after: Offset, offset: Offset, closed: bool, up_to_date: bool) -> Verdict {
+        match self.closed.get(&after) {
+            Some(before) if offset > *before || closed && offset != *before => {
+                Err(format!("a closed chunk ended at {before} and ends at {offset} now"))
+            }
+            Some(_) if up_to_date => Err("what followed a closed chunk is gone".to_owned()),
+            None if closed => {
+                self.closed.insert(after, offset);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Learns items that nobody had seen.
+    fn grow(&mut self, new: &[u8]) -> Verdict {
+        let mut rest = new;
+        while let Some(length) = item_length(rest) {
+            let (item, behind) = rest.split_at(length);
+            let message = messages(item)?.pop().ok_or("an empty item")?;
+            let (tx, op) = position(&message["headers"]).ok_or("an item without a position")?;
+            let offset = Offset::new(tx, op);
+            if self.ends.last_key_value().is_some_and(|(last, _)| *last >= offset) {
+                return Err(format!("offset {offset} does not increase"));
+            }
+            self.bytes.extend_from_slice(item);
+            self.ends.insert(offset, self.bytes.len());
+            rest = behind;
+        }
+        if rest.is_empty() { Ok(()) } else { Err("an item is cut off".to_owned()) }
+    }
+
+    /// The shape's rows, by their id, once everything up to `lsn` is in them.
+    fn rows_at(&mut self, lsn: u64, postgres: &Postgres) -> BTreeMap<Option<String>, ShownRow> {
+        let kind = &KINDS[self.kind];
+        while let Some(transaction) = postgres.wal().get(self.applied).filter(|next| next.commit <= lsn) {
+            if !self.truth.holds(self.applied, transaction) {
+                let own = transaction.changes.iter().filter(|(table, ..)| *table == kind.table);
+                own.for_each(|(_, change, _)| apply(&mut self.rows, change));
+            }
+            self.applied += 1;
+        }
+        let rows = self.rows.values().filter(|row| (kind.holds)(row));
+        rows.map(|row| (row[0].clone(), kind.shown(row))).collect()
+    }
+}
+
+/// The length of the first item with its comma: up to where its braces are closed.
+fn item_length(bytes: &[u8]) -> Option<usize> {
+    let (mut depth, mut in_text, mut escaped) = (0_u32, false, false);
+    for (index, byte) in bytes.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' if !in_text => depth += 1,
+            b'}' if !in_text => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(index + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}

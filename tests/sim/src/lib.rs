@@ -1,0 +1,30 @@
+//! Core on a virtual clock: its router, shape logs, flush tracking and replay, between a model of Postgres and a
+//! faulty disk, for as many histories as there are seeds.
+//!
+//! ```text
+//! postgres/  transactions, snapshots, the WAL, a slot that sends pgoutput
+//! disk       files whose unsynced writes may be lost, torn or reordered
+//! origin/    the steps that `limn-origin` takes around core, one at a time
+//! client     follows a log and keeps its rows
+//! judge      everything that was ever served, and what the rows must be
+//! world      decides by the seed what happens next
+//! fault      bugs to plant
+//! ```
+//!
+//! The same seed gives the same history: nothing here reads a clock, starts a thread or iterates over a hash map
+//! whose order leaks out.
+
+mod client;
+mod disk;
+mod fault;
+mod judge;
+mod origin;
+mod postgres;
+mod random;
+mod shapes;
+mod trace;
+mod world;
+
+pub use fault::Fault;
+pub use trace::Trace;
+pub use world::{Outcome, run};

@@ -1,0 +1,84 @@
+//! `limn-sim`: runs seeds, in parallel, and prints the first that shows a violation, with the command that repeats it.
+#![allow(clippy::print_stdout, reason = "a command line program talks to its terminal")]
+
+use clap::Parser;
+use limn_sim::{Fault, Outcome, run};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+/// Simulates the origin around core: many seeds, or one of them with its trace.
+#[derive(Parser)]
+struct Options {
+    /// How many seeds to run, from the first
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    first: u64,
+    /// Runs this seed alone and prints what happens
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "first"])]
+    seed: Option<u64>,
+    /// Plants a bug
+    #[arg(long, value_name = "BUG")]
+    fault: Option<Fault>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.seed {
+        Some(seed) => replay(seed, options.fault),
+        None => search(&options),
+    }
+}
+
+fn replay(seed: u64, fault: Option<Fault>) -> ExitCode {
+    let outcome = run(seed, fault, true);
+    print!("{}", outcome.trace.text());
+    println!("trace {:016x}, {} events", outcome.trace.hash(), outcome.trace.events());
+    report(&outcome, fault)
+}
+
+fn search(options: &Options) -> ExitCode {
+    let started = Instant::now();
+    let (next, events) = (AtomicU64::new(options.first), AtomicU64::new(0));
+    let (last, found) = (options.first + options.seeds, AtomicU64::new(u64::MAX));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= last || seed > found.load(Ordering::Relaxed) {
+                return;
+            }
+            let outcome = run(seed, options.fault, false);
+            events.fetch_add(outcome.trace.events(), Ordering::Relaxed);
+            if outcome.violation.is_some() {
+                found.fetch_min(seed, Ordering::Relaxed);
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let found = found.into_inner();
+    if found != u64::MAX {
+        return report(&run(found, options.fault, false), options.fault);
+    }
+    let (took, events) = (started.elapsed().as_secs_f64(), events.into_inner());
+    println!(
+        "{} seeds, {events} events in {took:.1} s: {:.0} seeds a minute on {threads} threads; nothing found",
+        options.seeds,
+        options.seeds as f64 / took * 60.0
+    );
+    ExitCode::SUCCESS
+}
+
+fn report(outcome: &Outcome, fault: Option<Fault>) -> ExitCode {
+    let Some(violation) = &outcome.violation else {
+        println!("seed {}: nothing found", outcome.seed);
+        return ExitCode::SUCCESS;
+    };
+    let planted = fault.map(|fault| format!(" with the planted bug {fault}")).unwrap_or_default();
+    println!("seed {}{planted}: {violation}", outcome.seed);
+    println!("again, with its trace: cargo x sim --seed {}", outcome.seed);
+    ExitCode::FAILURE
+}

@@ -1,0 +1,207 @@
+//! How a shape is made, as `limn_origin::creation` does it, one wait at a time.
+
+use super::engine::Engine;
+use super::{Event, Shape, segment};
+use crate::disk::{Disk, DiskError};
+use crate::fault::Fault;
+use crate::postgres::{Postgres, Row, Truth};
+use crate::random::Random;
+use crate::shapes::KINDS;
+use limn_core::Handle;
+use limn_core::filter;
+use limn_core::log::record::CreatedShape;
+use limn_core::log::{ItemFormat, ShapeLog, SnapshotBounds, SnapshotFilter, SnapshotWriter};
+use limn_core::shape::ShapeId;
+
+/// A shape on its way.
+#[derive(Debug)]
+pub(super) struct Creation {
+    pub(super) id: ShapeId,
+    pub(super) kind: usize,
+    pub(super) handle: Handle,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Folder,
+    Register,
+    Snapshot,
+    /// The snapshot is taken, its position is being asked for.
+    Position(SnapshotBounds, Truth, u64),
+    Taken(SnapshotFilter, Truth),
+    Copy(Box<Copying>),
+    Sync(SnapshotFilter),
+    Done(SnapshotFilter),
+}
+
+#[derive(Debug)]
+struct Copying {
+    filter: SnapshotFilter,
+    rows: Vec<Row>,
+    writer: SnapshotWriter,
+}
+
+/// What a step came to.
+pub(super) struct Progress {
+    pub(super) goes_on: bool,
+    pub(super) event: Option<Event>,
+}
+
+impl Creation {
+    pub(super) const fn new(id: ShapeId, kind: usize, handle: Handle) -> Self {
+        Self { id, kind, handle, stage: Stage::Folder }
+    }
+
+    /// True once the engine knows the shape.
+    pub(super) const fn is_registered(&self) -> bool {
+        !matches!(self.stage, Stage::Folder | Stage::Register)
+    }
+
+    /// Takes the next step.
+    pub(super) fn step(
+        &mut self,
+        engine: &mut Engine,
+        disk: &mut Disk,
+        postgres: &Postgres,
+        random: &mut Random,
+    ) -> Result<Progress, DiskError> {
+        let faults = engine.logs.faults;
+        if self.is_registered() && !engine.logs.shapes.contains_key(&self.id) && !self.registers_late(engine)
+        {
+            // It was removed meanwhile.
+            return Ok(Progress { goes_on: false, event: None });
+        }
+        let mut event = None;
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Folder) {
+            Stage::Folder => {
+                disk.remove_folder(&segment::folder(self.handle))?;
+                Stage::Register
+            }
+            Stage::Register => {
+                if !faults.has(Fault::RegistersAfterSnapshot) {
+                    self.register(engine);
+                }
+                Stage::Snapshot
+            }
+            Stage::Snapshot => {
+                let (bounds, truth) = postgres.snapshot();
+                Stage::Position(bounds, truth, postgres.wal_end())
+            }
+            Stage::Position(bounds, truth, before) => {
+                let first = faults.has(Fault::NotesPositionFirst);
+                let ends_at = if first { before.saturating_sub(200) } else { postgres.wal_end() };
+                Stage::Taken(SnapshotFilter { bounds, ends_at }, truth)
+            }
+            Stage::Taken(filter, truth) => {
+                if faults.has(Fault::RegistersAfterSnapshot) {
+                    self.register(engine);
+                }
+                if engine.handle_snapshot_taken(disk, self.id, &filter)? {
+                    let chunk_bytes_max = engine.logs.settings.chunk_bytes_max;
+                    let copying = self.begin_copy(disk, chunk_bytes_max, filter, &truth)?;
+                    event = Some(Event::Snapshot(self.handle, self.kind, truth));
+                    Stage::Copy(Box::new(copying))
+                } else {
+                    Stage::Snapshot
+                }
+            }
+            Stage::Copy(copying) => self.copy(engine, disk, *copying, random)?,
+            Stage::Sync(filter) => {
+                if !faults.has(Fault::SnapshotNotSynced) {
+                    disk.sync(&segment::snapshot_path(self.handle))?;
+                }
+                if !faults.has(Fault::SnapshotNameNotSynced) {
+                    disk.sync_folder(&segment::folder(self.handle))?;
+                }
+                Stage::Done(filter)
+            }
+            Stage::Done(filter) => {
+                if let Some(shape) = engine.logs.shapes.get(&self.id) {
+                    let progress = shape.log.snapshot().clone();
+                    engine.handle_snapshot_done(self.id, &filter, progress);
+                }
+                return Ok(Progress { goes_on: false, event: None });
+            }
+        };
+        Ok(Progress { goes_on: true, event })
+    }
+
+    fn registers_late(&self, engine: &Engine) -> bool {
+        let is_early = matches!(self.stage, Stage::Snapshot | Stage::Position(..) | Stage::Taken(..));
+        is_early && engine.logs.faults.has(Fault::RegistersAfterSnapshot)
+    }
+
+    fn register(&self, engine: &mut Engine) {
+        let kind = &KINDS[self.kind];
+        let created = CreatedShape {
+            id: self.id,
+            handle: self.handle.to_string(),
+            request: kind.request.clone(),
+            relation: kind.definition.relation.as_ref().clone(),
+            partitions: Vec::new(),
+        };
+        engine.register(Shape {
+            created,
+            handle: self.handle,
+            kind: self.kind,
+            log: ShapeLog::new(engine.logs.settings.chunk_bytes_max),
+            is_readable: false,
+            filter: None,
+            done_ticket: None,
+            registered_at: engine.logs.recent.newest(),
+        });
+    }
+
+    fn begin_copy(
+        &self,
+        disk: &mut Disk,
+        chunk_bytes_max: u64,
+        filter: SnapshotFilter,
+        truth: &Truth,
+    ) -> Result<Copying, DiskError> {
+        disk.create(&segment::snapshot_path(self.handle))?;
+        let kind = &KINDS[self.kind];
+        let rows = truth.tables[kind.table].values().filter(|row| (kind.holds)(row)).rev().cloned().collect();
+        let definition = &kind.definition;
+        let format =
+            ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
+
+        Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, chunk_bytes_max) })
+    }
+
+    /// Writes some rows, and the end behind the last one.
+    fn copy(
+        &self,
+        engine: &mut Engine,
+        disk: &mut Disk,
+        mut copying: Copying,
+        random: &mut Random,
+    ) -> Result<Stage, DiskError> {
+        for _ in 0..=random.below(5) {
+            if let Some(row) = copying.rows.pop() {
+                copying.writer.push_row(&TableRow(&row));
+            }
+        }
+        let is_over = copying.rows.is_empty();
+        if is_over {
+            copying.writer.finish(&copying.filter.bounds);
+        }
+        disk.append(&segment::snapshot_path(self.handle), copying.writer.buffer())?;
+        let progress = copying.writer.handle_written();
+        if let Some(shape) = engine.logs.shapes.get_mut(&self.id) {
+            shape.log.handle_snapshot_progress(progress);
+            shape.is_readable = true;
+        }
+        Ok(if is_over { Stage::Sync(copying.filter) } else { Stage::Copy(Box::new(copying)) })
+    }
+}
+
+/// A row of the model's table.
+struct TableRow<'a>(&'a Row);
+
+impl filter::Row for TableRow<'_> {
+    fn text(&self, column: usize) -> Option<&[u8]> {
+        self.0.get(column)?.as_ref().map(String::as_bytes)
+    }
+}

@@ -1,0 +1,400 @@
+//! The origin as one process: core's machines, and around them the steps that `limn-origin` takes with files,
+//! connection and requests. Nothing here waits: each step is a call, and the world decides which comes next.
+
+mod commit_log;
+mod creation;
+mod engine;
+mod logs;
+mod recovery;
+mod segment;
+
+use crate::disk::{Disk, DiskError};
+use crate::fault::Fault;
+use crate::postgres::{Frame, Postgres, Truth};
+use crate::random::Random;
+use crate::shapes::KINDS;
+use commit_log::CommitLog;
+use creation::Creation;
+use engine::{Engine, encode_checkpoint};
+use limn_core::log::record::{CreatedShape, ShapeCheckpoint, StoreCheckpoint};
+use limn_core::log::replay::ReplayedShape;
+use limn_core::log::{Read, ShapeLog, SnapshotBounds, SnapshotFilter};
+use limn_core::shape::{Definition, RotationCause, Router, ShapeId};
+use limn_core::{Handle, Offset};
+use logs::Logs;
+
+/// Limits, small enough that a short run passes all of them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    chunk_bytes_max: u64,
+    tail_bytes_max: usize,
+    fragment_bytes_max: usize,
+    pending_bytes_max: usize,
+    commit_file_bytes_max: u64,
+}
+
+impl Settings {
+    /// Limits for a run.
+    #[must_use]
+    pub const fn new(random: &mut Random) -> Self {
+        Self {
+            chunk_bytes_max: 200 + random.below(1_500),
+            tail_bytes_max: 100 + random.below(2_000) as usize,
+            fragment_bytes_max: 1 + random.below(600) as usize,
+            pending_bytes_max: 100 + random.below(2_000) as usize,
+            commit_file_bytes_max: 2_000 + random.below(12_000),
+        }
+    }
+}
+
+/// The bug that was planted, if any.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults(pub Option<Fault>);
+
+impl Faults {
+    fn has(self, fault: Fault) -> bool {
+        self.0 == Some(fault)
+    }
+}
+
+/// A shape as the process holds it.
+#[derive(Debug)]
+struct Shape {
+    created: CreatedShape,
+    handle: Handle,
+    kind: usize,
+    log: ShapeLog,
+    is_readable: bool,
+    /// Set once its snapshot is durable, or about to be.
+    filter: Option<SnapshotFilter>,
+    /// The ticket of the record that says so.
+    done_ticket: Option<u64>,
+    /// The newest transaction that had been read when the shape was registered.
+    registered_at: u64,
+}
+
+impl Shape {
+    fn definition(&self) -> &'static Definition {
+        &KINDS[self.kind].definition
+    }
+
+    fn restore(shape: ReplayedShape, faults: Faults) -> Self {
+        let known = KINDS.iter().position(|kind| kind.request == shape.created.request);
+        let mut filter = shape.filter;
+        if faults.has(Fault::ForgetsSnapshotFilter) {
+            filter =
+                SnapshotFilter { bounds: SnapshotBounds { xmin: 0, xmax: 0, xip: Vec::new() }, ends_at: 0 };
+        }
+        Self {
+            created: shape.created,
+            handle: shape.handle,
+            kind: known.expect("only known kinds are asked for"),
+            log: shape.log,
+            is_readable: true,
+            filter: Some(filter),
+            done_ticket: Some(0),
+            registered_at: 0,
+        }
+    }
+}
+
+/// The answer to a read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// A whole chunk of the snapshot.
+    Snapshot {
+        /// Its bytes, each message behind a comma.
+        bytes: Vec<u8>,
+        /// Where the reader is after it.
+        offset: Offset,
+    },
+    /// Items of the log, perhaps none.
+    Changes {
+        /// Their bytes, each item behind a comma.
+        bytes: Vec<u8>,
+        /// Where the reader is after them.
+        offset: Offset,
+        /// True where they can never change.
+        closed: bool,
+        /// What `global_last_seen_lsn` says, where the reply says that nothing follows.
+        up_to_date: Option<u64>,
+    },
+    /// The shape is no more.
+    MustRefetch,
+    /// Not now: the client shall ask again.
+    Unavailable,
+    /// Nothing was ever there, says the server that has caught up.
+    OutOfBounds,
+    /// The shape's files do not hold what the process believes.
+    Unreadable,
+}
+
+/// What the judge must know of a step.
+#[derive(Debug)]
+pub enum Event {
+    /// A shape's snapshot was taken.
+    Snapshot(Handle, usize, Truth),
+    /// A shape was removed because of what the stream said.
+    Rotated(Handle, RotationCause),
+    /// A shape could not be made.
+    Failed(Handle),
+}
+
+/// The process.
+#[derive(Debug)]
+pub struct Origin {
+    engine: Engine,
+    creations: Vec<Creation>,
+    next_id: u32,
+    faults: Faults,
+}
+
+impl Origin {
+    /// Starts the process on what the disk holds.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn start(disk: &mut Disk, settings: &Settings, faults: Faults) -> Result<Self, DiskError> {
+        let (store, next_file) = recovery::recover(disk, settings, faults)?;
+        let checkpoint = |shape: &ReplayedShape| ShapeCheckpoint {
+            created: shape.created.clone(),
+            filter: Some(shape.filter.clone()),
+            log: shape.log.checkpoint().expect("recovery flushes every tail"),
+        };
+        let shapes = store.shapes.iter().map(checkpoint).collect();
+        let bytes = encode_checkpoint(StoreCheckpoint { processed: store.processed, shapes });
+        let commit_log = CommitLog::start(disk, next_file, &bytes, faults)?;
+        recovery::remove_strangers(disk, &store)?;
+        let mut router = Router::default();
+        let mut logs = Logs::new(settings.clone(), faults, commit_log);
+        logs.processed = store.processed;
+        for shape in store.shapes {
+            let shape = Shape::restore(shape, faults);
+            let filter = shape.filter.clone().expect("recovered shapes have one");
+            router.add_restored(shape.created.id, shape.definition(), filter);
+            logs.shapes.insert(shape.created.id, shape);
+        }
+        let engine = Engine::new(router, logs);
+        Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, faults })
+    }
+
+    /// The newest shape of a kind, which is made where there is none; `None` while that is not possible.
+    pub fn find_or_create(&mut self, kind: usize, now: u64) -> Option<Handle> {
+        let shapes = self.engine.logs.shapes.values().filter(|shape| shape.kind == kind);
+        let making = self.creations.iter().filter(|creation| creation.kind == kind);
+        let known = shapes.map(|shape| shape.handle).chain(making.map(|creation| creation.handle)).max();
+        if known.is_some() || !self.engine.is_active {
+            return known;
+        }
+        let id = ShapeId(self.next_id);
+        self.next_id += 1;
+        let made_at = if self.faults.has(Fault::ReusesHandles) { u64::from(id.0) } else { now };
+        let handle = Handle::new(5_000 + kind as u64, made_at);
+        self.creations.push(Creation::new(id, kind, handle));
+        Some(handle)
+    }
+
+    /// What a client that asks for this gets.
+    #[must_use]
+    pub fn read(&self, disk: &Disk, handle: Handle, after: Offset) -> Reply {
+        if self.creations.iter().any(|creation| creation.handle == handle && !creation.is_registered()) {
+            return Reply::Unavailable;
+        }
+        match self.engine.logs.shapes.values().find(|shape| shape.handle == handle) {
+            None => Reply::MustRefetch,
+            Some(shape) if !shape.is_readable => Reply::Unavailable,
+            Some(shape) => self.read_shape(disk, shape, after).unwrap_or(Reply::Unreadable),
+        }
+    }
+
+    fn read_shape(&self, disk: &Disk, shape: &Shape, after: Offset) -> Result<Reply, DiskError> {
+        // Read before the log, so that it is never ahead of what is visible there.
+        let (processed, is_active) = (self.engine.logs.processed, self.engine.is_active);
+        let mut read = shape.log.read(after, processed);
+        if read == Read::Search {
+            let entries = shape.log.flushed_items();
+            let position = segment::find(disk, shape.handle, entries, after, self.faults)?;
+            read = shape.log.read_at(after, position);
+        }
+        Ok(match read {
+            Read::Snapshot { start, end: Some(end), offset } => {
+                let path = segment::snapshot_path(shape.handle);
+                Reply::Snapshot { bytes: segment::part(disk, &path, start..end)?.to_vec(), offset }
+            }
+            Read::Changes { bytes, offset, closed, up_to_date } => {
+                let bytes = segment::read(disk, shape.handle, &shape.log, bytes)?;
+                let up_to_date = (up_to_date && is_active).then_some(processed.max(offset.tx()));
+                Reply::Changes { bytes, offset, closed, up_to_date }
+            }
+            Read::UpToDate { offset } if is_active => {
+                let up_to_date = Some(processed.max(offset.tx()));
+                Reply::Changes { bytes: Vec::new(), offset, closed: false, up_to_date }
+            }
+            Read::Ahead if is_active => Reply::OutOfBounds,
+            _ => Reply::Unavailable,
+        })
+    }
+
+    /// Deletes a shape as a client may ask; `None` where it is not there.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn delete(&mut self, disk: &mut Disk, handle: Handle) -> Result<Option<()>, DiskError> {
+        let shapes = &self.engine.logs.shapes;
+        let Some(id) = shapes.iter().find(|(_, shape)| shape.handle == handle).map(|(id, _)| *id) else {
+            return Ok(None);
+        };
+        self.engine.remove(disk, id)?;
+        Ok(Some(()))
+    }
+
+    /// Connects to Postgres where there is no connection.
+    pub fn connect(&mut self, postgres: &Postgres) {
+        if self.engine.link.is_none() {
+            self.engine.handle_connected(postgres);
+        }
+    }
+
+    /// The connection breaks.
+    pub fn disconnect(&mut self) {
+        self.engine.handle_disconnect();
+    }
+
+    /// Reads up to `count` frames of the stream, or the keepalive that comes where there is nothing to send.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn read_stream(
+        &mut self,
+        disk: &mut Disk,
+        postgres: &mut Postgres,
+        count: u64,
+    ) -> Result<Vec<Event>, DiskError> {
+        let mut events = Vec::new();
+        for _ in 0..count {
+            let Some(link) = &mut self.engine.link else { break };
+            let Some(frame) = link.next(postgres) else { break };
+            self.handle_frame(disk, &frame, &mut events)?;
+        }
+        self.engine.end_turn(postgres);
+        Ok(events)
+    }
+
+    /// A keepalive comes.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn read_keepalive(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
+        let Some(frame) = self.engine.link.as_ref().map(|link| link.keepalive(postgres)) else {
+            return Ok(());
+        };
+        self.handle_frame(disk, &frame, &mut Vec::new())?;
+        self.engine.end_turn(postgres);
+        Ok(())
+    }
+
+    fn handle_frame(
+        &mut self,
+        disk: &mut Disk,
+        frame: &Frame,
+        events: &mut Vec<Event>,
+    ) -> Result<(), DiskError> {
+        let rotations = self.engine.handle_frame(disk, frame)?;
+        events.extend(rotations.into_iter().map(|(handle, cause)| Event::Rotated(handle, cause)));
+        Ok(())
+    }
+
+    /// The commit log's writer takes a group.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn write_group(&mut self, disk: &mut Disk, pieces_max: usize) -> Result<(), DiskError> {
+        self.engine.logs.commit_log.write_group(disk, pieces_max)
+    }
+
+    /// The engine hears what is durable.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn handle_durable(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
+        self.engine.logs.handle_durable(disk)?;
+        self.engine.end_turn(postgres);
+        Ok(())
+    }
+
+    /// The engine's clock ticks.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn handle_tick(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
+        self.engine.handle_tick(disk)?;
+        self.engine.end_turn(postgres);
+        Ok(())
+    }
+
+    /// The segments of a checkpoint are synced.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn sync_segments(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
+        self.engine.sync_segments(disk)
+    }
+
+    /// Goes on with the making of one of the shapes that are being made.
+    ///
+    /// # Errors
+    /// Where the power is off: the process ends. Any other failure ends only the making.
+    pub fn create(
+        &mut self,
+        disk: &mut Disk,
+        postgres: &mut Postgres,
+        random: &mut Random,
+    ) -> Result<Option<Event>, DiskError> {
+        if self.creations.is_empty() {
+            return Ok(None);
+        }
+        let mut creation = self.creations.swap_remove(random.index(self.creations.len()));
+        let (id, handle) = (creation.id, creation.handle);
+        match creation.step(&mut self.engine, disk, postgres, random) {
+            Ok(progress) => {
+                self.creations.extend(progress.goes_on.then_some(creation));
+                self.engine.end_turn(postgres);
+                Ok(progress.event)
+            }
+            Err(DiskError::Off) => Err(DiskError::Off),
+            Err(_) => {
+                self.engine.remove(disk, id)?;
+                self.engine.end_turn(postgres);
+                Ok(Some(Event::Failed(handle)))
+            }
+        }
+    }
+
+    /// The handles that a crash now may take away: shapes whose snapshot is not durable.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<Handle> {
+        let durable = self.engine.logs.commit_log.durable();
+        let unfinished = |shape: &&Shape| shape.done_ticket.is_none_or(|ticket| ticket > durable);
+        let shapes = self.engine.logs.shapes.values().filter(unfinished).map(|shape| shape.handle);
+        shapes.chain(self.creations.iter().map(|creation| creation.handle)).collect()
+    }
+
+    /// The commit LSN of the last transaction that every shape shows.
+    #[must_use]
+    pub const fn processed(&self) -> u64 {
+        self.engine.logs.processed
+    }
+
+    /// True while connected and caught up.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        self.engine.is_active
+    }
+
+    /// True where nothing is under way any more.
+    #[must_use]
+    pub fn is_idle(&self, postgres: &Postgres) -> bool {
+        let sent = self.engine.link.as_ref().is_some_and(|link| link.is_idle(postgres));
+        sent && self.creations.is_empty() && self.engine.logs.commit_log.is_idle()
+    }
+}

@@ -1,0 +1,86 @@
+//! What a restart finds, as `limn_origin::store::recovery` reads it.
+
+use super::{Faults, Settings, commit_log, segment};
+use crate::disk::{Disk, DiskError};
+use crate::fault::Fault;
+use limn_core::Handle;
+use limn_core::log::ShapeLog;
+use limn_core::log::record::{FRAME_HEAD_BYTES, Record, payload_bytes, read_frame};
+use limn_core::log::replay::{RecordPosition, Replay, ReplayedStore, Survey};
+
+/// The state that the disk holds, with every tail in its segment; and the number for the next commit log file.
+pub(super) fn recover(
+    disk: &mut Disk,
+    settings: &Settings,
+    faults: Faults,
+) -> Result<(ReplayedStore, u64), DiskError> {
+    let files = commit_log::files(disk);
+    let mut survey = Survey::default();
+    let mut records = Vec::new();
+    for (file, (_, path)) in files.iter().enumerate() {
+        for (byte, record) in read_records(disk.read(path)?, faults) {
+            let at = RecordPosition { file, byte };
+            if !is_overlooked(&record, faults) {
+                survey.handle_record(at, &record);
+            }
+            records.push((at, record));
+        }
+    }
+    if faults.has(Fault::BelievesCutOffItems) {
+        survey.handle_record(RecordPosition { file: usize::MAX, byte: 0 }, &Record::Commit(0));
+    }
+    if faults.has(Fault::ForgetsLastTransaction) {
+        let last = records.iter().rposition(|(_, record)| matches!(record, Record::Commit(_)));
+        last.map(|index| records.remove(index));
+    }
+    let mut replay = Replay::new(survey, settings.chunk_bytes_max, settings.tail_bytes_max);
+    for (at, record) in records {
+        let flush = |handle: Handle, log: &mut ShapeLog| segment::flush_tail(disk, handle, log);
+        replay.handle_record(at, record, flush)?;
+    }
+    let mut store = replay.finish();
+    for shape in &mut store.shapes {
+        segment::flush_tail(disk, shape.handle, &mut shape.log)?;
+        segment::sync(disk, shape.handle, faults)?;
+    }
+    if faults.has(Fault::RemovesStrangersFirst) {
+        remove_strangers(disk, &store)?;
+    }
+    let next_file = files.last().map_or(1, |(number, _)| number + 1);
+    Ok((store, next_file))
+}
+
+fn is_overlooked(record: &Record, faults: Faults) -> bool {
+    matches!(record, Record::Removed(_)) && faults.has(Fault::ForgetsRemovals)
+}
+
+/// Every whole record and its position, up to the first frame that is not.
+fn read_records(mut file: &[u8], faults: Faults) -> Vec<(u64, Record)> {
+    let mut records = Vec::new();
+    let mut position = 0;
+    while let Some((payload, length)) = read(file, faults) {
+        let Ok(record) = Record::decode(payload) else { break };
+        records.push((position, record));
+        position += length as u64;
+        file = &file[length..];
+    }
+    records
+}
+
+fn read(file: &[u8], faults: Faults) -> Option<(&[u8], usize)> {
+    if !faults.has(Fault::IgnoresChecksums) {
+        return read_frame(file);
+    }
+    let length = payload_bytes(*file.first_chunk()?);
+    Some((file.get(FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + length)?, FRAME_HEAD_BYTES + length))
+}
+
+/// Deletes the folders of shapes that did not survive, once that is durable.
+pub(super) fn remove_strangers(disk: &mut Disk, store: &ReplayedStore) -> Result<(), DiskError> {
+    for folder in disk.folders("shapes") {
+        if !store.shapes.iter().any(|shape| segment::folder(shape.handle) == folder) {
+            disk.remove_folder(&folder)?;
+        }
+    }
+    Ok(())
+}

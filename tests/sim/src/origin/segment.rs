@@ -1,0 +1,94 @@
+//! One shape's files, as `limn_origin::store::segment` keeps them.
+
+use super::Faults;
+use crate::disk::{Disk, DiskError};
+use crate::fault::Fault;
+use limn_core::log::ShapeLog;
+use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entries, search};
+use limn_core::{Handle, Offset};
+use std::ops::Range;
+
+pub(super) fn folder(handle: Handle) -> String {
+    format!("shapes/{handle}")
+}
+
+pub(super) fn snapshot_path(handle: Handle) -> String {
+    format!("shapes/{handle}/snapshot")
+}
+
+fn log_path(handle: Handle) -> String {
+    format!("shapes/{handle}/log")
+}
+
+fn index_path(handle: Handle) -> String {
+    format!("shapes/{handle}/index")
+}
+
+/// Moves the finished items of the tail to the segment; they are not synced.
+pub(super) fn flush_tail(disk: &mut Disk, handle: Handle, log: &mut ShapeLog) -> Result<(), DiskError> {
+    let (bytes, marks) = log.flushable();
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
+    encode_entries(&mut entries, marks);
+    disk.open(&log_path(handle))?;
+    disk.write_at(&log_path(handle), bytes, log.flushed_bytes())?;
+    disk.open(&index_path(handle))?;
+    disk.write_at(&index_path(handle), &entries, log.flushed_items() * ENTRY_BYTES as u64)?;
+    log.handle_flushed();
+    Ok(())
+}
+
+/// Makes the segment durable, as far as it was written.
+pub(super) fn sync(disk: &mut Disk, handle: Handle, faults: Faults) -> Result<(), DiskError> {
+    for path in [log_path(handle), index_path(handle)] {
+        if faults.has(Fault::IndexNotSynced) && path == index_path(handle) {
+            continue;
+        }
+        match disk.sync(&path) {
+            // A shape without changes has no segment, one that is gone has nothing at all.
+            Ok(()) | Err(DiskError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    disk.sync_folder(&folder(handle))
+}
+
+/// The byte position behind the last of the first `entries` items at or before `after`.
+pub(super) fn find(
+    disk: &Disk,
+    handle: Handle,
+    entries: u64,
+    after: Offset,
+    faults: Faults,
+) -> Result<u64, DiskError> {
+    let index = disk.read(&index_path(handle))?;
+    search(entries, after, |number| {
+        let number = number.saturating_sub(u64::from(faults.has(Fault::IndexOffByOne)));
+        let start = number as usize * ENTRY_BYTES;
+        let entry = index.get(start..start + ENTRY_BYTES).and_then(|entry| entry.try_into().ok());
+        entry.map(decode_entry).ok_or(DiskError::Failed)
+    })
+}
+
+/// A part of the change log: from the segment, then from memory.
+pub(super) fn read(
+    disk: &Disk,
+    handle: Handle,
+    log: &ShapeLog,
+    range: Range<u64>,
+) -> Result<Vec<u8>, DiskError> {
+    let flushed = range.start..range.end.min(log.flushed_bytes());
+    let mut bytes = Vec::new();
+    if !flushed.is_empty() {
+        bytes.extend_from_slice(part(disk, &log_path(handle), flushed)?);
+    }
+    bytes.extend_from_slice(log.tail_part(range));
+    Ok(bytes)
+}
+
+/// A part of a file.
+pub(super) fn part<'a>(disk: &'a Disk, path: &str, range: Range<u64>) -> Result<&'a [u8], DiskError> {
+    disk.read(path)?.get(range.start as usize..range.end as usize).ok_or(DiskError::Failed)
+}

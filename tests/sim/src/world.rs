@@ -1,0 +1,398 @@
+//! One run: the seed decides what happens next, and the judge looks on.
+
+use crate::client::Client;
+use crate::disk::{Disk, DiskError};
+use crate::fault::Fault;
+use crate::judge::Judge;
+use crate::origin::{Event, Faults, Origin, Reply, Settings};
+use crate::postgres::Postgres;
+use crate::random::Random;
+use crate::shapes::KINDS;
+use crate::trace::Trace;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Rounds within which everything must come to rest once nothing fails any more.
+const SETTLE_ROUNDS_MAX: u32 = 400;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Its history.
+    pub trace: Trace,
+    /// What was not as it must be.
+    pub violation: Option<String>,
+}
+
+/// Runs a seed; with a planted bug, or none.
+#[must_use]
+pub fn run(seed: u64, fault: Option<Fault>, readable: bool) -> Outcome {
+    let mut world = World::new(seed, fault, readable);
+    let violation = match world.live() {
+        Ok(()) => None,
+        Err(Stop::Violation(what)) => Some(what),
+        Err(Stop::Ended(error)) => Some(format!("the process ended although nothing failed: {error:?}")),
+    };
+    Outcome { seed, trace: world.trace, violation }
+}
+
+/// What ends a step early.
+enum Stop {
+    /// The origin's process: it is started again.
+    Ended(DiskError),
+    /// The run.
+    Violation(String),
+}
+
+impl From<DiskError> for Stop {
+    fn from(error: DiskError) -> Self {
+        Self::Ended(error)
+    }
+}
+
+impl From<String> for Stop {
+    fn from(what: String) -> Self {
+        Self::Violation(what)
+    }
+}
+
+type Step<T = ()> = Result<T, Stop>;
+
+struct World {
+    random: Random,
+    settings: Settings,
+    faults: Faults,
+    disk: Disk,
+    postgres: Postgres,
+    origin: Option<Origin>,
+    clients: Vec<Client>,
+    judge: Judge,
+    trace: Trace,
+    /// The clock: it counts steps.
+    now: u64,
+    steps: u64,
+    /// One step in so many is a calamity.
+    calm: u64,
+}
+
+impl World {
+    fn new(seed: u64, fault: Option<Fault>, readable: bool) -> Self {
+        let mut random = Random::new(seed);
+        let clients = (0..3 + random.below(5)).map(|_| Client::new(random.index(KINDS.len()))).collect();
+        Self {
+            settings: Settings::new(&mut random),
+            faults: Faults(fault),
+            disk: Disk::new(random.fork()),
+            postgres: Postgres::new(random.fork()),
+            origin: None,
+            clients,
+            judge: Judge::default(),
+            trace: Trace::new(readable),
+            now: 1_000_000,
+            steps: 150 + random.below(700),
+            calm: 20 + random.below(150),
+            random,
+        }
+    }
+
+    fn live(&mut self) -> Step {
+        for _ in 0..self.steps {
+            let step = self.step();
+            self.survive(step)?;
+        }
+        self.note("quiet", "");
+        self.disk.cancel_faults();
+        self.settle()?;
+        self.check_everything()?;
+        self.crash(true);
+        self.settle()?;
+        self.check_everything()
+    }
+
+    /// The end of the process is part of life, a violation is not.
+    fn survive(&mut self, step: Step) -> Step {
+        match step {
+            Err(Stop::Ended(error)) => {
+                self.note("process ends", error);
+                let power = self.disk.is_off();
+                self.crash(power);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        self.now += 1;
+        if self.random.once_in(self.calm) {
+            return self.calamity();
+        }
+        match self.random.below(100) {
+            0..=34 => {
+                let what = self.postgres.step();
+                self.note("postgres", what);
+                if what == "commit" {
+                    self.trace.explain(|| format!("{:?}", self.postgres.wal().last()));
+                }
+                Ok(())
+            }
+            35..=79 => self.origin_step(),
+            _ => {
+                let client = self.random.index(self.clients.len());
+                self.client_step(client)
+            }
+        }
+    }
+
+    fn calamity(&mut self) -> Step {
+        match self.random.below(9) {
+            0..=1 => {
+                self.note("kill", "");
+                self.crash(false);
+            }
+            2..=3 => {
+                let operations = self.random.below(20);
+                self.note("power fails in", operations);
+                self.disk.fail_power_in(operations);
+            }
+            4 => {
+                let operations = self.random.below(20);
+                self.note("disk fails in", operations);
+                self.disk.fail_in(operations);
+            }
+            5..=6 => {
+                self.note("disconnect", "");
+                self.origin.iter_mut().for_each(Origin::disconnect);
+            }
+            7 => {
+                self.note("postgres crashes", "");
+                self.postgres.crash();
+                self.origin.iter_mut().for_each(Origin::disconnect);
+            }
+            _ => return self.delete(),
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self) -> Step {
+        let client = self.random.index(self.clients.len());
+        let (Some(origin), Some(handle)) = (&mut self.origin, self.clients[client].handle) else {
+            return Ok(());
+        };
+        // Excused first: the process may end half way.
+        self.judge.excuse(handle);
+        let deleted = origin.delete(&mut self.disk, handle);
+        self.note("delete", handle);
+        deleted?;
+        Ok(())
+    }
+
+    /// The process ends, perhaps with the machine.
+    fn crash(&mut self, power: bool) {
+        if let Some(origin) = self.origin.take() {
+            origin.unfinished().into_iter().for_each(|handle| self.judge.excuse(handle));
+        }
+        if power {
+            self.disk.restart();
+            // A commit is visible before a machine that was off asks for a snapshot.
+            self.note("power is back", "");
+        }
+        self.postgres.show_all();
+    }
+
+    fn origin_step(&mut self) -> Step {
+        let Some(origin) = &mut self.origin else { return self.start() };
+        let (disk, postgres) = (&mut self.disk, &mut self.postgres);
+        let mut events = Vec::new();
+        let what = match self.random.below(44) {
+            0..=1 => {
+                origin.connect(postgres);
+                "connect"
+            }
+            2..=17 => {
+                events = origin.read_stream(disk, postgres, 1 + self.random.below(6))?;
+                "stream"
+            }
+            18..=20 => {
+                origin.read_keepalive(disk, postgres)?;
+                "keepalive"
+            }
+            21..=27 => {
+                origin.write_group(disk, 1 + self.random.index(4))?;
+                "write"
+            }
+            28..=31 => {
+                origin.handle_durable(disk, postgres)?;
+                "durable"
+            }
+            32..=33 => {
+                origin.handle_tick(disk, postgres)?;
+                "tick"
+            }
+            34..=35 => {
+                origin.sync_segments(disk)?;
+                "sync segments"
+            }
+            _ => {
+                events.extend(origin.create(disk, postgres, &mut self.random)?);
+                "create"
+            }
+        };
+        self.note(what, "");
+        self.judge_events(events)
+    }
+
+    fn start(&mut self) -> Step {
+        let origin = Origin::start(&mut self.disk, &self.settings, self.faults)?;
+        self.note("start", origin.processed());
+        self.origin = Some(origin);
+        Ok(())
+    }
+
+    fn judge_events(&mut self, events: Vec<Event>) -> Step {
+        for event in events {
+            match &event {
+                Event::Snapshot(handle, _, truth) => {
+                    self.note("snapshot of", handle);
+                    self.trace.explain(|| format!("{truth:?}"));
+                }
+                Event::Rotated(handle, cause) => self.note(&format!("{cause:?}"), handle),
+                Event::Failed(handle) => self.note("creation failed", handle),
+            }
+            self.judge.handle_event(event, &self.postgres)?;
+        }
+        Ok(())
+    }
+
+    fn client_step(&mut self, index: usize) -> Step {
+        let Some(origin) = &mut self.origin else { return Ok(()) };
+        let client = &mut self.clients[index];
+        let Some(handle) = client.handle.or_else(|| origin.find_or_create(client.kind, self.now)) else {
+            return Ok(());
+        };
+        client.handle = Some(handle);
+        let after = client.offset;
+        let reply = origin.read(&self.disk, handle, after);
+        self.trace.note(&format_args!(
+            "{} client {index}: {handle} after {after}: {}",
+            self.now,
+            shown(&reply)
+        ));
+        if let Reply::Snapshot { bytes, .. } | Reply::Changes { bytes, .. } = &reply {
+            self.trace.explain(|| String::from_utf8_lossy(bytes).into_owned());
+        }
+        self.judge.check_reply(handle, after, &reply)?;
+        let fits = match &reply {
+            Reply::Snapshot { bytes, offset } => client.accept(bytes, *offset, None),
+            Reply::Changes { bytes, offset, up_to_date, .. } => client.accept(bytes, *offset, *up_to_date),
+            Reply::MustRefetch => {
+                client.start_over();
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        fits.map_err(|what| format!("client {index} of {handle}: {what}"))?;
+        if matches!(reply, Reply::Changes { up_to_date: Some(_), .. }) {
+            self.judge.check_client(client, &self.postgres)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing fails any more: everything must come to rest, with every client up to date.
+    fn settle(&mut self) -> Step {
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            self.now += 1;
+            self.postgres.settle();
+            if self.origin.is_none() {
+                self.start()?;
+            }
+            self.settle_origin()?;
+            for client in 0..self.clients.len() {
+                self.client_step(client)?;
+            }
+            if self.is_at_rest() {
+                return Ok(());
+            }
+        }
+        Err(Stop::Violation(format!(
+            "nothing comes to rest: the WAL ends at {}, confirmed is {}, active: {:?}, clients are at {:?}",
+            self.postgres.wal_end(),
+            self.postgres.confirmed(),
+            self.origin.as_ref().map(Origin::is_active),
+            self.clients.iter().map(|client| (client.handle, client.up_to_date)).collect::<Vec<_>>(),
+        )))
+    }
+
+    fn settle_origin(&mut self) -> Step {
+        let Some(origin) = &mut self.origin else { return Ok(()) };
+        let (disk, postgres) = (&mut self.disk, &mut self.postgres);
+        origin.connect(postgres);
+        let mut events = origin.read_stream(disk, postgres, 200)?;
+        origin.write_group(disk, usize::MAX)?;
+        origin.handle_durable(disk, postgres)?;
+        origin.handle_tick(disk, postgres)?;
+        origin.sync_segments(disk)?;
+        events.extend(origin.create(disk, postgres, &mut self.random)?);
+        origin.read_keepalive(disk, postgres)?;
+        self.judge_events(events)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let last = self.postgres.wal().last().map_or(0, |transaction| transaction.commit);
+        let read = |client: &Client| client.up_to_date.is_some_and(|lsn| lsn >= last);
+        let idle = self.origin.as_ref().is_some_and(|origin| origin.is_idle(&self.postgres));
+        idle && self.postgres.confirmed() == self.postgres.wal_end() && self.clients.iter().all(read)
+    }
+
+    /// Asks once more for everything that was ever served.
+    fn check_everything(&mut self) -> Step {
+        let Some(origin) = &self.origin else { return Ok(()) };
+        let mut hash = DefaultHasher::new();
+        for handle in self.judge.handles() {
+            for after in self.judge.offsets(handle) {
+                let reply = origin.read(&self.disk, handle, after);
+                hash_reply(&reply, &mut hash);
+                self.judge.check_reply(handle, after, &reply)?;
+                if reply == Reply::Unavailable {
+                    return Err(Stop::Violation(format!("{handle} after {after} stays unavailable")));
+                }
+            }
+        }
+        self.note("everything read again", hash.finish());
+        Ok(())
+    }
+
+    fn note(&mut self, what: &str, detail: impl std::fmt::Debug) {
+        self.trace.note(&format_args!("{} {what} {detail:?}", self.now));
+    }
+}
+
+fn shown(reply: &Reply) -> String {
+    let mut hash = DefaultHasher::new();
+    hash_reply(reply, &mut hash);
+    match reply {
+        Reply::Snapshot { bytes, offset } => {
+            format!("snapshot of {} bytes ({:x}) up to {offset}", bytes.len(), hash.finish())
+        }
+        Reply::Changes { bytes, offset, closed, up_to_date } => format!(
+            "{} bytes ({:x}) up to {offset}, closed: {closed}, up to date: {up_to_date:?}",
+            bytes.len(),
+            hash.finish()
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
+fn hash_reply(reply: &Reply, hash: &mut DefaultHasher) {
+    match reply {
+        Reply::Snapshot { bytes, offset } => (bytes, offset).hash(hash),
+        Reply::Changes { bytes, offset, closed, up_to_date } => {
+            (bytes, offset, closed, up_to_date).hash(hash)
+        }
+        Reply::MustRefetch => 1.hash(hash),
+        Reply::Unavailable => 2.hash(hash),
+        Reply::OutOfBounds => 3.hash(hash),
+        Reply::Unreadable => 4.hash(hash),
+    }
+}
