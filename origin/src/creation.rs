@@ -6,6 +6,7 @@ use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::{Publication, PublicationError, WriterHorizon};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Session};
+use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::shape::{Failure, Life, Shape};
 use crate::status::{Phase, Status};
@@ -81,6 +82,7 @@ struct Shared {
     next_id: AtomicU32,
     snapshots: Semaphore,
     lookups: tokio::sync::Mutex<()>,
+    refusals: Refusals,
     /// One table is published at a time: ALTER PUBLICATION takes a lock anyway.
     publishing: tokio::sync::Mutex<()>,
 }
@@ -133,6 +135,7 @@ impl Creator {
             next_id: AtomicU32::new(0),
             snapshots,
             lookups: tokio::sync::Mutex::default(),
+            refusals: Refusals::default(),
             publishing: tokio::sync::Mutex::default(),
         };
         Self { engine, shared: Arc::new(shared) }
@@ -179,6 +182,9 @@ impl Creator {
             return Ok(shape);
         }
         drop(looking_up);
+        if let Some(reason) = self.shared.refusals.reason(&identity) {
+            return Err(LookupError::Request(RequestError::new("where", reason)));
+        }
         if let Some(shape) = self.wait_until_allowed(&identity).await? {
             return Ok(shape);
         }
@@ -268,7 +274,11 @@ impl Creator {
     async fn create(self, shape: Arc<Shape>, tables: Tables) {
         let Err(error) = self.try_create(&shape, &tables).await else { return };
         tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
-        shape.set_life(Life::Failed(error.failure()));
+        let failure = error.failure();
+        if let Failure::Clause(reason) = &failure {
+            self.shared.refusals.remember(&shape.identity, reason);
+        }
+        shape.set_life(Life::Failed(failure));
         self.shared.parts.registry.remove(&shape);
         // Where the engine does not know it yet, this changes nothing.
         let _ = self.engine.remove(shape.id, "creation_failed").await;
@@ -566,13 +576,21 @@ impl CreateError {
                         Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
                     }
                     _ if error.is_transient() => known(10),
+                    Some(code) if is_of_rows(code) => Failure::Clause(error.message()),
                     _ => Failure::Refused(error.message()),
                 }
             }
             Self::Changed => Failure::Gone,
             Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
-            Self::Copy(_) | Self::Row(_) => Failure::Refused(self.to_string()),
+            Self::Row(_) => Failure::Clause(self.to_string()),
+            Self::Copy(_) => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),
         }
     }
+}
+
+/// The classes of SQLSTATE by which a snapshot query fails on the rows it reads: data, what is not implemented, what
+/// a function raises, limits of an expression.
+fn is_of_rows(code: &str) -> bool {
+    ["0A", "21", "22", "38", "39", "42", "54", "P0"].iter().any(|class| code.starts_with(class))
 }

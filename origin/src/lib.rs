@@ -14,6 +14,7 @@ mod http;
 mod metrics;
 pub mod postgres;
 mod reconcile;
+mod refusals;
 mod registry;
 mod scratch;
 pub mod serve;

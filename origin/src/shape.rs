@@ -64,6 +64,8 @@ pub enum Life {
 pub enum Failure {
     /// A state that passes.
     Unavailable(Unavailable),
+    /// The clause fails on the table's rows.
+    Clause(String),
     /// Postgres refused the query.
     Refused(String),
     /// What the definition names has gone meanwhile.

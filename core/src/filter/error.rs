@@ -70,8 +70,8 @@ pub enum FilterError {
 
 impl FilterError {
     /// Whether the clause may be valid SQL that only Postgres can evaluate: core lacks a type, an operator or a
-    /// function. Postgres may still refuse it, and then this error is the answer. What has a wrong syntax or
-    /// wrong types, and what reads the clock or the session, is refused for good.
+    /// function. Postgres may still refuse it. What has a wrong syntax or wrong types, and what reads the clock or
+    /// the session, is refused for good.
     #[must_use]
     pub fn needs_postgres(&self) -> bool {
         matches!(self, Self::At { reason, .. } if reason.is_limit_of_core())

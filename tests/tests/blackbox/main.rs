@@ -22,8 +22,10 @@ mod schema_changes;
 mod sse;
 mod standby;
 mod startup;
+mod subquery_clauses;
 mod subset;
 mod validation;
+mod where_clause;
 mod workload;
 
 use limn_tests::{Cluster, Follower, Limn, Sql};

@@ -1,0 +1,36 @@
+//! Clauses that failed on the rows of their tables, kept for a while: a reader who has seen the first part of such
+//! a snapshot is sent back to the beginning, and must find the reason there, not the next attempt.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a reason is kept; rows may be mended meanwhile.
+const KEPT: Duration = Duration::from_secs(10);
+/// Reasons kept at one time.
+const REASONS_MAX: usize = 1_000;
+
+/// Reasons by the identity of the definition.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<HashMap<String, (Instant, String)>>);
+
+impl Refusals {
+    /// Keeps a reason.
+    pub fn remember(&self, identity: &str, reason: &str) {
+        let mut reasons = self.reasons();
+        reasons.retain(|_, (since, _)| since.elapsed() < KEPT);
+        if reasons.len() < REASONS_MAX {
+            reasons.insert(identity.to_owned(), (Instant::now(), reason.to_owned()));
+        }
+    }
+
+    /// Why the definition was refused lately, if it was.
+    pub fn reason(&self, identity: &str) -> Option<String> {
+        let reasons = self.reasons();
+        reasons.get(identity).filter(|(since, _)| since.elapsed() < KEPT).map(|(_, reason)| reason.clone())
+    }
+
+    fn reasons(&self) -> MutexGuard<'_, HashMap<String, (Instant, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
