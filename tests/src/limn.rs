@@ -158,6 +158,18 @@ impl Limn {
         (process.wait().await, process.output())
     }
 
+    /// The most memory that it has had at one time so far, in kB; `None` where the system does not say.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn peak_memory_kb(&self) -> Option<u64> {
+        let id = self.process.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
+    }
+
     /// A client of it.
     #[must_use]
     pub const fn client(&self) -> Client {

@@ -25,7 +25,7 @@ eachWay('@tanstack/electric-db-collection, eager,', (stack) => {
     assert.deepEqual(labels(collection.toArray), { 3: 'screws', 7: 'rivets' })
   })
 
-  it('awaits a txid that is written elsewhere', async (t) => {
+  it('227: awaits a txid that is written elsewhere', async (t) => {
     const table = await bolts(stack, 'txid')
     const collection = collect(t, table)
     await collection.preload()
@@ -36,7 +36,7 @@ eachWay('@tanstack/electric-db-collection, eager,', (stack) => {
     }
   })
 
-  it('awaits a txid that was there before the collection', async (t) => {
+  it('227: awaits a txid that was there before the collection', async (t) => {
     const table = await bolts(stack, 'txid_before')
     const txid = await stack.transact([`INSERT INTO ${table} VALUES (3, 'screws')`])
     const collection = collect(t, table)

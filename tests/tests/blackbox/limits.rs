@@ -1,7 +1,7 @@
 //! Items 223, 224: the number of shapes, and of requests under way.
 
-use super::{must_refetch, shared, table};
-use limn_tests::{Cluster, Follower, Limn, Response, eventually};
+use super::{HeldSnapshot, must_refetch, shared, table};
+use limn_tests::{Response, eventually};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -59,26 +59,10 @@ async fn item_224_who_waits_fills_the_house() {
 
 #[tokio::test]
 async fn item_224_a_refused_request_makes_no_shape() {
-    let cluster = Cluster::start(&[]).await;
-    let database = cluster.database().await;
-    let (sql, holder) = (database.connect().await, database.connect().await);
-    table(&sql, "t").await;
+    let limit = ["--max-concurrent-requests", r#"{"initial":1,"existing":5}"#];
+    let HeldSnapshot { server, sql, holder, mut published, reading, _cluster } =
+        HeldSnapshot::begin(&limit).await;
     table(&sql, "u").await;
-    let server =
-        Limn::start(&database, &["--max-concurrent-requests", r#"{"initial":1,"existing":5}"#]).await;
-    let mut published = server.follow("table=t&columns=id").await;
-    holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
-    let client = server.client();
-    let reading = tokio::spawn(async move {
-        let mut shape = Follower::new(client, "table=t");
-        shape.sync().await;
-        shape
-    });
-    eventually("the snapshot waits for the table", async || {
-        let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 't'::regclass";
-        (sql.value(waiting).await != "0").then_some(())
-    })
-    .await;
     assert_refused(&server.get("table=u&offset=-1").await, "initial");
     published.sync().await;
     let tables = "SELECT count(*)::text FROM pg_publication_rel WHERE prrelid = 'u'::regclass";

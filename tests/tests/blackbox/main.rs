@@ -8,6 +8,7 @@ mod dev;
 mod elixir;
 mod initial_sync;
 mod joining;
+mod large_transaction;
 mod limits;
 mod live;
 mod log;
@@ -28,9 +29,10 @@ mod validation;
 mod where_clause;
 mod workload;
 
-use limn_tests::{Cluster, Follower, Limn, Sql};
+use limn_tests::{Cluster, Follower, Limn, Sql, eventually};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
 
 /// The secret of [`secured`].
 const SECRET: &str = "s3cret";
@@ -73,6 +75,44 @@ async fn table(sql: &Sql, name: &str) {
          INSERT INTO {name} VALUES (1, 'one', 10), (2, 'two', 20), (3, NULL, NULL)"
     ))
     .await;
+}
+
+/// A server with a Postgres of its own, at which the first snapshot of all of table `t` waits for a lock.
+struct HeldSnapshot {
+    server: Limn,
+    sql: Sql,
+    /// Its transaction holds the lock.
+    holder: Sql,
+    /// Another shape of the table, which is complete.
+    published: Follower,
+    /// Ends once it has read the shape.
+    reading: JoinHandle<Follower>,
+    _cluster: Cluster,
+}
+
+impl HeldSnapshot {
+    async fn begin(options: &[&str]) -> Self {
+        let cluster = Cluster::start(&[]).await;
+        let database = cluster.database().await;
+        let (sql, holder) = (database.connect().await, database.connect().await);
+        table(&sql, "t").await;
+        let server = Limn::start(&database, options).await;
+        let published = server.follow("table=t&columns=id").await;
+        holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
+        let client = server.client();
+        let reading = tokio::spawn(async move {
+            let mut shape = Follower::new(client, "table=t");
+            shape.sync().await;
+            shape
+        });
+        eventually("the snapshot waits for the table", async || {
+            let waiting =
+                "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 't'::regclass";
+            (sql.value(waiting).await != "0").then_some(())
+        })
+        .await;
+        Self { server, sql, holder, published, reading, _cluster: cluster }
+    }
 }
 
 /// A new table on the shared server, followed and up to date.

@@ -72,7 +72,7 @@ async fn item_225_who_waits_is_told_of_the_outage() {
 }
 
 #[tokio::test]
-async fn item_218_before_postgres_was_ever_reached() {
+async fn item_217_218_before_postgres_was_ever_reached_and_after() {
     let mut cluster = Cluster::start(&[]).await;
     let database = cluster.database().await;
     table(&database.connect().await, "t").await;
@@ -83,12 +83,14 @@ async fn item_218_before_postgres_was_ever_reached() {
     let request =
         limn_tests::Request { method: "GET", target: "/v1/health", ..limn_tests::Request::default() };
     let health = eventually("it listens", async || client.try_send(&request).await.ok()).await;
-    assert_eq!(health.status, 202, "{}", health.text());
+    assert_eq!((health.status, health.json()), (202, json!({ "status": "starting" })));
     let refused = server.get("table=t&offset=-1").await;
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.header("retry-after").is_some());
     cluster.resume().await;
     server.wait_active().await;
+    let health = server.client().get("/v1/health").await;
+    assert_eq!((health.status, health.json()), (200, json!({ "status": "active" })));
     assert_eq!(server.follow("table=t").await.rows().len(), 3);
 }
 

@@ -1,7 +1,7 @@
 //! Items 220–222: what was told survives the process, or is taken back where Postgres kept nothing to go on from.
 
-use super::{shared, table};
-use limn_tests::{Cluster, Follower, Limn, eventually};
+use super::{HeldSnapshot, shared, table};
+use limn_tests::{Cluster, Limn, eventually};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -69,24 +69,8 @@ async fn item_221_kill_9_loses_nothing_and_repeats_nothing() {
 
 #[tokio::test]
 async fn item_221_kill_9_during_a_snapshot_begins_it_anew() {
-    let cluster = Cluster::start(&[]).await;
-    let database = cluster.database().await;
-    let (sql, holder) = (database.connect().await, database.connect().await);
-    table(&sql, "t").await;
-    let mut server = Limn::start(&database, &[]).await;
-    let mut published = server.follow("table=t&columns=id").await;
-    holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
-    let client = server.client();
-    let reading = tokio::spawn(async move {
-        let mut shape = Follower::new(client, "table=t");
-        shape.sync().await;
-        shape
-    });
-    eventually("the snapshot waits for the table", async || {
-        let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 't'::regclass";
-        (sql.value(waiting).await != "0").then_some(())
-    })
-    .await;
+    let HeldSnapshot { mut server, sql, holder, mut published, reading, _cluster } =
+        HeldSnapshot::begin(&[]).await;
     server.kill().await;
     holder.execute("INSERT INTO t VALUES (4, 'x', 1); COMMIT").await;
     server.resume().await;

@@ -1,4 +1,4 @@
-//! Items 26–61: what is refused, and in which words. POST bodies and subsets are tested elsewhere.
+//! Items 26–61: what is refused, and in which words. Subsets are tested elsewhere.
 
 use super::{invalid, open, table};
 use limn_tests::{Request, Response, encode};
@@ -304,6 +304,19 @@ async fn item_055_a_clause_is_one_expression() {
         let response = assert_valid(&clause(sql)).await;
         assert_eq!(response.json()[0]["value"]["id"], "1", "{sql}");
     }
+}
+
+#[tokio::test]
+async fn item_056_a_long_clause_is_refused_with_both_sizes() {
+    let server = open().await;
+    // Only a body is long enough: a URL would be refused as such.
+    let clause = format!("n = 1{}", " OR n = 1".repeat(8_000));
+    let body = json!({ "subset": {}, "where": clause }).to_string();
+    let target = "/v1/shape?table=t&offset=-1";
+    let refused =
+        server.client().send(&Request { method: "POST", target, body: &body, ..Request::default() }).await;
+    let text = format!("WHERE clause of {} bytes is bigger than maximum size of 65536 bytes", clause.len());
+    assert_eq!((refused.status, refused.json()), (400, invalid("where", &text)));
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ eachWay('@electric-sql/experimental', (stack) => {
     assert.deepEqual(brief(seen.slice(2)).toSorted(), ['lines insert 2', 'orders update 1'])
   })
 
-  it('publishes a transaction over two shapes as a whole, in its order', async (t) => {
+  it('229: publishes a transaction over two shapes as a whole, in its order', async (t) => {
     const { orders, lines } = await tables(stack, 'transactions')
     const stream = new TransactionalMultiShapeStream({
       shapes: { orders: stack.shape(t, { table: orders }), lines: stack.shape(t, { table: lines }) },

@@ -1,0 +1,86 @@
+//! A transaction of any size: it is taken in parts, and never lies in memory as a whole.
+
+use super::table;
+use limn_tests::{Cluster, Limn, Response, eventually};
+
+/// Rows of one transaction, and the bytes of a row's text: over 300 MB together.
+const ROWS: u64 = 300_000;
+const TEXT_BYTES: u64 = 1_056;
+
+/// What the server may have in memory at any time.
+const MEMORY_KB_MAX: u64 = 150 << 10;
+
+/// Where a reader is, and what it has read of the transaction.
+#[derive(Default)]
+struct Read {
+    offset: String,
+    rows: u64,
+    lasts: u64,
+}
+
+#[tokio::test]
+async fn a_transaction_of_300_mb_is_kept_in_bounded_memory() {
+    let cluster = Cluster::start(&["max_wal_size=2GB"]).await;
+    let database = cluster.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let mut server = Limn::start(&database, &[]).await;
+    let shape = server.follow("table=t").await;
+    let some = server.follow("table=t&where=n%3D7&columns=id,n").await;
+    let mut second = server.twin();
+    second.spawn();
+    second.wait_health("waiting").await;
+    sql.execute(&format!(
+        "BEGIN; INSERT INTO t SELECT n + 10, repeat(md5(n::text), {}), n % 1000 FROM generate_series(1, {ROWS}) n; COMMIT",
+        TEXT_BYTES / 32
+    ))
+    .await;
+    let target = shape.target(false);
+    eventually("the transaction is there", async || {
+        let reply = server.client().get(&target).await;
+        (reply.header("electric-offset") != Some(shape.offset())).then_some(())
+    })
+    .await;
+    let all = read_all(&server, "table=t", shape.handle(), shape.offset()).await;
+    assert_eq!((all.rows, all.lasts), (ROWS, 1));
+    let few = read_all(&server, "table=t&where=n%3D7&columns=id,n", some.handle(), some.offset()).await;
+    assert_eq!((few.rows, few.lasts), (ROWS / 1_000, 1));
+    assert_memory(&server, "after the transaction");
+
+    // The one that reads along has it as well, and takes over.
+    let along = async || read_all(&second, "table=t", shape.handle(), shape.offset()).await;
+    eventually("the second has it", async || (along().await.offset == all.offset).then_some(())).await;
+    assert_memory(&second, "reading along");
+    server.kill().await;
+    second.wait_active().await;
+    let again = read_all(&second, "table=t", shape.handle(), shape.offset()).await;
+    assert_eq!((again.rows, again.offset), (ROWS, all.offset), "nothing is lost or taken twice by a kill");
+    assert_memory(&second, "after the recovery");
+}
+
+fn assert_memory(server: &Limn, when: &str) {
+    if let Some(peak_kb) = server.peak_memory_kb() {
+        eprintln!("{when}: at most {peak_kb} kB at one time");
+        assert!(peak_kb < MEMORY_KB_MAX, "{when}: {peak_kb} kB");
+    }
+}
+
+/// Reads a log to its end, one chunk after the other.
+async fn read_all(server: &Limn, query: &str, handle: &str, offset: &str) -> Read {
+    let mut read = Read { offset: offset.to_owned(), ..Read::default() };
+    loop {
+        let reply = server.get(&format!("{query}&handle={handle}&offset={}", read.offset)).await;
+        assert_eq!((reply.status, reply.header("electric-handle")), (200, Some(handle)));
+        read.rows += count(&reply, "\"operation\":\"insert\"");
+        read.lasts += count(&reply, "\"last\":true");
+        read.offset = reply.header("electric-offset").expect("is sent").to_owned();
+        if reply.header("electric-up-to-date").is_some() {
+            return read;
+        }
+    }
+}
+
+fn count(reply: &Response, text: &str) -> u64 {
+    let body = reply.text();
+    body.matches(text).count() as u64
+}
