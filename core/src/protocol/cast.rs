@@ -25,6 +25,7 @@ pub(super) struct CastDefinition<'a> {
     params: BTreeMap<String, String>,
     replica: Replica,
     log_mode: LogMode,
+    compaction: bool,
 }
 
 impl CastDefinition<'_> {
@@ -39,6 +40,7 @@ impl CastDefinition<'_> {
             params: self.params,
             replica: self.replica,
             log_mode: self.log_mode,
+            compaction: self.compaction,
         })
     }
 }
@@ -91,8 +93,8 @@ impl<'a> Cast<'a> {
     }
 
     pub(super) fn definition(&mut self) -> CastDefinition<'a> {
-        self.strict_flag("experimental_compaction", "experimental_compaction");
         CastDefinition {
+            compaction: self.strict_flag("experimental_compaction", "experimental_compaction"),
             table: self.text("table"),
             columns: self.columns("columns"),
             queryable_columns: self.columns("queryable_columns"),

@@ -58,6 +58,9 @@ pub struct DefinitionRequest {
     pub replica: Replica,
     /// `log`
     pub log_mode: LogMode,
+    /// `experimental_compaction`: nothing is compacted, but it is checked as if it were. Part of no shape.
+    #[serde(skip)]
+    pub compaction: bool,
 }
 
 /// How much of a row an update or a delete shows.
@@ -255,6 +258,7 @@ mod tests {
                 params: [("1".to_owned(), String::new())].into(),
                 replica: Replica::Full,
                 log_mode: LogMode::ChangesOnly,
+                compaction: false,
             },
             offset: RequestOffset::At(Offset::new(12, 4)),
             handle: Some("1-1".to_owned()),

@@ -14,6 +14,8 @@ use std::sync::Arc;
 /// The first version of Postgres that can replicate generated columns, as `server_version_num`.
 const GENERATED_COLUMNS_SINCE: u32 = 180_000;
 
+const NO_COMPACTION: &str = "can't be enabled for shapes with subqueries";
+
 /// A subset of one table. Requests that resolve to equal definitions share one shape.
 #[derive(Debug, Clone)]
 pub struct Definition {
@@ -58,6 +60,9 @@ impl Definition {
                 let params = numbered(&request.params).map_err(|text| RequestError::new("params", text))?;
                 let filter = Clause::parse(text, &params, &relation.columns, inner)
                     .map_err(|error| refusal(&error))?;
+                if request.compaction && filter.subqueries().is_some() {
+                    return Err(RequestError::new("experimental_compaction", NO_COMPACTION));
+                }
                 if !generated_columns {
                     check_clause_reads_none_generated(&filter, relation)?;
                 }
@@ -445,6 +450,9 @@ mod tests {
 
     #[test]
     fn a_clause_on_a_generated_column_could_never_match() {
+        let text = "can't be enabled for shapes with subqueries";
+        let query = "where=n+IN+(SELECT+id+FROM+q)&experimental_compaction=true";
+        refused(inner(), query, "experimental_compaction", text);
         let text = "The following columns are generated and cannot be used in a where clause: n";
         refused_on(with_generated(), "columns=id,a&where=n%3D1", "where", text);
     }
@@ -558,6 +566,9 @@ mod tests {
         refused(inner(), "where=n+IN+(SELECT+zz+FROM+q)", "columns", text);
         let mut generated = inner();
         generated.columns[2].generated = true;
+        let text = "can't be enabled for shapes with subqueries";
+        let query = "where=n+IN+(SELECT+id+FROM+q)&experimental_compaction=true";
+        refused(inner(), query, "experimental_compaction", text);
         let text = "The following columns are generated and cannot be used in a where clause: n";
         refused(generated.clone(), "where=id+IN+(SELECT+id+FROM+q+WHERE+n=1)", "where", text);
         assert!(resolve_with(generated, "where=id+IN+(SELECT+id+FROM+q)").is_ok());
