@@ -11,6 +11,7 @@ use std::fs;
 struct Exception {
     change: Value,
     ends: bool,
+    varies: bool,
 }
 
 /// The lists of a file of transcripts.
@@ -73,6 +74,11 @@ impl Exceptions {
         self.ours.get(&(transcript.to_string(), step)).is_some_and(|exception| exception.ends)
     }
 
+    /// Whether only the status of our answer is the same in every run.
+    pub fn varies(&self, transcript: &Transcript, step: usize) -> bool {
+        self.ours.get(&(transcript.to_string(), step)).is_some_and(|exception| exception.varies)
+    }
+
     /// Whether it is listed as something that does not work yet; if so, whether it works now and then.
     pub fn not_yet(&self, transcript: &Transcript) -> Option<bool> {
         self.not_yet.get(&transcript.to_string()).copied()
@@ -81,7 +87,7 @@ impl Exceptions {
 
 impl Exception {
     fn new(entry: &Value) -> Self {
-        Self { change: entry["ours"].clone(), ends: entry["ends"] == true }
+        Self { change: entry["ours"].clone(), ends: entry["ends"] == true, varies: entry["varies"] == true }
     }
 }
 

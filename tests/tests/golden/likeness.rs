@@ -2,6 +2,7 @@
 //! the recorded form, and the same recorded value must be the same value here, wherever it comes up.
 
 use crate::answer::{Answer, events};
+use crate::moves::{self, Places};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -14,6 +15,7 @@ pub struct Likeness {
     transactions: Pairs,
     tags: Pairs,
     marks: Pairs,
+    moves: Places,
 }
 
 /// A one-to-one relation of recorded values and ours.
@@ -51,6 +53,7 @@ impl Likeness {
         if recorded["status"] != json!(answer.status) {
             found.push(Difference::new("status", &recorded["status"], &json!(answer.status)));
         }
+        self.moves.visit(recorded, &answer.headers);
         self.headers(&recorded["headers"], answer, also, volatile, &mut found);
         match recorded.get("body_omitted") {
             Some(omitted) => self.long_body(omitted, &answer.body, &mut found),
@@ -66,8 +69,10 @@ impl Likeness {
 
     /// The text in recorded terms: what stands for a recorded value is replaced by it.
     pub fn as_recorded(&self, text: &str) -> String {
-        let pairs = self.handles.recorded.iter().chain(&self.lsns.recorded);
-        pairs.fold(text.to_owned(), |text, (ours, recorded)| text.replace(ours, recorded))
+        let moved =
+            self.moves.pairs().fold(text.to_owned(), |text, (recorded, ours)| text.replace(ours, recorded));
+        let pairs = self.handles.recorded.iter().chain(&self.lsns.recorded).chain(&self.tags.recorded);
+        pairs.fold(moved, |text, (ours, recorded)| text.replace(ours, recorded))
     }
 
     /// The text in terms of this run: recorded handles and positions are replaced by what stands for them.
@@ -128,6 +133,9 @@ impl Likeness {
 
     /// `-1`, `now`, `0_…`, or the position of a change in the WAL and its number there.
     fn offset(&mut self, recorded: &str, ours: &str) -> bool {
+        if let Some(moved) = self.moves.ours(recorded) {
+            return ours == moved;
+        }
         match (recorded.split_once('_'), ours.split_once('_')) {
             (Some((lsn, op)), Some((our_lsn, our_op))) if lsn != "0" => {
                 op == our_op && self.lsn(lsn, our_lsn)
@@ -174,7 +182,12 @@ impl Likeness {
                 }
                 self.value("body", "", &Value::Array(recorded_events), &ours, found);
             }
-            None => self.value("body", "", body, &answer.body, found),
+            None => {
+                let (mut recorded, mut ours) = (body.clone(), answer.body.clone());
+                moves::sort_rows(&mut recorded);
+                moves::sort_rows(&mut ours);
+                self.value("body", "", &recorded, &ours, found);
+            }
         }
         self.last_seen(&answer.body, found);
     }
@@ -239,9 +252,7 @@ impl Likeness {
             "tags" | "removed_tags" => all_pairs(recorded, ours, |recorded, ours| {
                 self.tag(recorded.as_str().unwrap_or_default(), ours.as_str().unwrap_or_default())
             }),
-            "value" if at.contains("patterns[") => {
-                same_text(&mut |recorded, ours| self.tags.pair(recorded, ours))
-            }
+            "patterns" => self.patterns(recorded, ours),
             _ => return None,
         })
     }
@@ -253,6 +264,20 @@ impl Likeness {
             && recorded.iter().zip(&ours).all(|(recorded, ours)| {
                 recorded.is_empty() == ours.is_empty() && (ours.is_empty() || self.tags.pair(recorded, ours))
             })
+    }
+
+    /// One pattern is a tag like others; of several it is not known which is which.
+    fn patterns(&mut self, recorded: &Value, ours: &Value) -> bool {
+        let alike = moves::same_patterns(recorded, ours, |value| self.tags.ours.get(value).cloned());
+        let one = |list: &Value| match list.as_array().map(Vec::as_slice) {
+            Some([pattern]) => pattern["value"].as_str().map(str::to_owned),
+            _ => None,
+        };
+        alike
+            && match (one(recorded), one(ours)) {
+                (Some(recorded), Some(ours)) => self.tags.pair(&recorded, &ours),
+                _ => true,
+            }
     }
 
     /// An up-to-date message has seen all that came with it.

@@ -7,6 +7,7 @@ mod answer;
 mod everywhere;
 mod exceptions;
 mod likeness;
+mod moves;
 mod replay;
 mod servers;
 mod transcript;
