@@ -188,7 +188,7 @@ impl Creator {
         if let Some(shape) = self.wait_until_allowed(&identity).await? {
             return Ok(shape);
         }
-        let make = || Arc::new(self.new_shape(request, definition, &identity, tables.own.partitions.clone()));
+        let make = || Arc::new(self.new_shape(request, definition, &identity, &tables));
         let (shape, is_new) = parts.registry.find_or_insert(&identity, make);
         parts.registry.remember(request, &shape);
         if is_new {
@@ -256,7 +256,7 @@ impl Creator {
         request: &DefinitionRequest,
         definition: Definition,
         identity: &str,
-        partitions: Vec<u32>,
+        tables: &Tables,
     ) -> Shape {
         let parts = &self.shared.parts;
         let id = ShapeId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
@@ -265,7 +265,11 @@ impl Creator {
         let relation = definition.relation.as_ref().clone();
         let inner = definition.inner_relations().iter().map(|relation| relation.as_ref().clone()).collect();
         let (request, handle_text) = (request.clone(), handle.to_string());
-        let created = CreatedShape { id, handle: handle_text, request, relation, partitions, inner };
+        let partitions = tables.own.partitions.clone();
+        let inner_partitions =
+            tables.inner.iter().map(|table| (table.relation.oid, table.partitions.clone())).collect();
+        let created =
+            CreatedShape { id, handle: handle_text, request, relation, partitions, inner, inner_partitions };
         let log = ShapeLog::new(parts.chunk_bytes_max);
         Shape::new(created, handle, definition, parts.folder.shape_dir(handle), log, Life::Creating)
     }

@@ -10,6 +10,7 @@ use crate::postgres::{PostgresError, survey};
 use crate::registry::Registry;
 use crate::shape::Shape;
 use crate::status::{Phase, Status};
+use limn_core::log::record::ShapePartitions;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,14 +97,8 @@ impl Reconciler {
             self.remove(&users.all(), "unpublished").await;
             return Ok(());
         }
-        for shape in &users.own {
-            self.compare_partitions(&now, shape).await;
-        }
-        if let Some(before) = self.known.get(&now.oid) {
-            let before: Vec<u32> = before.partitions.iter().map(|(oid, _)| *oid).collect();
-            if has_other_rows(&before, &now.partitions) {
-                self.remove(&users.inner, "partitions_changed").await;
-            }
+        for shape in users.all() {
+            self.compare_partitions(&now, &shape).await;
         }
         match now.lacks_identity {
             // A partition that was made since, or somebody who altered the table.
@@ -119,13 +114,14 @@ impl Reconciler {
     }
 
     async fn compare_partitions(&self, now: &Surveyed, shape: &Arc<Shape>) {
-        let before = shape.partitions();
+        let before = shape.partitions(now.oid);
         if has_other_rows(&before, &now.partitions) {
             self.remove(std::slice::from_ref(shape), "partitions_changed").await;
         } else if before.len() != now.partitions.len() {
             let partitions = now.partitions.iter().map(|(oid, _)| *oid).collect();
             // The engine ends only with the server.
-            let _ = self.creator.engine.set_partitions(shape.id, partitions).await;
+            let now = ShapePartitions { id: shape.id, table: Some(now.oid), partitions };
+            let _ = self.creator.engine.set_partitions(now).await;
         }
     }
 

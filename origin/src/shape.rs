@@ -2,13 +2,14 @@
 
 use crate::store::segment;
 use anyhow::Result;
-use limn_core::log::record::CreatedShape;
+use limn_core::log::record::{CreatedShape, ShapePartitions};
 use limn_core::log::{Read, ShapeLog};
 use limn_core::pg::Relation;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, ShapeId, schema_header};
 use limn_core::{Handle, Offset};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -33,8 +34,8 @@ pub struct Shape {
     /// Where its files are.
     pub dir: PathBuf,
     schema: Mutex<Arc<str>>,
-    /// The tables below its table, whose rows it includes.
-    partitions: Mutex<Vec<u32>>,
+    /// The tables below each that it reads, itself or in a subquery.
+    partitions: Mutex<BTreeMap<u32, Vec<u32>>>,
     log: Mutex<ShapeLog>,
     life: Mutex<Life>,
     /// The commit LSN up to which its log is whole: beyond it a move is under way.
@@ -84,12 +85,14 @@ impl Shape {
         life: Life,
     ) -> Self {
         let is_joined = life == Life::Readable;
+        let mut partitions = created.inner_partitions;
+        partitions.insert(definition.relation.oid, created.partitions);
         Self {
             id: created.id,
             handle,
             request: created.request,
             identity: definition.identity(),
-            partitions: Mutex::new(created.partitions),
+            partitions: Mutex::new(partitions),
             schema: Mutex::new(schema_header(definition.columns()).into()),
             definition,
             dir,
@@ -125,12 +128,15 @@ impl Shape {
     /// What the commit log keeps of the shape's identity.
     #[must_use]
     pub fn created(&self) -> CreatedShape {
+        let own = self.definition.relation.oid;
+        let mut inner_partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         CreatedShape {
             id: self.id,
             handle: self.handle.to_string(),
             request: self.request.clone(),
             relation: self.definition.relation.as_ref().clone(),
-            partitions: self.partitions(),
+            partitions: inner_partitions.remove(&own).unwrap_or_default(),
+            inner_partitions,
             inner: self
                 .definition
                 .inner_relations()
@@ -146,15 +152,18 @@ impl Shape {
         self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The tables below its table, whose rows it includes, in order of their oids.
+    /// The tables below one that it reads, whose rows it includes, in order of their oids.
     #[must_use]
-    pub fn partitions(&self) -> Vec<u32> {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn partitions(&self, table: u32) -> Vec<u32> {
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        partitions.get(&table).cloned().unwrap_or_default()
     }
 
     /// Partitions were made since: empty ones, so that nothing is missing.
-    pub fn set_partitions(&self, partitions: Vec<u32>) {
-        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
+    pub fn set_partitions(&self, now: &ShapePartitions) {
+        let table = now.table.unwrap_or(self.definition.relation.oid);
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        partitions.insert(table, now.partitions.clone());
     }
 
     /// The table has changed in ways that the shape outlives, such as nullability: the header follows.

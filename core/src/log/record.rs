@@ -22,6 +22,7 @@ use crate::protocol::request::DefinitionRequest;
 use crate::shape::ShapeId;
 use crate::shape::dependent::{DependentState, Move, View, ViewChange};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The largest payload that is written or believed: far above any fragment's size.
@@ -97,13 +98,19 @@ pub struct CreatedShape {
     /// The tables that its subqueries read, as they were then.
     #[serde(default)]
     pub inner: Vec<Relation>,
+    /// The tables below each of those, whose rows the subqueries include.
+    #[serde(default)]
+    pub inner_partitions: BTreeMap<u32, Vec<u32>>,
 }
 
-/// The tables below a shape's, whose rows it includes.
+/// The tables below one that a shape reads, whose rows it includes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapePartitions {
     /// The shape.
     pub id: ShapeId,
+    /// The table of a subquery; the shape's own where it is not told.
+    #[serde(default)]
+    pub table: Option<u32>,
     /// `pg_class.oid` of each, at any depth.
     pub partitions: Vec<u32>,
 }
@@ -359,7 +366,7 @@ mod tests {
             Record::Items(fragment()),
             Record::Commit(77),
             Record::Backfill(fragment()),
-            Record::Partitions(ShapePartitions { id: ShapeId(1), partitions: vec![16_400] }),
+            Record::Partitions(ShapePartitions { id: ShapeId(1), table: None, partitions: vec![16_400] }),
             Record::Views(ShapeViews { id: ShapeId(1), views: vec![View::from_iter([member(None)])] }),
             Record::Move(Move {
                 id: ShapeId(1),

@@ -131,7 +131,13 @@ impl Replay {
             Record::SnapshotDone(done) => self.finish_snapshot(done),
             Record::Partitions(now) => {
                 if let Some(shape) = self.shapes.get_mut(&now.id) {
-                    shape.created.partitions = now.partitions;
+                    let created = &mut shape.created;
+                    match now.table {
+                        Some(table) if table != created.relation.oid => {
+                            created.inner_partitions.insert(table, now.partitions);
+                        }
+                        _ => created.partitions = now.partitions,
+                    }
                 }
             }
             // Known from the survey.

@@ -2,6 +2,7 @@
 
 use crate::shape::Shape;
 use limn_core::log::SnapshotFilter;
+use limn_core::log::record::ShapePartitions;
 use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::shape::dependent::View;
 use limn_core::shape::{RotationCause, ShapeId};
@@ -21,8 +22,8 @@ pub(super) enum Command {
     SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<bool> },
     /// The shape's snapshot is durable.
     SnapshotDone { id: ShapeId, filter: SnapshotFilter, progress: SnapshotProgress },
-    /// The tables below the shape's are others now.
-    Partitions { id: ShapeId, partitions: Vec<u32> },
+    /// The tables below one that the shape reads are others now.
+    Partitions(ShapePartitions),
     /// The shape has to go.
     Remove { id: ShapeId, cause: &'static str, done: oneshot::Sender<()> },
     /// The stream is of no use any more: connect again.
@@ -115,12 +116,12 @@ impl EngineHandle {
         self.send(Command::SnapshotDone { id, filter, progress }).await
     }
 
-    /// Notes the tables below a shape's table.
+    /// Notes the tables below one that a shape reads.
     ///
     /// # Errors
     /// Where the engine has stopped.
-    pub async fn set_partitions(&self, id: ShapeId, partitions: Vec<u32>) -> Result<(), Stopped> {
-        self.send(Command::Partitions { id, partitions }).await
+    pub async fn set_partitions(&self, now: ShapePartitions) -> Result<(), Stopped> {
+        self.send(Command::Partitions(now)).await
     }
 
     /// Removes a shape; its handle is never served again.

@@ -24,7 +24,7 @@ use command::Command;
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
 use limn_core::log::SnapshotFilter;
-use limn_core::log::record::{Record, ShapeCheckpoint, ShapePartitions, SnapshotDone, StoreCheckpoint};
+use limn_core::log::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
 use limn_core::log::replay::ReplayedShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::dependent::View;
@@ -352,10 +352,10 @@ impl Engine {
                     self.logs.record(&Record::SnapshotDone(SnapshotDone { id, filter, progress }));
                 }
             }
-            Command::Partitions { id, partitions } => {
-                if let Some(tracked) = self.logs.shapes.get(&id) {
-                    tracked.shape.set_partitions(partitions.clone());
-                    self.logs.record(&Record::Partitions(ShapePartitions { id, partitions }));
+            Command::Partitions(now) => {
+                if let Some(tracked) = self.logs.shapes.get(&now.id) {
+                    tracked.shape.set_partitions(&now);
+                    self.logs.record(&Record::Partitions(now));
                 }
             }
             Command::Remove { id, cause, done } => {
