@@ -108,7 +108,7 @@ impl Standby {
             }
             Record::Partitions(now) => {
                 if let Some(shape) = self.shapes.get(&now.id) {
-                    shape.set_partitions(now.partitions);
+                    shape.set_partitions(&now);
                 }
             }
             Record::Removed(id) => {

@@ -284,6 +284,7 @@ mod tests {
             relation: Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: Vec::new() },
             partitions: Vec::new(),
             inner: Vec::new(),
+            inner_partitions: BTreeMap::new(),
         }))
     }
 
@@ -387,7 +388,7 @@ mod tests {
     fn only_the_oldest_checkpoint_counts() {
         let checkpoint =
             |processed| Record::Checkpoint(Box::new(StoreCheckpoint { processed, shapes: Vec::new() }));
-        let partitions = Record::Partitions(ShapePartitions { id: ShapeId(1), partitions: vec![9] });
+        let partitions = Record::Partitions(ShapePartitions { id: ShapeId(1), table: None, partitions: vec![9] });
         let files = vec![vec![checkpoint(50), created(1), done(1)], vec![checkpoint(90), partitions]];
         let store = replay(files);
         assert_eq!(store.processed, 50);

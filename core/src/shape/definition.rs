@@ -450,9 +450,6 @@ mod tests {
 
     #[test]
     fn a_clause_on_a_generated_column_could_never_match() {
-        let text = "can't be enabled for shapes with subqueries";
-        let query = "where=n+IN+(SELECT+id+FROM+q)&experimental_compaction=true";
-        refused(inner(), query, "experimental_compaction", text);
         let text = "The following columns are generated and cannot be used in a where clause: n";
         refused_on(with_generated(), "columns=id,a&where=n%3D1", "where", text);
     }

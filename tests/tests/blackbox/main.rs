@@ -23,6 +23,7 @@ mod schema_changes;
 mod sse;
 mod standby;
 mod startup;
+mod subqueries;
 mod subquery_clauses;
 mod subset;
 mod validation;

@@ -34,7 +34,7 @@ struct Progress {
 }
 
 /// The seed of a run; `LIMN_TEST_SEED` repeats another.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = std::env::var("LIMN_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_203);
     eprintln!("LIMN_TEST_SEED={seed}");
     seed

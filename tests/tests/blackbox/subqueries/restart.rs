@@ -1,0 +1,67 @@
+//! Shapes with subqueries outlive the process: their handles, and what they believe of the other tables.
+
+use super::{Followed, IN_ACTIVE, NOT_IN_ACTIVE, kinds};
+use crate::shared;
+use limn_tests::encode;
+
+#[tokio::test]
+async fn item_220_a_restart_keeps_handle_and_members() {
+    let mut server = shared(&[]).await;
+    let mut f = Followed::start(&server, "s220", IN_ACTIVE, "").await;
+    f.after("UPDATE PROJ SET active = NOT active WHERE id < 3").await;
+    let (shape, clause) = (f.shape, f.clause);
+    assert!(server.stop().await.success());
+    let sql = server.sql().await;
+    sql.execute(
+        "UPDATE s220_proj SET active = false WHERE id = 3; INSERT INTO s220_item VALUES (9, 2, 2, 'away')",
+    )
+    .await;
+    server.resume().await;
+    let mut f = Followed { server: &server, sql, name: "s220", clause, shape };
+    let came = f.judge().await;
+    assert_eq!(kinds(&came), ["insert 9", "move-out"]);
+    let came = f.after("UPDATE PROJ SET active = true WHERE id = 1").await;
+    assert_eq!(kinds(&came), ["move-in", "insert 1", "snapshot-end"]);
+    let fresh = server.follow(&format!("table=s220_item&where={}", encode(&f.clause))).await;
+    assert_eq!((fresh.rows(), fresh.handle()), (f.shape.rows(), f.shape.handle()));
+    assert_eq!(f.shape.rotations(), 0);
+}
+
+#[tokio::test]
+async fn item_221_kill_9_among_moves_loses_nothing_and_repeats_nothing() {
+    let mut server = shared(&["--long-poll-timeout-ms", "1000"]).await;
+    let first = Followed::start(&server, "s221", IN_ACTIVE, "").await;
+    let query = format!("table=s221_item&where={}", encode(&super::named("s221", NOT_IN_ACTIVE)));
+    let mut other = server.follow(&query).await;
+    let (mut shape, clause, writer) = (first.shape, first.clause, first.sql);
+    let writing = tokio::spawn(async move {
+        for n in 10..250 {
+            let change = format!(
+                "UPDATE s221_proj SET active = NOT active WHERE id = 1 + {n} % 3;
+                 INSERT INTO s221_item VALUES ({n}, 1 + {n} % 4, 1, 'x')"
+            );
+            writer.execute(&change).await;
+            // Spread over the kills.
+            tokio::time::sleep(std::time::Duration::from_millis(8)).await;
+        }
+    });
+    for _ in 0..3 {
+        let before = shape.offset().to_owned();
+        limn_tests::eventually("the log goes on", async || {
+            shape.step(true).await;
+            other.step(false).await;
+            (shape.offset() != before).then_some(())
+        })
+        .await;
+        server.kill().await;
+        server.resume().await;
+    }
+    writing.await.expect("all is written");
+    let sql = server.sql().await;
+    let mut f = Followed { server: &server, sql, name: "s221", clause, shape };
+    f.judge().await;
+    assert_eq!(f.shape.rotations(), 0);
+    (f.shape, f.clause) = (other, super::named("s221", NOT_IN_ACTIVE));
+    f.judge().await;
+    assert_eq!(f.shape.rotations(), 0);
+}
