@@ -1,13 +1,14 @@
 //! Log messages as the client reads them (protocol §4): JSON in, rows with shared column names out.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+use super::membership::{Move, Tags};
 use crate::offset::Offset;
 
 /// One message of a log response.
@@ -21,8 +22,10 @@ pub enum Message {
     MustRefetch,
     /// The end of the initial rows or of a batch of moved-in rows.
     SnapshotEnd,
-    /// Rows left or entered by a change in another table (`move-in`, `move-out`).
-    Event(String),
+    /// Rows leave or come by a change in another table (`move-out`, `move-in`).
+    Move(Move),
+    /// An event of a later version.
+    UnknownEvent(String),
     /// A control message of a later version: passed over.
     UnknownControl(String),
 }
@@ -38,6 +41,8 @@ pub struct Change {
     pub row: Row,
     /// Where the change stands in the log; snapshot rows and compacted entries have no position.
     pub position: Option<Offset>,
+    /// What it says of the row's membership; nothing in a shape without subqueries.
+    pub tags: Tags,
 }
 
 /// What a change does to its row.
@@ -170,6 +175,21 @@ struct WireHeaders<'a> {
     lsn: Option<Text<'a>>,
     #[serde(default)]
     op_position: Option<u64>,
+    #[serde(borrow, default)]
+    tags: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    removed_tags: Vec<Text<'a>>,
+    #[serde(default)]
+    active_conditions: Option<Vec<bool>>,
+    #[serde(borrow, default)]
+    patterns: Vec<WirePattern<'a>>,
+}
+
+#[derive(serde::Deserialize)]
+struct WirePattern<'a> {
+    pos: usize,
+    #[serde(borrow)]
+    value: Text<'a>,
 }
 
 impl WireMessage<'_> {
@@ -185,7 +205,12 @@ impl WireMessage<'_> {
             let lsn = headers.lsn.and_then(|lsn| lsn.0.parse().ok());
             let position = lsn.zip(headers.op_position).map(|(lsn, op)| Offset::new(lsn, op));
             let row = self.value?.into_row(names);
-            return Some(Message::Change(Change { operation, key: self.key?.0.into(), row, position }));
+            let tags = Tags {
+                tags: headers.tags.into_iter().map(Text::into_box).collect(),
+                removed: headers.removed_tags.into_iter().map(Text::into_box).collect(),
+                active: headers.active_conditions,
+            };
+            return Some(Message::Change(Change { operation, key: self.key?.0.into(), row, position, tags }));
         }
         if let Some(control) = headers.control {
             return Some(match &*control.0 {
@@ -195,12 +220,27 @@ impl WireMessage<'_> {
                 other => Message::UnknownControl(other.to_owned()),
             });
         }
-        headers.event.map(|event| Message::Event(event.0.into_owned()))
+        let holds = match &*headers.event?.0 {
+            "move-in" => true,
+            "move-out" => false,
+            other => return Some(Message::UnknownEvent(other.to_owned())),
+        };
+        let mut moved = Move { holds, patterns: BTreeMap::new() };
+        for WirePattern { pos, value } in headers.patterns {
+            moved.patterns.entry(pos).or_default().insert(value.into_box());
+        }
+        Some(Message::Move(moved))
     }
 }
 
 /// Text borrowed from the body unless it holds escapes; serde's own `Cow` always copies inside an `Option`.
 struct Text<'a>(Cow<'a, str>);
+
+impl Text<'_> {
+    fn into_box(self) -> Box<str> {
+        self.0.into()
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -273,8 +313,10 @@ mod tests {
             r#"[{"key":"\"public\".\"crate\"/\"7\"","value":{"id":"7","note":null},
                  "headers":{"operation":"insert","relation":["public","crate"]}},
                 {"key":"k","value":{"id":"7"},"old_value":{"id":"6"},"headers":{"operation":"update",
-                 "txids":[9],"lsn":"29360128","op_position":4,"last":true}},
+                 "txids":[9],"lsn":"29360128","op_position":4,"last":true,
+                 "tags":["5f/"],"removed_tags":["5e/"],"active_conditions":[true,false]}},
                 {"headers":{"event":"move-out","patterns":[{"pos":0,"value":"5f"}],"txids":[3]}},
+                {"headers":{"event":"move-on"}},
                 {"headers":{"control":"snapshot-end","xmin":"1","xmax":"2","xip_list":[]}},
                 {"headers":{"control":"from-the-future"}},
                 {"headers":{"control":"up-to-date","global_last_seen_lsn":"5"}}]"#,
@@ -287,10 +329,13 @@ mod tests {
         assert_eq!(insert.row.value("note"), Some(None));
         assert_eq!((insert.row.value("missing"), insert.position), (None, None));
         assert_eq!(update.position, Some(Offset::new(29_360_128, 4)));
+        let (tags, removed) = (vec!["5f/".into()], vec!["5e/".into()]);
+        assert_eq!(update.tags, Tags { tags, removed, active: Some(vec![true, false]) });
         assert_eq!(
             rest,
             [
-                Message::Event("move-out".to_owned()),
+                Message::Move(Move { holds: false, patterns: [(0, ["5f".into()].into())].into() }),
+                Message::UnknownEvent("move-on".to_owned()),
                 Message::SnapshotEnd,
                 Message::UnknownControl("from-the-future".to_owned()),
                 Message::UpToDate

@@ -5,6 +5,7 @@
 //! in, values come out.
 
 mod exchange;
+mod membership;
 mod message;
 mod options;
 mod retry;
@@ -13,6 +14,7 @@ mod standstill;
 mod stream;
 
 pub use exchange::{Moment, Request, Response};
+pub use membership::{Move, Tags};
 pub use message::{Change, DecodeError, Message, Operation, Row};
 pub use options::{LogMode, OptionsError, Start, StreamOptions};
 pub use rows::{ChangeSet, Rows, RowsError};

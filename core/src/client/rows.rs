@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::membership::{Membership, Move};
 use super::message::{Change, Message, Operation, Row};
 use super::stream::Event;
 use crate::offset::Offset;
@@ -16,8 +17,8 @@ pub struct Rows {
     table: Table,
     /// The rows of a shape that is being read from its beginning.
     loading: Option<Table>,
-    /// Changes to `table` that no up-to-date has released yet.
-    staged: Vec<Change>,
+    /// What happens to `table` and no up-to-date has released yet.
+    staged: Vec<Staged>,
     /// The last position taken: everything at or before it has been seen.
     seen: Option<Offset>,
 }
@@ -38,15 +39,36 @@ pub struct ChangeSet {
 /// The log holds something that cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowsError {
-    /// Going on would keep rows that have left the shape.
-    #[error("unsupported event `{0}`: shapes with subqueries cannot be materialised by this client")]
+    /// Going on might keep rows that have left the shape.
+    #[error("unsupported event `{0}`: it belongs to a later version than this client's")]
     UnsupportedEvent(String),
+}
+
+/// What happens to the rows, in the log's order.
+#[derive(Debug)]
+enum Staged {
+    Change(Change),
+    Move(Move),
 }
 
 /// Rows in the order of their insertion; a deleted row leaves a gap until gaps prevail.
 #[derive(Debug, Default)]
 struct Table {
-    slots: Vec<Option<(Arc<str>, Row)>>,
+    slots: Vec<Option<(Arc<str>, Entry)>>,
+    places: HashMap<Arc<str>, usize>,
+}
+
+/// A row, with what decides whether it is in the shape.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    row: Row,
+    membership: Option<Box<Membership>>,
+}
+
+/// The rows that change at an up-to-date, as they will be.
+struct Touched<'a> {
+    table: &'a Table,
+    entries: Vec<(Arc<str>, Option<Entry>)>,
     places: HashMap<Arc<str>, usize>,
 }
 
@@ -107,7 +129,14 @@ impl Rows {
     fn handle_message(&mut self, message: Message) -> Result<(), RowsError> {
         let change = match message {
             Message::Change(change) => change,
-            Message::Event(name) => return Err(RowsError::UnsupportedEvent(name)),
+            Message::Move(moved) => {
+                match &mut self.loading {
+                    Some(loading) => loading.handle_move(&moved),
+                    None => self.staged.push(Staged::Move(moved)),
+                }
+                return Ok(());
+            }
+            Message::UnknownEvent(name) => return Err(RowsError::UnsupportedEvent(name)),
             Message::UpToDate | Message::MustRefetch | Message::SnapshotEnd | Message::UnknownControl(_) => {
                 return Ok(());
             }
@@ -120,30 +149,27 @@ impl Rows {
         }
         match &mut self.loading {
             Some(loading) => {
-                let before = loading.row(&change.key).cloned();
+                let before = loading.entry(&change.key).cloned();
                 let key = Arc::clone(&change.key);
                 loading.put(key, outcome(before, change));
             }
-            None => self.staged.push(change),
+            None => self.staged.push(Staged::Change(change)),
         }
         Ok(())
     }
 
-    /// Shows the changes since the last up-to-date, each row's at its end result.
+    /// Shows what happened since the last up-to-date, each row's at its end result.
     fn apply(&mut self) -> ChangeSet {
-        let mut touched: Vec<(Arc<str>, Option<Row>)> = Vec::new();
-        let mut places: HashMap<Arc<str>, usize> = HashMap::new();
-        for change in self.staged.drain(..) {
-            let place = *places.entry(Arc::clone(&change.key)).or_insert_with(|| {
-                touched.push((Arc::clone(&change.key), self.table.row(&change.key).cloned()));
-                touched.len() - 1
-            });
-            let (_, row) = &mut touched[place];
-            *row = outcome(row.take(), change);
+        let mut touched = Touched { table: &self.table, entries: Vec::new(), places: HashMap::new() };
+        for staged in self.staged.drain(..) {
+            match staged {
+                Staged::Change(change) => touched.handle_change(change),
+                Staged::Move(moved) => touched.handle_move(&moved),
+            }
         }
         let mut changes = ChangeSet::default();
-        for (key, after) in touched {
-            changes.note(&key, self.table.row(&key), after.as_ref());
+        for (key, after) in touched.entries {
+            changes.note(&key, self.table.row(&key), after.as_ref().map(|entry| &entry.row));
             self.table.put(key, after);
         }
         changes
@@ -186,23 +212,85 @@ impl ChangeSet {
     }
 }
 
+impl Touched<'_> {
+    fn handle_change(&mut self, change: Change) {
+        let entry = self.entry(&change.key);
+        *entry = outcome(entry.take(), change);
+    }
+
+    fn handle_move(&mut self, moved: &Move) {
+        let table = self.table;
+        table.concerned(moved).for_each(|key| {
+            self.entry(key);
+        });
+        for (_, entry) in &mut self.entries {
+            *entry = entry.take().and_then(|entry| entry.moved(moved));
+        }
+    }
+
+    /// The row as it is so far; from now on it is one that changes.
+    fn entry(&mut self, key: &Arc<str>) -> &mut Option<Entry> {
+        let place = *self.places.entry(Arc::clone(key)).or_insert_with(|| {
+            self.entries.push((Arc::clone(key), self.table.entry(key).cloned()));
+            self.entries.len() - 1
+        });
+        &mut self.entries[place].1
+    }
+}
+
+impl Entry {
+    fn is_concerned(&self, moved: &Move) -> bool {
+        self.membership.as_ref().is_some_and(|membership| membership.is_concerned(moved))
+    }
+
+    /// The row after a move; nothing where it is no longer shown.
+    fn moved(mut self, moved: &Move) -> Option<Self> {
+        if let Some(membership) = &mut self.membership {
+            membership.handle_move(moved);
+        }
+        self.shown()
+    }
+
+    fn shown(self) -> Option<Self> {
+        self.membership.as_ref().is_none_or(|membership| membership.is_shown()).then_some(self)
+    }
+}
+
 impl Table {
     fn row(&self, key: &str) -> Option<&Row> {
+        self.entry(key).map(|entry| &entry.row)
+    }
+
+    fn entry(&self, key: &str) -> Option<&Entry> {
         let slot = self.slots.get(*self.places.get(key)?)?;
-        slot.as_ref().map(|(_, row)| row)
+        slot.as_ref().map(|(_, entry)| entry)
     }
 
     fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Row)> {
-        self.slots.iter().flatten().map(|(key, row)| (key, row))
+        self.slots.iter().flatten().map(|(key, entry)| (key, &entry.row))
+    }
+
+    /// The keys of the rows that a move concerns.
+    fn concerned<'a>(&'a self, moved: &'a Move) -> impl Iterator<Item = &'a Arc<str>> {
+        let concerned = self.slots.iter().flatten().filter(|(_, entry)| entry.is_concerned(moved));
+        concerned.map(|(key, _)| key)
+    }
+
+    fn handle_move(&mut self, moved: &Move) {
+        let keys: Vec<Arc<str>> = self.concerned(moved).cloned().collect();
+        for key in keys {
+            let after = self.entry(&key).cloned().and_then(|entry| entry.moved(moved));
+            self.put(key, after);
+        }
     }
 
     /// Sets a row, or removes it. A row that stays keeps its place.
-    fn put(&mut self, key: Arc<str>, row: Option<Row>) {
-        match (self.places.get(&key).copied(), row) {
-            (Some(place), Some(row)) => self.slots[place] = Some((key, row)),
-            (None, Some(row)) => {
+    fn put(&mut self, key: Arc<str>, entry: Option<Entry>) {
+        match (self.places.get(&key).copied(), entry) {
+            (Some(place), Some(entry)) => self.slots[place] = Some((key, entry)),
+            (None, Some(entry)) => {
                 self.places.insert(Arc::clone(&key), self.slots.len());
-                self.slots.push(Some((key, row)));
+                self.slots.push(Some((key, entry)));
             }
             (Some(place), None) => {
                 self.slots[place] = None;
@@ -228,12 +316,19 @@ impl Table {
 }
 
 /// The row after a change. An update of an unknown row is what a log of changes only begins with.
-fn outcome(before: Option<Row>, change: Change) -> Option<Row> {
-    match change.operation {
-        Operation::Insert => Some(change.row),
-        Operation::Update => Some(before.unwrap_or_default().merged(change.row)),
-        Operation::Delete => None,
-    }
+fn outcome(before: Option<Entry>, change: Change) -> Option<Entry> {
+    let after = match change.operation {
+        Operation::Insert => Entry { row: change.row, membership: Membership::of(change.tags) },
+        Operation::Update => {
+            let before = before.unwrap_or_default();
+            Entry {
+                row: before.row.merged(change.row),
+                membership: Membership::updated(before.membership, change.tags),
+            }
+        }
+        Operation::Delete => return None,
+    };
+    after.shown()
 }
 
 #[cfg(test)]
@@ -342,9 +437,71 @@ mod tests {
         assert_eq!(rows.row("k295").and_then(|row| row.value("id")), Some(Some("295")));
     }
 
+    /// Messages as they come.
+    fn body(messages: &serde_json::Value) -> Event {
+        Event::Messages(decode(messages.to_string().as_bytes(), &mut Names::default()).unwrap())
+    }
+
+    fn tagged(key: &str, tags: &[&str], active: &[bool]) -> serde_json::Value {
+        let headers = serde_json::json!({"operation": "insert", "tags": tags, "active_conditions": active});
+        serde_json::json!({"key": key, "value": {"id": key}, "headers": headers})
+    }
+
+    fn moved(event: &str, pos: usize, value: &str) -> serde_json::Value {
+        serde_json::json!({"headers": {"event": event, "patterns": [{"pos": pos, "value": value}], "txids": [7]}})
+    }
+
     #[test]
-    fn moves_between_tables_are_refused_rather_than_missed() {
-        let event = Event::Messages(vec![Message::Event("move-out".to_owned())]);
-        assert_eq!(Rows::new().handle_event(event), Err(RowsError::UnsupportedEvent("move-out".to_owned())));
+    fn moves_take_rows_out_and_in() {
+        let mut rows = Rows::new();
+        let loaded = [tagged("a", &["x/", "/y"], &[true, true]), tagged("b", &["x/", "/z"], &[true, false])];
+        rows.handle_event(body(&loaded.to_vec().into())).unwrap();
+        assert_eq!(up_to_date(&mut rows), ["a,b", "", ""]);
+        rows.handle_event(body(&serde_json::json!([moved("move-out", 0, "x")]))).unwrap();
+        assert_eq!(rows.len(), 2, "nothing changes before the up-to-date");
+        assert_eq!(up_to_date(&mut rows), ["", "", "b"]);
+        let back = serde_json::json!([moved("move-in", 0, "x"), tagged("b", &["x/", "/z"], &[true, false])]);
+        rows.handle_event(body(&back)).unwrap();
+        rows.handle_event(body(&serde_json::json!([moved("move-out", 1, "y")]))).unwrap();
+        assert_eq!(up_to_date(&mut rows), ["b", "", ""]);
+        rows.handle_event(body(&back)).unwrap();
+        assert_eq!(up_to_date(&mut rows), ["", "", ""], "what comes twice changes nothing");
+        rows.handle_event(body(&serde_json::json!([moved("move-out", 0, "x")]))).unwrap();
+        assert_eq!(up_to_date(&mut rows), ["", "", "a,b"]);
+    }
+
+    #[test]
+    fn changes_and_moves_take_effect_in_order() {
+        let mut rows = Rows::new();
+        let update = serde_json::json!({"key": "a", "value": {"n": "1"}, "headers": {
+            "operation": "update", "tags": ["y"], "removed_tags": ["x"], "active_conditions": [true]}});
+        rows.handle_event(body(&serde_json::json!([
+            tagged("a", &["x"], &[true]),
+            moved("move-out", 0, "q")
+        ])))
+        .unwrap();
+        up_to_date(&mut rows);
+        rows.handle_event(body(&serde_json::json!([update, moved("move-out", 0, "x")]))).unwrap();
+        assert_eq!(up_to_date(&mut rows), ["", "a", ""]);
+        rows.handle_event(body(&serde_json::json!([
+            tagged("c", &["y"], &[true]),
+            moved("move-out", 0, "y")
+        ])))
+        .unwrap();
+        assert_eq!(up_to_date(&mut rows), ["", "", "a"]);
+    }
+
+    #[test]
+    fn moves_hold_for_rows_that_are_being_loaded() {
+        let mut rows = Rows::new();
+        let begin = [tagged("a", &["x"], &[true]), tagged("b", &["y"], &[true]), moved("move-out", 0, "x")];
+        rows.handle_event(body(&begin.to_vec().into())).unwrap();
+        assert_eq!(up_to_date(&mut rows), ["b", "", ""]);
+    }
+
+    #[test]
+    fn an_unknown_event_is_refused_rather_than_missed() {
+        let event = Event::Messages(vec![Message::UnknownEvent("move-on".to_owned())]);
+        assert_eq!(Rows::new().handle_event(event), Err(RowsError::UnsupportedEvent("move-on".to_owned())));
     }
 }
