@@ -388,7 +388,8 @@ mod tests {
     fn only_the_oldest_checkpoint_counts() {
         let checkpoint =
             |processed| Record::Checkpoint(Box::new(StoreCheckpoint { processed, shapes: Vec::new() }));
-        let partitions = Record::Partitions(ShapePartitions { id: ShapeId(1), table: None, partitions: vec![9] });
+        let partitions =
+            Record::Partitions(ShapePartitions { id: ShapeId(1), table: None, partitions: vec![9] });
         let files = vec![vec![checkpoint(50), created(1), done(1)], vec![checkpoint(90), partitions]];
         let store = replay(files);
         assert_eq!(store.processed, 50);
