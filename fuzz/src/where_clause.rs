@@ -1,6 +1,7 @@
 //! WHERE: a clause is refused, or its canonical text reads as the same filter, which says the same of every row.
+//! What is written anew for Postgres reads as itself.
 
-use limn_core::filter::{Filter, Row};
+use limn_core::filter::{Filter, PostgresFilter, Row};
 use limn_core::pg::{Column, Typing, oid};
 use std::collections::BTreeMap;
 
@@ -44,6 +45,10 @@ pub fn check(data: &[u8]) {
     let clause = parts.next().unwrap_or_default();
     let params: BTreeMap<u32, String> = (1..).zip(parts.map(str::to_owned)).collect();
     let columns = columns();
+    if let Ok(written) = PostgresFilter::parse(clause, &params, &columns) {
+        let again = PostgresFilter::parse(written.sql(), &BTreeMap::new(), &columns);
+        assert_eq!(again.as_ref().map(PostgresFilter::sql), Ok(written.sql()));
+    }
     let Ok(filter) = Filter::parse(clause, &params, &columns) else { return };
 
     let restored = Filter::restore(filter.sql(), &columns);

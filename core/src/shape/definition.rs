@@ -107,9 +107,10 @@ impl Definition {
     #[must_use]
     pub fn still_holds(&self, now: &Relation) -> bool {
         let then = &self.relation;
-        let filtered = self.filter.iter().flat_map(Clause::columns);
-        let used_columns_stay =
-            self.projection.columns.iter().chain(filtered).all(|index| stays(then, *index, now));
+        let mut filtered = self.filter.iter().flat_map(Clause::columns);
+        let mut used = self.projection.columns.iter().chain(filtered.clone());
+        let used_columns_stay = used.all(|index| stays(then, *index, now))
+            && filtered.all(|index| is_ordered_alike(then, *index, now));
         let key = |relation: &Relation| {
             let names = names(relation, &relation.key_columns()).into_iter().map(str::to_owned);
             (relation.has_primary_key(), names.collect::<Vec<_>>())
@@ -128,7 +129,9 @@ impl Definition {
     pub fn inner_still_holds(&self, now: &Relation) -> bool {
         self.dependencies().iter().filter(|dependency| dependency.relation.oid == now.oid).all(|dependency| {
             let then = &dependency.relation;
-            then.name == now.name && dependency.used_columns().iter().all(|index| stays(then, *index, now))
+            let used = dependency.used_columns();
+            then.name == now.name
+                && used.iter().all(|index| stays(then, *index, now) && is_ordered_alike(then, *index, now))
         })
     }
 
@@ -296,6 +299,14 @@ fn stays(then: &Relation, index: usize, now: &Relation) -> bool {
     let Some(column) = then.columns.get(index) else { return false };
     let other = now.column_index(&column.name).and_then(|index| now.columns.get(index));
     other.is_some_and(|other| column.type_oid == other.type_oid && column.generated == other.generated)
+}
+
+/// Whether texts of a column compare as they did.
+fn is_ordered_alike(then: &Relation, index: usize, now: &Relation) -> bool {
+    let Some(column) = then.columns.get(index) else { return false };
+    let other = now.column_index(&column.name).and_then(|index| now.columns.get(index));
+    let collation = |column: &Column| (column.typing.collation, column.typing.collation_name.clone());
+    other.is_some_and(|other| collation(column) == collation(other))
 }
 
 fn refusal(error: &FilterError) -> RequestError {
@@ -600,6 +611,7 @@ mod tests {
         assert!(!after(|now| now.columns[1].name = "b".to_owned()));
         assert!(!after(|now| now.columns[0].type_oid = oid::INT8));
         assert!(!after(|now| now.name.name = "r".to_owned()));
+        assert!(!after(|now| now.columns[1].typing.collation = crate::pg::Collation::C));
         assert!(after(|now| (now.oid, now.columns) = (1, Vec::new())), "another table");
     }
 }

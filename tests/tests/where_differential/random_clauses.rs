@@ -5,7 +5,7 @@
 use crate::clause::clause;
 use crate::table::Table;
 use crate::values;
-use limn_core::filter::Filter;
+use limn_core::filter::{Filter, PostgresFilter};
 use limn_tests::Random;
 use std::collections::BTreeMap;
 
@@ -85,10 +85,11 @@ async fn judge(table: &Table, clause: &str, report: &mut Report) {
         Ok(filter) => filter,
         Err(error) => {
             match table.select(clause).await {
-                Err(_) => report.count("clauses both refuse", || format!("{clause}\n        {error}")),
-                Ok(_) if error.needs_postgres() => {
+                Ok(selected) if error.needs_postgres() => {
+                    judge_written(table, clause, &selected, report).await;
                     report.count("clauses left to Postgres", || format!("{clause}\n        {error}"));
                 }
+                Err(_) => report.count("clauses both refuse", || format!("{clause}\n        {error}")),
                 Ok(_) => report.differences.push(format!("{clause}\n    refused for good: {error}")),
             }
             return;
@@ -99,6 +100,9 @@ async fn judge(table: &Table, clause: &str, report: &mut Report) {
         let again = again.map(|filter| filter.sql().to_owned());
         report.differences.push(format!("{clause}\n    {} is read back as {again:?}", filter.sql()));
         return;
+    }
+    if let Ok(selected) = table.select(clause).await {
+        judge_written(table, clause, &selected, report).await;
     }
     let both = format!("{clause}) IS NOT DISTINCT FROM ({}", filter.sql());
     let (truths, same) = (table.truths(clause).await, table.truths(&both).await);
@@ -126,6 +130,28 @@ async fn judge(table: &Table, clause: &str, report: &mut Report) {
                 compare(clause, &filter, table, i, row.id(), truth, report);
             }
         }
+    }
+}
+
+/// The clause as it is written anew for Postgres must select the same rows, and read as the same again.
+async fn judge_written(table: &Table, clause: &str, selected: &[i64], report: &mut Report) {
+    let parse = |text: &str| PostgresFilter::parse(text, &BTreeMap::new(), &table.relation.columns);
+    let written = match parse(clause) {
+        Ok(written) => written,
+        Err(error) => {
+            return report.count("clauses not written for Postgres", || format!("{clause}: {error}"));
+        }
+    };
+    let sql = written.sql();
+    let again = parse(sql).map(|again| again.sql().to_owned());
+    if again.as_deref() != Ok(sql) {
+        report.differences.push(format!("{clause}\n    {sql} is read back as {again:?}"));
+    }
+    // A row may fail that another order of evaluation spares.
+    if let Ok(rows) = table.select(sql).await
+        && rows != selected
+    {
+        report.differences.push(format!("{clause}\n    selects {selected:?}, and as {sql} {rows:?}"));
     }
 }
 
