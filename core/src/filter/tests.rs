@@ -375,10 +375,63 @@ mod properties {
 
     fn words() -> impl Strategy<Value = String> {
         let word = prop::sample::select(vec![
-            "a", "b", "t", "f", "n", "x", "p", "d", "ts", "u", "1", "2.5", "'5'", "'x'", "NULL", "true", "(",
-            ")", ",", "=", "<", ">=", "<>", "+", "-", "*", "/", "%", "||", "AND", "OR", "NOT", "IN",
-            "BETWEEN", "LIKE", "IS", "DISTINCT", "FROM", "::int8", "::text", "$1", "~~", "@", "E'\\", "$$",
-            "/*", ";", "[",
+            "a",
+            "b",
+            "t",
+            "f",
+            "n",
+            "x",
+            "p",
+            "d",
+            "ts",
+            "u",
+            "1",
+            "2.5",
+            "'5'",
+            "'x'",
+            "NULL",
+            "true",
+            "(",
+            ")",
+            ",",
+            "=",
+            "<",
+            ">=",
+            "<>",
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            "||",
+            "AND",
+            "OR",
+            "NOT",
+            "IN",
+            "BETWEEN",
+            "LIKE",
+            "SIMILAR TO",
+            "COLLATE",
+            "[",
+            "]",
+            ".",
+            "~",
+            "upper(",
+            "VARIADIC",
+            "CASE",
+            "IS",
+            "DISTINCT",
+            "FROM",
+            "::int8",
+            "::text",
+            "$1",
+            "~~",
+            "@",
+            "E'\\",
+            "$$",
+            "/*",
+            ";",
+            "[",
         ]);
         prop::collection::vec(word, 0..14).prop_map(|words| words.join(" "))
     }
@@ -422,6 +475,15 @@ mod properties {
         fn any_words_end_in_a_fixed_point(text in words()) {
             if let Ok(filter) = parse_with(&text, &["5"]) {
                 prop_assert_eq!(Filter::restore(filter.sql(), &columns()), Ok(filter));
+            }
+        }
+
+        #[test]
+        fn what_is_written_for_postgres_is_a_fixed_point(text in words()) {
+            let params = BTreeMap::from([(1, "5".to_owned())]);
+            if let Ok(filter) = PostgresFilter::parse(&text, &params, &columns()) {
+                let again = PostgresFilter::parse(filter.sql(), &BTreeMap::new(), &columns());
+                prop_assert_eq!(again.as_ref().map(PostgresFilter::sql), Ok(filter.sql()), "{}", text);
             }
         }
 
