@@ -454,11 +454,10 @@ impl Creator {
 /// stream; what changed before may have gone by in it already.
 async fn confirm(shape: &Shape, tables: &Tables, snapshot: &Snapshot) -> Result<(), CreateError> {
     for relation in shape.definition.relations() {
-        let now = catalog::describe_oid(snapshot.session(), relation.oid).await?;
-        if now.is_none_or(|now| {
-            let is_own = now.relation.oid == tables.own.relation.oid;
-            now.relation != *relation || is_own && now.partitions != tables.own.partitions
-        }) {
+        let now =
+            catalog::describe_oid(snapshot.session(), relation.oid).await?.ok_or(CreateError::Changed)?;
+        let is_own = relation.oid == tables.own.relation.oid;
+        if now.relation != *relation || is_own && now.partitions != tables.own.partitions {
             return Err(CreateError::Changed);
         }
     }

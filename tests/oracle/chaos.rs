@@ -2,14 +2,14 @@
 
 use crate::fault::{CRASHES, Fault, LOSSES, Victim};
 use crate::follow;
-use crate::removals::causes;
+use crate::removals::{causes, without_colours};
 use crate::run::{Outline, Plan, Run};
 use crate::shim::Shim;
 use crate::violation::{Kind, Violation};
 use limn_tests::{Cluster, Limn, Proxy, Random};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +23,8 @@ const QUIET_MS_MAX: u64 = 1500;
 const LOSS_ONE_OF: u64 = 4;
 /// Behind a loss, how long a table's place is not known to be wrong.
 const NOTICED_WITHIN: Duration = Duration::from_secs(6);
+/// Lines of the server's log in a report.
+const LINES_SHOWN: usize = 60;
 /// The cause of a handle that no running server gave up.
 const NOT_DURABLE: &str = "snapshot not durable";
 
@@ -62,15 +64,46 @@ pub async fn run(seed: u64) -> Result<Report, Violation> {
     server.resume().await;
     let client = server.client();
     let mut victim = Victim { cluster, server, proxy, shim };
-    let faults = RefCell::new(BTreeMap::new());
+    let history = RefCell::new(Vec::new());
     let kinds = if is_loss { LOSSES } else { CRASHES };
     let mut choices = Random::new(random.below(u64::MAX));
-    let suffering = suffer(&mut victim, kinds, &run, &mut choices, &faults);
+    let suffering = suffer(&mut victim, kinds, &run, &mut choices, &history);
     let followed = follow::follow(&run, &client, &mut random, suffering).await;
     run.finish();
-    let (clients, copies) = followed?;
-    follow::converge(&run, &victim.server, copies).await?;
-    report(&run, &victim.server, is_loss, clients, faults.into_inner()).await
+    let converged = match followed {
+        Ok((clients, copies)) => follow::converge(&run, &victim.server, copies).await.map(|()| clients),
+        Err(violation) => Err(violation),
+    };
+    let history = history.into_inner();
+    match converged {
+        Ok(clients) => report(&run, &victim.server, is_loss, clients, &history).await,
+        Err(mut violation) => {
+            violation.text += &explained(&history, &victim.server.output());
+            Err(violation)
+        }
+    }
+}
+
+/// When what happened, and the last that the server said, for a report.
+fn explained(history: &[Event], output: &str) -> String {
+    let mut text = "\n  faults:".to_owned();
+    for Event { at, fault, .. } in history {
+        let _ = write!(text, " {:.1} s {fault:?},", at.as_secs_f64());
+    }
+    let plain = without_colours(output);
+    let lines: Vec<&str> = plain.lines().rev().take(LINES_SHOWN).collect();
+    for line in lines.iter().rev() {
+        let _ = write!(text, "\n  | {line}");
+    }
+    text
+}
+
+/// A fault that was tried.
+#[derive(Debug)]
+struct Event {
+    at: Duration,
+    fault: Fault,
+    happened: bool,
 }
 
 async fn suffer(
@@ -78,7 +111,7 @@ async fn suffer(
     kinds: &[Fault],
     run: &Arc<Run>,
     random: &mut Random,
-    faults: &RefCell<BTreeMap<Fault, u64>>,
+    history: &RefCell<Vec<Event>>,
 ) {
     let started = Instant::now();
     while started.elapsed() < RUN_TIME {
@@ -88,12 +121,13 @@ async fn suffer(
         if is_loss {
             run.reference.lock().await.forgive(true);
         }
+        history.borrow_mut().push(Event { at: started.elapsed(), fault, happened: false });
         let happened = victim.suffer(fault, run, random).await;
+        history.borrow_mut().last_mut().expect("it was just added").happened = happened;
         if is_loss {
             sleep(NOTICED_WITHIN).await;
             run.reference.lock().await.forgive(false);
         }
-        *faults.borrow_mut().entry(fault).or_default() += u64::from(happened);
     }
     run.finish();
 }
@@ -103,7 +137,7 @@ async fn report(
     server: &Limn,
     is_loss: bool,
     clients: u64,
-    faults: BTreeMap<Fault, u64>,
+    history: &[Event],
 ) -> Result<Report, Violation> {
     let causes = causes(&server.output());
     let mut rotations = BTreeMap::new();
@@ -121,12 +155,14 @@ async fn report(
     let crashes = &run.crashes;
     let mut report = Report {
         outline: run.outline(clients).await,
-        faults,
         crashes: crashes.count.load(Ordering::Relaxed),
         went_on: crashes.went_on.load(Ordering::Relaxed),
         started_over: crashes.started_over.load(Ordering::Relaxed),
         ..Report::default()
     };
+    for Event { fault, .. } in history.iter().filter(|event| event.happened) {
+        *report.faults.entry(*fault).or_default() += 1;
+    }
     *(if is_loss { &mut report.rotations_of_losses } else { &mut report.rotations_of_crashes }) = rotations;
     Ok(report)
 }

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 /// Clients of a seed, at least.
 const CLIENTS_MIN: u64 = 5;
 const WRITERS: u64 = 4;
-/// How long a client may take to see the last transaction.
-const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+/// How long a client that has not seen the last transaction may stay where it is.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How long a client listens to one stream of events.
 const LISTEN_MAX: Duration = Duration::from_millis(300);
 /// How long a client waits after no answer.
@@ -148,15 +148,16 @@ pub async fn converge(run: &Run, server: &Limn, mut copies: Vec<Subscription>) -
 }
 
 async fn catch_up(mut copy: Subscription, lsn: u64) -> Result<(), Violation> {
-    let started = Instant::now();
+    let (mut since, mut place) = (Instant::now(), String::new());
     while copy.seen_lsn().is_none_or(|seen| seen < lsn) {
         let outcome = copy.read(false).await?;
         if outcome == Outcome::Away || copy.seen_lsn().is_some() {
             sleep(PAUSE).await;
         }
-        if started.elapsed() > CATCH_UP_MAX {
-            let text = format!("{} does not reach {lsn}", copy.place());
-            return Err(Violation { kind: Kind::Stuck, text });
+        if copy.place() != place {
+            (since, place) = (Instant::now(), copy.place());
+        } else if since.elapsed() > STANDSTILL_MAX {
+            return Err(Violation { kind: Kind::Stuck, text: format!("{place} does not reach {lsn}") });
         }
     }
     Ok(())

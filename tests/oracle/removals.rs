@@ -18,7 +18,7 @@ pub fn causes(output: &str) -> BTreeMap<String, String> {
 }
 
 /// Text as it is without the terminal's escape sequences.
-fn without_colours(text: &str) -> String {
+pub fn without_colours(text: &str) -> String {
     let mut pieces = text.split('\u{1b}');
     let first = pieces.next().unwrap_or_default().to_owned();
     pieces.fold(first, |all, piece| all + piece.split_once('m').map_or(piece, |(_, rest)| rest))
