@@ -2,8 +2,8 @@
 
 use crate::fault::{CRASHES, Fault, LOSSES, Victim};
 use crate::follow;
-use crate::removals::{causes, without_colours};
-use crate::run::{Outline, Plan, Run};
+use crate::removals::{OWN_CAUSES, causes, without_colours};
+use crate::run::{Crashes, Outline, Plan, Run};
 use crate::shim::Shim;
 use crate::violation::{Kind, Violation};
 use limn_tests::{Cluster, Limn, Proxy, Random};
@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -39,7 +39,7 @@ pub struct Report {
     pub rotations_of_crashes: BTreeMap<String, u64>,
     /// The same, in runs in which Postgres lost something.
     pub rotations_of_losses: BTreeMap<String, u64>,
-    /// Ends of the server.
+    /// Ends of the server in runs in which nothing was lost.
     pub crashes: u64,
     /// Clients that held an offset before one and went on behind it.
     pub went_on: u64,
@@ -145,25 +145,28 @@ async fn report(
         let cause = causes.get(&handle).map_or(NOT_DURABLE, String::as_str);
         *rotations.entry(cause.to_owned()).or_default() += 1;
     }
-    let allowed = [NOT_DURABLE, "creation_failed"];
-    if !is_loss && let Some(cause) = rotations.keys().find(|cause| !allowed.contains(&cause.as_str())) {
+    let allowed = |cause: &String| {
+        [NOT_DURABLE, "creation_failed"].contains(&cause.as_str()) || OWN_CAUSES.contains(&cause.as_str())
+    };
+    if !is_loss && let Some(cause) = rotations.keys().find(|cause| !allowed(cause)) {
         return Err(Violation {
             kind: Kind::Rotated,
             text: format!("a crash let shapes start over: {cause}"),
         });
     }
-    let crashes = &run.crashes;
-    let mut report = Report {
-        outline: run.outline(clients).await,
-        crashes: crashes.count.load(Ordering::Relaxed),
-        went_on: crashes.went_on.load(Ordering::Relaxed),
-        started_over: crashes.started_over.load(Ordering::Relaxed),
-        ..Report::default()
-    };
+    let mut report = Report { outline: run.outline(clients).await, ..Report::default() };
     for Event { fault, .. } in history.iter().filter(|event| event.happened) {
         *report.faults.entry(*fault).or_default() += 1;
     }
-    *(if is_loss { &mut report.rotations_of_losses } else { &mut report.rotations_of_crashes }) = rotations;
+    if is_loss {
+        report.rotations_of_losses = rotations;
+    } else {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Crashes { count: crashes, went_on, started_over } = &run.crashes;
+        report.rotations_of_crashes = rotations;
+        (report.crashes, report.went_on, report.started_over) =
+            (count(crashes), count(went_on), count(started_over));
+    }
     Ok(report)
 }
 

@@ -15,6 +15,9 @@ const AGAIN_PAUSE: Duration = Duration::from_millis(2);
 /// The pause after a failure: Postgres may be away.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
 
+/// `admin_shutdown` and `cannot_connect_now`.
+const ENDING: [&str; 2] = ["57P01", "57P03"];
+
 /// Carries rounds' requests out, in a task of its own.
 #[derive(Debug)]
 pub(super) struct Mover {
@@ -26,7 +29,7 @@ impl Mover {
     /// Starts the task; it ends with the engine.
     pub(super) fn start(config: PostgresConfig, engine: EngineHandle) -> Self {
         let (requests, received) = mpsc::unbounded_channel();
-        tokio::spawn(Task { config, engine, state: State::Closed(None) }.run(received));
+        tokio::spawn(Task { config, engine, state: State::Closed(None), is_ending: false }.run(received));
         Self { requests }
     }
 
@@ -41,6 +44,8 @@ struct Task {
     config: PostgresConfig,
     engine: EngineHandle,
     state: State,
+    /// Postgres has refused since the last answer because it is ending.
+    is_ending: bool,
 }
 
 enum State {
@@ -80,6 +85,12 @@ impl Task {
     async fn fail(&mut self, error: &PostgresError) {
         tracing::warn!(%error, "cannot ask what a subquery returns; asking again");
         self.state = State::Closed(None);
+        let is_ending = error.code().is_some_and(|code| ENDING.contains(&code));
+        if is_ending && !self.is_ending {
+            // It waits until the stream is confirmed to its end, which waits for this very answer.
+            let _ = self.engine.reconnect().await;
+        }
+        self.is_ending = is_ending;
         tokio::time::sleep(FAILURE_PAUSE).await;
         self.engine.round_failed(None).await;
     }
@@ -96,6 +107,7 @@ impl Task {
         let filter =
             SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
         self.state = State::Open(snapshot);
+        self.is_ending = false;
         Ok(filter)
     }
 
