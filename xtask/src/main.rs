@@ -16,10 +16,12 @@ mod fuzz;
 mod house_rules;
 mod lockfile;
 mod matrix;
+mod mutants;
 mod oracle;
 mod postgres;
 mod process;
 mod setup;
+mod sim;
 mod sizes;
 mod test;
 mod wasm;
@@ -65,6 +67,10 @@ enum Verb {
     Oracle(oracle::OracleOptions),
     /// The same while processes are killed, Postgres restarts, the wire is cut and the disk fails
     Chaos(oracle::ChaosOptions),
+    /// Core on a virtual clock, with a model Postgres and a faulty disk: a history for each seed
+    Sim(sim::Options),
+    /// Mutation testing of core's log, flush and routing: does a test notice each small change of the code?
+    Mutants(mutants::Options),
     /// Licences, bans and sources of all dependencies, by cargo-deny (built on first use: several minutes)
     Deny,
 }
@@ -115,6 +121,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Fuzz(options) => fuzz::run(&workspace, &options),
         Verb::Oracle(options) => oracle::run(&workspace, &options),
         Verb::Chaos(options) => oracle::chaos(&workspace, &options),
+        Verb::Sim(options) => sim::run(&workspace, &options),
+        Verb::Mutants(options) => mutants::run(&workspace, &options),
         Verb::Deny => deny::run(&workspace),
     }
 }

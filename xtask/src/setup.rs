@@ -83,7 +83,7 @@ impl Part {
     }
 }
 
-pub use cargo_tools::{ensure_cargo_deny, ensure_cargo_fuzz};
+pub use cargo_tools::{ensure_cargo_deny, ensure_cargo_fuzz, ensure_cargo_mutants};
 
 /// Makes all `parts` ready, one line each.
 pub fn run(workspace: &Workspace, parts: &[Part]) -> Result<()> {

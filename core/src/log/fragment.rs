@@ -125,7 +125,9 @@ mod tests {
         let grouped: Vec<_> =
             fragment.by_shape(&mut pairs).map(|item| (item.shape.0, item.op, item.bytes)).collect();
         assert_eq!(grouped, [(1, 0, &b"a"[..]), (1, 2, b"b"), (2, 0, b"a")]);
+        assert_eq!((fragment.len_bytes(), fragment.is_empty()), (3, false));
         fragment.reset(10);
+        assert_eq!((fragment.len_bytes(), fragment.tx), (0, 10));
         assert!(fragment.is_empty());
     }
 }

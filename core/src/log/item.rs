@@ -465,5 +465,13 @@ mod tests {
             push_json_string(&mut out, text.as_bytes());
             assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
+        // Those that have one are written in their short form.
+        for (text, escaped) in
+            [("\"", r#""\"""#), ("\\", r#""\\""#), ("\n", r#""\n""#), ("\r", r#""\r""#), ("\t", r#""\t""#)]
+        {
+            let mut out = Vec::new();
+            push_json_string(&mut out, text.as_bytes());
+            assert_eq!(out, escaped.as_bytes());
+        }
     }
 }

@@ -345,6 +345,10 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::snapshot::SnapshotBounds;
+    use crate::pg::QualifiedName;
+    use crate::protocol::request::parse_shape_request;
+    use crate::protocol::route::Method;
     use crate::shape::dependent::Member;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -376,6 +380,22 @@ mod tests {
             }),
             Record::Whole(ShapeWhole { id: ShapeId(1), up_to: u64::MAX }),
             Record::Removed(ShapeId(4)),
+            Record::Created(Box::new(CreatedShape {
+                id: ShapeId(7),
+                handle: "5000-7".to_owned(),
+                request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
+                relation: Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: Vec::new() },
+                partitions: vec![3],
+                inner: Vec::new(),
+            })),
+            Record::SnapshotDone(SnapshotDone {
+                id: ShapeId(7),
+                filter: SnapshotFilter {
+                    bounds: SnapshotBounds { xmin: 1, xmax: 3, xip: vec![2] },
+                    ends_at: 9,
+                },
+                progress: SnapshotProgress { bytes: 5, chunk_ends: vec![5], complete: true },
+            }),
         ]
     }
 

@@ -586,6 +586,48 @@ mod tests {
         assert!(matches!(log.read(Offset::new(5, 0), 6), Read::Changes { up_to_date: true, .. }));
     }
 
+    #[test]
+    fn a_flush_in_the_midst_of_a_transaction_moves_no_chunk() {
+        let items = [(1, 0), (1, 2), (2, 0), (2, 4), (2, 6), (3, 0), (4, 0), (4, 2)];
+        let written = |flush_after: usize| {
+            let mut log = log_with_snapshot();
+            for (number, (tx, op)) in items.into_iter().enumerate() {
+                if number > 0 && items[number - 1].0 != tx {
+                    log.commit();
+                }
+                log.append(tx, op, ITEM);
+                if number == flush_after {
+                    log.handle_flushed();
+                }
+            }
+            log.commit();
+            log.handle_flushed();
+            log.checkpoint().unwrap()
+        };
+        let unflushed = written(items.len());
+        assert_eq!(unflushed.closed.len(), 2);
+        assert_eq!(unflushed.flushed_items, items.len() as u64);
+        (0..items.len()).for_each(|number| assert_eq!(written(number), unflushed, "after {number}"));
+    }
+
+    #[test]
+    fn the_tail_is_what_was_not_flushed() {
+        let mut log = log_with_snapshot();
+        assert_eq!((log.tail_bytes(), log.flushed_bytes(), log.flushed_items()), (0, 0, 0));
+        log.append(1, 0, ITEM);
+        log.append(1, 2, ITEM);
+        assert_eq!(log.checkpoint(), None, "an item is open");
+        let (bytes, marks) = log.flushable();
+        assert_eq!((bytes.len(), marks.len()), (1 + ITEM.len(), 1), "its last item may still change");
+        log.handle_flushed();
+        assert_eq!(log.checkpoint(), None);
+        assert_eq!(log.tail_bytes(), 1 + ITEM.len());
+        assert_eq!((log.flushed_bytes(), log.flushed_items()), (1 + ITEM.len() as u64, 1));
+        log.commit();
+        // A range that begins before the tail: the part in memory.
+        assert_eq!(text(&log, 0..log.flushed_bytes() + 2), ",{");
+    }
+
     fn marks_end(read: &Read) -> u64 {
         let Read::Changes { bytes, .. } = read else { panic!() };
         bytes.start

@@ -220,6 +220,56 @@ fn a_removed_shape_gets_nothing() {
 }
 
 #[test]
+fn a_shape_beside_a_removed_one_stays() {
+    let filters = ["", "", "where=n%3E1", "where=n%3E2", "where=n%3D5", "where=n%3D5"];
+    let mut router = router(&filters);
+    [0, 2, 4].into_iter().for_each(|id| router.remove(ShapeId(id)));
+    let items = transaction(&mut router, 100, &[describe(&COLUMNS), insert(&[Some("1"), Some("5"), None])]);
+    assert_eq!(brief(items), [text(1, 0, "insert"), text(3, 0, "insert"), text(5, 0, "insert")]);
+}
+
+#[test]
+fn formats_and_outcomes_are_not_mixed_up() {
+    let filters = ["", "columns=id,n", "replica=full", "where=n%3D5", "columns=id,n&where=n%3D5", ""];
+    let mut router = router(&filters);
+    let change = update(&[Some("1"), Some("4"), Some("x")], &[Some("1"), Some("5"), Some("x")]);
+    let items = transaction(&mut router, 100, &[describe(&COLUMNS), change]);
+    let shown: Vec<_> = items.into_iter().map(|(id, _, operation, value)| (id, operation, value)).collect();
+    let changed = || serde_json::json!({"id": "1", "n": "5"});
+    let whole = || serde_json::json!({"id": "1", "n": "5", "note": "x"});
+    let expected = [
+        (0, "update".to_owned(), changed()),
+        (1, "update".to_owned(), changed()),
+        (2, "update".to_owned(), whole()),
+        (3, "insert".to_owned(), whole()),
+        (4, "insert".to_owned(), changed()),
+        (5, "update".to_owned(), changed()),
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn what_is_shared_is_encoded_once() {
+    let mut router = router(&["", "", "columns=id,n"]);
+    transaction(&mut router, 100, &[describe(&COLUMNS), insert(&[Some("1"), None, None])]);
+    let targets: Vec<usize> = router.fragment().items().map(|item| item.targets.len()).collect();
+    assert_eq!(targets, [2, 1]);
+}
+
+#[test]
+fn the_open_transaction_is_known() {
+    let mut router = router(&[""]);
+    assert_eq!((router.open_xid(), router.in_transaction()), (None, false));
+    feed(&mut router, &begin(100, 900));
+    assert_eq!((router.open_xid(), router.in_transaction()), (Some(900), true));
+    feed(&mut router, &commit(100));
+    assert_eq!((router.open_xid(), router.in_transaction()), (None, false));
+    feed(&mut router, &begin(110, 901));
+    router.handle_disconnect();
+    assert_eq!((router.open_xid(), router.in_transaction()), (None, false));
+}
+
+#[test]
 fn truncate_takes_the_shapes_and_an_op() {
     let mut router = router(&["", "where=n%3D5"]);
     feed(&mut router, &begin(100, 900));

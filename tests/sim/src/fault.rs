@@ -43,6 +43,8 @@ faults! {
     RegistersAfterSnapshot,
     /// The snapshot may lack a transaction that was read before the shape was there.
     TakesSnapshotTooEarly,
+    /// A reader of a new shape is up to date before the stream has come up to its snapshot.
+    ForgetsToJoin,
     /// The WAL position that ends the snapshot's filter is noted before the snapshot.
     NotesPositionFirst,
     /// The snapshot counts as durable although its file was not synced.

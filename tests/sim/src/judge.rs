@@ -5,7 +5,7 @@
 
 use crate::client::{Client, Verdict, messages, position};
 use crate::origin::{Event, Reply};
-use crate::postgres::{Change, Postgres, Rows, TABLES, Truth, apply};
+use crate::postgres::{Change, Postgres, Rows, TABLES, apply};
 use crate::shapes::{KINDS, ShownRow};
 use limn_core::shape::RotationCause;
 use limn_core::{Handle, Offset};
@@ -23,7 +23,6 @@ pub struct Judge {
 #[derive(Debug)]
 struct KnownLog {
     kind: usize,
-    truth: Truth,
     /// The table's rows after the first `applied` transactions of the WAL.
     rows: Rows,
     applied: usize,
@@ -59,8 +58,8 @@ impl Judge {
                 self.excuse(handle);
             }
             Event::Rotated(handle, cause) => return Err(format!("{handle} rotated: {cause:?}")),
-            Event::Snapshot(handle, kind, truth) => {
-                let known = KnownLog::new(kind, truth);
+            Event::Snapshot(handle, kind) => {
+                let known = KnownLog::new(kind, postgres);
                 if self.logs.insert(handle, known).is_some() {
                     return Err(format!("handle {handle} was given twice"));
                 }
@@ -136,11 +135,10 @@ impl Judge {
 }
 
 impl KnownLog {
-    fn new(kind: usize, truth: Truth) -> Self {
+    fn new(kind: usize, postgres: &Postgres) -> Self {
         Self {
             kind,
-            rows: truth.tables[KINDS[kind].table].clone(),
-            truth,
+            rows: postgres.first_rows(KINDS[kind].table).clone(),
             applied: 0,
             chunks: BTreeMap::new(),
             bytes: Vec::new(),
@@ -219,14 +217,12 @@ impl KnownLog {
         if rest.is_empty() { Ok(()) } else { Err("an item is cut off".to_owned()) }
     }
 
-    /// The shape's rows, by their id, once everything up to `lsn` is in them.
+    /// The shape's rows, by their id, after every transaction that commits up to `lsn`, and no other.
     fn rows_at(&mut self, lsn: u64, postgres: &Postgres) -> BTreeMap<Option<String>, ShownRow> {
         let kind = &KINDS[self.kind];
         while let Some(transaction) = postgres.wal().get(self.applied).filter(|next| next.commit <= lsn) {
-            if !self.truth.holds(self.applied, transaction) {
-                let own = transaction.changes.iter().filter(|(table, ..)| *table == kind.table);
-                own.for_each(|(_, change, _)| apply(&mut self.rows, change));
-            }
+            let own = transaction.changes.iter().filter(|(table, ..)| *table == kind.table);
+            own.for_each(|(_, change, _)| apply(&mut self.rows, change));
             self.applied += 1;
         }
         let rows = self.rows.values().filter(|row| (kind.holds)(row));

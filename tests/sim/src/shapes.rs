@@ -53,7 +53,7 @@ fn kind(table: usize, query: &str, holds: fn(&Row) -> bool) -> Kind {
     const SERVER_VERSION: u32 = 150_000;
     let request = parse_shape_request(Method::Get, &format!("{query}&offset=-1"));
     let request = request.expect("the query is a shape's").definition;
-    let definition = Definition::resolve(&request, &Postgres::relation(table), SERVER_VERSION);
+    let definition = Definition::resolve(&request, &Postgres::relation(table), SERVER_VERSION, &[]);
     Kind { table, holds, request, definition: definition.expect("the table has these columns") }
 }
 

@@ -253,10 +253,7 @@ impl World {
     fn judge_events(&mut self, events: Vec<Event>) -> Step {
         for event in events {
             match &event {
-                Event::Snapshot(handle, _, truth) => {
-                    self.note("snapshot of", handle);
-                    self.trace.explain(|| format!("{truth:?}"));
-                }
+                Event::Snapshot(handle, _) => self.note("snapshot of", handle),
                 Event::Rotated(handle, cause) => self.note(&format!("{cause:?}"), handle),
                 Event::Failed(handle) => self.note("creation failed", handle),
             }

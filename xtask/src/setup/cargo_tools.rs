@@ -17,6 +17,8 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 
 const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
+const CARGO_MUTANTS_VERSION: &str = "27.1.0";
+
 struct Tool {
     package: &'static str,
     program: &'static str,
@@ -50,6 +52,12 @@ pub fn ensure_cargo_deny(workspace: &Workspace) -> Result<()> {
 pub fn ensure_cargo_fuzz(workspace: &Workspace) -> Result<()> {
     let version = CARGO_FUZZ_VERSION.to_owned();
     Tool { package: "cargo-fuzz", program: "cargo-fuzz", version }.ensure(workspace)
+}
+
+/// cargo-mutants, for `cargo x mutants` alone.
+pub fn ensure_cargo_mutants(workspace: &Workspace) -> Result<()> {
+    let version = CARGO_MUTANTS_VERSION.to_owned();
+    Tool { package: "cargo-mutants", program: "cargo-mutants", version }.ensure(workspace)
 }
 
 impl Tool {
@@ -87,7 +95,10 @@ impl Tool {
 
     fn installed_version(&self, workspace: &Workspace) -> Option<String> {
         let path = workspace.tool(self.program);
-        let printed = capture(command(path, workspace.root()).arg("--version")).ok()?;
+        let mut program = command(path, workspace.root());
+        // This one answers only as the subcommand that cargo would call.
+        program.args((self.program == "cargo-mutants").then_some("mutants"));
+        let printed = capture(program.arg("--version")).ok()?;
         first_version(&printed).map(str::to_owned)
     }
 }

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::{Event, Shape, segment};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
-use crate::postgres::{Postgres, Row, Truth};
+use crate::postgres::{Postgres, Row, Rows};
 use crate::random::Random;
 use crate::shapes::KINDS;
 use limn_core::Handle;
@@ -28,8 +28,8 @@ enum Stage {
     Register,
     Snapshot,
     /// The snapshot is taken, its position is being asked for.
-    Position(SnapshotBounds, Truth, u64),
-    Taken(SnapshotFilter, Truth),
+    Position(SnapshotBounds, Rows, u64),
+    Taken(SnapshotFilter, Rows),
     Copy(Box<Copying>),
     Sync(SnapshotFilter),
     Done(SnapshotFilter),
@@ -85,22 +85,23 @@ impl Creation {
                 Stage::Snapshot
             }
             Stage::Snapshot => {
-                let (bounds, truth) = postgres.snapshot();
-                Stage::Position(bounds, truth, postgres.wal_end())
+                let (bounds, mut tables) = postgres.snapshot();
+                let rows = std::mem::take(&mut tables[KINDS[self.kind].table]);
+                Stage::Position(bounds, rows, postgres.wal_end())
             }
-            Stage::Position(bounds, truth, before) => {
+            Stage::Position(bounds, rows, before) => {
                 let first = faults.has(Fault::NotesPositionFirst);
                 let ends_at = if first { before.saturating_sub(200) } else { postgres.wal_end() };
-                Stage::Taken(SnapshotFilter { bounds, ends_at }, truth)
+                Stage::Taken(SnapshotFilter { bounds, ends_at }, rows)
             }
-            Stage::Taken(filter, truth) => {
+            Stage::Taken(filter, rows) => {
                 if faults.has(Fault::RegistersAfterSnapshot) {
                     self.register(engine);
                 }
                 if engine.handle_snapshot_taken(disk, self.id, &filter)? {
                     let chunk_bytes_max = engine.logs.settings.chunk_bytes_max;
-                    let copying = self.begin_copy(disk, chunk_bytes_max, filter, &truth)?;
-                    event = Some(Event::Snapshot(self.handle, self.kind, truth));
+                    let copying = self.begin_copy(disk, chunk_bytes_max, filter, &rows)?;
+                    event = Some(Event::Snapshot(self.handle, self.kind));
                     Stage::Copy(Box::new(copying))
                 } else {
                     Stage::Snapshot
@@ -140,6 +141,7 @@ impl Creation {
             request: kind.request.clone(),
             relation: kind.definition.relation.as_ref().clone(),
             partitions: Vec::new(),
+            inner: Vec::new(),
         };
         engine.register(Shape {
             created,
@@ -149,6 +151,7 @@ impl Creation {
             is_readable: false,
             filter: None,
             done_ticket: None,
+            is_joined: false,
             registered_at: engine.logs.recent.newest(),
         });
     }
@@ -158,16 +161,16 @@ impl Creation {
         disk: &mut Disk,
         chunk_bytes_max: u64,
         filter: SnapshotFilter,
-        truth: &Truth,
+        rows: &Rows,
     ) -> Result<Copying, DiskError> {
         disk.create(&segment::snapshot_path(self.handle))?;
         let kind = &KINDS[self.kind];
-        let rows = truth.tables[kind.table].values().filter(|row| (kind.holds)(row)).rev().cloned().collect();
+        let rows = rows.values().filter(|row| (kind.holds)(row)).rev().cloned().collect();
         let definition = &kind.definition;
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
 
-        Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, chunk_bytes_max) })
+        Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, None, chunk_bytes_max) })
     }
 
     /// Writes some rows, and the end behind the last one.
@@ -180,7 +183,7 @@ impl Creation {
     ) -> Result<Stage, DiskError> {
         for _ in 0..=random.below(5) {
             if let Some(row) = copying.rows.pop() {
-                copying.writer.push_row(&TableRow(&row));
+                copying.writer.push_row(&TableRow(&row)).expect("no tags are to be judged");
             }
         }
         let is_over = copying.rows.is_empty();

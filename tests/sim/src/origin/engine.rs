@@ -135,7 +135,7 @@ impl Engine {
     }
 
     pub(super) fn register(&mut self, shape: Shape) {
-        self.router.add_waiting(shape.created.id, shape.definition());
+        self.router.add_waiting(shape.created.id, shape.definition(), "");
         self.logs.insert(shape);
     }
 
@@ -150,6 +150,10 @@ impl Engine {
         let sees_all = self.logs.recent.are_in(shape.registered_at, &filter.bounds);
         if !sees_all && !self.logs.faults.has(Fault::TakesSnapshotTooEarly) {
             return Ok(false);
+        }
+        self.logs.joining.push((id, Lsn::new(filter.ends_at)));
+        if !self.router.in_transaction() {
+            self.logs.handle_position(self.received);
         }
         let transactions = self.router.handle_snapshot(id, filter);
         self.logs.backfill(disk, id, transactions)?;
@@ -210,6 +214,7 @@ impl Engine {
     /// The stream has come this far.
     fn note_position(&mut self, position: Lsn) {
         self.received = self.received.max(position);
+        self.logs.handle_position(self.received);
         self.is_active |= self.link.is_some() && self.received >= self.catch_up_to;
     }
 }

@@ -8,6 +8,7 @@ use limn_core::flush::FlushTracker;
 use limn_core::log::record::{Record, ShapeCheckpoint, StoreCheckpoint, encode_commit, encode_items};
 use limn_core::log::{Fragment, RecentCommits};
 use limn_core::shape::ShapeId;
+use limn_core::shape::dependent::DependentState;
 use limn_core::{Handle, Lsn};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,8 @@ pub(super) struct Logs {
     touched: BTreeSet<ShapeId>,
     dirty: BTreeSet<ShapeId>,
     unsynced: BTreeSet<ShapeId>,
+    /// Shapes whose snapshot the stream has not come up to, with where it ends.
+    pub(super) joining: Vec<(ShapeId, Lsn)>,
     /// Folders of removed shapes, which may go with the ticket.
     leaving: Vec<(u64, Handle)>,
 }
@@ -48,6 +51,7 @@ impl Logs {
             touched: BTreeSet::new(),
             dirty: BTreeSet::new(),
             unsynced: BTreeSet::new(),
+            joining: Vec::new(),
             leaving: Vec::new(),
         }
     }
@@ -138,6 +142,15 @@ impl Logs {
         Ok(())
     }
 
+    /// Every transaction before `position` is in the logs.
+    pub(super) fn handle_position(&mut self, position: Lsn) {
+        for (id, _) in self.joining.extract_if(.., |(_, ends_at)| *ends_at <= position) {
+            if let Some(shape) = self.shapes.get_mut(&id) {
+                shape.is_joined = true;
+            }
+        }
+    }
+
     /// Adds a new shape.
     pub(super) fn insert(&mut self, shape: Shape) {
         self.record(&Record::Created(Box::new(shape.created.clone())));
@@ -208,7 +221,8 @@ impl Logs {
     fn state(&self) -> StoreCheckpoint {
         let shape = |shape: &Shape| {
             let (created, filter) = (shape.created.clone(), shape.filter.clone());
-            Some(ShapeCheckpoint { created, filter, log: shape.log.checkpoint()? })
+            let (log, dependent) = (shape.log.checkpoint()?, DependentState::default());
+            Some(ShapeCheckpoint { created, filter, log, dependent })
         };
         let shapes = self.shapes.values().filter_map(shape).collect();
         StoreCheckpoint { processed: self.processed, shapes }

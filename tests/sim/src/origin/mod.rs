@@ -10,7 +10,7 @@ mod segment;
 
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
-use crate::postgres::{Frame, Postgres, Truth};
+use crate::postgres::{Frame, Postgres};
 use crate::random::Random;
 use crate::shapes::KINDS;
 use commit_log::CommitLog;
@@ -19,6 +19,7 @@ use engine::{Engine, encode_checkpoint};
 use limn_core::log::record::{CreatedShape, ShapeCheckpoint, StoreCheckpoint};
 use limn_core::log::replay::ReplayedShape;
 use limn_core::log::{Read, ShapeLog, SnapshotBounds, SnapshotFilter};
+use limn_core::shape::dependent::DependentState;
 use limn_core::shape::{Definition, RotationCause, Router, ShapeId};
 use limn_core::{Handle, Offset};
 use logs::Logs;
@@ -69,6 +70,8 @@ struct Shape {
     filter: Option<SnapshotFilter>,
     /// The ticket of the record that says so.
     done_ticket: Option<u64>,
+    /// True once the stream has come up to the snapshot.
+    is_joined: bool,
     /// The newest transaction that had been read when the shape was registered.
     registered_at: u64,
 }
@@ -93,6 +96,7 @@ impl Shape {
             is_readable: true,
             filter: Some(filter),
             done_ticket: Some(0),
+            is_joined: true,
             registered_at: 0,
         }
     }
@@ -133,7 +137,7 @@ pub enum Reply {
 #[derive(Debug)]
 pub enum Event {
     /// A shape's snapshot was taken.
-    Snapshot(Handle, usize, Truth),
+    Snapshot(Handle, usize),
     /// A shape was removed because of what the stream said.
     Rotated(Handle, RotationCause),
     /// A shape could not be made.
@@ -160,6 +164,7 @@ impl Origin {
             created: shape.created.clone(),
             filter: Some(shape.filter.clone()),
             log: shape.log.checkpoint().expect("recovery flushes every tail"),
+            dependent: shape.dependent.clone(),
         };
         let shapes = store.shapes.iter().map(checkpoint).collect();
         let bytes = encode_checkpoint(StoreCheckpoint { processed: store.processed, shapes });
@@ -171,7 +176,8 @@ impl Origin {
         for shape in store.shapes {
             let shape = Shape::restore(shape, faults);
             let filter = shape.filter.clone().expect("recovered shapes have one");
-            router.add_restored(shape.created.id, shape.definition(), filter);
+            let state = DependentState::default();
+            router.add_restored(shape.created.id, shape.definition(), "", filter, state);
             logs.shapes.insert(shape.created.id, shape);
         }
         let engine = Engine::new(router, logs);
@@ -209,7 +215,9 @@ impl Origin {
 
     fn read_shape(&self, disk: &Disk, shape: &Shape, after: Offset) -> Result<Reply, DiskError> {
         // Read before the log, so that it is never ahead of what is visible there.
-        let (processed, is_active) = (self.engine.logs.processed, self.engine.is_active);
+        let processed = self.engine.logs.processed;
+        let is_joined = shape.is_joined || self.faults.has(Fault::ForgetsToJoin);
+        let may_end = self.engine.is_active && is_joined;
         let mut read = shape.log.read(after, processed);
         if read == Read::Search {
             let entries = shape.log.flushed_items();
@@ -223,14 +231,14 @@ impl Origin {
             }
             Read::Changes { bytes, offset, closed, up_to_date } => {
                 let bytes = segment::read(disk, shape.handle, &shape.log, bytes)?;
-                let up_to_date = (up_to_date && is_active).then_some(processed.max(offset.tx()));
+                let up_to_date = (up_to_date && may_end).then_some(processed.max(offset.tx()));
                 Reply::Changes { bytes, offset, closed, up_to_date }
             }
-            Read::UpToDate { offset } if is_active => {
+            Read::UpToDate { offset } if may_end => {
                 let up_to_date = Some(processed.max(offset.tx()));
                 Reply::Changes { bytes: Vec::new(), offset, closed: false, up_to_date }
             }
-            Read::Ahead if is_active => Reply::OutOfBounds,
+            Read::Ahead if self.engine.is_active => Reply::OutOfBounds,
             _ => Reply::Unavailable,
         })
     }

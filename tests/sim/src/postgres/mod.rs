@@ -14,7 +14,7 @@ pub use walsender::{Frame, Walsender};
 use crate::random::Random;
 use limn_core::log::SnapshotBounds;
 use limn_core::pg::{Column, QualifiedName, Relation, oid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The tables' oids.
@@ -55,25 +55,6 @@ pub struct Committed {
     pub changes: Vec<(usize, Change, u64)>,
 }
 
-/// What a snapshot sees, known for certain.
-#[derive(Debug, Clone)]
-pub struct Truth {
-    /// The rows of each table.
-    pub tables: [Rows; TABLES.len()],
-    /// How many transactions the WAL held.
-    wal: usize,
-    /// Those of them that were not visible.
-    invisible: BTreeSet<u64>,
-}
-
-impl Truth {
-    /// Whether the snapshot holds transaction number `index` of the WAL.
-    #[must_use]
-    pub fn holds(&self, index: usize, transaction: &Committed) -> bool {
-        index < self.wal && !self.invisible.contains(&transaction.xid)
-    }
-}
-
 #[derive(Debug, Default)]
 struct Open {
     xid: u64,
@@ -87,6 +68,8 @@ struct Open {
 #[derive(Debug)]
 pub struct Postgres {
     random: Random,
+    /// The tables before the first transaction.
+    first: [Rows; TABLES.len()],
     tables: [Rows; TABLES.len()],
     running: Vec<Open>,
     /// In the WAL, and not visible yet.
@@ -106,6 +89,7 @@ impl Postgres {
     pub fn new(mut random: Random) -> Self {
         let next_xid = if random.once_in(4) { (1 << 32) - 8 } else { 800 };
         let mut postgres = Self {
+            first: Default::default(),
             tables: Default::default(),
             running: Vec::new(),
             committing: Vec::new(),
@@ -123,7 +107,14 @@ impl Postgres {
                 postgres.tables[table].insert(key, row);
             }
         }
+        postgres.first = postgres.tables.clone();
         postgres
+    }
+
+    /// A table's rows before the first transaction.
+    #[must_use]
+    pub const fn first_rows(&self, table: usize) -> &Rows {
+        &self.first[table]
     }
 
     /// What the catalog says of a table.
@@ -192,16 +183,15 @@ impl Postgres {
         }
     }
 
-    /// Takes a snapshot.
+    /// Takes a snapshot: what Postgres says of it, and each table's rows in it.
     #[must_use]
-    pub fn snapshot(&self) -> (SnapshotBounds, Truth) {
+    pub fn snapshot(&self) -> (SnapshotBounds, [Rows; TABLES.len()]) {
         let xmax = self.last_ended_xid + 1;
         let open = self.running.iter().chain(&self.committing).map(|open| open.xid);
         let mut xip: Vec<u64> = open.filter(|xid| *xid < xmax).collect();
         xip.sort_unstable();
         let bounds = SnapshotBounds { xmin: xip.first().copied().unwrap_or(xmax), xmax, xip };
-        let invisible = self.committing.iter().map(|open| open.xid).collect();
-        (bounds, Truth { tables: self.tables.clone(), wal: self.wal.len(), invisible })
+        (bounds, self.tables.clone())
     }
 
     /// Where the WAL ends.
@@ -389,21 +379,25 @@ mod tests {
     fn a_snapshot_holds_what_it_says() {
         for seed in 0..50 {
             let mut postgres = Postgres::new(Random::new(seed));
-            let start = postgres.tables.clone();
             (0..300).for_each(|_| drop(postgres.step()));
-            let (bounds, truth) = postgres.snapshot();
-            let mut rows = start;
-            for (index, transaction) in postgres.wal.iter().enumerate() {
-                let held = truth.holds(index, transaction);
-                assert_eq!(held, bounds.contains(transaction.xid as u32), "seed {seed}: {}", transaction.xid);
-                if held {
+            let (bounds, tables) = postgres.snapshot();
+            let mut rows = postgres.first.clone();
+            for transaction in &postgres.wal {
+                let hidden = postgres.committing.iter().any(|open| open.xid == transaction.xid);
+                assert_eq!(
+                    !hidden,
+                    bounds.contains(transaction.xid as u32),
+                    "seed {seed}: {}",
+                    transaction.xid
+                );
+                if !hidden {
                     transaction
                         .changes
                         .iter()
                         .for_each(|(table, change, _)| apply(&mut rows[*table], change));
                 }
             }
-            assert_eq!(rows, truth.tables, "seed {seed}");
+            assert_eq!(rows, tables, "seed {seed}");
         }
     }
 
@@ -412,12 +406,9 @@ mod tests {
         let mut postgres = Postgres::new(Random::new(3));
         let out_of_order = (0..2_000).any(|_| {
             postgres.step();
-            let (bounds, truth) = postgres.snapshot();
-            let visible = |xid: u64| bounds.contains(xid as u32);
-            truth.invisible.iter().any(|hidden| {
-                let later = postgres.wal.iter().skip_while(|transaction| transaction.xid != *hidden);
-                later.skip(1).any(|transaction| visible(transaction.xid))
-            })
+            let is_hidden = |xid: u64| postgres.committing.iter().any(|open| open.xid == xid);
+            let hidden = postgres.wal.iter().position(|transaction| is_hidden(transaction.xid));
+            hidden.is_some_and(|first| postgres.wal[first..].iter().any(|later| !is_hidden(later.xid)))
         });
         assert!(out_of_order);
     }
