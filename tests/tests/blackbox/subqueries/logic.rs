@@ -1,6 +1,7 @@
 //! Items 200–203: negation, NULLs, several subqueries, subqueries in subqueries, several columns.
 
-use super::{IN_ACTIVE, NOT_IN_ACTIVE, follow, kinds};
+use super::{IN_ACTIVE, NOT_IN_ACTIVE, follow, kinds, named};
+use limn_tests::encode;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -103,6 +104,37 @@ async fn item_201_tags_have_a_slot_for_each_position() {
     assert_eq!((slots[1][0], slots[1][1], slots[1][3]), ("", "", "1"));
     assert!(slots[0][0].len() == 32 && slots[1][2].len() == 32, "{tags:?}");
     assert_eq!(snapshot[0]["headers"]["active_conditions"], json!([true, true, true, true]));
+}
+
+#[tokio::test]
+async fn item_201_one_subquery_may_come_twice_in_one_polarity() {
+    let subquery = "IN (SELECT id FROM PROJ WHERE active)";
+    let mut f = follow("s201t", &format!("NOT (proj_id NOT {subquery}) AND alt_id {subquery}")).await;
+    for change in WRITES {
+        f.after(change).await;
+    }
+    assert_eq!(f.shape.rotations(), 0);
+}
+
+#[tokio::test]
+async fn item_201_parameters_are_shared_with_the_subquery() {
+    let f = follow("s201q", "false").await;
+    let clause = encode(&named(f.name, "code = $1 AND proj_id IN (SELECT id FROM PROJ WHERE code = $1)"));
+    let mut shape = f.server.follow(&format!("table=s201q_item&where={clause}&params%5B1%5D=z")).await;
+    let asked = named(
+        f.name,
+        "SELECT * FROM ITEM WHERE code = 'z' AND proj_id IN (SELECT id FROM PROJ WHERE code = 'z')",
+    );
+    for change in
+        ["UPDATE PROJ SET code = 'z'", "UPDATE ITEM SET code = 'z'", "DELETE FROM PROJ WHERE id = 1"]
+    {
+        f.write(change).await;
+        shape.sync_to(f.server.barrier(&f.sql).await).await;
+        let mut expected = f.sql.rows(&asked).await;
+        expected.sort();
+        assert_eq!(shape.rows(), expected, "{change}");
+    }
+    assert_eq!((shape.rows().len(), shape.rotations()), (2, 0));
 }
 
 #[tokio::test]

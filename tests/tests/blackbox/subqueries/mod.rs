@@ -1,7 +1,6 @@
-//! Items 197–210: shapes whose clause asks other tables. What a client rebuilds from their messages is judged
+//! Items 197–203 and 207–210: shapes whose clause asks other tables (204–206: `subquery_clauses`). What a client rebuilds from their messages is judged
 //! against SQL after every write.
 
-mod accepted;
 mod inner_tables;
 mod logic;
 mod moves;
