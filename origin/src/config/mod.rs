@@ -62,14 +62,14 @@ pub struct Connections {
     pub subsets: usize,
 }
 
-/// Connections that ask the catalog: the engine's, and that of new shapes.
-const CATALOG_CONNECTIONS: usize = 2;
+/// Connections that are always there: the engine's, that of its moves, and that of new shapes.
+const STANDING_CONNECTIONS: usize = 3;
 
 impl Connections {
-    /// Shares out a number of connections, which is at least four.
+    /// Shares out a number of connections, which is at least five.
     #[must_use]
     pub fn of(total: usize) -> Self {
-        let rest = total.saturating_sub(CATALOG_CONNECTIONS);
+        let rest = total.saturating_sub(STANDING_CONNECTIONS);
         let snapshots = (rest / 3).max(1);
         Self { snapshots, subsets: rest.saturating_sub(snapshots).max(1) }
     }
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn connections_are_shared_out() {
-        assert_eq!(Connections::of(26), Connections { snapshots: 8, subsets: 16 });
-        assert_eq!(Connections::of(4), Connections { snapshots: 1, subsets: 1 });
+        assert_eq!(Connections::of(27), Connections { snapshots: 8, subsets: 16 });
+        assert_eq!(Connections::of(5), Connections { snapshots: 1, subsets: 1 });
     }
 
     #[test]
