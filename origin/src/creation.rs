@@ -2,6 +2,8 @@
 
 use crate::clause;
 use crate::engine::{EngineHandle, Stopped};
+use crate::gauges::Counted;
+use crate::metrics::Metrics;
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::{Publication, PublicationError, WriterHorizon};
 use crate::postgres::snapshot::Snapshot;
@@ -68,6 +70,8 @@ pub struct CreatorParts {
     pub registry: Arc<Registry>,
     /// How the server is.
     pub status: Arc<Status>,
+    /// What operators watch.
+    pub metrics: Arc<Metrics>,
     /// Item bytes at which a chunk closes.
     pub chunk_bytes_max: u64,
     /// Snapshots that are taken at one time; further shapes wait.
@@ -207,7 +211,7 @@ impl Creator {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(LookupError::Unavailable(not_followed()));
+                return Err(LookupError::Unavailable(not_followed(status)));
             }
             status.wait_active(left.min(FOUND_POLL)).await;
         }
@@ -290,6 +294,7 @@ impl Creator {
 
     async fn try_create(&self, shape: &Arc<Shape>, tables: &Tables) -> Result<(), CreateError> {
         let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
+        let _counted = Counted::new(&self.shared.parts.metrics.snapshots);
         for table in std::iter::once(&tables.own).chain(&tables.inner) {
             self.publish(table).await?;
         }
@@ -506,7 +511,10 @@ pub(crate) enum ViewError {
     TooManyMembers,
 }
 
-fn not_followed() -> Unavailable {
+fn not_followed(status: &Status) -> Unavailable {
+    if matches!(status.phase(), Phase::Unsound(_)) {
+        return status.unavailable();
+    }
     Unavailable::new("Timeout waiting for Postgres to be followed. Is the database reachable?", 5)
 }
 

@@ -5,37 +5,32 @@
 //! start over (which publishes it again).
 
 use crate::creation::Creator;
+use crate::metrics::Metrics;
 use crate::postgres::survey::Surveyed;
-use crate::postgres::{PostgresError, survey};
+use crate::postgres::{PostgresError, Session, survey, vitals};
 use crate::registry::Registry;
 use crate::shape::Shape;
-use crate::status::{Phase, Status};
+use crate::soundness::{REPLICA_IDENTITY, Soundness, Verdict};
+use crate::status::{Phase, Status, Watched};
 use limn_core::log::record::ShapePartitions;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// How often the catalog is looked at.
 const PERIOD: Duration = Duration::from_secs(2);
+/// How long a look may take.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Looks at the catalog for as long as the server runs.
-pub async fn run(creator: Creator, registry: Arc<Registry>, status: Arc<Status>) {
-    let mut reconciler = Reconciler { creator, known: HashMap::new(), told: HashMap::new() };
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        if status.phase() != Phase::Active {
-            continue;
-        }
-        if let Err(error) = reconciler.look(&registry).await {
-            tracing::debug!(%error, "cannot look at the catalog");
-        }
-    }
-}
-
-struct Reconciler {
+/// Looks at the catalog, and keeps shapes and status true to it.
+pub struct Reconciler {
     creator: Creator,
+    slot: String,
+    registry: Arc<Registry>,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    soundness: Soundness,
     /// Tables as they were seen last.
     known: HashMap<u32, Surveyed>,
     /// What keeps a table from being published whole, as it was logged: nobody needs to read it twice.
@@ -58,10 +53,112 @@ impl Users {
 }
 
 impl Reconciler {
-    async fn look(&mut self, registry: &Registry) -> Result<(), PostgresError> {
+    /// A reconciler that has seen nothing yet.
+    pub fn new(
+        creator: Creator,
+        slot: String,
+        registry: Arc<Registry>,
+        status: Arc<Status>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (known, told) = (HashMap::new(), HashMap::new());
+        Self { creator, slot, registry, status, metrics, soundness: Soundness::default(), known, told }
+    }
+
+    /// Looks for as long as the server runs.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(PERIOD);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let look = async {
+                match self.status.followed() {
+                    Phase::Active => self.look().await,
+                    Phase::Reading => self.look_as_reader().await,
+                    _ => Ok(()),
+                }
+            };
+            match timeout(LOOK_TIME_MAX, look).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "cannot look at the catalog"),
+                Err(_) => tracing::warn!("a look at the catalog did not end: is a table locked?"),
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), PostgresError> {
+        let session = self.creator.session().await?;
+        let fault = match self.judge(&session).await? {
+            Verdict::Sound => None,
+            Verdict::Unsound(code) => Some(code),
+            Verdict::Mended => {
+                tracing::warn!("the publication was altered: every shape starts over");
+                self.remove(&self.registry.all(), "publication_altered").await;
+                None
+            }
+            Verdict::StartOver(code) => {
+                tracing::warn!("the publication has gone: connecting again, and every shape starts over");
+                return self.leave(code, true).await;
+            }
+            Verdict::Reconnect(code) => {
+                tracing::warn!(slot = self.slot, "the replication slot has gone: connecting again");
+                return self.leave(code, false).await;
+            }
+        };
+        match fault {
+            Some(code) => self.tell(Some(code)),
+            None => {
+                let lacks_identity = self.look_at_tables(&session).await?;
+                self.tell(lacks_identity.then_some(REPLICA_IDENTITY));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where another process writes to the folder, that one mends what can be mended.
+    async fn look_as_reader(&mut self) -> Result<(), PostgresError> {
+        let session = self.creator.session().await?;
+        match self.judge(&session).await? {
+            Verdict::Sound | Verdict::Mended => self.tell(None),
+            Verdict::Unsound(code) | Verdict::StartOver(code) | Verdict::Reconnect(code) => {
+                self.tell(Some(code));
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge(&mut self, session: &Session) -> Result<Verdict, PostgresError> {
+        let vitals = vitals::read(session, self.creator.publication().name(), &self.slot).await?;
+        self.metrics.surveyed(vitals.wal_end.as_u64(), vitals.retained_bytes);
+        Ok(self.soundness.judge(&vitals))
+    }
+
+    /// Ends a connection that cannot be believed; from then on the engine says how things stand.
+    async fn leave(&mut self, code: &'static str, starts_over: bool) -> Result<(), PostgresError> {
+        self.tell(Some(code));
+        // The engine ends only with the server.
+        let _ = match starts_over {
+            true => self.creator.engine.start_over().await,
+            false => self.creator.engine.reconnect().await,
+        };
+        self.tell(None);
+        Ok(())
+    }
+
+    fn tell(&self, fault: Option<&'static str>) {
+        self.status.set_fault(Watched::Catalog, fault);
+        if fault.is_some() {
+            // Who waits for a change is told that none can be believed.
+            self.registry.all().iter().for_each(|shape| shape.wake());
+        }
+    }
+
+    /// Compares every table that has shapes with what it was. True where the old rows of one are incomplete, and
+    /// that could not be helped since the last look.
+    async fn look_at_tables(&mut self, session: &Session) -> Result<bool, PostgresError> {
         let mut tables: BTreeMap<u32, Users> = BTreeMap::new();
         // Shapes that are being created are published by their creation: a look may come too early for them.
-        for shape in registry.all().into_iter().filter(|shape| shape.is_readable()) {
+        for shape in self.registry.all().into_iter().filter(|shape| shape.is_readable()) {
             for inner in shape.definition.inner_relations() {
                 tables.entry(inner.oid).or_default().inner.push(shape.clone());
             }
@@ -70,31 +167,32 @@ impl Reconciler {
         self.known.retain(|oid, _| tables.contains_key(oid));
         self.told.retain(|oid, _| tables.contains_key(oid));
         if tables.is_empty() {
-            return Ok(());
-        }
-        let session = self.creator.session().await?;
-        if !self.creator.publication().exists(&session).await? {
-            tracing::warn!("the publication has gone: connecting again, and every shape starts over");
-            // The engine ends only with the server.
-            let _ = self.creator.engine.reconnect().await;
-            return Ok(());
+            return Ok(false);
         }
         let oids: Vec<u32> = tables.keys().copied().collect();
-        let surveyed = survey::survey(&session, &oids, self.creator.publication().name()).await?;
+        let surveyed = survey::survey(session, &oids, self.creator.publication().name()).await?;
         let mut surveyed: HashMap<u32, Surveyed> =
             surveyed.into_iter().map(|table| (table.oid, table)).collect();
+        let lacks = |table: &Surveyed| {
+            let before = self.known.get(&table.oid);
+            table.is_published && table.lacks_identity && before.is_some_and(|before| before.lacks_identity)
+        };
+        let lacks_identity = surveyed.values().any(lacks);
         for (oid, users) in tables {
             match surveyed.remove(&oid) {
                 Some(now) => self.compare(now, &users).await?,
                 None => self.remove(&users.all(), "table_dropped").await,
             }
         }
-        Ok(())
+        Ok(lacks_identity)
     }
 
     async fn compare(&mut self, now: Surveyed, users: &Users) -> Result<(), PostgresError> {
-        if !now.is_published {
+        let before = self.known.get(&now.oid);
+        let lost = |before: &Surveyed| before.memberships.iter().any(|oid| !now.memberships.contains(oid));
+        if !now.is_published || before.is_some_and(lost) {
             self.remove(&users.all(), "unpublished").await;
+            self.known.remove(&now.oid);
             return Ok(());
         }
         for shape in users.all() {

@@ -4,9 +4,10 @@ use crate::config::ServeConfig;
 use crate::creation::{Creator, CreatorParts};
 use crate::engine::{self, EngineHandle, EngineParts, Inbox, Source};
 use crate::expiry;
+use crate::gauges;
 use crate::http::{self, Admission, Server, Subsets};
 use crate::metrics::Metrics;
-use crate::reconcile;
+use crate::reconcile::Reconciler;
 use crate::registry::Registry;
 use crate::scratch::Scratch;
 use crate::standby::Standby;
@@ -53,6 +54,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         folder: folder.clone(),
         registry: registry.clone(),
         status: status.clone(),
+        metrics: metrics.clone(),
         chunk_bytes_max: config.chunk_bytes_max,
         snapshots_max: config.connections.snapshots,
     };
@@ -61,12 +63,12 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         source: Source {
             config: config.replication,
             publication: config.publication,
-            slot: config.slot,
+            slot: config.slot.clone(),
             temporary_slot: config.temporary_slot,
             manual: config.manual,
             folder: folder.clone(),
         },
-        folder,
+        folder: folder.clone(),
         creator: creator.clone(),
         registry: registry.clone(),
         status: status.clone(),
@@ -80,7 +82,10 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
     if let Some(address) = config.metrics_address {
         tokio::spawn(http::serve_metrics(listen(address).await?, metrics.clone()));
     }
-    tokio::spawn(reconcile::run(creator.clone(), registry.clone(), status.clone()));
+    let reconciler =
+        Reconciler::new(creator.clone(), config.slot, registry.clone(), status.clone(), metrics.clone());
+    tokio::spawn(reconciler.run());
+    tokio::spawn(gauges::run(folder, metrics.clone()));
     if let Some(shapes_max) = config.shapes_max {
         tokio::spawn(expiry::run(shapes_max, engine.clone(), registry.clone(), status.clone()));
     }

@@ -1,7 +1,7 @@
 //! What the server knows of itself: whether Postgres is followed, and how far.
 
 use limn_core::log::RecentCommits;
-use limn_core::protocol::reply::Health;
+use limn_core::protocol::reply::{Health, Unavailable};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,9 @@ use tokio::sync::watch;
 /// Shared by everything that answers requests.
 #[derive(Debug)]
 pub struct Status {
+    /// What follows from everything that is known.
     phase: watch::Sender<Phase>,
+    known: Mutex<Known>,
     processed: AtomicU64,
     recent: Mutex<RecentCommits>,
 }
@@ -38,10 +40,41 @@ impl Phase {
     }
 }
 
+/// Who finds out that what is followed cannot be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// The engine, of its stream.
+    Stream,
+    /// The reconciler, of the catalog.
+    Catalog,
+}
+
+/// What is known of the way from Postgres to here.
+#[derive(Debug)]
+struct Known {
+    followed: Phase,
+    stream: Option<&'static str>,
+    catalog: Option<&'static str>,
+}
+
+impl Known {
+    /// Faults count only while Postgres is followed: before and after, nothing is called up to date anyway.
+    fn phase(&self) -> Phase {
+        match (self.followed, self.stream.or(self.catalog)) {
+            (Phase::Active | Phase::Reading, Some(code)) => Phase::Unsound(code),
+            (followed, _) => followed,
+        }
+    }
+}
+
+/// What a client waits at least while Postgres is not followed, or cannot be believed.
+const RETRY_AFTER_S: u64 = 5;
+
 impl Default for Status {
     fn default() -> Self {
         let (phase, processed) = (watch::Sender::new(Phase::Starting), AtomicU64::new(0));
-        Self { phase, processed, recent: Mutex::default() }
+        let known = Mutex::new(Known { followed: Phase::Starting, stream: None, catalog: None });
+        Self { phase, known, processed, recent: Mutex::default() }
     }
 }
 
@@ -52,8 +85,29 @@ impl Status {
         *self.phase.borrow()
     }
 
+    /// How Postgres is followed, whatever is wrong with it.
+    #[must_use]
+    pub fn followed(&self) -> Phase {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).followed
+    }
+
     /// Enters a phase.
     pub fn set_phase(&self, phase: Phase) {
+        self.update(|known| known.followed = phase);
+    }
+
+    /// Notes why what is followed cannot be believed, or that it can.
+    pub fn set_fault(&self, watched: Watched, code: Option<&'static str>) {
+        self.update(|known| match watched {
+            Watched::Stream => known.stream = code,
+            Watched::Catalog => known.catalog = code,
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known);
+        let phase = known.phase();
         self.phase.send_if_modified(|current| {
             let changed = *current != phase;
             if changed {
@@ -62,6 +116,20 @@ impl Status {
             *current = phase;
             changed
         });
+    }
+
+    /// Why a client cannot be told that it is up to date.
+    #[must_use]
+    pub fn unavailable(&self) -> Unavailable {
+        match self.phase() {
+            Phase::Unsound(code) => {
+                let text = format!(
+                    "What is read from Postgres cannot be believed at the moment ({code}), please retry"
+                );
+                Unavailable { code: Some(code), ..Unavailable::new(text, RETRY_AFTER_S) }
+            }
+            _ => Unavailable::new("Postgres is not followed at the moment, please retry", RETRY_AFTER_S),
+        }
     }
 
     /// Waits for [`Phase::Active`]; false where it does not come in time.
@@ -123,5 +191,25 @@ impl Status {
     /// Every shape shows the transaction that committed at `lsn`.
     pub fn handle_processed(&self, lsn: u64) {
         self.processed.fetch_max(lsn, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_count_while_postgres_is_followed() {
+        let status = Status::default();
+        status.set_fault(Watched::Catalog, Some("publication"));
+        assert_eq!(status.phase(), Phase::Starting);
+        status.set_phase(Phase::Active);
+        assert_eq!(status.phase(), Phase::Unsound("publication"));
+        status.set_fault(Watched::Stream, Some("stalled"));
+        status.set_fault(Watched::Catalog, None);
+        assert_eq!(status.phase(), Phase::Unsound("stalled"));
+        assert_eq!(status.unavailable().code, Some("stalled"));
+        status.set_fault(Watched::Stream, None);
+        assert_eq!(status.phase(), Phase::Active);
     }
 }

@@ -149,6 +149,14 @@ impl Limn {
         process.wait().await
     }
 
+    /// Sends it a signal that it may not notice.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("it runs").signal(signal);
+    }
+
     /// Waits until it ends by itself: how, and what it printed.
     ///
     /// # Panics

@@ -45,8 +45,7 @@ impl Process {
     /// # Panics
     /// Where it has gone.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(id), signal).expect("the process is there");
+        self::signal(self.id(), signal);
     }
 
     /// How it ended, if it has.
@@ -84,6 +83,15 @@ impl Drop for Process {
             eprintln!("--- the last that process {} printed:\n{}", self.child.id(), last.join("\n"));
         }
     }
+}
+
+/// Sends a signal to a process that a test started, or that one of those started.
+///
+/// # Panics
+/// Where it has gone.
+pub fn signal(process: u32, signal: Signal) {
+    let id = i32::try_from(process).expect("a process id");
+    kill(Pid::from_raw(id), signal).expect("the process is there");
 }
 
 /// The command lines of running processes that contain `text`.

@@ -26,8 +26,8 @@ pub(super) enum Command {
     Partitions(ShapePartitions),
     /// The shape has to go.
     Remove { id: ShapeId, cause: &'static str, done: oneshot::Sender<()> },
-    /// The stream is of no use any more: connect again.
-    Reconnect,
+    /// The stream is of no use any more: connect again, with another slot where it starts over.
+    Reconnect { starts_over: bool, done: oneshot::Sender<()> },
     /// The round's snapshot is open.
     RoundOpened { filter: SnapshotFilter },
     /// What the round asked was answered.
@@ -132,12 +132,20 @@ impl EngineHandle {
         self.ask(|done| Command::Remove { id, cause, done }).await
     }
 
-    /// Connects to Postgres again.
+    /// Connects to Postgres again; returns once the old connection has gone.
     ///
     /// # Errors
     /// Where the engine has stopped.
     pub async fn reconnect(&self) -> Result<(), Stopped> {
-        self.send(Command::Reconnect).await
+        self.ask(|done| Command::Reconnect { starts_over: false, done }).await
+    }
+
+    /// Connects to Postgres again with another slot: every shape starts over.
+    ///
+    /// # Errors
+    /// Where the engine has stopped.
+    pub async fn start_over(&self) -> Result<(), Stopped> {
+        self.ask(|done| Command::Reconnect { starts_over: true, done }).await
     }
 
     /// Makes everything durable, frees the slot, and ends the engine.

@@ -1,5 +1,6 @@
 //! The engine's connection to Postgres: made, lost, and made again.
 
+use super::pulse::Pulse;
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::preflight::{self, PreflightError};
 use crate::postgres::publication::{Publication, PublicationError};
@@ -8,6 +9,7 @@ use crate::postgres::snapshot;
 use crate::postgres::{
     PostgresConfig, PostgresError, ReplicationConnection, ReplicationError, ReplicationStream, Session,
 };
+use crate::soundness::{PUBLICATION, SLOT_LOST};
 use crate::store::{self, Folder};
 use futures::future::BoxFuture;
 use limn_core::Lsn;
@@ -15,7 +17,8 @@ use limn_core::shape::asked::Question;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 
 /// The pause before the first new attempt; it doubles up to the longest.
@@ -27,6 +30,8 @@ const VISIBLE_POLL: Duration = Duration::from_millis(2);
 const VISIBLE_WAIT: Duration = Duration::from_secs(1);
 /// How long creating the slot may take without a word.
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
+/// What an attempt to connect may have to tell before it ends.
+const NEWS_MAX: usize = 4;
 
 /// What to follow.
 #[derive(Debug, Clone)]
@@ -64,7 +69,14 @@ pub(super) enum LinkEvent {
     /// Another instance holds the lock.
     Waiting,
     /// Bytes have come: work off the stream's frames.
-    Bytes,
+    Bytes {
+        after_silence: bool,
+    },
+    /// The server did not answer in time. The connection is kept: a walsender that stands still also holds
+    /// the slot, and one that decodes a long transaction would have to begin it again.
+    Silent,
+    /// The connection is being made, and what was served before cannot be continued.
+    Unsound(&'static str),
     /// There is no stream; a new connection is on its way. Names what somebody must mend, where a new
     /// attempt alone will not help.
     Failed(Option<&'static str>),
@@ -76,9 +88,11 @@ pub(super) enum LinkEvent {
 pub(super) struct Link {
     source: Source,
     state: State,
-    waiting: Arc<Notify>,
+    /// What the attempt to connect tells meanwhile.
+    news: (mpsc::Sender<LinkEvent>, mpsc::Receiver<LinkEvent>),
     pause: Duration,
     was_connected: bool,
+    pulse: Pulse,
     /// For questions to the catalog.
     session: Option<Session>,
 }
@@ -108,9 +122,11 @@ enum ConnectError {
 
 impl Link {
     pub(super) fn new(source: Source) -> Self {
-        let waiting = Arc::new(Notify::new());
-        let state = State::Connecting(Box::pin(connect(source.clone(), waiting.clone(), Duration::ZERO)));
-        Self { source, state, waiting, pause: PAUSE_FIRST, was_connected: false, session: None }
+        let news = mpsc::channel(NEWS_MAX);
+        let attempt = Attempt { source: source.clone(), news: news.0.clone(), afresh: false };
+        let state = State::Connecting(Box::pin(attempt.connect(Duration::ZERO)));
+        let (pulse, session) = (Pulse::default(), None);
+        Self { source, state, news, pause: PAUSE_FIRST, was_connected: false, pulse, session }
     }
 
     /// Waits for the next event. Cancel-safe.
@@ -118,14 +134,19 @@ impl Link {
         match &mut self.state {
             State::Connecting(attempt) => {
                 let result = tokio::select! {
+                    biased;
+                    Some(event) = self.news.1.recv() => return event,
                     result = attempt => result,
-                    () = self.waiting.notified() => return LinkEvent::Waiting,
                 };
                 self.handle_attempt(result)
             }
-            State::Streaming(stream) => match stream.fill().await {
-                Ok(()) => LinkEvent::Bytes,
-                Err(error) => {
+            State::Streaming(stream) => match fill(stream, self.pulse.deadline()).await {
+                None => {
+                    self.pulse.handle_silence();
+                    LinkEvent::Silent
+                }
+                Some(Ok(())) => LinkEvent::Bytes { after_silence: self.pulse.handle_heard() },
+                Some(Err(error)) => {
                     tracing::warn!(%error, "the replication stream ended; connecting again");
                     self.reconnect();
                     LinkEvent::Failed(None)
@@ -198,16 +219,32 @@ impl Link {
         }
     }
 
+    /// The server was asked for a sign of life.
+    pub(super) fn handle_asked(&mut self) {
+        self.pulse.handle_asked(Instant::now());
+    }
+
     /// Starts a new connection.
     pub(super) fn reconnect(&mut self) {
-        let attempt = connect(self.source.clone(), self.waiting.clone(), self.pause);
-        self.state = State::Connecting(Box::pin(attempt));
+        self.start_attempt(false);
+    }
+
+    /// Starts a new connection with a new slot.
+    pub(super) fn start_over(&mut self) {
+        self.start_attempt(true);
+    }
+
+    fn start_attempt(&mut self, afresh: bool) {
+        let (source, news) = (self.source.clone(), self.news.0.clone());
+        self.state = State::Connecting(Box::pin(Attempt { source, news, afresh }.connect(self.pause)));
+        self.pulse = Pulse::default();
         self.pause = (self.pause * 2).min(PAUSE_LAST);
     }
 
     fn handle_attempt(&mut self, result: Result<Connected, ConnectError>) -> LinkEvent {
         match result {
             Ok(connected) => {
+                self.pulse = Pulse::default();
                 tracing::info!(slot = self.source.slot, "following Postgres");
                 self.pause = PAUSE_FIRST;
                 self.was_connected = true;
@@ -264,38 +301,105 @@ async fn wait_visible(session: &Session, xid: u32) -> Result<(), PostgresError> 
     tokio::time::timeout(VISIBLE_WAIT, wait).await.unwrap_or(Ok(()))
 }
 
-/// Connects after a pause, takes the lock, and starts the stream.
-async fn connect(source: Source, waiting: Arc<Notify>, pause: Duration) -> Result<Connected, ConnectError> {
-    tokio::time::sleep(pause).await;
-    let server = preflight::check(&source.config, source.publication.name(), source.manual).await?;
-    let mut connection = ReplicationConnection::connect(&source.config).await?;
-    slot::lock(&mut connection, &source.slot, || waiting.notify_one()).await?;
-    let session = Session::connect(&source.config).await?;
-    let publication = source.publication.ensure(&session, server.version_num).await?;
-    if publication.created {
-        // The slot would go on from before the publication existed, and miss what was published since.
-        slot::drop_if_exists(&mut connection, &source.slot).await?;
+/// Waits for bytes; `None` where none come before the deadline. Cancel-safe.
+async fn fill(
+    stream: &mut ReplicationStream,
+    deadline: Option<Instant>,
+) -> Option<Result<(), ReplicationError>> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, stream.fill()).await.ok(),
+        None => Some(stream.fill().await),
     }
-    let slot = ensure_slot(&mut connection, &source).await?;
-    let continues = claim_slot(&source, &session).await?;
-    let breach = match (slot.created, continues) {
-        (true, _) => Some("slot_lost"),
-        (false, false) => Some("other_storage"),
-        (false, true) => None,
-    };
-    let system = connection.identify_system().await?;
-    let stream = connection.start(&source.slot, source.publication.name(), Lsn::ZERO).await?;
-    Ok(Connected {
-        stream,
-        origin: store::Origin {
-            system_id: system.system_id,
-            timeline: system.timeline,
-            slot: source.slot.clone(),
-        },
-        breach,
-        confirmed: slot.confirmed_flush,
-        wal_position: system.wal_position,
-    })
+}
+
+/// One attempt to connect.
+struct Attempt {
+    source: Source,
+    news: mpsc::Sender<LinkEvent>,
+    /// The slot has missed what nobody can tell: it has to go.
+    afresh: bool,
+}
+
+impl Attempt {
+    /// Connects after a pause, takes the lock, and starts the stream.
+    async fn connect(self, pause: Duration) -> Result<Connected, ConnectError> {
+        tokio::time::sleep(pause).await;
+        let source = &self.source;
+        let server = preflight::check(&source.config, source.publication.name(), source.manual).await?;
+        let mut connection = ReplicationConnection::connect(&source.config).await?;
+        slot::lock(&mut connection, &source.slot, || self.tell(LinkEvent::Waiting)).await?;
+        let session = Session::connect(&source.config).await?;
+        let publication = source.publication.ensure(&session, server.version_num).await?;
+        let is_another =
+            publication.created || self.afresh || is_another_publication(source, &session).await?;
+        if is_another {
+            // The slot would go on from before the publication existed, and miss what was published since.
+            slot::drop_if_exists(&mut connection, &source.slot).await?;
+        }
+        let code = if is_another { PUBLICATION } else { SLOT_LOST };
+        let slot = self.ensure_slot(&mut connection, code).await?;
+        let continues = claim_slot(source, &session).await?;
+        let breach = match (slot.created, continues) {
+            (true, _) => Some(SLOT_LOST),
+            (false, false) => Some("other_storage"),
+            (false, true) => None,
+        };
+        let system = connection.identify_system().await?;
+        let stream = connection.start(&source.slot, source.publication.name(), Lsn::ZERO).await?;
+        Ok(Connected {
+            stream,
+            origin: store::Origin {
+                system_id: system.system_id,
+                timeline: system.timeline,
+                slot: source.slot.clone(),
+            },
+            breach,
+            confirmed: slot.confirmed_flush,
+            wal_position: system.wal_position,
+        })
+    }
+
+    /// Finds the slot, or creates it; says `code` where that takes its time.
+    async fn ensure_slot(
+        &self,
+        connection: &mut ReplicationConnection,
+        code: &'static str,
+    ) -> Result<slot::Slot, ConnectError> {
+        let name = &self.source.slot;
+        match slot::find(connection, name).await {
+            Ok(Some(confirmed_flush)) => return Ok(slot::Slot { created: false, confirmed_flush }),
+            Ok(None) => {}
+            Err(SlotError::Invalidated { reason, .. }) => {
+                tracing::warn!(slot = name, reason, "the slot is invalidated; every shape starts afresh");
+                slot::drop_if_exists(connection, name).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.tell_unsound(code)?;
+        Ok(create_slot(connection, &self.source).await?)
+    }
+
+    /// Says that shapes that are served cannot be continued; a new folder has none.
+    fn tell_unsound(&self, code: &'static str) -> Result<(), ConnectError> {
+        if self.source.folder.origin()?.is_some() {
+            self.tell(LinkEvent::Unsound(code));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, event: LinkEvent) {
+        // Nobody listens where the engine ends; where it does, there is room for the few that one attempt tells.
+        let _ = self.news.try_send(event);
+    }
+}
+
+/// True where the publication has lost the note that we left at it: it was dropped and created again, and
+/// changes between the two are in no stream.
+async fn is_another_publication(source: &Source, session: &Session) -> Result<bool, ConnectError> {
+    let was_noted = source.folder.claim()?.is_used();
+    Ok(was_noted
+        && source.publication.noted(session).await?.is_none()
+        && source.publication.is_ours(session).await?)
 }
 
 /// Notes in the database that the slot is followed from our folder; false where somebody else has
@@ -316,22 +420,8 @@ async fn claim_slot(source: &Source, session: &Session) -> Result<bool, ConnectE
     Ok(continues)
 }
 
-async fn ensure_slot(
-    connection: &mut ReplicationConnection,
-    source: &Source,
-) -> Result<slot::Slot, ConnectError> {
-    match find_or_create_slot(connection, source).await {
-        Err(SlotError::Invalidated { reason, .. }) => {
-            tracing::warn!(slot = source.slot, reason, "the slot is invalidated; every shape starts afresh");
-            slot::drop_if_exists(connection, &source.slot).await?;
-            Ok(find_or_create_slot(connection, source).await?)
-        }
-        slot => Ok(slot?),
-    }
-}
-
 /// Creating a slot waits for every transaction that is writing, however long: says so meanwhile.
-async fn find_or_create_slot(
+async fn create_slot(
     connection: &mut ReplicationConnection,
     source: &Source,
 ) -> Result<slot::Slot, SlotError> {

@@ -346,6 +346,11 @@ impl Logs {
         record.encode(&mut self.pending);
     }
 
+    /// Lets everybody who waits for a change look again.
+    pub(super) fn wake_all(&self) {
+        self.shapes.values().for_each(|tracked| tracked.shape.wake());
+    }
+
     /// True where enough is pending that it should be queued within a batch.
     pub(super) fn should_queue(&self) -> bool {
         self.pending.len() > PENDING_BYTES_MAX

@@ -8,6 +8,7 @@ mod command;
 mod link;
 mod logs;
 mod mover;
+mod pulse;
 mod rounds;
 
 pub use command::{EngineHandle, Inbox, Stopped};
@@ -17,7 +18,8 @@ use crate::metrics::Metrics;
 use crate::postgres::{Frame, ReplicationStream};
 use crate::registry::Registry;
 use crate::shape::{Life, Shape};
-use crate::status::{Phase, Status};
+use crate::soundness::STALLED;
+use crate::status::{Phase, Status, Watched};
 use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, remove_strangers, segment};
 use anyhow::{Context, Result};
 use command::Command;
@@ -79,6 +81,8 @@ struct Engine {
     catch_up_to: Lsn,
     received: Lsn,
     confirmed: Lsn,
+    /// Whether the server is to be asked for a sign of life.
+    pulse_due: bool,
     checkpointing: bool,
 }
 
@@ -92,7 +96,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     status.handle_processed(recovered.processed);
     let number = recovered.next_file;
     let (checkpoint, mut router) = (checkpoint(&recovered), Router::default());
-    let (commit_log, durable) = CommitLog::start(&folder, number, &checkpoint)
+    let (commit_log, durable) = CommitLog::start(&folder, number, &checkpoint, metrics.commit.clone())
         .context("cannot write the commit log; is the storage folder's disk full or read-only?")?;
     remove_strangers(&folder, &recovered.shapes).context("cannot delete the folders of lost shapes")?;
     let mut shapes = HashMap::new();
@@ -118,6 +122,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         catch_up_to: Lsn::ZERO,
         received: Lsn::ZERO,
         confirmed: Lsn::ZERO,
+        pulse_due: false,
         checkpointing: false,
     };
     Ok(tokio::spawn(engine.run()))
@@ -181,7 +186,25 @@ impl Engine {
                 self.logs.status.set_phase(Phase::Waiting);
                 Ok(())
             }
-            LinkEvent::Bytes => self.handle_bytes().await,
+            LinkEvent::Unsound(code) => {
+                self.logs.status.set_phase(Phase::Unsound(code));
+                Ok(())
+            }
+            LinkEvent::Silent => {
+                tracing::warn!(
+                    "Postgres does not answer on the replication connection: nothing is up to date"
+                );
+                self.logs.status.set_fault(Watched::Stream, Some(STALLED));
+                self.logs.wake_all();
+                Ok(())
+            }
+            LinkEvent::Bytes { after_silence } => {
+                if after_silence {
+                    self.logs.status.set_fault(Watched::Stream, None);
+                }
+                self.logs.metrics.heard();
+                self.handle_bytes().await
+            }
             LinkEvent::Failed(unsound) => {
                 self.handle_disconnect();
                 if let Some(code) = unsound {
@@ -210,6 +233,7 @@ impl Engine {
         self.catch_up_to = wal_position;
         // What was confirmed ends there: the next transaction may commit at that very position.
         self.logs.status.handle_processed(confirmed.as_u64().saturating_sub(1));
+        self.logs.status.set_fault(Watched::Stream, None);
         self.link.set_streaming(stream);
         self.note_position(confirmed);
         Ok(())
@@ -363,10 +387,14 @@ impl Engine {
                 self.logs.remove(id, cause);
                 let _ = done.send(());
             }
-            Command::Reconnect => {
+            Command::Reconnect { starts_over, done } => {
                 drop(self.link.take_streaming());
-                self.link.reconnect();
+                match starts_over {
+                    true => self.link.start_over(),
+                    false => self.link.reconnect(),
+                }
                 self.handle_disconnect();
+                let _ = done.send(());
             }
             Command::SegmentsSynced { file } => {
                 self.checkpointing = false;
@@ -424,7 +452,7 @@ impl Engine {
         if whole && !self.checkpointing && self.logs.wants_checkpoint() {
             self.checkpoint().await?;
         }
-        self.confirmed = Lsn::ZERO;
+        (self.confirmed, self.pulse_due) = (Lsn::ZERO, true);
         Ok(())
     }
 
@@ -451,11 +479,21 @@ impl Engine {
             return;
         }
         let Some(mut stream) = self.link.take_streaming() else { return };
-        match stream.confirm(self.received.max(confirmable), confirmable).await {
+        let received = self.received.max(confirmable);
+        let asks = std::mem::take(&mut self.pulse_due);
+        let sent = match asks {
+            true => stream.confirm_and_ask(received, confirmable).await,
+            false => stream.confirm(received, confirmable).await,
+        };
+        match sent {
             Ok(()) => {
                 self.confirmed = confirmable;
                 self.logs.metrics.confirmed_lsn.set(confirmable.as_u64().cast_signed());
+                self.logs.metrics.received_lsn.set(received.as_u64().cast_signed());
                 self.link.set_streaming(stream);
+                if asks {
+                    self.link.handle_asked();
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "the replication stream ended; connecting again");

@@ -89,6 +89,7 @@ pub(super) struct Refused {
 impl Refused {
     pub(super) fn into_reply(self, server: &Server, method: Method) -> Reply {
         let Self { kind, limit } = self;
+        server.metrics.refused(kind);
         let message = format!("Concurrent {kind} request limit exceeded (limit: {limit}), please retry");
         // Spread, so that those who were refused together do not come back together.
         let retry_after_s = 6 + server.next_unique() % 5;

@@ -3,6 +3,7 @@
 mod accept;
 mod admission;
 mod body;
+mod counted;
 mod delete;
 mod events;
 mod lookup;
@@ -101,7 +102,7 @@ pub async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Bod
     };
     finish(&mut response, matched, &headers, server.next_unique());
     server.metrics.answered(route_name(matched), response.status().as_u16());
-    response
+    response.map(|body| counted::counted(body, server.metrics.response_bytes.clone()))
 }
 
 fn is_authorized(server: &Server, query: &str, headers: &HeaderMap) -> bool {

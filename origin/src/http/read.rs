@@ -5,6 +5,7 @@ use super::body::{Stored, growing_snapshot};
 use super::events::Events;
 use super::lookup::{find_or_create, wait_readable};
 use super::{Server, fixed, subset, text, with_head};
+use crate::gauges::Counted;
 use crate::shape::Shape;
 use crate::status::Phase;
 use crate::store::segment;
@@ -312,8 +313,8 @@ impl Reader<'_> {
         }
     }
 
-    fn park(&self, wait: &Wait) -> Option<Parked<'_>> {
-        matches!(wait, Wait::Live).then(|| Parked::new(self.server))
+    fn park(&self, wait: &Wait) -> Option<Counted> {
+        matches!(wait, Wait::Live).then(|| Counted::new(&self.server.metrics.parked_clients))
     }
 
     fn reply(&self, offset: Offset, up_to_date: bool, closed: bool) -> LogReply<'_> {
@@ -362,7 +363,7 @@ impl Reader<'_> {
     }
 
     fn away(&self) -> Refusal {
-        self.unavailable(&Unavailable::new("Postgres is not followed at the moment, please retry", 5))
+        self.unavailable(&self.server.status.unavailable())
     }
 
     fn unavailable(&self, state: &Unavailable) -> Refusal {
@@ -395,21 +396,5 @@ impl Reader<'_> {
             return self.unavailable(&Unavailable::new(text, 5));
         }
         self.must_refetch().await
-    }
-}
-
-/// Counts a client that waits, for as long as it waits.
-struct Parked<'a>(&'a Server);
-
-impl<'a> Parked<'a> {
-    fn new(server: &'a Server) -> Self {
-        server.metrics.parked_clients.inc();
-        Self(server)
-    }
-}
-
-impl Drop for Parked<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.parked_clients.dec();
     }
 }

@@ -133,10 +133,10 @@ impl Asker<'_> {
     async fn answer(self) -> Result<Response<Body>, Refusal> {
         let status = &self.server.status;
         if status.phase() != Phase::Active && !status.wait_active(ACTIVE_WAIT).await {
-            let text = "Postgres is not followed at the moment, please retry";
-            return Err(self.unavailable(&Unavailable::new(text, 5)));
+            return Err(self.unavailable(&status.unavailable()));
         }
         let Some(turn) = self.server.subsets.turn().await else {
+            self.server.metrics.refused("subset");
             let text = "Too many subset queries are under way, please retry";
             return Err(self.unavailable(&Unavailable { known: true, ..Unavailable::new(text, 5) }));
         };

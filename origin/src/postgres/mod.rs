@@ -18,6 +18,7 @@ mod socket;
 pub mod survey;
 mod tcp;
 mod tls;
+pub mod vitals;
 mod wire;
 
 pub use config::{ConfigError, PostgresConfig};

@@ -94,6 +94,17 @@ pub enum PublicationError {
         /// Schema and name, unquoted.
         table: String,
     },
+    /// Some of its rows or columns are left out.
+    #[error(
+        "publication `{name}` leaves out rows or columns of {table}: run `ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table};`",
+        publication = quote_identifier(name)
+    )]
+    Filtered {
+        /// The table, or one above it or below it, quoted.
+        table: String,
+        /// The publication.
+        name: String,
+    },
     /// Other transactions kept the table locked.
     #[error("Snapshot timed out while waiting for a table lock")]
     LockTimeout,
@@ -158,6 +169,7 @@ impl Publication {
         let Some(_) = self.find(client).await? else {
             return Err(PublicationError::Missing { name: self.name.clone() });
         };
+        self.check_filters(client, table).await?;
         let status = self.table_status(client, table).await?;
         let altered = !status.unpublished.is_empty() || !status.not_full.is_empty();
         if altered {
@@ -215,6 +227,15 @@ impl Publication {
         rows.first().map_or(Ok(None), |row| Ok(row.try_get(0)?))
     }
 
+    /// Whether the role may note something at it.
+    ///
+    /// # Errors
+    /// Where the query fails.
+    pub async fn is_ours(&self, client: &Client) -> Result<bool, PostgresError> {
+        let sql = "SELECT FROM pg_publication WHERE pubname = $1 AND pg_has_role(pubowner, 'USAGE')";
+        Ok(!client.query_typed(sql, &[(&self.name, Type::TEXT)]).await?.is_empty())
+    }
+
     /// Notes a text at the publication, as its comment.
     ///
     /// # Errors
@@ -239,6 +260,27 @@ impl Publication {
             return Err(PublicationError::LacksOperations { name: self.name.clone() });
         }
         Ok(Some(PublicationState { created: false, generated_columns: row.try_get(2)? }))
+    }
+
+    /// A row filter or a list of columns would leave out changes.
+    async fn check_filters(&self, client: &Client, table: &Description) -> Result<(), PublicationError> {
+        // Columns that 14 does not have are read through JSON.
+        let sql = "
+            WITH RECURSIVE below (oid) AS (
+                 SELECT $2::oid
+                  UNION
+                 SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid)
+            SELECT format('%I.%I', n.nspname, c.relname)
+              FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+              JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE p.pubname = $1 AND jsonb_strip_nulls(to_jsonb(r)) ?| ARRAY['prqual', 'prattrs']
+               AND r.prrelid IN (SELECT oid FROM below UNION SELECT relid FROM pg_partition_ancestors($2::oid))";
+        let oid = table.relation.oid;
+        let rows = client.query_typed(sql, &[(&self.name, Type::TEXT), (&oid, Type::OID)]).await?;
+        match rows.first() {
+            None => Ok(()),
+            Some(row) => Err(PublicationError::Filtered { table: row.try_get(0)?, name: self.name.clone() }),
+        }
     }
 
     async fn table_status(

@@ -246,6 +246,23 @@ impl ReplicationStream {
     /// # Errors
     /// The stream is over.
     pub async fn confirm(&mut self, received: Lsn, flushed: Lsn) -> Result<(), ReplicationError> {
+        self.send_status(received, flushed, false).await
+    }
+
+    /// The same, and asks the server to answer with a keepalive.
+    ///
+    /// # Errors
+    /// The stream is over.
+    pub async fn confirm_and_ask(&mut self, received: Lsn, flushed: Lsn) -> Result<(), ReplicationError> {
+        self.send_status(received, flushed, true).await
+    }
+
+    async fn send_status(
+        &mut self,
+        received: Lsn,
+        flushed: Lsn,
+        reply_requested: bool,
+    ) -> Result<(), ReplicationError> {
         let mut update = [0_u8; 34];
         let mut fields = update.as_mut_slice();
         fields.put_u8(b'r');
@@ -253,7 +270,7 @@ impl ReplicationStream {
         fields.put_u64(flushed.as_u64());
         fields.put_u64(flushed.as_u64());
         fields.put_i64(postgres_time_us(SystemTime::now()));
-        fields.put_u8(0);
+        fields.put_u8(u8::from(reply_requested));
         frontend::CopyData::new(update.as_slice())
             .expect("the message is short")
             .write(&mut self.wire.outgoing);

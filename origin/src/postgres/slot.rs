@@ -111,7 +111,11 @@ pub async fn drop_if_exists(connection: &mut ReplicationConnection, name: &str) 
     connection.query(&sql).await.map(drop)
 }
 
-async fn find(connection: &mut ReplicationConnection, name: &str) -> Result<Option<Lsn>, SlotError> {
+/// Up to where the slot is confirmed, where there is one.
+///
+/// # Errors
+/// [`SlotError`]
+pub async fn find(connection: &mut ReplicationConnection, name: &str) -> Result<Option<Lsn>, SlotError> {
     // Columns that only newer versions have are read through JSON.
     let sql = format!(
         "SELECT confirmed_flush_lsn, wal_status, to_jsonb(s) ->> 'invalidation_reason',

@@ -12,8 +12,10 @@ pub struct Surveyed {
     pub oid: u32,
     /// Changes whenever the table's name, columns or key may have changed.
     pub version: String,
-    /// Whether its changes are in the publication.
+    /// Whether its changes are in the publication, all of them.
     pub is_published: bool,
+    /// What of the publication names it, its partitions, or a table above it: another entry has missed changes.
+    pub memberships: Vec<u32>,
     /// Whether it, or a partition of it, does not write old rows whole.
     pub lacks_identity: bool,
     /// Its partitions, at any depth, with whether each was made as one, and so without rows.
@@ -22,7 +24,8 @@ pub struct Surveyed {
 
 /// The catalog's rows change their `xmin` with every DDL, so that the versions of a table's rows are
 /// a version of the table. A partition whose row type is as old as its place in the tree was created
-/// there; one that was attached is older.
+/// there; one that was attached is older. Row filters and lists of columns are in columns that 14 does not
+/// have, and are read through JSON.
 fn query() -> String {
     format!(
         "WITH RECURSIVE tree (top, oid) AS (
@@ -43,7 +46,15 @@ fn query() -> String {
            EXISTS (SELECT FROM tree t JOIN pg_class l USING (oid) WHERE t.top = c.oid AND l.relreplident <> 'f'),
            ARRAY(SELECT t.oid FROM tree t WHERE t.top = c.oid AND t.oid <> c.oid ORDER BY 1),
            ARRAY(SELECT t.oid FROM tree t JOIN pg_inherits i ON i.inhrelid = t.oid JOIN pg_type y ON y.typrelid = t.oid
-                  WHERE t.top = c.oid AND t.oid <> c.oid AND y.xmin = i.xmin)
+                  WHERE t.top = c.oid AND t.oid <> c.oid AND y.xmin = i.xmin),
+           ARRAY(SELECT r.oid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+                  WHERE p.pubname = $2
+                    AND r.prrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid) UNION
+                                      SELECT oid FROM tree WHERE top = c.oid)),
+           EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+                    WHERE p.pubname = $2 AND jsonb_strip_nulls(to_jsonb(r)) ?| ARRAY['prqual', 'prattrs']
+                      AND r.prrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid) UNION
+                                        SELECT oid FROM tree WHERE top = c.oid))
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.oid = ANY ($1)",
         carries = carries("$2", "l")
@@ -65,7 +76,8 @@ pub async fn survey(
         Ok(Surveyed {
             oid: row.try_get(0)?,
             version: row.try_get(1)?,
-            is_published: row.try_get(2)?,
+            is_published: row.try_get::<_, bool>(2)? && !row.try_get::<_, bool>(7)?,
+            memberships: row.try_get(6)?,
             lacks_identity: row.try_get(3)?,
             partitions: partitions.into_iter().map(|oid| (oid, made.contains(&oid))).collect(),
         })

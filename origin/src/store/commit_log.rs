@@ -5,10 +5,12 @@
 //! bounded: when the disk is slower than Postgres, the stream is read more slowly.
 
 use super::folder::{Folder, sync_dir};
+use crate::metrics::CommitMetrics;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 /// Pieces that may wait for the writer.
@@ -51,6 +53,7 @@ impl CommitLog {
         folder: &Folder,
         number: u64,
         checkpoint: &[u8],
+        metrics: CommitMetrics,
     ) -> io::Result<(Self, watch::Receiver<Durable>)> {
         let older = folder.commit_files()?;
         let mut file = create(&folder.commit_file(number))?;
@@ -64,7 +67,7 @@ impl CommitLog {
         let (report, durable) = watch::channel(Durable::Ticket(0));
         let writer = thread::Builder::new()
             .name("commit-log".to_owned())
-            .spawn(move || Writer { pieces, report, file }.run())?;
+            .spawn(move || Writer { pieces, report, file, metrics }.run())?;
         let log = Self { queue, last_ticket: 0, file_number: number, file_bytes: 0, writer: Some(writer) };
         Ok((log, durable))
     }
@@ -123,12 +126,17 @@ struct Writer {
     pieces: mpsc::Receiver<Piece>,
     report: watch::Sender<Durable>,
     file: File,
+    metrics: CommitMetrics,
 }
 
 impl Writer {
     fn run(mut self) {
         while let Some(first) = self.pieces.blocking_recv() {
-            match self.write_group(first) {
+            let queued = self.pieces.len() + 1;
+            self.metrics.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
+            let written = self.write_group(first);
+            self.metrics.queued.set(i64::try_from(self.pieces.len()).unwrap_or(i64::MAX));
+            match written {
                 Ok(ticket) => self.report_ticket(ticket),
                 Err(error) => {
                     self.report.send_replace(Durable::Failed(error.to_string()));
@@ -178,7 +186,10 @@ impl Writer {
         }
         self.file.write_all(group)?;
         group.clear();
-        self.file.sync_data()
+        let started = Instant::now();
+        self.file.sync_data()?;
+        self.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(())
     }
 }
 

@@ -109,6 +109,12 @@ impl Claim {
         format!("Limn storage {:016x}, connection {}", self.folder, self.epoch)
     }
 
+    /// True where a connection was made with it.
+    #[must_use]
+    pub const fn is_used(&self) -> bool {
+        self.epoch > 0
+    }
+
     /// True where `found` is this claim, or the one before it: a crash may have kept the newest from the
     /// database.
     #[must_use]

@@ -26,6 +26,7 @@ mod startup;
 mod subqueries;
 mod subquery_clauses;
 mod subset;
+mod unsound;
 mod validation;
 mod where_clause;
 mod workload;

@@ -1,0 +1,41 @@
+//! Bodies whose bytes are counted as they go.
+
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use prometheus_client::metrics::counter::Counter;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// The same body, its bytes counted.
+pub(super) fn counted(body: Body, bytes: Counter) -> Body {
+    Body::new(Counted { body, bytes })
+}
+
+struct Counted {
+    body: Body,
+    bytes: Counter,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(data)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
+            self.bytes.inc_by(data.map_or(0, |data| data.len() as u64));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

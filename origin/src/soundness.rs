@@ -1,0 +1,103 @@
+//! Whether what the stream tells can be believed, judged from what Postgres says of publication, slot and tables.
+
+use crate::postgres::vitals::{PublicationVitals, Vitals};
+
+/// The code for a publication that is gone, or leaves changes out.
+pub const PUBLICATION: &str = "publication";
+/// The code for a slot that is gone, or whose WAL is.
+pub const SLOT_LOST: &str = "slot_lost";
+/// The code for tables of shapes whose old rows are incomplete.
+pub const REPLICA_IDENTITY: &str = "replica_identity";
+/// The code for a stream that has fallen silent.
+pub const STALLED: &str = "stalled";
+
+/// What follows from a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is well.
+    Sound,
+    /// Somebody has to mend what the code names.
+    Unsound(&'static str),
+    /// It is well again, but changes were left out meanwhile: every shape starts over.
+    Mended,
+    /// The slot belongs to a publication that is gone: begin with a new one.
+    StartOver(&'static str),
+    /// The connection has lost its slot: connect again.
+    Reconnect(&'static str),
+}
+
+/// What was seen before.
+#[derive(Debug, Default)]
+pub struct Soundness {
+    publication: Option<PublicationVitals>,
+}
+
+impl Soundness {
+    /// The verdict on a look, given those before it.
+    pub fn judge(&mut self, vitals: &Vitals) -> Verdict {
+        let Some(now) = &vitals.publication else { return self.start_over() };
+        if self.publication.as_ref().is_some_and(|before| before.oid != now.oid) {
+            return self.start_over();
+        }
+        if !vitals.slot_lives {
+            return Verdict::Reconnect(SLOT_LOST);
+        }
+        let before = self.publication.replace(now.clone());
+        if !now.is_whole {
+            return Verdict::Unsound(PUBLICATION);
+        }
+        match before {
+            Some(before) if before.version != now.version => Verdict::Mended,
+            _ => Verdict::Sound,
+        }
+    }
+
+    fn start_over(&mut self) -> Verdict {
+        self.publication = None;
+        Verdict::StartOver(PUBLICATION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use limn_core::Lsn;
+
+    fn vitals(oid: u32, version: &str, is_whole: bool) -> Vitals {
+        let publication = Some(PublicationVitals { oid, version: version.to_owned(), is_whole });
+        Vitals { publication, slot_lives: true, retained_bytes: None, wal_end: Lsn::ZERO }
+    }
+
+    #[test]
+    fn an_alteration_is_unsound_and_its_end_costs_every_shape() {
+        let mut soundness = Soundness::default();
+        assert_eq!(soundness.judge(&vitals(1, "10", true)), Verdict::Sound);
+        assert_eq!(soundness.judge(&vitals(1, "11", false)), Verdict::Unsound(PUBLICATION));
+        assert_eq!(soundness.judge(&vitals(1, "11", false)), Verdict::Unsound(PUBLICATION));
+        assert_eq!(soundness.judge(&vitals(1, "12", true)), Verdict::Mended);
+        assert_eq!(soundness.judge(&vitals(1, "12", true)), Verdict::Sound);
+    }
+
+    #[test]
+    fn what_was_altered_and_mended_between_two_looks_is_seen() {
+        let mut soundness = Soundness::default();
+        soundness.judge(&vitals(1, "10", true));
+        assert_eq!(soundness.judge(&vitals(1, "12", true)), Verdict::Mended);
+    }
+
+    #[test]
+    fn a_publication_that_is_gone_or_another_one_needs_a_new_slot() {
+        let mut soundness = Soundness::default();
+        soundness.judge(&vitals(1, "10", true));
+        assert_eq!(soundness.judge(&vitals(2, "10", true)), Verdict::StartOver(PUBLICATION));
+        assert_eq!(soundness.judge(&vitals(2, "10", true)), Verdict::Sound);
+        let gone = Vitals { publication: None, ..vitals(2, "10", true) };
+        assert_eq!(soundness.judge(&gone), Verdict::StartOver(PUBLICATION));
+    }
+
+    #[test]
+    fn a_lost_slot_needs_a_new_connection() {
+        let lost = Vitals { slot_lives: false, ..vitals(1, "10", true) };
+        assert_eq!(Soundness::default().judge(&lost), Verdict::Reconnect(SLOT_LOST));
+    }
+}
