@@ -8,6 +8,7 @@ mod clause;
 pub mod config;
 mod creation;
 pub mod dev;
+pub mod doctor;
 mod engine;
 mod expiry;
 mod gauges;

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use limn_origin::config::{ServeOptions, value_of, with_electric_names, without_effect};
 use limn_origin::dev::{self, DevOptions};
+use limn_origin::doctor::{self, CheckOptions};
 use limn_origin::serve;
 use limn_origin::typescript::{self, TypesOptions};
 use std::io::{IsTerminal, Write};
@@ -24,6 +25,8 @@ struct Cli {
 enum Commands {
     /// Serve the shapes of a Postgres database
     Serve(Box<ServeOptions>),
+    /// Say what keeps `limn serve` from working, and what to run to mend it
+    Check(Box<CheckOptions>),
     /// Try everything on this machine: a private Postgres, a demo table, a page
     Dev(DevOptions),
     /// Write TypeScript types for tables
@@ -33,6 +36,7 @@ enum Commands {
 fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     let command = Cli::command().mut_subcommand("serve", |serve| with_electric_names(serve, variable));
+    let command = command.mut_subcommand("check", |check| with_electric_names(check, variable));
     let cli = match Cli::from_arg_matches(&command.get_matches()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
@@ -41,7 +45,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(cli)));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::debug!(?error, "ending");
             // One sentence for the person who started us: the chain of causes, no backtrace.
@@ -51,20 +55,30 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<()> {
+async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Commands::Serve(options) => {
             tell_variables_without_effect();
             let running = serve::start(options.check()?).await?;
             tracing::info!(address = %running.address()?, "serving shapes");
-            running.run(|request| async { Err(request) }, serve::interrupted()).await
+            running.run(|request| async { Err(request) }, serve::interrupted()).await?;
         }
-        Commands::Dev(options) => dev::run(options).await,
+        Commands::Check(options) => return check(*options).await,
+        Commands::Dev(options) => dev::run(options).await?,
         Commands::Types(options) => {
             let text = typescript::declare(&options).await?;
-            Ok(std::io::stdout().write_all(text.as_bytes())?)
+            std::io::stdout().write_all(text.as_bytes())?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check(options: CheckOptions) -> Result<ExitCode> {
+    let as_json = options.json;
+    let report = doctor::check(options).await?;
+    let text = if as_json { report.to_json() + "\n" } else { report.to_string() };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What has a name of Electric's and does nothing here is said once.

@@ -124,6 +124,20 @@ impl Client {
         self.open(&Request { method: "GET", target, ..Request::default() }).await
     }
 
+    /// Sends bytes as they are, and returns all that comes until the server closes the connection, or has been
+    /// silent for `silence`.
+    ///
+    /// # Panics
+    /// Where no connection can be made.
+    pub async fn raw(&self, bytes: &[u8], silence: Duration) -> Vec<u8> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("the server listens");
+        // A server that refuses early may close before everything is sent.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        while let Ok(Ok(1..)) = timeout(silence, stream.read_buf(&mut answer)).await {}
+        answer
+    }
+
     pub(crate) async fn open(&self, request: &Request<'_>) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.write_all(self.encoded(request).as_bytes()).await?;

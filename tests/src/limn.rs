@@ -19,6 +19,7 @@ pub struct Limn {
     metrics_port: u16,
     storage: PathBuf,
     variables: Vec<(String, String)>,
+    login: String,
     process: Option<Process>,
     /// What earlier processes printed.
     past_output: String,
@@ -54,6 +55,7 @@ impl Limn {
             metrics_port: free_port(),
             storage: new_folder("storage"),
             variables: Vec::new(),
+            login: "postgres".to_owned(),
             process: None,
             past_output: String::new(),
         }
@@ -86,9 +88,27 @@ impl Limn {
             metrics_port: free_port(),
             storage: self.storage.clone(),
             variables: self.variables.clone(),
+            login: self.login.clone(),
             process: None,
             past_output: String::new(),
         }
+    }
+
+    /// Lets it log in to Postgres as another role than the superuser, or as `role:password`.
+    pub fn log_in_as(&mut self, login: &str) {
+        login.clone_into(&mut self.login);
+    }
+
+    /// The most memory it ever had, in KiB; nothing where the system does not say.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn memory_peak_kib(&self) -> Option<u64> {
+        let id = self.process.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        peak.trim().strip_suffix(" kB")?.parse().ok()
     }
 
     /// Starts the process without waiting for anything.
@@ -232,18 +252,32 @@ impl Limn {
         eventually(&format!("{clients} live requests wait"), parked).await;
     }
 
+    /// What `limn check` is to be told, to check this server.
+    #[must_use]
+    pub fn check_arguments(&self) -> Vec<String> {
+        let (url, storage) = (self.database.url_as(&self.login), self.storage.display().to_string());
+        // Slots are named after the stream's id, and belong to the whole server.
+        let arguments = [
+            "--database-url",
+            &url,
+            "--storage-dir",
+            &storage,
+            "--replication-stream-id",
+            &self.database.name,
+        ];
+        let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+        if !self.options.iter().any(|option| option == "--secret") {
+            arguments.push("--insecure".to_owned());
+        }
+        arguments.extend(self.options.iter().cloned());
+        arguments
+    }
+
     fn command(&self) -> Command {
         let mut command = command();
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command.arg("serve").args(["--database-url", &self.database.url()]).args(["--host", "127.0.0.1"]);
+        command.args(["serve", "--host", "127.0.0.1"]).args(self.check_arguments());
         command.args(["--port", &self.port.to_string(), "--metrics-port", &self.metrics_port.to_string()]);
-        command.arg("--storage-dir").arg(&self.storage);
-        // Slots are named after it, and belong to the whole server.
-        command.args(["--replication-stream-id", &self.database.name]);
-        if !self.options.iter().any(|option| option == "--secret") {
-            command.arg("--insecure");
-        }
-        command.args(&self.options);
+        command.envs(self.variables.iter().cloned());
         command
     }
 }

@@ -41,6 +41,8 @@ pub struct Cluster {
     data: PathBuf,
     port: u16,
     settings: Vec<String>,
+    /// Settings that are left to the server's own files.
+    left: Vec<String>,
     process: Option<Process>,
 }
 
@@ -72,7 +74,7 @@ impl Cluster {
         let mut copy = Command::new("cp");
         run(copy.arg("-a").arg(template()).arg(&data));
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut cluster = Self { data, port: free_port(), settings, process: None };
+        let mut cluster = Self { data, port: free_port(), settings, left: Vec::new(), process: None };
         cluster.resume().await;
         cluster
     }
@@ -122,12 +124,28 @@ impl Cluster {
         self.port
     }
 
+    /// What the server logged since it was started last.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.as_ref().expect("it runs").output()
+    }
+
+    /// From the next start on, a setting is what `ALTER SYSTEM` made it.
+    pub fn leave(&mut self, setting: &str) {
+        self.left.push(format!("{setting}="));
+    }
+
     /// Starts the server again.
     pub async fn resume(&mut self) {
         let mut command = as_owner(&binaries().join("postgres"));
         command.arg("-D").arg(&self.data);
         let common = SETTINGS.iter().map(|setting| (*setting).to_owned());
-        for setting in common.chain([format!("port={}", self.port)]).chain(self.settings.iter().cloned()) {
+        let settings = common.chain([format!("port={}", self.port)]).chain(self.settings.iter().cloned());
+        let is_left = |setting: &String| self.left.iter().any(|name| setting.starts_with(name));
+        for setting in settings.filter(|setting| !is_left(setting)) {
             command.args(["-c", &setting]);
         }
         let mut process = Process::start(command, Signal::SIGQUIT);

@@ -16,7 +16,7 @@ const WRITERS_POLL_FIRST: Duration = Duration::from_millis(20);
 const WRITERS_POLL_LAST: Duration = Duration::from_millis(200);
 
 /// From this version on, generated columns can be published.
-const GENERATED_COLUMNS_VERSION: u32 = 180_000;
+pub(super) const GENERATED_COLUMNS_VERSION: u32 = 180_000;
 
 /// Postgres's own tables have lower oids, and are in no publication.
 const FIRST_USER_OID: u32 = 16_384;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of everything in the folder; a folder of another version is refused.
-const FORMAT: u32 = 1;
-const IDENTITY_FILE: &str = "limn.json";
-const LOCK_FILE: &str = "lock";
+pub(super) const FORMAT: u32 = 1;
+pub(super) const IDENTITY_FILE: &str = "limn.json";
+pub(super) const LOCK_FILE: &str = "lock";
 
 /// A storage folder of ours. Only who holds its [`FolderLock`] may write to it.
 #[derive(Debug)]
@@ -89,11 +89,11 @@ pub struct Claim {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Identity {
+pub(super) struct Identity {
     product: String,
-    format: u32,
+    pub(super) format: u32,
     claim: Claim,
-    origin: Option<Origin>,
+    pub(super) origin: Option<Origin>,
 }
 
 impl Claim {
@@ -270,7 +270,7 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn read_identity(path: &Path) -> io::Result<Identity> {
+pub(super) fn read_identity(path: &Path) -> io::Result<Identity> {
     let text = fs::read(path.join(IDENTITY_FILE))?;
     Ok(serde_json::from_slice(&text)?)
 }

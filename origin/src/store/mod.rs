@@ -9,6 +9,7 @@
 
 mod commit_log;
 mod folder;
+pub mod inspect;
 mod records;
 mod recovery;
 pub mod segment;

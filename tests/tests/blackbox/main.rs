@@ -2,6 +2,7 @@
 //! proves that item of the protocol's conformance list.
 
 mod caching;
+mod check;
 mod configuration;
 mod delete;
 mod dev;
@@ -14,12 +15,15 @@ mod live;
 mod log;
 mod metrics;
 mod outage;
+mod overload;
 mod partitions;
 mod publishing;
 mod restart;
 mod rotation;
 mod routing_auth;
 mod schema_changes;
+mod security;
+mod smuggling;
 mod sse;
 mod standby;
 mod startup;

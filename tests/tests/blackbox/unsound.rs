@@ -60,6 +60,18 @@ async fn assert_true_again(server: &mut Limn, sql: &Sql, shape: &mut Follower) {
     .await;
 }
 
+/// Writes until the only slot of a server that keeps little WAL is lost.
+pub(super) async fn lose_wal(sql: &Sql) {
+    sql.execute("CREATE TABLE w (a text)").await;
+    eventually("the slot's WAL is gone", async || {
+        sql.execute("INSERT INTO w SELECT repeat('x', 1000) FROM generate_series(1, 20000)").await;
+        sql.execute("SELECT pg_switch_wal()").await;
+        sql.execute("CHECKPOINT").await;
+        (sql.value("SELECT wal_status FROM pg_replication_slots").await == "lost").then_some(())
+    })
+    .await;
+}
+
 fn shows(shape: &Follower, column: &str, value: &str) -> bool {
     shape.rows().iter().any(|row| row[column].as_deref() == Some(value))
 }
@@ -104,12 +116,7 @@ async fn a_slot_whose_wal_is_gone_is_made_anew() {
     let mut server = Limn::start(&database, &[]).await;
     let mut shape = server.follow("table=t").await;
     server.signal(Signal::SIGSTOP);
-    eventually("the slot's WAL is gone", async || {
-        sql.execute("CREATE TABLE IF NOT EXISTS w (a text); INSERT INTO w SELECT repeat('x', 1000) FROM generate_series(1, 20000)").await;
-        sql.execute("SELECT pg_switch_wal(); CHECKPOINT").await;
-        (sql.value("SELECT wal_status FROM pg_replication_slots").await == "lost").then_some(())
-    })
-    .await;
+    lose_wal(&sql).await;
     server.signal(Signal::SIGCONT);
     eventually("the shape starts over", async || {
         shape.step(true).await;
@@ -244,10 +251,10 @@ async fn a_lost_identity_is_set_again_by_the_owner() {
 }
 
 /// Stops a process of the test's own Postgres, and lets it go on in the end.
-struct Stopped(u32);
+pub(super) struct Stopped(u32);
 
 impl Stopped {
-    fn new(process: u32) -> Self {
+    pub(super) fn new(process: u32) -> Self {
         signal(process, Signal::SIGSTOP);
         Self(process)
     }
