@@ -99,18 +99,6 @@ impl Limn {
         login.clone_into(&mut self.login);
     }
 
-    /// The most memory it ever had, in KiB; nothing where the system does not say.
-    ///
-    /// # Panics
-    /// Where it does not run.
-    #[must_use]
-    pub fn memory_peak_kib(&self) -> Option<u64> {
-        let id = self.process.as_ref().expect("it runs").id();
-        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        peak.trim().strip_suffix(" kB")?.parse().ok()
-    }
-
     /// Starts the process without waiting for anything.
     pub fn spawn(&mut self) {
         self.past_output = self.output();

@@ -12,7 +12,7 @@ const GROWTH_KIB_MAX: u64 = 96 << 10;
 const AT_ONCE: usize = 100;
 
 fn assert_flat(server: &Limn, before_kib: Option<u64>) {
-    if let (Some(before), Some(after)) = (before_kib, server.memory_peak_kib()) {
+    if let (Some(before), Some(after)) = (before_kib, server.peak_memory_kb()) {
         assert!(after < before + GROWTH_KIB_MAX, "the peak was {before} KiB and is {after} KiB");
     }
 }
@@ -33,7 +33,7 @@ async fn parked_clients_beyond_the_limit_are_refused_and_cost_nothing() {
         }
         server.wait_parked(parked.len() as u64).await;
     }
-    let before = server.memory_peak_kib();
+    let before = server.peak_memory_kb();
     for _ in 0..BEYOND / AT_ONCE {
         for response in join_all((0..AT_ONCE).map(|_| client.get(&target))).await {
             assert_eq!(response.status, 503, "{}", response.text());
@@ -76,7 +76,7 @@ async fn clients_that_do_not_read_hold_nothing_up() {
     let (server, sql) = heavy(&cluster).await;
     let snapshot = "table=t&offset=-1";
     assert!(server.get(snapshot).await.body.len() > 40_000_000);
-    let before = server.memory_peak_kib();
+    let before = server.peak_memory_kb();
     let unread = read_nothing(&server, &format!("/v1/shape?{snapshot}"), CLIENTS).await;
     sql.execute("UPDATE t SET n = n + 1 WHERE id >= 10").await;
     let end = sql.lsn().await;
