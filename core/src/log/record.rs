@@ -387,6 +387,7 @@ mod tests {
                 relation: Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: Vec::new() },
                 partitions: vec![3],
                 inner: Vec::new(),
+                inner_partitions: BTreeMap::new(),
             })),
             Record::SnapshotDone(SnapshotDone {
                 id: ShapeId(7),

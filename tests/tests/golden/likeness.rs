@@ -206,7 +206,7 @@ impl Likeness {
     }
 
     fn value(&mut self, at: &str, key: &str, recorded: &Value, ours: &Value, found: &mut Vec<Difference>) {
-        if let Some(alike) = self.volatile(at, key, recorded, ours) {
+        if let Some(alike) = self.volatile(key, recorded, ours) {
             if !alike {
                 found.push(Difference::new(at, recorded, ours));
             }
@@ -235,7 +235,7 @@ impl Likeness {
     }
 
     /// Whether a value that differs in every run is like the recorded one. Nothing for other values.
-    fn volatile(&mut self, at: &str, key: &str, recorded: &Value, ours: &Value) -> Option<bool> {
+    fn volatile(&mut self, key: &str, recorded: &Value, ours: &Value) -> Option<bool> {
         let number = |value: &Value| value.as_str().is_some_and(is_number);
         let same_text = |alike: &mut dyn FnMut(&str, &str) -> bool| match (recorded, ours) {
             (Value::String(recorded), Value::String(ours)) => alike(recorded, ours),

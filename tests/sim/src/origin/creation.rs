@@ -142,6 +142,7 @@ impl Creation {
             relation: kind.definition.relation.as_ref().clone(),
             partitions: Vec::new(),
             inner: Vec::new(),
+            inner_partitions: std::collections::BTreeMap::new(),
         };
         engine.register(Shape {
             created,
