@@ -3,8 +3,6 @@
 mod constructs;
 mod postgres;
 mod subqueries;
-#[cfg(not(target_arch = "wasm32"))]
-mod subquery_logic;
 
 use super::*;
 use crate::pg::oid;

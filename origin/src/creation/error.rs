@@ -1,0 +1,91 @@
+//! Why a shape cannot be created, and what those who wait for it are told.
+
+use super::ViewError;
+use crate::engine::Stopped;
+use crate::postgres::PostgresError;
+use crate::postgres::publication::PublicationError;
+use crate::shape::Failure;
+use limn_core::filter::EvalError;
+use limn_core::protocol::reply::Unavailable;
+use std::io;
+
+/// Why a shape cannot be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// Postgres refused, or is away.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The table cannot be published.
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
+    /// What the definition was made for is not what the snapshot shows.
+    #[error("the table was altered while the shape was being made")]
+    Changed,
+    /// What was read from the stream does not show yet.
+    #[error("transactions that were committed are not visible: is a synchronous standby away?")]
+    CommitsInvisible,
+    /// The rows are not what `COPY` sends.
+    #[error("cannot read the snapshot: {0}")]
+    Copy(String),
+    /// The disk refused.
+    #[error("cannot write the snapshot: {0}")]
+    Disk(#[from] io::Error),
+    /// A row has no tags that could be told.
+    #[error("cannot judge a row of the snapshot: {0}")]
+    Row(#[from] EvalError),
+    /// The server is about to end.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<ViewError> for CreateError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Postgres(error) => Self::Postgres(error),
+            other => Self::Copy(other.to_string()),
+        }
+    }
+}
+
+impl CreateError {
+    /// What those who wait for the shape are told.
+    pub(super) fn failure(&self) -> Failure {
+        let known = |retry_after_s| {
+            Failure::Unavailable(Unavailable {
+                known: true,
+                ..Unavailable::new(self.to_string(), retry_after_s)
+            })
+        };
+        match self {
+            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
+                match error.code() {
+                    // Table, column, schema or function is not there any more.
+                    Some("42P01" | "42703" | "3F000" | "42883") => Failure::Gone,
+                    Some("42501") => {
+                        let text = format!(
+                            "Unable to create initial snapshot: {error}. Make the server's role the table's owner, \
+                         or publish by hand and start with --manual-table-publishing"
+                        );
+                        Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
+                    }
+                    _ if error.is_transient() => known(10),
+                    Some(code) if matches!(self, Self::Postgres(_)) && is_of_rows(code) => {
+                        Failure::Clause(error.message())
+                    }
+                    _ => Failure::Refused(error.message()),
+                }
+            }
+            Self::Changed => Failure::Gone,
+            Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
+            Self::Row(_) => Failure::Clause(self.to_string()),
+            Self::Copy(_) => Failure::Refused(self.to_string()),
+            Self::Stopped(_) => known(5),
+        }
+    }
+}
+
+/// The classes of SQLSTATE by which a snapshot query fails on the rows it reads: data, what is not implemented, what
+/// a function raises, limits of an expression.
+fn is_of_rows(code: &str) -> bool {
+    ["0A", "21", "22", "38", "39", "42", "54", "P0"].iter().any(|class| code.starts_with(class))
+}
