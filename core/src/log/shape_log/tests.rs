@@ -1,0 +1,238 @@
+//! Which bytes answer which offset, while a log is written, flushed and restored.
+
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const ITEM: &[u8] = b"{\"headers\":{}}";
+
+fn log_with_snapshot() -> ShapeLog {
+    let mut log = ShapeLog::new(60);
+    log.handle_snapshot_progress(SnapshotProgress { bytes: 30, chunk_ends: vec![20, 30], complete: true });
+    log
+}
+
+fn text(log: &ShapeLog, bytes: Range<u64>) -> String {
+    String::from_utf8(log.tail_part(bytes).to_vec()).unwrap()
+}
+
+#[test]
+fn the_snapshot_is_read_by_chunks_then_the_log() {
+    let log = log_with_snapshot();
+    let chunk = |start, end, n| Read::Snapshot { start, end: Some(end), offset: Offset::snapshot_chunk(n) };
+    assert_eq!(log.read(Offset::Start, 0), chunk(0, 20, 0));
+    assert_eq!(log.read(Offset::new(0, 0), 0), chunk(20, 30, 1));
+    let done = Read::UpToDate { offset: Offset::SNAPSHOT_END };
+    assert_eq!(log.read(Offset::new(0, 1), 0), done);
+    assert_eq!(log.read(Offset::new(0, 77), 0), done);
+    assert_eq!(log.read(Offset::new(0, u64::MAX), 0), done);
+    assert_eq!(log.read(Offset::SNAPSHOT_END, 0), done);
+}
+
+#[test]
+fn an_unfinished_snapshot_streams_its_first_chunk_and_holds_the_others() {
+    let mut log = ShapeLog::new(60);
+    let first = Read::Snapshot { start: 0, end: None, offset: Offset::snapshot_chunk(0) };
+    assert_eq!(log.read(Offset::Start, 0), first);
+    assert_eq!(log.read(Offset::new(0, 0), 0), Read::Pending);
+    log.handle_snapshot_progress(SnapshotProgress { bytes: 25, chunk_ends: vec![20], complete: false });
+    assert_eq!(log.read(Offset::new(0, 0), 0), Read::Pending);
+    assert_eq!(log.read(Offset::new(0, 3), 0), Read::Pending);
+}
+
+#[test]
+fn items_are_visible_only_after_commit_and_the_last_one_says_so() {
+    let mut log = log_with_snapshot();
+    log.append(100, 0, ITEM);
+    log.append(100, 2, ITEM);
+    assert_eq!(log.read(Offset::SNAPSHOT_END, 0), Read::UpToDate { offset: Offset::SNAPSHOT_END });
+    assert!(log.commit());
+    assert_eq!(log.last_offset(), Offset::new(100, 2));
+    let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, 100) else {
+        panic!()
+    };
+    assert_eq!((offset, closed, up_to_date), (Offset::new(100, 2), false, true));
+    assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
+    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 1), 100) else { panic!() };
+    assert_eq!(text(&log, bytes), ",{\"headers\":{,\"last\":true}}");
+}
+
+#[test]
+fn what_is_not_whole_is_published_later_and_in_order() {
+    let mut log = log_with_snapshot();
+    log.append(100, 0, ITEM);
+    log.end_transaction();
+    log.append(100, 2, ITEM);
+    log.end_move();
+    log.append(110, 0, ITEM);
+    log.end_transaction();
+    log.append(120, 0, ITEM);
+    assert!(!log.publish(99));
+    assert_eq!(log.last_offset(), Offset::SNAPSHOT_END);
+    assert!(log.publish(100));
+    assert_eq!(log.last_offset(), Offset::new(100, 2));
+    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), 100) else { panic!() };
+    assert_eq!(text(&log, bytes), ",{\"headers\":{}}", "a move's messages are not marked");
+    assert!(log.publish(u64::MAX), "the open transaction stays unseen");
+    assert_eq!(log.last_offset(), Offset::new(110, 0));
+}
+
+#[test]
+fn flushing_does_not_publish() {
+    let mut log = log_with_snapshot();
+    log.append(100, 0, ITEM);
+    log.end_transaction();
+    log.handle_flushed();
+    assert_eq!(log.read(Offset::SNAPSHOT_END, 99), Read::UpToDate { offset: Offset::SNAPSHOT_END });
+    assert!(log.publish(100));
+    assert!(matches!(log.read(Offset::SNAPSHOT_END, 100), Read::Changes { up_to_date: true, .. }));
+}
+
+#[test]
+fn an_empty_transaction_grows_nothing() {
+    let mut log = log_with_snapshot();
+    assert!(!log.commit());
+    log.append(100, 0, ITEM);
+    log.commit();
+    assert!(!log.append(100, 0, ITEM), "a replayed item is left out");
+    assert!(!log.commit());
+}
+
+#[test]
+fn a_transaction_that_is_sent_again_is_completed() {
+    let mut log = log_with_snapshot();
+    log.append(100, 0, ITEM);
+    log.commit();
+    log.append(110, 0, ITEM);
+    // The connection broke; Postgres starts again at the transaction before.
+    assert!(!log.append(100, 0, ITEM), "visible already: no commit due");
+    assert_eq!(log.last_offset(), Offset::new(100, 0));
+    assert!(log.append(110, 0, ITEM), "there already, but not visible");
+    assert!(log.append(110, 2, ITEM));
+    assert!(log.commit());
+    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), 110) else { panic!() };
+    assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
+}
+
+#[test]
+fn chunks_close_behind_the_item_that_fills_them_and_never_change() {
+    let mut log = log_with_snapshot();
+    for tx in 1..=10 {
+        log.append(tx, 0, ITEM);
+        log.commit();
+    }
+    let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, 10) else {
+        panic!()
+    };
+    assert_eq!((offset, closed, up_to_date), (Offset::new(3, 0), true, false));
+    let first = text(&log, bytes);
+    log.append(11, 0, ITEM);
+    log.commit();
+    let Read::Changes { bytes, .. } = log.read(Offset::SNAPSHOT_END, 11) else { panic!() };
+    assert_eq!(text(&log, bytes), first);
+}
+
+#[test]
+fn a_chunk_that_ends_the_log_is_not_closed_for_readers() {
+    let mut log = log_with_snapshot();
+    for tx in 1..=3 {
+        log.append(tx, 0, ITEM);
+        log.commit();
+    }
+    let Read::Changes { closed, up_to_date, .. } = log.read(Offset::SNAPSHOT_END, 3) else { panic!() };
+    assert_eq!((closed, up_to_date), (false, true));
+}
+
+#[test]
+fn offsets_beyond_the_log_are_ahead_unless_the_wal_was_read_that_far() {
+    let mut log = log_with_snapshot();
+    log.append(100, 0, ITEM);
+    log.commit();
+    assert_eq!(log.read(Offset::new(200, 0), 150), Read::Ahead);
+    assert_eq!(log.read(Offset::new(200, 0), 200), Read::UpToDate { offset: Offset::new(200, 0) });
+    assert_eq!(log.read(Offset::new(100, 0), 0), Read::UpToDate { offset: Offset::new(100, 0) });
+}
+
+#[test]
+fn flushing_keeps_every_position() {
+    let mut log = log_with_snapshot();
+    for tx in 1..=5 {
+        log.append(tx, 0, ITEM);
+        log.commit();
+    }
+    let before = log.read(Offset::new(4, 0), 5);
+    log.append(6, 0, ITEM);
+    let (bytes, marks) = log.flushable();
+    assert_eq!((bytes.len() as u64, marks.len()), (marks[4].end, 5));
+    log.handle_flushed();
+    assert_eq!(log.read(Offset::new(2, 0), 5), Read::Search);
+    assert_eq!(log.read(Offset::new(3, 0), 5), log.read_at(Offset::new(3, 0), log.closed[0].end));
+    assert_eq!(log.read(Offset::new(4, 0), 5), Read::Search);
+    assert_eq!(log.read_at(Offset::new(4, 0), marks_end(&before)), before);
+    assert_eq!(log.read(Offset::new(5, 0), 5), Read::UpToDate { offset: Offset::new(5, 0) });
+    assert!(log.commit());
+    assert!(matches!(log.read(Offset::new(5, 0), 6), Read::Changes { up_to_date: true, .. }));
+}
+
+#[test]
+fn a_flush_in_the_midst_of_a_transaction_moves_no_chunk() {
+    let items = [(1, 0), (1, 2), (2, 0), (2, 4), (2, 6), (3, 0), (4, 0), (4, 2)];
+    let written = |flush_after: usize| {
+        let mut log = log_with_snapshot();
+        for (number, (tx, op)) in items.into_iter().enumerate() {
+            if number > 0 && items[number - 1].0 != tx {
+                log.commit();
+            }
+            log.append(tx, op, ITEM);
+            if number == flush_after {
+                log.handle_flushed();
+            }
+        }
+        log.commit();
+        log.handle_flushed();
+        log.checkpoint().unwrap()
+    };
+    let unflushed = written(items.len());
+    assert_eq!(unflushed.closed.len(), 2);
+    assert_eq!(unflushed.flushed_items, items.len() as u64);
+    (0..items.len()).for_each(|number| assert_eq!(written(number), unflushed, "after {number}"));
+}
+
+#[test]
+fn the_tail_is_what_was_not_flushed() {
+    let mut log = log_with_snapshot();
+    assert_eq!((log.tail_bytes(), log.flushed_bytes(), log.flushed_items()), (0, 0, 0));
+    log.append(1, 0, ITEM);
+    log.append(1, 2, ITEM);
+    assert_eq!(log.checkpoint(), None, "an item is open");
+    let (bytes, marks) = log.flushable();
+    assert_eq!((bytes.len(), marks.len()), (1 + ITEM.len(), 1), "its last item may still change");
+    log.handle_flushed();
+    assert_eq!(log.checkpoint(), None);
+    assert_eq!(log.tail_bytes(), 1 + ITEM.len());
+    assert_eq!((log.flushed_bytes(), log.flushed_items()), (1 + ITEM.len() as u64, 1));
+    log.commit();
+    // A range that begins before the tail: the part in memory.
+    assert_eq!(text(&log, 0..log.flushed_bytes() + 2), ",{");
+}
+
+fn marks_end(read: &Read) -> u64 {
+    let Read::Changes { bytes, .. } = read else { panic!() };
+    bytes.start
+}
+
+#[test]
+fn a_checkpoint_restores_the_same_answers() {
+    let mut log = log_with_snapshot();
+    for tx in 1..=5 {
+        log.append(tx, 0, ITEM);
+        log.commit();
+    }
+    assert_eq!(log.checkpoint(), None, "the tail is not flushed");
+    log.handle_flushed();
+    let restored = ShapeLog::restore(60, log.checkpoint().unwrap());
+    for after in ["-1", "0_0", "0_inf", "3_0", "4_0", "5_0", "9_0"] {
+        let after = after.parse().unwrap();
+        assert_eq!(restored.read(after, 5), log.read(after, 5));
+    }
+}
