@@ -46,7 +46,7 @@ pub async fn follow(
         tokio::select! {
             () = &mut meanwhile, if !is_over => is_over = true,
             Some(written) = writers.join_next() => written.expect("it wrote"),
-            Some(copy) = following.join_next() => copies.push(copy.unwrap_or_else(stuck)?),
+            Some(copy) = following.join_next() => copies.push(copy.unwrap_or_else(|error| stuck(&error))?),
             else => return Ok((clients, copies)),
         }
         if writers.is_empty() {
@@ -62,7 +62,7 @@ fn clients_shapes(clients: u64, shapes: usize, random: &mut Random) -> Vec<usize
 }
 
 /// A panic in a client's task.
-fn stuck<T>(error: JoinError) -> Result<T, Violation> {
+fn stuck<T>(error: &JoinError) -> Result<T, Violation> {
     Err(Violation { kind: Kind::Stuck, text: error.to_string() })
 }
 
@@ -142,7 +142,7 @@ pub async fn converge(run: &Run, server: &Limn, mut copies: Vec<Subscription>) -
         reading.spawn(catch_up(copy, lsn));
     }
     while let Some(read) = reading.join_next().await {
-        read.unwrap_or_else(stuck)?;
+        read.unwrap_or_else(|error| stuck(&error))?;
     }
     Ok(())
 }

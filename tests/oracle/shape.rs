@@ -43,7 +43,7 @@ impl Shape {
             && let Some((clause, inner)) = dependent_clause(schema, number, random)
         {
             let tables = std::iter::once(number).chain(inner).collect();
-            return Self::assemble(table, tables, Some((clause.clone(), clause)), "", random);
+            return Self::assemble(table, tables, Some((&clause, &clause)), "", random);
         }
         let mut clause = (random.below(10) < CLAUSES_OF_10).then(|| clause(table, DEPTH, random));
         let mut parameters = String::new();
@@ -51,14 +51,14 @@ impl Shape {
         if random.below(3) == 0 {
             clause = clause.map(|text| with_parameters(&text, &mut parameters));
         }
-        Self::assemble(table, vec![number], clause.zip(in_sql), &parameters, random)
+        Self::assemble(table, vec![number], clause.as_deref().zip(in_sql.as_deref()), &parameters, random)
     }
 
     /// From a clause as it is asked for and as SQL.
     pub fn assemble(
         table: &Table,
         tables: Vec<usize>,
-        clause: Option<(String, String)>,
+        clause: Option<(&str, &str)>,
         parameters: &str,
         random: &mut Random,
     ) -> Self {
@@ -99,7 +99,6 @@ pub fn clause(table: &Table, depth: u64, random: &mut Random) -> String {
             _ => format!("({one} OR {two})"),
         };
     }
-    // Columns with few conditions would otherwise crowd the others out.
     let column = random.choice(&table.columns);
     column.kind.condition(&column.name, column.is_key, random)
 }

@@ -20,12 +20,12 @@ pub struct Subscription {
     reference: Arc<Mutex<Reference>>,
     shape: usize,
     query: String,
-    copy: Copy,
+    held: Held,
 }
 
 /// What a client knows under one handle.
 #[derive(Debug)]
-struct Copy {
+struct Held {
     handle: Option<String>,
     offset: String,
     cursor: String,
@@ -53,28 +53,28 @@ pub enum Outcome {
 impl Subscription {
     /// Nothing is read yet.
     pub fn new(client: Client, reference: Arc<Mutex<Reference>>, shape: usize, query: &str) -> Self {
-        Self { client, reference, shape, query: query.to_owned(), copy: Copy::empty() }
+        Self { client, reference, shape, query: query.to_owned(), held: Held::empty() }
     }
 
     /// Forgets everything, as a client that is started anew.
     pub fn forget(&mut self) {
-        self.copy = Copy::empty();
+        self.held = Held::empty();
     }
 
     /// Where it is, for a report.
     pub fn place(&self) -> String {
-        let Copy { handle, offset, .. } = &self.copy;
+        let Held { handle, offset, .. } = &self.held;
         format!("`{}` behind {offset} of {handle:?}, up to date with {:?}", self.query, self.seen_lsn())
     }
 
     /// Whether the copy continues from an earlier reply.
     pub const fn holds_an_offset(&self) -> bool {
-        self.copy.handle.is_some()
+        self.held.handle.is_some()
     }
 
     /// What it was last told to be up to date with; `None` while it is not.
     pub fn seen_lsn(&self) -> Option<u64> {
-        self.copy.up_to_date.then(|| self.copy.checker.seen_lsn())
+        self.held.up_to_date.then(|| self.held.checker.seen_lsn())
     }
 
     /// One request, live or not.
@@ -134,7 +134,7 @@ impl Subscription {
     }
 
     fn target(&self, live: bool) -> String {
-        let Copy { handle, offset, cursor, .. } = &self.copy;
+        let Held { handle, offset, cursor, .. } = &self.held;
         let mut target = format!("/v1/shape?{}&offset={offset}", self.query);
         if let Some(handle) = handle {
             target += &format!("&handle={handle}");
@@ -164,16 +164,16 @@ impl Subscription {
                 .violation(Kind::Torn, format!("no array of messages: {}", response.text()))
                 .await);
         };
-        if let Err(broken) = self.copy.checker.check(response, &messages) {
+        if let Err(broken) = self.held.checker.check(response, &messages) {
             return Err(self.violation(Kind::Torn, broken).await);
         }
         for message in &messages {
             self.apply(message).await?;
         }
         let header = |name: &str| response.header(name).unwrap_or_default().to_owned();
-        self.copy.offset = header("electric-offset");
-        self.copy.cursor = header("electric-cursor");
-        self.copy.up_to_date = response.header("electric-up-to-date").is_some();
+        self.held.offset = header("electric-offset");
+        self.held.cursor = header("electric-cursor");
+        self.held.up_to_date = response.header("electric-up-to-date").is_some();
         if let Some(lsn) = messages.last().and_then(up_to_date_lsn) {
             self.judge(lsn).await?;
         }
@@ -183,7 +183,7 @@ impl Subscription {
     /// The handle, the columns, and the bytes of a chunk that never change.
     async fn note(&mut self, response: &Response) -> Result<(), Violation> {
         let handle = response.header("electric-handle").unwrap_or_default().to_owned();
-        if self.copy.handle.as_ref().is_some_and(|known| *known != handle) {
+        if self.held.handle.as_ref().is_some_and(|known| *known != handle) {
             return Err(self.violation(Kind::Torn, format!("the handle became `{handle}` in a 200")).await);
         }
         let mut reference = self.reference.lock().await;
@@ -191,30 +191,30 @@ impl Subscription {
         if response.header("limn-chunk") == Some("closed") {
             let mut hash = DefaultHasher::new();
             response.body.hash(&mut hash);
-            reference.check_body(self.shape, &handle, &self.copy.offset, hash.finish())?;
+            reference.check_body(self.shape, &handle, &self.held.offset, hash.finish())?;
         }
         drop(reference);
-        if self.copy.handle.is_none() {
+        if self.held.handle.is_none() {
             let schema = response.header("electric-schema").and_then(|text| serde_json::from_str(text).ok());
             let schema: serde_json::Map<String, Value> = schema.unwrap_or_default();
-            self.copy.columns = schema.into_iter().map(|(name, _)| name).collect();
-            self.copy.handle = Some(handle);
+            self.held.columns = schema.into_iter().map(|(name, _)| name).collect();
+            self.held.handle = Some(handle);
         }
         Ok(())
     }
 
     /// A message of a stream: the offset follows it, since the stream may end at any moment.
     async fn take_event(&mut self, message: &Value) -> Result<(), Violation> {
-        if let Err(broken) = self.copy.checker.check_message(message) {
+        if let Err(broken) = self.held.checker.check_message(message) {
             return Err(self.violation(Kind::Torn, broken).await);
         }
         self.apply(message).await?;
         let headers = &message["headers"];
         if let (Some(lsn), Some(op)) = (headers["lsn"].as_str(), headers["op_position"].as_u64()) {
-            self.copy.offset = format!("{lsn}_{op}");
+            self.held.offset = format!("{lsn}_{op}");
         }
         let lsn = up_to_date_lsn(message);
-        self.copy.up_to_date = lsn.is_some();
+        self.held.up_to_date = lsn.is_some();
         match lsn {
             Some(lsn) => self.judge(lsn).await,
             None => Ok(()),
@@ -222,13 +222,13 @@ impl Subscription {
     }
 
     async fn apply(&mut self, message: &Value) -> Result<(), Violation> {
-        if let Err(broken) = self.copy.rows.apply(message) {
+        if let Err(broken) = self.held.rows.apply(message) {
             let twice = broken.starts_with("inserted twice");
             return Err(self.violation(if twice { Kind::Duplicated } else { Kind::Torn }, broken).await);
         }
         let headers = &message["headers"];
-        if self.copy.snapshot.is_none() && headers["control"] == "snapshot-end" {
-            self.copy.snapshot = Snapshot::read(headers);
+        if self.held.snapshot.is_none() && headers["control"] == "snapshot-end" {
+            self.held.snapshot = Snapshot::read(headers);
         }
         if is_change(message) && headers["operation"] == "insert" {
             let columns: BTreeSet<&str> = message["value"]
@@ -236,8 +236,8 @@ impl Subscription {
                 .into_iter()
                 .flat_map(|row| row.keys().map(String::as_str))
                 .collect();
-            if !columns.iter().copied().eq(self.copy.columns.iter().map(String::as_str)) {
-                let text = format!("columns other than {:?}: {message}", self.copy.columns);
+            if !columns.iter().copied().eq(self.held.columns.iter().map(String::as_str)) {
+                let text = format!("columns other than {:?}: {message}", self.held.columns);
                 return Err(self.violation(Kind::Torn, text).await);
             }
         }
@@ -249,29 +249,29 @@ impl Subscription {
     }
 
     async fn judge(&mut self, lsn: u64) -> Result<(), Violation> {
-        let columns = &self.copy.columns;
-        let version = self.copy.rows.version();
-        if self.copy.state.as_ref().is_none_or(|(known, _)| *known != version) {
+        let columns = &self.held.columns;
+        let version = self.held.rows.version();
+        if self.held.state.as_ref().is_none_or(|(known, _)| *known != version) {
             let mut state = State::of_columns(columns.iter().map(String::as_str));
-            for (_, row) in self.copy.rows.shown() {
+            for (_, row) in self.held.rows.shown() {
                 state.add(row.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
             }
-            self.copy.state = Some((version, state));
+            self.held.state = Some((version, state));
         }
-        let (_, state) = self.copy.state.as_ref().expect("it was just made");
+        let (_, state) = self.held.state.as_ref().expect("it was just made");
         let told = format!("{columns:?}");
         // Whoever commits holds the lock until it is recorded: what the client sees is there.
         let judged =
-            self.reference.lock().await.check(self.shape, lsn, self.copy.snapshot.as_ref(), state, &told);
+            self.reference.lock().await.check(self.shape, lsn, self.held.snapshot.as_ref(), state, &told);
         judged.map_err(|violation| self.signed(violation))
     }
 
     async fn start_over(&mut self, response: &Response) -> Result<(), Violation> {
         let successor = response.header("electric-handle");
-        let is_same = self.copy.handle.is_some() && successor == self.copy.handle.as_deref();
+        let is_same = self.held.handle.is_some() && successor == self.held.handle.as_deref();
         if is_same || response.text() != r#"[{"headers":{"control":"must-refetch"}}]"# {
             let text =
-                format!("a 409 with handle {successor:?} after {:?}: {}", self.copy.handle, response.text());
+                format!("a 409 with handle {successor:?} after {:?}: {}", self.held.handle, response.text());
             return Err(self.violation(Kind::Torn, text).await);
         }
         self.reference.lock().await.note_rotation();
@@ -286,13 +286,13 @@ impl Subscription {
 
     /// Says where the client was.
     fn signed(&self, mut violation: Violation) -> Violation {
-        let Copy { handle, offset, .. } = &self.copy;
+        let Held { handle, offset, .. } = &self.held;
         violation.text += &format!("\n  the client is behind {offset} of {handle:?}");
         violation
     }
 }
 
-impl Copy {
+impl Held {
     fn empty() -> Self {
         Self {
             handle: None,

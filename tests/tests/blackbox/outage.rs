@@ -114,3 +114,28 @@ async fn a_lost_connection_is_made_again() {
     }
     assert_eq!(shape.rotations(), 0);
 }
+
+#[tokio::test]
+async fn postgres_ends_although_a_move_is_under_way() {
+    let mut cluster = Cluster::start(&[]).await;
+    let database = cluster.database().await;
+    let (sql, holder) = (database.connect().await, database.connect().await);
+    table(&sql, "t").await;
+    sql.execute("CREATE TABLE chosen (n int PRIMARY KEY)").await;
+    let mut server = Limn::start(&database, &["--long-poll-timeout-ms", "2000"]).await;
+    let mut shape = server.follow("table=t&where=n%20IN%20(SELECT%20n%20FROM%20chosen)").await;
+    holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
+    sql.execute("INSERT INTO chosen VALUES (10)").await;
+    eventually("the move waits for the table", async || {
+        let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 't'::regclass";
+        (sql.value(waiting).await != "0").then_some(())
+    })
+    .await;
+    // Where the stream was held for the move, Postgres would wait for the stream, and the move for Postgres.
+    cluster.stop().await;
+    cluster.resume().await;
+    server.wait_active().await;
+    let lsn = server.barrier(&database.connect().await).await;
+    shape.sync_to(lsn).await;
+    assert_eq!((shape.rows().len(), shape.rotations()), (1, 0));
+}
