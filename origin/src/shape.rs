@@ -40,6 +40,9 @@ pub struct Shape {
     life: Mutex<Life>,
     /// The commit LSN up to which its log is whole: beyond it a move is under way.
     whole_up_to: AtomicU64,
+    /// A commit LSN that the visible rows include, where a move brought them further than its offset tells. Written and read
+    /// under the log's lock.
+    moved_to: AtomicU64,
     /// False while the WAL has not been read up to its snapshot: the rows are ahead of any LSN that could be named.
     is_joined: AtomicBool,
     /// Rises with every read of any shape.
@@ -99,6 +102,7 @@ impl Shape {
             log: Mutex::new(log),
             life: Mutex::new(life),
             whole_up_to: AtomicU64::new(u64::MAX),
+            moved_to: AtomicU64::new(0),
             is_joined: AtomicBool::new(is_joined),
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
@@ -185,6 +189,19 @@ impl Shape {
         self.whole_up_to.store(lsn, Ordering::Release);
     }
 
+    /// Makes visible what is whole up to `up_to`. With the moves among it, the rows include every commit up to `commit`.
+    pub fn publish(&self, up_to: u64, commit: u64) {
+        let mut log = self.log();
+        log.publish(up_to);
+        self.moved_to.fetch_max(commit.min(up_to), Ordering::Relaxed);
+    }
+
+    /// Whether there may be moves in its log, whose offsets do not tell how far the rows are.
+    #[must_use]
+    pub fn has_moves(&self) -> bool {
+        !self.definition.dependencies().is_empty()
+    }
+
     /// The WAL has been read up to its snapshot.
     pub fn set_joined(&self) {
         self.is_joined.store(true, Ordering::Release);
@@ -197,38 +214,41 @@ impl Shape {
         processed.min(self.whole_up_to.load(Ordering::Acquire))
     }
 
-    /// What comes after an offset; looks into the segment's index where memory does not know.
+    /// What comes after an offset, and a commit LSN that the rows include where it is up to date; looks into the segment's index where memory does not know.
     ///
     /// Its end is pending, not up to date, while the WAL has not been read up to the snapshot, and where a crash left
     /// more in the log than it is whole up to.
     ///
     /// # Errors
     /// Where the index cannot be read.
-    pub async fn locate(&self, after: Offset, processed: u64) -> io::Result<Read> {
+    pub async fn locate(&self, after: Offset, processed: u64) -> io::Result<(Read, u64)> {
         let whole_up_to = self.whole_up_to.load(Ordering::Acquire);
         let is_joined = self.is_joined.load(Ordering::Acquire);
         let is_whole = |offset: Offset| is_joined && offset.tx() <= whole_up_to;
-        Ok(match self.locate_bytes(after, processed).await? {
+        let (read, moved_to) = self.locate_bytes(after, processed).await?;
+        let read = match read {
             Read::UpToDate { offset } if !is_whole(offset) => Read::Pending,
             Read::Changes { bytes, offset, closed, up_to_date } => {
                 Read::Changes { bytes, offset, closed, up_to_date: up_to_date && is_whole(offset) }
             }
             read => read,
-        })
+        };
+        Ok((read, moved_to))
     }
 
-    async fn locate_bytes(&self, after: Offset, processed: u64) -> io::Result<Read> {
-        let (read, entries) = {
+    async fn locate_bytes(&self, after: Offset, processed: u64) -> io::Result<(Read, u64)> {
+        let (read, entries, moved_to) = {
             let log = self.log();
-            (log.read(after, processed), log.flushed_items())
+            (log.read(after, processed), log.flushed_items(), self.moved_to.load(Ordering::Relaxed))
         };
         if read != Read::Search {
-            return Ok(read);
+            return Ok((read, moved_to));
         }
         let dir = self.dir.clone();
         let find = move || segment::find(&dir, entries, after);
         let position = tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??;
-        Ok(self.log().read_at(after, position))
+        let log = self.log();
+        Ok((log.read_at(after, position), self.moved_to.load(Ordering::Relaxed)))
     }
 
     /// Where the bytes of a part of the change log are: a range of the segment, then bytes in memory.

@@ -324,11 +324,13 @@ impl Reference {
             |handle: &&String| causes.get(*handle).is_some_and(|cause| OWN_CAUSES.contains(&cause.as_str()));
         let more = |shape: usize| {
             let tables = &self.shapes[shape].tables;
-            let is_cause = |commit: &&Commit| {
+            let causes = |commit: &Commit| {
                 let Transaction { truncated, altered, .. } = &commit.transaction;
-                tables.iter().any(|table| truncated.contains(table) || altered.contains(table))
+                let of = |changed: &BTreeSet<usize>| tables.iter().any(|table| changed.contains(table));
+                // The catalog tells of a column before the stream does; who comes in between may be surprised by the stream.
+                usize::from(of(truncated)) + 2 * usize::from(of(altered))
             };
-            let causes = self.commits.values().filter(is_cause).count();
+            let causes: usize = self.commits.values().map(causes).sum();
             let handles = self.handles[shape].as_slice();
             let own = handles.iter().filter(is_own).count();
             (handles.len() > 1 + causes + own).then_some((shape, handles))

@@ -250,7 +250,7 @@ impl Logs {
             tracked.whole = None;
             self.partial.remove(&id);
         }
-        tracked.shape.log().publish(up_to);
+        tracked.shape.publish(up_to, self.status.processed());
         tracked.shape.set_whole_up_to(up_to);
         tracked.shape.wake();
     }

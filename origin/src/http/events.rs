@@ -118,7 +118,8 @@ impl Events {
             return None;
         }
         let processed = shape.processed(self.server.status.processed());
-        match shape.locate(self.after, processed).await.ok()? {
+        let (read, moved_to) = shape.locate(self.after, processed).await.ok()?;
+        match read {
             Read::Changes { bytes, offset, up_to_date, .. } => {
                 let (file, tail) = shape.parts(bytes);
                 self.file = match file {
@@ -126,7 +127,8 @@ impl Events {
                     None => None,
                 };
                 self.tail = tail;
-                self.control = up_to_date.then(|| message::up_to_date(offset.tx()));
+                let seen = if shape.has_moves() { processed.max(moved_to) } else { 0 };
+                self.control = up_to_date.then(|| message::up_to_date(offset.tx().max(seen)));
                 self.after = offset;
                 Some(true)
             }

@@ -137,8 +137,9 @@ impl Reader<'_> {
                 continue;
             }
             // Read before the log: see `Status::processed`.
-            let processed = self.processed();
-            let read = self.locate(after, processed).await?;
+            let before = self.processed();
+            let (read, moved_to) = self.locate(after, before).await?;
+            let processed = before.max(moved_to);
             if let Some(response) = self.not_modified(&read, first) {
                 return Ok(response);
             }
@@ -200,7 +201,7 @@ impl Reader<'_> {
     }
 
     /// Where in the log the answer is; looks into the segment's index where memory does not know.
-    async fn locate(&self, after: Offset, processed: u64) -> Result<Read, Refusal> {
+    async fn locate(&self, after: Offset, processed: u64) -> Result<(Read, u64), Refusal> {
         match self.shape.locate(after, processed).await {
             Ok(read) => Ok(read),
             Err(error) => Err(self.unreadable(&error).await),
@@ -238,7 +239,8 @@ impl Reader<'_> {
             Read::Changes { bytes, offset, closed, up_to_date } => {
                 // While Postgres is away nothing may say up-to-date, but what is stored is true.
                 let up_to_date = up_to_date && !self.is_away();
-                let lsn = if self.request.live { offset.tx() } else { processed.max(offset.tx()) };
+                let tells_rows = !self.request.live || self.shape.has_moves();
+                let lsn = if tells_rows { processed.max(offset.tx()) } else { offset.tx() };
                 let control = up_to_date.then(|| message::up_to_date(lsn));
                 (self.reply(offset, up_to_date, closed), self.changes(bytes, control))
             }
