@@ -35,8 +35,6 @@ faults! {
     ProcessedTooEarly,
     /// The server counts as caught up as soon as it is connected.
     ActiveTooEarly,
-    /// What a new connection repeats is committed although the transaction may be cut off behind it.
-    CommitsWhatIsRepeated,
     /// The open transaction is not dropped with the connection.
     KeepsOpenTransaction,
     /// A shape's changes are kept only once its snapshot was taken.
@@ -75,10 +73,10 @@ faults! {
     ForgetsRemovals,
     /// A frame of the commit log is believed whatever its checksum.
     IgnoresChecksums,
-    /// A backfill is written down after the transactions that follow it.
-    BackfillsLate,
+    /// What waited for a shape's snapshot is not written down.
+    ForgetsBackfills,
     /// An index entry names the beginning of its item.
-    IndexOffByOne,
+    IndexNamesBeginnings,
     /// Handles come from the shape's number, which starts over.
     ReusesHandles,
 }

@@ -10,6 +10,7 @@ use crate::random::Random;
 use crate::shapes::KINDS;
 use crate::trace::Trace;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Rounds within which everything must come to rest once nothing fails any more.
 const SETTLE_ROUNDS_MAX: u32 = 400;
@@ -29,10 +30,11 @@ pub struct Outcome {
 #[must_use]
 pub fn run(seed: u64, fault: Option<Fault>, readable: bool) -> Outcome {
     let mut world = World::new(seed, fault, readable);
-    let violation = match world.live() {
-        Ok(()) => None,
-        Err(Stop::Violation(what)) => Some(what),
-        Err(Stop::Ended(error)) => Some(format!("the process ended although nothing failed: {error:?}")),
+    let violation = match catch_unwind(AssertUnwindSafe(|| world.live())) {
+        Ok(Ok(())) => None,
+        Ok(Err(Stop::Violation(what))) => Some(what),
+        Ok(Err(Stop::Ended(error))) => Some(format!("the process ended although nothing failed: {error:?}")),
+        Err(_) => Some("it panicked".to_owned()),
     };
     Outcome { seed, trace: world.trace, violation }
 }

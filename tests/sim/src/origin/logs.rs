@@ -25,7 +25,6 @@ pub(super) struct Logs {
     pub(super) processed: u64,
     durable_ticket: u64,
     pending: Vec<u8>,
-    late: Vec<u8>,
     touched: BTreeSet<ShapeId>,
     dirty: BTreeSet<ShapeId>,
     unsynced: BTreeSet<ShapeId>,
@@ -47,7 +46,6 @@ impl Logs {
             processed: 0,
             durable_ticket: 0,
             pending: Vec::new(),
-            late: Vec::new(),
             touched: BTreeSet::new(),
             dirty: BTreeSet::new(),
             unsynced: BTreeSet::new(),
@@ -67,10 +65,10 @@ impl Logs {
             let Some(shape) = self.shapes.get_mut(&item.shape) else { continue };
             let invisible = shape.log.append(fragment.tx, item.op, item.bytes);
             if shape.log.tail_bytes() > self.settings.tail_bytes_max {
-                segment::flush_tail(disk, shape.handle, &mut shape.log)?;
+                segment::flush_tail(disk, shape.handle, &mut shape.log, self.faults)?;
             }
             // What a new connection repeats may be visible already, before a transaction that is cut off.
-            if invisible || self.faults.has(Fault::CommitsWhatIsRepeated) {
+            if invisible {
                 self.touched.insert(item.shape);
             }
             if self.faults.has(Fault::PublishesFragments) {
@@ -132,12 +130,13 @@ impl Logs {
             }
             shape.log.commit();
             if shape.log.tail_bytes() > self.settings.tail_bytes_max {
-                segment::flush_tail(disk, shape.handle, &mut shape.log)?;
+                segment::flush_tail(disk, shape.handle, &mut shape.log, self.faults)?;
             }
             self.dirty.insert(id);
             self.unsynced.insert(id);
-            let late = self.faults.has(Fault::BackfillsLate);
-            Record::Backfill(fragment).encode(if late { &mut self.late } else { &mut self.pending });
+            if !self.faults.has(Fault::ForgetsBackfills) {
+                self.record(&Record::Backfill(fragment));
+            }
         }
         Ok(())
     }
@@ -189,14 +188,13 @@ impl Logs {
         if !self.pending.is_empty() {
             self.commit_log.append(std::mem::take(&mut self.pending));
         }
-        self.pending = std::mem::take(&mut self.late);
     }
 
     /// Flushes every tail that holds something.
     pub(super) fn flush_tails(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
         for id in std::mem::take(&mut self.dirty) {
             if let Some(shape) = self.shapes.get_mut(&id) {
-                segment::flush_tail(disk, shape.handle, &mut shape.log)?;
+                segment::flush_tail(disk, shape.handle, &mut shape.log, self.faults)?;
             }
         }
         Ok(())

@@ -221,7 +221,7 @@ impl Origin {
         let mut read = shape.log.read(after, processed);
         if read == Read::Search {
             let entries = shape.log.flushed_items();
-            let position = segment::find(disk, shape.handle, entries, after, self.faults)?;
+            let position = segment::find(disk, shape.handle, entries, after)?;
             read = shape.log.read_at(after, position);
         }
         Ok(match read {

@@ -15,32 +15,31 @@ pub(super) fn recover(
     faults: Faults,
 ) -> Result<(ReplayedStore, u64), DiskError> {
     let files = commit_log::files(disk);
-    let mut survey = Survey::default();
     let mut records = Vec::new();
     for (file, (_, path)) in files.iter().enumerate() {
         for (byte, record) in read_records(disk.read(path)?, faults) {
             let at = RecordPosition { file, byte };
-            if !is_overlooked(&record, faults) {
-                survey.handle_record(at, &record);
-            }
             records.push((at, record));
         }
     }
     if faults.has(Fault::BelievesCutOffItems) {
-        survey.handle_record(RecordPosition { file: usize::MAX, byte: 0 }, &Record::Commit(0));
+        records.push((RecordPosition { file: usize::MAX, byte: 0 }, Record::Commit(0)));
     }
     if faults.has(Fault::ForgetsLastTransaction) {
         let last = records.iter().rposition(|(_, record)| matches!(record, Record::Commit(_)));
         last.map(|index| records.remove(index));
     }
+    let mut survey = Survey::default();
+    let noticed = records.iter().filter(|(_, record)| !is_overlooked(record, faults));
+    noticed.for_each(|(at, record)| survey.handle_record(*at, record));
     let mut replay = Replay::new(survey, settings.chunk_bytes_max, settings.tail_bytes_max);
     for (at, record) in records {
-        let flush = |handle: Handle, log: &mut ShapeLog| segment::flush_tail(disk, handle, log);
+        let flush = |handle: Handle, log: &mut ShapeLog| segment::flush_tail(disk, handle, log, faults);
         replay.handle_record(at, record, flush)?;
     }
     let mut store = replay.finish();
     for shape in &mut store.shapes {
-        segment::flush_tail(disk, shape.handle, &mut shape.log)?;
+        segment::flush_tail(disk, shape.handle, &mut shape.log, faults)?;
         segment::sync(disk, shape.handle, faults)?;
     }
     if faults.has(Fault::RemovesStrangersFirst) {

@@ -5,6 +5,7 @@ use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use limn_core::log::ShapeLog;
 use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entries, search};
+use limn_core::log::shape_log::Mark;
 use limn_core::{Handle, Offset};
 use std::ops::Range;
 
@@ -25,13 +26,27 @@ fn index_path(handle: Handle) -> String {
 }
 
 /// Moves the finished items of the tail to the segment; they are not synced.
-pub(super) fn flush_tail(disk: &mut Disk, handle: Handle, log: &mut ShapeLog) -> Result<(), DiskError> {
+pub(super) fn flush_tail(
+    disk: &mut Disk,
+    handle: Handle,
+    log: &mut ShapeLog,
+    faults: Faults,
+) -> Result<(), DiskError> {
     let (bytes, marks) = log.flushable();
     if marks.is_empty() {
         return Ok(());
     }
     let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
-    encode_entries(&mut entries, marks);
+    if faults.has(Fault::IndexNamesBeginnings) {
+        let begin = |index: usize| match index.checked_sub(1) {
+            Some(before) => marks[before].end,
+            None => log.flushed_bytes(),
+        };
+        let wrong = marks.iter().enumerate().map(|(index, mark)| Mark { end: begin(index), ..*mark });
+        encode_entries(&mut entries, &wrong.collect::<Vec<_>>());
+    } else {
+        encode_entries(&mut entries, marks);
+    }
     disk.open(&log_path(handle))?;
     disk.write_at(&log_path(handle), bytes, log.flushed_bytes())?;
     disk.open(&index_path(handle))?;
@@ -56,16 +71,9 @@ pub(super) fn sync(disk: &mut Disk, handle: Handle, faults: Faults) -> Result<()
 }
 
 /// The byte position behind the last of the first `entries` items at or before `after`.
-pub(super) fn find(
-    disk: &Disk,
-    handle: Handle,
-    entries: u64,
-    after: Offset,
-    faults: Faults,
-) -> Result<u64, DiskError> {
+pub(super) fn find(disk: &Disk, handle: Handle, entries: u64, after: Offset) -> Result<u64, DiskError> {
     let index = disk.read(&index_path(handle))?;
     search(entries, after, |number| {
-        let number = number.saturating_sub(u64::from(faults.has(Fault::IndexOffByOne)));
         let start = number as usize * ENTRY_BYTES;
         let entry = index.get(start..start + ENTRY_BYTES).and_then(|entry| entry.try_into().ok());
         entry.map(decode_entry).ok_or(DiskError::Failed)
