@@ -1,6 +1,7 @@
 //! `limn` from outside: HTTP over loopback, SQL, files, processes. A test whose name begins with a number
 //! proves that item of the protocol's conformance list.
 
+mod beyond;
 mod caching;
 mod check;
 mod configuration;

@@ -1,8 +1,8 @@
 //! Item 198 and what else may happen to a subquery's table: emptied, altered, dropped, partitioned, no longer published.
 
-use super::{Followed, IN_ACTIVE, TABLES, follow, kinds, named};
+use super::{IN_ACTIVE, follow, kinds, partitioned};
 use crate::open;
-use limn_tests::{Follower, Step, encode, eventually};
+use limn_tests::{Follower, Step, eventually};
 
 /// Waits by live requests until the shape starts over.
 async fn wait_rotated(shape: &mut Follower) {
@@ -64,17 +64,7 @@ async fn item_198_an_inner_table_that_is_no_longer_published_starts_over() {
 
 #[tokio::test]
 async fn item_198_partitions_of_the_inner_table_count() {
-    let server = open().await;
-    let sql = server.sql().await;
-    let partitioned = "CREATE TABLE PROJ (id int, org_id int, active bool, code text) PARTITION BY LIST (id);
-        CREATE TABLE PROJ_one PARTITION OF PROJ FOR VALUES IN (1, 2);
-        CREATE TABLE PROJ_rest PARTITION OF PROJ DEFAULT;";
-    let tables =
-        TABLES.replace("CREATE TABLE PROJ (id int, org_id int, active bool, code text);", partitioned);
-    sql.execute(&named("s198p", &tables)).await;
-    let clause = named("s198p", IN_ACTIVE);
-    let shape = server.follow(&format!("table=s198p_item&where={}", encode(&clause))).await;
-    let mut f = Followed { server, sql, name: "s198p", clause, shape };
+    let mut f = partitioned(open().await, "s198p").await;
     assert_eq!(f.ids(), ["1", "3"]);
     f.after("UPDATE PROJ SET active = NOT active").await;
     f.after("UPDATE PROJ SET id = 3 WHERE id = 2").await;

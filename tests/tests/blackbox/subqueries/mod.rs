@@ -39,11 +39,28 @@ async fn follow<'a>(name: &'a str, clause: &str) -> Followed<'a> {
     Followed::start(open().await, name, clause, "").await
 }
 
+/// The same, its rows asking a `PROJ` that has the partitions `PROJ_one` and `PROJ_rest`.
+async fn partitioned<'a>(server: &'a Limn, name: &'a str) -> Followed<'a> {
+    let columns = "(id int, org_id int, active bool, code text)";
+    let whole = format!("CREATE TABLE PROJ {columns};");
+    let parts = format!(
+        "CREATE TABLE PROJ {columns} PARTITION BY LIST (id);
+         CREATE TABLE PROJ_one PARTITION OF PROJ FOR VALUES IN (1, 2);
+         CREATE TABLE PROJ_rest PARTITION OF PROJ DEFAULT;"
+    );
+    assert!(TABLES.contains(&whole));
+    Followed::start_on(server, name, &TABLES.replace(&whole, &parts), IN_ACTIVE, "").await
+}
+
 impl<'a> Followed<'a> {
     /// `name` begins the tables' names; `parameters` are further ones of the shape.
     async fn start(server: &'a Limn, name: &'a str, clause: &str, parameters: &str) -> Self {
+        Self::start_on(server, name, TABLES, clause, parameters).await
+    }
+
+    async fn start_on(server: &'a Limn, name: &'a str, tables: &str, clause: &str, parameters: &str) -> Self {
         let sql = server.sql().await;
-        sql.execute(&named(name, TABLES)).await;
+        sql.execute(&named(name, tables)).await;
         let clause = named(name, clause);
         let query = format!("table={name}_item&where={}{parameters}", encode(&clause));
         let shape = server.follow(&query).await;

@@ -1,6 +1,6 @@
 //! Shapes with subqueries outlive the process: their handles, and what they believe of the other tables.
 
-use super::{Followed, IN_ACTIVE, NOT_IN_ACTIVE, kinds};
+use super::{Followed, IN_ACTIVE, NOT_IN_ACTIVE, kinds, partitioned};
 use crate::shared;
 use limn_tests::encode;
 
@@ -25,6 +25,24 @@ async fn item_220_a_restart_keeps_handle_and_members() {
     let fresh = server.follow(&format!("table=s220_item&where={}", encode(&f.clause))).await;
     assert_eq!((fresh.rows(), fresh.handle()), (f.shape.rows(), f.shape.handle()));
     assert_eq!(f.shape.rotations(), 0);
+}
+
+#[tokio::test]
+async fn item_220_a_partition_of_the_inner_table_that_goes_meanwhile_takes_its_values_along() {
+    let mut server = shared(&[]).await;
+    let f = partitioned(&server, "s220p").await;
+    let (shape, clause, sql) = (f.shape, f.clause, f.sql);
+    assert!(server.stop().await.success());
+    sql.execute("ALTER TABLE s220p_proj DETACH PARTITION s220p_proj_one").await;
+    server.resume().await;
+    let mut f = Followed { server: &server, sql, name: "s220p", clause, shape };
+    limn_tests::eventually("the shape starts over", async || {
+        f.shape.step(true).await;
+        (f.shape.rotations() > 0).then_some(())
+    })
+    .await;
+    f.judge().await;
+    assert_eq!(f.ids(), ["3"]);
 }
 
 #[tokio::test]
