@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn visit(places: &mut Places, recorded: &str, ours: &str, body: Value) {
+    fn visit(places: &mut Places, recorded: &str, ours: &str, body: &Value) {
         let headers = json!({ "electric-handle": "1-2", "electric-offset": recorded });
         let ours = BTreeMap::from([("electric-offset".to_owned(), ours.to_owned())]);
         places.visit(&json!({ "headers": headers, "body": body }), &ours);
@@ -114,13 +114,13 @@ mod tests {
     fn moves_take_growing_offsets() {
         let event = json!([{ "headers": { "event": "move-out" } }]);
         let mut places = Places::default();
-        visit(&mut places, "1_0", "50_2", event.clone());
-        visit(&mut places, "1_1", "60_2", event.clone());
+        visit(&mut places, "1_0", "50_2", &event);
+        visit(&mut places, "1_1", "60_2", &event);
         assert_eq!((places.ours("1_0"), places.ours("1_1")), (Some("50_2"), Some("60_2")));
-        visit(&mut places, "1_2", "60_2", event.clone());
+        visit(&mut places, "1_2", "60_2", &event);
         assert_eq!(places.ours("1_2"), None, "it did not grow");
-        visit(&mut places, "70_0", "61_0", json!([{ "headers": { "lsn": "70" } }]));
-        visit(&mut places, "1_3", "0_inf", event);
+        visit(&mut places, "70_0", "61_0", &json!([{ "headers": { "lsn": "70" } }]));
+        visit(&mut places, "1_3", "0_inf", &event);
         assert_eq!((places.ours("70_0"), places.ours("1_3")), (None, None));
     }
 
