@@ -4,8 +4,7 @@ mod error;
 
 use crate::clause;
 use crate::engine::EngineHandle;
-use crate::gauges::Counted;
-use crate::metrics::Metrics;
+use crate::metrics::{Counted, Metrics};
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::{Publication, WriterHorizon};
 use crate::postgres::snapshot::Snapshot;
@@ -13,6 +12,7 @@ use crate::postgres::{PostgresConfig, PostgresError, Session};
 use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::shape::{Failure, Life, Shape};
+use crate::spans;
 use crate::status::{Phase, Status};
 use crate::store::{Folder, segment, sync_dir};
 use error::CreateError;
@@ -199,7 +199,7 @@ impl Creator {
         let (shape, is_new) = parts.registry.find_or_insert(&identity, make);
         parts.registry.remember(request, &shape);
         if is_new {
-            tokio::spawn(self.clone().create(shape.clone(), tables));
+            tokio::spawn(spans::snapshot(shape.handle, self.clone().create(shape.clone(), tables)));
         }
         Ok(shape)
     }
@@ -214,7 +214,7 @@ impl Creator {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(LookupError::Unavailable(not_followed(status)));
+                return Err(LookupError::Unavailable(status.unavailable()));
             }
             status.wait_active(left.min(FOUND_POLL)).await;
         }
@@ -512,13 +512,6 @@ pub(crate) enum ViewError {
     Copy(#[from] CopyError),
     #[error("a subquery returns more than {MEMBERS_MAX} different rows")]
     TooManyMembers,
-}
-
-fn not_followed(status: &Status) -> Unavailable {
-    if matches!(status.phase(), Phase::Unsound(_)) {
-        return status.unavailable();
-    }
-    Unavailable::new("Timeout waiting for Postgres to be followed. Is the database reachable?", 5)
 }
 
 pub(crate) fn unreachable(error: &PostgresError) -> LookupError {

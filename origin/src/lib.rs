@@ -11,7 +11,6 @@ pub mod dev;
 pub mod doctor;
 mod engine;
 mod expiry;
-mod gauges;
 mod http;
 mod metrics;
 pub mod postgres;
@@ -22,7 +21,10 @@ mod scratch;
 pub mod serve;
 mod shape;
 mod soundness;
+mod spans;
 mod standby;
 mod status;
 mod store;
+#[cfg_attr(not(feature = "otlp"), path = "no_telemetry.rs")]
+pub mod telemetry;
 pub mod typescript;

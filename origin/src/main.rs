@@ -6,10 +6,13 @@ use limn_origin::config::{ServeOptions, value_of, with_electric_names, without_e
 use limn_origin::dev::{self, DevOptions};
 use limn_origin::doctor::{self, CheckOptions};
 use limn_origin::serve;
+use limn_origin::telemetry::Exporter;
 use limn_origin::typescript::{self, TypesOptions};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Keep filtered subsets of a Postgres database in sync with apps, over plain HTTP.
 ///
@@ -41,10 +44,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    log();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(cli)));
-    match result {
+    match start(cli) {
         Ok(code) => code,
         Err(error) => {
             tracing::debug!(?error, "ending");
@@ -53,6 +53,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn start(cli: Cli) -> Result<ExitCode> {
+    let endpoint = match &cli.command {
+        Commands::Serve(options) => options.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()),
+        _ => None,
+    };
+    let exporter = endpoint.map(Exporter::start).transpose()?;
+    log(exporter.as_ref());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(cli))
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
@@ -89,7 +100,7 @@ fn tell_variables_without_effect() {
     }
 }
 
-fn log() {
+fn log(exporter: Option<&Exporter>) {
     let variable = |ours: &str| {
         let theirs = || value_of(ours, |name| std::env::var(name).ok());
         std::env::var(ours).ok().filter(|value| !value.is_empty()).or_else(theirs)
@@ -97,11 +108,11 @@ fn log() {
     let level = variable("LIMN_LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
     let filter = EnvFilter::try_new(level_name(&level));
     let wants_colors = variable("LIMN_LOG_COLORS").is_none_or(|wanted| wanted != "false");
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(wants_colors && std::io::stderr().is_terminal())
-        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("info")))
-        .init();
+        .with_filter(filter.unwrap_or_else(|_| EnvFilter::new("info")));
+    tracing_subscriber::registry().with(lines).with(exporter.map(Exporter::layer)).init();
 }
 
 /// Electric has more levels than there are here.

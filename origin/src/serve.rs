@@ -4,7 +4,6 @@ use crate::config::ServeConfig;
 use crate::creation::{Creator, CreatorParts};
 use crate::engine::{self, EngineHandle, EngineParts, Inbox, Source};
 use crate::expiry;
-use crate::gauges;
 use crate::http::{self, Admission, Server, Subsets};
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
@@ -12,7 +11,7 @@ use crate::registry::Registry;
 use crate::scratch::Scratch;
 use crate::standby::Standby;
 use crate::status::{Phase, Status};
-use crate::store::{Folder, FolderLock, recover};
+use crate::store::{Folder, FolderLock, recover, size};
 use anyhow::{Context, Result};
 use axum::body::Body;
 use axum::http::Request;
@@ -85,7 +84,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
     let reconciler =
         Reconciler::new(creator.clone(), config.slot, registry.clone(), status.clone(), metrics.clone());
     tokio::spawn(reconciler.run());
-    tokio::spawn(gauges::run(folder, metrics.clone()));
+    tokio::spawn(size::run(folder, metrics.clone()));
     if let Some(shapes_max) = config.shapes_max {
         tokio::spawn(expiry::run(shapes_max, engine.clone(), registry.clone(), status.clone()));
     }

@@ -74,6 +74,10 @@ pub struct ServeOptions {
     #[arg(long, env = "LIMN_METRICS_PORT", value_name = "PORT")]
     pub metrics_port: Option<u16>,
 
+    /// Send spans to an OTLP collector, such as `http://127.0.0.1:4318` (off by default)
+    #[arg(long, env = "LIMN_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
     /// Where shapes are kept
     #[arg(long, env = "LIMN_STORAGE_DIR", default_value = "./persistent", value_name = "DIR")]
     pub storage_dir: PathBuf,

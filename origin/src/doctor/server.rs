@@ -38,7 +38,7 @@ pub fn judge(report: &mut Report, facts: &ServerFacts, role: &Role<'_>) {
     match facts.is_standby {
         false => report.ok("primary", "this server takes writes"),
         true => {
-            report.error("primary", "this Postgres is a read-only standby: use the URL of its primary", None)
+            report.error("primary", "this Postgres is a read-only standby: use the URL of its primary", None);
         }
     }
     match facts.wal_level.as_str() {

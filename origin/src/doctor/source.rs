@@ -37,7 +37,7 @@ pub fn judge_publication(
                 Some(server.create_publication(shown)),
             ),
             false => {
-                report.ok("publication", format!("`{shown}` does not exist yet: `limn serve` creates it"))
+                report.ok("publication", format!("`{shown}` does not exist yet: `limn serve` creates it"));
             }
         }
         return;
@@ -100,7 +100,7 @@ pub fn judge_slot(report: &mut Report, source: &Source<'_>, facts: Option<&SlotF
     }
     match holder {
         Some(pid) => {
-            report.ok("lock", format!("held by Postgres's process {pid}: a server runs, another one waits"))
+            report.ok("lock", format!("held by Postgres's process {pid}: a server runs, another one waits"));
         }
         None => report.ok("lock", "free"),
     }

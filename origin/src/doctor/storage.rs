@@ -68,6 +68,8 @@ fn judge_disk(report: &mut Report, path: &Path) {
     }
     report.ok("storage_writable", format!("`{shown}` can be written"));
     let free = match statvfs(existing) {
+        // Blocks are counted in 32 bits on some systems.
+        #[allow(clippy::useless_conversion)]
         Ok(disk) => u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size()),
         Err(error) => {
             report.warning(
@@ -88,7 +90,7 @@ fn judge_disk(report: &mut Report, path: &Path) {
             None,
         ),
         free if free < FREE_BYTES_LOW => {
-            report.warning("storage_free", format!("{text}: snapshots need room"), None)
+            report.warning("storage_free", format!("{text}: snapshots need room"), None);
         }
         _ => report.ok("storage_free", text),
     }

@@ -10,6 +10,7 @@ use crate::postgres::{
     PostgresConfig, PostgresError, ReplicationConnection, ReplicationError, ReplicationStream, Session,
 };
 use crate::soundness::{PUBLICATION, SLOT_LOST};
+use crate::spans;
 use crate::store::{self, Folder};
 use futures::future::BoxFuture;
 use limn_core::Lsn;
@@ -324,6 +325,10 @@ impl Attempt {
     /// Connects after a pause, takes the lock, and starts the stream.
     async fn connect(self, pause: Duration) -> Result<Connected, ConnectError> {
         tokio::time::sleep(pause).await;
+        spans::connect(&self.source.slot, self.connect_now()).await
+    }
+
+    async fn connect_now(&self) -> Result<Connected, ConnectError> {
         let source = &self.source;
         let server = preflight::check(&source.config, source.publication.name(), source.manual).await?;
         let mut connection = ReplicationConnection::connect(&source.config).await?;

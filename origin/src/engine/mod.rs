@@ -15,7 +15,7 @@ pub use command::{EngineHandle, Inbox, Stopped};
 pub use link::Source;
 
 use crate::metrics::Metrics;
-use crate::postgres::{Frame, ReplicationStream};
+use crate::postgres::{Frame, ReplicationError, ReplicationStream};
 use crate::registry::Registry;
 use crate::shape::{Life, Shape};
 use crate::soundness::STALLED;
@@ -252,7 +252,10 @@ impl Engine {
             Ok(()) => self.link.set_streaming(stream),
             Err(Trouble::Stream(error)) => {
                 tracing::warn!(%error, "the replication stream ended; connecting again");
-                self.link.reconnect();
+                match error.downcast_ref().is_some_and(ReplicationError::lacks_publication) {
+                    true => self.link.start_over(),
+                    false => self.link.reconnect(),
+                }
                 self.handle_disconnect();
             }
             Err(Trouble::Disk(error)) => return Err(error),

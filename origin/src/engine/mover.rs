@@ -3,6 +3,7 @@
 use super::command::EngineHandle;
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Session};
+use crate::spans;
 use futures::StreamExt;
 use limn_core::log::SnapshotFilter;
 use limn_core::shape::RotationCause;
@@ -65,18 +66,20 @@ impl Task {
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<RoundRequest>) {
         while let Some(request) = requests.recv().await {
             match request {
-                RoundRequest::Open => match self.open().await {
+                RoundRequest::Open => match spans::move_round(0, self.open()).await {
                     Ok(filter) => self.engine.round_opened(filter).await,
                     Err(error) => self.fail(&error).await,
                 },
-                RoundRequest::Ask(questions) => match self.ask(&questions).await {
-                    Ok(answers) => self.engine.round_answered(answers).await,
-                    Err(AskError::Refused(number, cause)) => {
-                        self.state = State::Closed(None);
-                        self.engine.round_failed(Some((number, cause))).await;
+                RoundRequest::Ask(questions) => {
+                    match spans::move_round(questions.len(), self.ask(&questions)).await {
+                        Ok(answers) => self.engine.round_answered(answers).await,
+                        Err(AskError::Refused(number, cause)) => {
+                            self.state = State::Closed(None);
+                            self.engine.round_failed(Some((number, cause))).await;
+                        }
+                        Err(AskError::Postgres(error)) => self.fail(&error).await,
                     }
-                    Err(AskError::Postgres(error)) => self.fail(&error).await,
-                },
+                }
                 RoundRequest::Close => self.state = State::Closed(self.close().await),
             }
         }

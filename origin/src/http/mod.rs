@@ -20,6 +20,7 @@ pub use subset::Subsets;
 use crate::creation::Creator;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::spans;
 use crate::status::Status;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -83,6 +84,15 @@ impl Server {
 pub async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
     let method = Method::from_name(request.method().as_str());
     let matched = route(request.uri().path()).for_method(method);
+    spans::request(route_name(matched), answer_route(server, method, matched, request)).await
+}
+
+async fn answer_route(
+    server: Arc<Server>,
+    method: Method,
+    matched: Route,
+    request: Request<Body>,
+) -> Response<Body> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let headers = request.headers().clone();
     let mut response = match matched {
@@ -102,6 +112,7 @@ pub async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Bod
     };
     finish(&mut response, matched, &headers, server.next_unique());
     server.metrics.answered(route_name(matched), response.status().as_u16());
+    spans::answered(&response);
     response.map(|body| counted::counted(body, server.metrics.response_bytes.clone()))
 }
 

@@ -5,7 +5,7 @@ use super::body::{Stored, growing_snapshot};
 use super::events::Events;
 use super::lookup::{find_or_create, wait_readable};
 use super::{Server, fixed, subset, text, with_head};
-use crate::gauges::Counted;
+use crate::metrics::Counted;
 use crate::shape::Shape;
 use crate::status::Phase;
 use crate::store::segment;

@@ -2,6 +2,7 @@
 
 use super::catalog::one_row;
 use super::error::PostgresError;
+use super::publication::carries;
 use limn_core::pg::relation::quote_identifier;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -168,11 +169,10 @@ pub async fn lock_holder(client: &Client, slot: &str) -> Result<Option<i32>, Pos
     rows.first().map_or(Ok(None), |row| Ok(Some(row.try_get(0)?)))
 }
 
-const TABLES: &str = "
-    WITH published AS (
-         SELECT c.oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname
-           JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-          WHERE t.pubname = $1)
+fn tables_query() -> String {
+    let carries = carries("$1", "c");
+    format!(
+        "WITH published AS (SELECT c.oid FROM pg_class c WHERE c.relkind = 'r' AND {carries})
     SELECT c.oid, format('%I.%I', n.nspname, c.relname),
            c.oid IN (SELECT oid FROM published) OR c.relkind = 'p',
            EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
@@ -181,7 +181,9 @@ const TABLES: &str = "
            c.relreplident = 'f', pg_has_role(c.relowner, 'USAGE'), has_table_privilege(c.oid, 'SELECT')
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.oid IN (SELECT oid FROM published UNION SELECT unnest($2::oid[]))
-     ORDER BY 2";
+     ORDER BY 2"
+    )
+}
 
 /// The tables of a publication, and those with these oids as far as they exist.
 ///
@@ -192,7 +194,8 @@ pub async fn tables(
     publication: &str,
     oids: &[u32],
 ) -> Result<Vec<TableFacts>, PostgresError> {
-    let rows = client.query_typed(TABLES, &[(&publication, Type::TEXT), (&oids, Type::OID_ARRAY)]).await?;
+    let rows =
+        client.query_typed(&tables_query(), &[(&publication, Type::TEXT), (&oids, Type::OID_ARRAY)]).await?;
     let table = |row: &tokio_postgres::Row| {
         Ok(TableFacts {
             oid: row.try_get(0)?,

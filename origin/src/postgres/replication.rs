@@ -318,6 +318,12 @@ impl<'a> Frame<'a> {
 }
 
 impl ReplicationError {
+    /// True where the slot is at a time in which the publication did not exist: it leads nowhere.
+    #[must_use]
+    pub fn lacks_publication(&self) -> bool {
+        matches!(self, Self::Configuration(error) if error.code() == Some("42704"))
+    }
+
     fn classify(error: PostgresError, slot: &str) -> Self {
         let PostgresError::Server(reason) = error else {
             // Login and TLS failures do not happen on a connection that has started.

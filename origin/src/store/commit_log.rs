@@ -6,6 +6,7 @@
 
 use super::folder::{Folder, sync_dir};
 use crate::metrics::CommitMetrics;
+use crate::spans;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -184,10 +185,12 @@ impl Writer {
         if group.is_empty() {
             return Ok(());
         }
-        self.file.write_all(group)?;
-        group.clear();
         let started = Instant::now();
-        self.file.sync_data()?;
+        spans::commit_sync(group.len(), || {
+            self.file.write_all(group)?;
+            self.file.sync_data()
+        })?;
+        group.clear();
         self.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
     }

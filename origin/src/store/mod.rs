@@ -13,6 +13,7 @@ pub mod inspect;
 mod records;
 mod recovery;
 pub mod segment;
+pub mod size;
 mod tail;
 
 pub use commit_log::{CommitLog, Durable};

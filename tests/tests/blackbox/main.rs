@@ -25,6 +25,7 @@ mod routing_auth;
 mod schema_changes;
 mod security;
 mod smuggling;
+mod spans;
 mod sse;
 mod standby;
 mod startup;

@@ -1,7 +1,7 @@
 //! What the server follows goes wrong under it: health says so, and nothing is called up to date.
 
 use super::table;
-use limn_tests::{Cluster, Database, Follower, Limn, Response, Signal, Sql, eventually, signal};
+use limn_tests::{Cluster, Database, Follower, Limn, Request, Response, Signal, Sql, eventually, signal};
 use serde_json::json;
 
 async fn health(server: &Limn) -> Response {
@@ -157,6 +157,32 @@ async fn a_publication_that_was_replaced_between_two_looks_is_another_one() {
 }
 
 #[tokio::test]
+async fn a_publication_of_somebody_else_that_was_replaced_is_another_one() {
+    let cluster = Cluster::start(&[]).await;
+    let database = cluster.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let name = publication(&database);
+    sql.execute(&format!("CREATE PUBLICATION {name} FOR TABLE t; ALTER TABLE t REPLICA IDENTITY FULL")).await;
+    sql.execute("CREATE ROLE reader LOGIN REPLICATION; GRANT SELECT ON t TO reader").await;
+    let mut server = Limn::stopped(&database, &["--manual-table-publishing"]);
+    server.log_in_as("reader");
+    server.resume().await;
+    let mut shape = server.follow("table=t").await;
+    // Nobody may note anything at it, and what is written meanwhile is in no publication.
+    for statement in ["DROP PUBLICATION %", "UPDATE t SET n = 7", "CREATE PUBLICATION % FOR TABLE t"] {
+        sql.execute(&statement.replace('%', &name)).await;
+    }
+    eventually("the shape starts over", async || {
+        shape.step(true).await;
+        (shape.rotations() > 0).then_some(())
+    })
+    .await;
+    assert_true_again(&mut server, &sql, &mut shape).await;
+    assert!(!shows(&shape, "n", "10"), "{:?}", shape.rows());
+}
+
+#[tokio::test]
 async fn a_publication_that_leaves_changes_out_is_told_until_it_is_mended() {
     let (_cluster, database, sql, mut server, mut shape) = followed(&[]).await;
     let (client, live) = (server.client(), shape.target(true));
@@ -200,6 +226,31 @@ async fn a_table_that_was_taken_out_and_put_back_between_two_looks_starts_over()
     let gone = server.get(&format!("table=t&columns=id&handle={}&offset=0_inf", other.handle())).await;
     assert_eq!(gone.status, 409);
     assert_true_again(&mut server, &sql, &mut shape).await;
+}
+
+#[tokio::test]
+async fn a_second_server_that_reads_along_says_so_too() {
+    let (_cluster, database, sql, mut server, mut shape) = followed(&[]).await;
+    let mut second = server.twin();
+    second.spawn();
+    let client = second.client();
+    eventually("the second server reads along", async || {
+        let request = Request { method: "GET", target: "/v1/shape?table=t&offset=-1", ..Request::default() };
+        client.try_send(&request).await.ok().filter(|response| response.status == 200)
+    })
+    .await;
+    let alter = format!("ALTER PUBLICATION {} SET", publication(&database));
+    sql.execute(&format!("{alter} (publish = 'insert')")).await;
+    wait_unsound(&second, "publication").await;
+    assert_unsound(&client.get(&shape.target(true)).await, "publication", "live");
+    sql.execute(&format!("{alter} (publish = 'insert, update, delete, truncate')")).await;
+    assert_true_again(&mut server, &sql, &mut shape).await;
+    let mut along = Follower::new(client, "table=t");
+    eventually("the second server shows the table", async || {
+        along.step(false).await;
+        (along.rows().len() == shape.rows().len()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

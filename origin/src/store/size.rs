@@ -1,8 +1,7 @@
-//! Gauges that follow something: what is under way, and what the storage folder holds.
+//! How much the storage folder holds.
 
+use super::Folder;
 use crate::metrics::Metrics;
-use crate::store::Folder;
-use prometheus_client::metrics::gauge::Gauge;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,24 +10,6 @@ use std::time::Duration;
 
 /// How often the storage folder is measured.
 const PERIOD: Duration = Duration::from_secs(15);
-
-/// Counts something for as long as the value lives.
-#[derive(Debug)]
-pub struct Counted(Gauge);
-
-impl Counted {
-    /// Counts one more.
-    pub fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
 
 /// Measures the storage folder for as long as the server runs.
 pub async fn run(folder: Arc<Folder>, metrics: Arc<Metrics>) {
