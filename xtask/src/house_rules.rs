@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
+use crate::{limits, unsafe_code};
 
 /// The folders that hold code of ours.
 const SOURCES: [&str; 8] = ["core", "origin", "edge-worker", "client", "tests", "fuzz", "xtask", "bench"];
@@ -52,11 +53,14 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     for folder in SOURCES {
         collect(&workspace.path(folder), &mut files)?;
     }
+    let table = limits::table(workspace.root())?;
     let mut broken = Vec::new();
     for path in &files {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let relative = path.strip_prefix(workspace.root()).unwrap_or(path);
         broken.extend(violations(relative, &text));
+        broken.extend(limits::violations(relative, &text, &table));
+        broken.extend(unsafe_code::violations(relative, &text));
     }
     if !broken.is_empty() {
         bail!("{} house rules are broken:\n  {}", broken.len(), broken.join("\n  "));
