@@ -27,6 +27,8 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(6);
 const LINES_SHOWN: usize = 60;
 /// The cause of a handle that no running server gave up.
 const NOT_DURABLE: &str = "snapshot not durable";
+/// The same, of a handle that had been there for long.
+const UNEXPLAINED: &str = "no cause";
 
 /// What happened in some runs.
 #[derive(Debug, Default)]
@@ -141,8 +143,9 @@ async fn report(
 ) -> Result<Report, Violation> {
     let causes = causes(&server.output());
     let mut rotations = BTreeMap::new();
-    for handle in run.reference.lock().await.past_handles() {
-        let cause = causes.get(&handle).map_or(NOT_DURABLE, String::as_str);
+    for (handle, seen) in run.reference.lock().await.past_handles() {
+        let unsaid = if run.crashes.explain(seen) { NOT_DURABLE } else { UNEXPLAINED };
+        let cause = causes.get(&handle).map_or(unsaid, String::as_str);
         *rotations.entry(cause.to_owned()).or_default() += 1;
     }
     let allowed = |cause: &String| {
@@ -162,7 +165,7 @@ async fn report(
         report.rotations_of_losses = rotations;
     } else {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Crashes { count: crashes, went_on, started_over } = &run.crashes;
+        let Crashes { count: crashes, went_on, started_over, .. } = &run.crashes;
         report.rotations_of_crashes = rotations;
         (report.crashes, report.went_on, report.started_over) =
             (count(crashes), count(went_on), count(started_over));

@@ -5,7 +5,6 @@ use crate::run::Run;
 use crate::shim::Shim;
 use limn_tests::{Client, Cluster, Limn, Proxy, Random};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -70,6 +69,8 @@ pub const LOSSES: &[Fault] = &[Fault::SlotDropped, Fault::TableUnpublished, Faul
 
 /// How long a server may take to notice that its disk fails.
 const DISK_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a busy disk takes to make a snapshot durable.
+const SYNC_TIME_MAX: Duration = Duration::from_secs(5);
 /// Clients that never read.
 const DEAF_CLIENTS: usize = 20;
 const HOUR_S: i64 = 3600;
@@ -156,7 +157,7 @@ impl Victim {
     async fn kill(&mut self, run: &Run) {
         if self.server.runs() {
             self.server.kill().await;
-            run.crashes.count.fetch_add(1, Ordering::Relaxed);
+            run.crashes.note(SYNC_TIME_MAX);
         }
     }
 
@@ -179,7 +180,7 @@ impl Victim {
             sleep(Duration::from_millis(20)).await;
         }
         set(false);
-        run.crashes.count.fetch_add(1, Ordering::Relaxed);
+        run.crashes.note(SYNC_TIME_MAX + started.elapsed());
         self.recover().await;
         true
     }

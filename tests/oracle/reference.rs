@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
 
 /// The state of every shape at every commit so far.
@@ -26,8 +27,8 @@ pub struct Reference {
     commits: BTreeMap<u64, Commit>,
     counts: Counts,
     bodies: HashMap<(String, String), u64>,
-    /// For each shape, its handles in the order in which they were seen.
-    handles: Vec<Vec<String>>,
+    /// For each shape, its handles in the order in which they were seen, and when that was.
+    handles: Vec<Vec<(String, Instant)>>,
     is_forgiving: bool,
 }
 
@@ -293,13 +294,13 @@ impl Reference {
 
     /// Notes a handle of the shape.
     pub fn note_handle(&mut self, shape: usize, handle: &str) {
-        if !self.handles[shape].iter().any(|known| known == handle) {
-            self.handles[shape].push(handle.to_owned());
+        if !self.handles[shape].iter().any(|(known, _)| known == handle) {
+            self.handles[shape].push((handle.to_owned(), Instant::now()));
         }
     }
 
-    /// The handles that others have followed.
-    pub fn past_handles(&self) -> Vec<String> {
+    /// The handles that others have followed, and when they were first seen.
+    pub fn past_handles(&self) -> Vec<(String, Instant)> {
         self.handles
             .iter()
             .filter_map(|handles| handles.split_last())
@@ -319,9 +320,9 @@ impl Reference {
     }
 
     /// The handles of shapes that had more of them than their transactions, or the server's own causes, explain.
-    pub fn unexplained_handles(&self, causes: &BTreeMap<String, String>) -> Vec<(usize, &[String])> {
+    pub fn unexplained_handles(&self, causes: &BTreeMap<String, String>) -> Vec<(usize, Vec<&String>)> {
         let is_own =
-            |handle: &&String| causes.get(*handle).is_some_and(|cause| OWN_CAUSES.contains(&cause.as_str()));
+            |handle: &String| causes.get(handle).is_some_and(|cause| OWN_CAUSES.contains(&cause.as_str()));
         let more = |shape: usize| {
             let tables = &self.shapes[shape].tables;
             let causes = |commit: &Commit| {
@@ -331,8 +332,8 @@ impl Reference {
                 usize::from(of(truncated)) + 2 * usize::from(of(altered))
             };
             let causes: usize = self.commits.values().map(causes).sum();
-            let handles = self.handles[shape].as_slice();
-            let own = handles.iter().filter(is_own).count();
+            let handles: Vec<&String> = self.handles[shape].iter().map(|(handle, _)| handle).collect();
+            let own = handles.iter().filter(|handle| is_own(handle)).count();
             (handles.len() > 1 + causes + own).then_some((shape, handles))
         };
         (0..self.shapes.len()).filter_map(more).collect()
