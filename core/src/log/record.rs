@@ -407,6 +407,7 @@ mod tests {
         let mut rest = &file[..];
         let mut read = Vec::new();
         while let Some((payload, length)) = read_frame(rest) {
+            assert_eq!(payload_bytes(*rest.first_chunk().unwrap()), payload.len());
             read.push(Record::decode(payload).unwrap());
             rest = &rest[length..];
         }

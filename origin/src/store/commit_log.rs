@@ -172,7 +172,7 @@ impl Writer {
                 Piece::Forget { files } => {
                     // The checkpoint that makes them superfluous may be in this very group.
                     self.write_and_sync(&mut group)?;
-                    files.iter().try_for_each(fs::remove_file)?;
+                    files.iter().try_for_each(forget)?;
                 }
             }
             next = if group.len() < GROUP_BYTES_MAX { self.pieces.try_recv().ok() } else { None };
@@ -193,6 +193,14 @@ impl Writer {
         group.clear();
         self.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
+    }
+}
+
+/// Deletes a file; one that is gone already was named twice, by two checkpoints in a row.
+fn forget(path: &PathBuf) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

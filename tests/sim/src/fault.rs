@@ -35,8 +35,6 @@ faults! {
     ProcessedTooEarly,
     /// The server counts as caught up as soon as it is connected.
     ActiveTooEarly,
-    /// The open transaction is not dropped with the connection.
-    KeepsOpenTransaction,
     /// A shape's changes are kept only once its snapshot was taken.
     RegistersAfterSnapshot,
     /// The snapshot may lack a transaction that was read before the shape was there.
@@ -61,8 +59,6 @@ faults! {
     CommitFileNameNotSynced,
     /// A start does not make it durable that the older commit log files are gone.
     OlderFilesComeBack,
-    /// A start deletes the folders of unknown shapes before its checkpoint is durable.
-    RemovesStrangersFirst,
     /// After a restart a cut off transaction counts.
     BelievesCutOffItems,
     /// After a restart the last durable transaction is left out.

@@ -23,13 +23,17 @@ struct Options {
     /// Plants a bug
     #[arg(long, value_name = "BUG")]
     fault: Option<Fault>,
+    /// Plants each bug in turn, and fails unless all of them are found
+    #[arg(long, conflicts_with_all = ["seed", "fault"])]
+    planted: bool,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     match options.seed {
         Some(seed) => replay(seed, options.fault),
-        None => search(&options),
+        None if options.planted => find_planted(&options),
+        None => find(&options),
     }
 }
 
@@ -40,8 +44,39 @@ fn replay(seed: u64, fault: Option<Fault>) -> ExitCode {
     report(&outcome, fault)
 }
 
-fn search(options: &Options) -> ExitCode {
+fn find(options: &Options) -> ExitCode {
     let started = Instant::now();
+    let (found, events) = search(options, options.fault);
+    if let Some(seed) = found {
+        return report(&run(seed, options.fault, false), options.fault);
+    }
+    let took = started.elapsed().as_secs_f64();
+    println!(
+        "{} seeds, {events} events in {took:.1} s: {:.0} seeds a minute on {} threads; nothing found",
+        options.seeds,
+        options.seeds as f64 / took * 60.0,
+        threads(),
+    );
+    ExitCode::SUCCESS
+}
+
+fn find_planted(options: &Options) -> ExitCode {
+    let mut missed = 0;
+    for fault in Fault::ALL {
+        match search(options, Some(*fault)).0 {
+            Some(seed) => println!("found by seed {seed:>5}  {fault}"),
+            None => {
+                missed += 1;
+                println!("NOT FOUND            {fault}");
+            }
+        }
+    }
+    println!("{} planted bugs, {missed} of them not found", Fault::ALL.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The first seed that shows a violation, and how many events there were.
+fn search(options: &Options, fault: Option<Fault>) -> (Option<u64>, u64) {
     let (next, events) = (AtomicU64::new(options.first), AtomicU64::new(0));
     let (last, found) = (options.first + options.seeds, AtomicU64::new(u64::MAX));
     let work = || {
@@ -50,26 +85,20 @@ fn search(options: &Options) -> ExitCode {
             if seed >= last || seed > found.load(Ordering::Relaxed) {
                 return;
             }
-            let outcome = run(seed, options.fault, false);
+            let outcome = run(seed, fault, false);
             events.fetch_add(outcome.trace.events(), Ordering::Relaxed);
             if outcome.violation.is_some() {
                 found.fetch_min(seed, Ordering::Relaxed);
             }
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    thread::scope(|scope| (0..threads()).for_each(|_| drop(scope.spawn(work))));
     let found = found.into_inner();
-    if found != u64::MAX {
-        return report(&run(found, options.fault, false), options.fault);
-    }
-    let (took, events) = (started.elapsed().as_secs_f64(), events.into_inner());
-    println!(
-        "{} seeds, {events} events in {took:.1} s: {:.0} seeds a minute on {threads} threads; nothing found",
-        options.seeds,
-        options.seeds as f64 / took * 60.0
-    );
-    ExitCode::SUCCESS
+    ((found != u64::MAX).then_some(found), events.into_inner())
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn report(outcome: &Outcome, fault: Option<Fault>) -> ExitCode {

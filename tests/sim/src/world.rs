@@ -76,6 +76,9 @@ struct World {
     steps: u64,
     /// One step in so many is a calamity.
     calm: u64,
+    /// The stream is read, and the commit log written, in one of so many steps that could do it.
+    stream_pace: u64,
+    disk_pace: u64,
 }
 
 impl World {
@@ -94,6 +97,8 @@ impl World {
             now: 1_000_000,
             steps: 150 + random.below(700),
             calm: 20 + random.below(150),
+            stream_pace: 1 + random.below(2) * random.below(8),
+            disk_pace: 1 + random.below(2) * random.below(8),
             random,
         }
     }
@@ -152,6 +157,10 @@ impl World {
             0..=1 => {
                 self.note("kill", "");
                 self.crash(false);
+                // Half the time the machine goes down as well, while the process starts again.
+                if self.random.once_in(2) {
+                    self.disk.fail_power_in(self.random.below(40));
+                }
             }
             2..=3 => {
                 let operations = self.random.below(20);
@@ -213,7 +222,9 @@ impl World {
                 "connect"
             }
             2..=17 => {
-                events = origin.read_stream(disk, postgres, 1 + self.random.below(6))?;
+                if self.random.once_in(self.stream_pace) {
+                    events = origin.read_stream(disk, postgres, 1 + self.random.below(6))?;
+                }
                 "stream"
             }
             18..=20 => {
@@ -221,7 +232,9 @@ impl World {
                 "keepalive"
             }
             21..=27 => {
-                origin.write_group(disk, 1 + self.random.index(4))?;
+                if self.random.once_in(self.disk_pace) {
+                    origin.write_group(disk, 1 + self.random.index(4))?;
+                }
                 "write"
             }
             28..=31 => {

@@ -4,8 +4,8 @@ use limn_sim::{Fault, run};
 
 /// Seeds of the ordinary test run; `cargo x sim` runs many more.
 const SEEDS: u64 = 150;
-/// Within so many seeds each planted bug shows.
-const PLANTED_SEEDS_MAX: u64 = 6_000;
+/// Within so many seeds the planted bugs of the ordinary test run show.
+const PLANTED_SEEDS_MAX: u64 = 400;
 
 #[test]
 fn one_seed_gives_one_history() {
@@ -28,17 +28,25 @@ fn nothing_is_found_where_nothing_is_planted() {
 /// Seeds that showed a bug of core's or of the origin's, which was mended then.
 #[test]
 fn seeds_that_found_something_find_nothing_any_more() {
-    for seed in [38, 250, 469, 1_483, 1_938, 2_215, 5_762, 6_859, 8_695] {
+    for seed in [38, 250, 469, 1_483, 1_938, 2_215, 4_014, 5_762, 6_859, 8_695] {
         assert_eq!(run(seed, None, false).violation, None, "again: cargo x sim --seed {seed}");
     }
 }
 
+/// Those that show soon; `cargo x sim --planted` looks for all of them.
 #[test]
-fn every_planted_bug_is_found() {
-    let missed: Vec<Fault> = Fault::ALL
-        .iter()
-        .copied()
-        .filter(|fault| (0..PLANTED_SEEDS_MAX).all(|seed| run(seed, Some(*fault), false).violation.is_none()))
-        .collect();
-    assert!(missed.is_empty(), "not found within {PLANTED_SEEDS_MAX} seeds: {missed:?}");
+fn planted_bugs_are_found() {
+    let soon = [
+        Fault::ReportsBeforeSync,
+        Fault::PublishesFragments,
+        Fault::RegistersAfterSnapshot,
+        Fault::SnapshotNotSynced,
+        Fault::CommitFileNameNotSynced,
+        Fault::IndexNamesBeginnings,
+        Fault::ReusesHandles,
+    ];
+    for fault in soon {
+        let found = (0..PLANTED_SEEDS_MAX).any(|seed| run(seed, Some(fault), false).violation.is_some());
+        assert!(found, "not found within {PLANTED_SEEDS_MAX} seeds: {fault}");
+    }
 }

@@ -49,9 +49,7 @@ impl Engine {
     }
 
     pub(super) fn handle_connected(&mut self, postgres: &Postgres) {
-        if !self.logs.faults.has(Fault::KeepsOpenTransaction) {
-            self.router.handle_disconnect();
-        }
+        self.router.handle_disconnect();
         let confirmed = Lsn::new(postgres.confirmed());
         self.logs.flush = FlushTracker::new(confirmed);
         (self.received, self.confirmed) = (confirmed, Lsn::ZERO);
@@ -65,10 +63,8 @@ impl Engine {
 
     pub(super) fn handle_disconnect(&mut self) {
         self.link = None;
-        if !self.logs.faults.has(Fault::KeepsOpenTransaction) {
-            self.router.handle_disconnect();
-            self.logs.handle_disconnect();
-        }
+        self.router.handle_disconnect();
+        self.logs.handle_disconnect();
         self.is_active = false;
     }
 

@@ -42,9 +42,6 @@ pub(super) fn recover(
         segment::flush_tail(disk, shape.handle, &mut shape.log, faults)?;
         segment::sync(disk, shape.handle, faults)?;
     }
-    if faults.has(Fault::RemovesStrangersFirst) {
-        remove_strangers(disk, &store)?;
-    }
     let next_file = files.last().map_or(1, |(number, _)| number + 1);
     Ok((store, next_file))
 }
