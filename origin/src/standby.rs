@@ -106,6 +106,12 @@ impl Standby {
                     self.publish(shape);
                 }
             }
+            Record::Joined(joined) => {
+                self.status.handle_processed(joined.processed);
+                if let Some(shape) = self.shapes.get(&joined.id) {
+                    shape.set_joined();
+                }
+            }
             Record::Partitions(now) => {
                 if let Some(shape) = self.shapes.get(&now.id) {
                     shape.set_partitions(&now);
@@ -155,8 +161,10 @@ impl Standby {
             let whole_up_to = shape.dependent.whole_up_to;
             self.create(shape.created, ShapeLog::restore(self.chunk_bytes_max, shape.log));
             self.set_whole(id, whole_up_to);
-            if let Some(shape) = self.shapes.get(&id).filter(|_| shape.filter.is_some()) {
-                self.publish(shape);
+            let Some(created) = self.shapes.get(&id) else { continue };
+            created.set_joined();
+            if shape.filter.is_some() {
+                self.publish(created);
             }
         }
         self.status.handle_processed(checkpoint.processed);
@@ -174,7 +182,6 @@ impl Standby {
 
     /// The shape's snapshot is durable: it can be found and read from now on.
     fn publish(&self, shape: &Arc<Shape>) {
-        shape.set_joined();
         shape.set_life(Life::Readable);
         self.registry.insert(shape);
         // Known clients are to be served also while Postgres cannot be asked.

@@ -40,6 +40,8 @@ pub enum Record {
     Created(Box<CreatedShape>),
     /// A shape's snapshot is durable.
     SnapshotDone(SnapshotDone),
+    /// The WAL was read up to a shape's snapshot.
+    Joined(ShapeJoined),
     /// The tables whose rows a shape includes are others now.
     Partitions(ShapePartitions),
     /// A shape is gone.
@@ -124,6 +126,15 @@ pub struct ShapeViews {
     pub views: Vec<View>,
 }
 
+/// From here on a shape's log is as far as those of all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeJoined {
+    /// The shape.
+    pub id: ShapeId,
+    /// The commit LSN of the last transaction that every shape shows.
+    pub processed: u64,
+}
+
 /// How far a shape's log is whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapeWhole {
@@ -171,6 +182,7 @@ const PARTITIONS: u8 = 8;
 const VIEWS: u8 = 9;
 const MOVE: u8 = 10;
 const WHOLE: u8 = 11;
+const JOINED: u8 = 12;
 
 impl Record {
     /// Appends the record as a frame.
@@ -187,6 +199,7 @@ impl Record {
             Self::Views(views) => encode_json(out, VIEWS, views),
             Self::Move(made) => encode_move(out, made),
             Self::Whole(whole) => encode_json(out, WHOLE, whole),
+            Self::Joined(joined) => encode_json(out, JOINED, joined),
         }
     }
 
@@ -210,6 +223,7 @@ impl Record {
             VIEWS => decode_json(kind, body).map(Self::Views),
             MOVE => decode_move(kind, body).map(Self::Move),
             WHOLE => decode_json(kind, body).map(Self::Whole),
+            JOINED => decode_json(kind, body).map(Self::Joined),
             COMMIT => Reader(body).u64().map(Self::Commit).ok_or_else(cut_off),
             _ => Err(RecordError { kind, reason: "unknown kind: written by a newer version?".to_owned() }),
         }
@@ -379,6 +393,7 @@ mod tests {
                 items: fragment(),
             }),
             Record::Whole(ShapeWhole { id: ShapeId(1), up_to: u64::MAX }),
+            Record::Joined(ShapeJoined { id: ShapeId(1), processed: 77 }),
             Record::Removed(ShapeId(4)),
             Record::Created(Box::new(CreatedShape {
                 id: ShapeId(7),
@@ -387,7 +402,7 @@ mod tests {
                 relation: Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: Vec::new() },
                 partitions: vec![3],
                 inner: Vec::new(),
-                inner_partitions: BTreeMap::new(),
+                inner_partitions: BTreeMap::from([(2, vec![4])]),
             })),
             Record::SnapshotDone(SnapshotDone {
                 id: ShapeId(7),

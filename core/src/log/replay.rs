@@ -129,6 +129,8 @@ impl Replay {
             Record::Checkpoint(_) => {}
             Record::Created(created) => self.create(*created),
             Record::SnapshotDone(done) => self.finish_snapshot(done),
+            // A restart reads on from Postgres before it says anything.
+            Record::Joined(_) => {}
             Record::Partitions(now) => {
                 if let Some(shape) = self.shapes.get_mut(&now.id) {
                     let created = &mut shape.created;

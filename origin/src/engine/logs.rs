@@ -8,7 +8,7 @@ use crate::store::{CommitLog, Folder, TAIL_BYTES_MAX, segment};
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
 use limn_core::log::record::{
-    Record, ShapeCheckpoint, ShapeWhole, StoreCheckpoint, encode_commit, encode_items,
+    Record, ShapeCheckpoint, ShapeJoined, ShapeWhole, StoreCheckpoint, encode_commit, encode_items,
 };
 use limn_core::log::{Fragment, ShapeLog, SnapshotFilter};
 use limn_core::shape::ShapeId;
@@ -334,9 +334,11 @@ impl Logs {
 
     /// Every transaction before `position` is in the logs.
     pub(super) fn handle_position(&mut self, position: Lsn) {
-        for (id, _) in self.joining.extract_if(.., |(_, ends_at)| *ends_at <= position) {
+        let joined: Vec<_> = self.joining.extract_if(.., |(_, ends_at)| *ends_at <= position).collect();
+        for (id, _) in joined {
             if let Some(tracked) = self.shapes.get(&id) {
                 tracked.shape.set_joined();
+                self.record(&Record::Joined(ShapeJoined { id, processed: self.status.processed() }));
             }
         }
     }

@@ -68,6 +68,16 @@ async fn item_219_the_second_tells_changes_as_the_first_writes_them() {
     // A shape that is made meanwhile is there too.
     let made = first.follow("table=t&columns=id").await;
     assert_eq!(second.follow("table=t&columns=id").await.rows(), made.rows());
+    // Where the rows of a new shape are, the second says no less than the first.
+    table(&sql, "u").await;
+    let seen = |follower: &Follower| {
+        let messages = follower.response().json();
+        let last = messages.as_array().and_then(|messages| messages.last()).expect("a message").clone();
+        let lsn = last["headers"]["global_last_seen_lsn"].as_str().expect("is up to date").to_owned();
+        lsn.parse::<u64>().expect("decimal")
+    };
+    let (one, other) = (first.follow("table=u").await, second.follow("table=u").await);
+    assert!(seen(&other) >= seen(&one), "{} and {}", seen(&one), seen(&other));
     sql.execute("TRUNCATE t").await;
     eventually("the first starts over", async || {
         shape.step(false).await;
