@@ -1,6 +1,6 @@
 //! What clients send never becomes SQL of its own, and secrets show nowhere.
 
-use super::table;
+use super::{shared, table};
 use limn_tests::{Cluster, Limn, Request, encode};
 
 /// A word that only attacks contain: in SQL it may stand in literals and quoted names, nowhere else.
@@ -173,6 +173,47 @@ async fn what_clients_send_stands_in_literals_and_quoted_names_only() {
         let left = without_quoted(statement).unwrap_or_else(|| unreachable!("unbalanced: {statement}"));
         assert!(!left.contains(EVIL), "{statement}");
     }
+}
+
+#[tokio::test]
+async fn a_clause_can_neither_act_nor_read_anything_but_its_row() {
+    let server = shared(&[]).await;
+    let sql = server.sql().await;
+    sql.execute(
+        "CREATE SEQUENCE s; CREATE TABLE told (a text);
+         CREATE FUNCTION tell(text) RETURNS text LANGUAGE sql AS 'INSERT INTO told VALUES ($1) RETURNING a'",
+    )
+    .await;
+    for clause in [
+        "pg_sleep(60)::text = a",
+        "(SELECT pg_sleep(60)::text) = a",
+        "nextval('s') = n",
+        "setval('s', 7) = n",
+        "set_config('work_mem', '1GB', false) = a",
+        "current_setting('data_directory') = a",
+        "pg_read_file('/etc/passwd') = a",
+        "pg_ls_dir('.') = a",
+        "lo_import('/etc/passwd') = n",
+        "query_to_xml('SELECT 1', true, true, '')::text = a",
+        "pg_terminate_backend(n)",
+        "pg_try_advisory_lock(n)",
+        "tell(a) = a",
+        "public.tell(a) = a",
+        "to_regclass(a) IS NULL",
+        "has_table_privilege(a, 'SELECT')",
+        "current_user = a",
+        "version() = a",
+        "now() > '2000-01-01'",
+        "random() < 0.5",
+    ] {
+        let clause = encode(clause);
+        let response = server.get(&format!("table=t&offset=-1&where={clause}")).await;
+        assert_eq!(response.status, 400, "{clause}: {}", response.text());
+        let subset = server.get(&format!("table=t&offset=-1&subset__where={clause}")).await;
+        assert_eq!(subset.status, 400, "subset {clause}: {}", subset.text());
+    }
+    assert_eq!(sql.value("SELECT count(*)::text FROM told").await, "0");
+    assert_eq!(sql.value("SELECT is_called::text FROM s").await, "false");
 }
 
 #[test]
