@@ -16,10 +16,12 @@ use limn_core::log::record::ShapePartitions;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How often the catalog is looked at.
 const PERIOD: Duration = Duration::from_secs(2);
+/// How many times as long as a look the pause behind it is, at least.
+const PAUSE_LOOKS: u32 = 5;
 /// How long a look may take.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -35,6 +37,7 @@ pub struct Reconciler {
     known: HashMap<u32, Surveyed>,
     /// What keeps a table from being published whole, as it was logged: nobody needs to read it twice.
     told: HashMap<u32, String>,
+    session: Option<Arc<Session>>,
 }
 
 /// The shapes that need a table.
@@ -62,15 +65,14 @@ impl Reconciler {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (known, told) = (HashMap::new(), HashMap::new());
-        Self { creator, slot, registry, status, metrics, soundness: Soundness::default(), known, told }
+        let soundness = Soundness::default();
+        Self { creator, slot, registry, status, metrics, soundness, known, told, session: None }
     }
 
     /// Looks for as long as the server runs.
     pub async fn run(mut self) {
-        let mut tick = tokio::time::interval(PERIOD);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            let started = Instant::now();
             let look = async {
                 match self.status.followed() {
                     Phase::Active => self.look().await,
@@ -83,11 +85,13 @@ impl Reconciler {
                 Ok(Err(error)) => tracing::debug!(%error, "cannot look at the catalog"),
                 Err(_) => tracing::warn!("a look at the catalog did not end: is a table locked?"),
             }
+            // With very many tables, or a Postgres that has no time, looks become rarer instead of all it does.
+            tokio::time::sleep(PERIOD.max(started.elapsed() * PAUSE_LOOKS)).await;
         }
     }
 
     async fn look(&mut self) -> Result<(), PostgresError> {
-        let session = self.creator.session().await?;
+        let session = self.session().await?;
         let fault = match self.judge(&session).await? {
             Verdict::Sound => None,
             Verdict::Unsound(code) => Some(code),
@@ -117,7 +121,7 @@ impl Reconciler {
 
     /// Where another process writes to the folder, that one mends what can be mended.
     async fn look_as_reader(&mut self) -> Result<(), PostgresError> {
-        let session = self.creator.session().await?;
+        let session = self.session().await?;
         match self.judge(&session).await? {
             Verdict::Sound | Verdict::Mended => self.tell(None),
             Verdict::Unsound(code) | Verdict::StartOver(code) | Verdict::Reconnect(code) => {
@@ -125,6 +129,16 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// A session of the looks' own: they must not keep new shapes waiting.
+    async fn session(&mut self) -> Result<Arc<Session>, PostgresError> {
+        if let Some(session) = self.session.as_ref().filter(|session| !session.is_closed()) {
+            return Ok(session.clone());
+        }
+        let session = Arc::new(self.creator.connect().await?);
+        self.session = Some(session.clone());
+        Ok(session)
     }
 
     async fn judge(&mut self, session: &Session) -> Result<Verdict, PostgresError> {

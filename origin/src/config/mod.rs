@@ -62,11 +62,11 @@ pub struct Connections {
     pub subsets: usize,
 }
 
-/// Connections that are always there: the engine's, that of its moves, and that of new shapes.
-const STANDING_CONNECTIONS: usize = 3;
+/// Connections that are always there: the engine's, that of its moves, that of the looks at the catalog, and that of new shapes.
+const STANDING_CONNECTIONS: usize = 4;
 
 impl Connections {
-    /// Shares out a number of connections, which is at least five.
+    /// Shares out a number of connections, which is at least six.
     #[must_use]
     pub fn of(total: usize) -> Self {
         let rest = total.saturating_sub(STANDING_CONNECTIONS);
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn connections_are_shared_out() {
-        assert_eq!(Connections::of(27), Connections { snapshots: 8, subsets: 16 });
-        assert_eq!(Connections::of(5), Connections { snapshots: 1, subsets: 1 });
+        assert_eq!(Connections::of(28), Connections { snapshots: 8, subsets: 16 });
+        assert_eq!(Connections::of(6), Connections { snapshots: 1, subsets: 1 });
     }
 
     #[test]

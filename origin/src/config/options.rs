@@ -29,8 +29,8 @@ pub struct ServeOptions {
     pub database_use_ipv6: bool,
 
     /// Connections for queries: of the catalog, snapshots and subsets together
-    #[arg(long, env = "LIMN_DB_POOL_SIZE", default_value_t = 27, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, env = "LIMN_DB_POOL_SIZE", default_value_t = 28, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(6..))]
     pub db_pool_size: u32,
 
     /// How long a connection to Postgres is silent before TCP probes it

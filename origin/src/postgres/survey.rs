@@ -39,25 +39,26 @@ fn query() -> String {
                      (SELECT string_agg(concat_ws(':', indexrelid, xmin), ',')
                         FROM pg_index WHERE indrelid = c.oid AND indisprimary)),
            (c.relkind = 'p' AND EXISTS (
-                SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-                 WHERE p.pubname = $2
-                   AND r.prrelid IN (SELECT c.oid UNION SELECT relid FROM pg_partition_ancestors(c.oid))))
+                SELECT FROM (SELECT c.oid UNION SELECT relid FROM pg_partition_ancestors(c.oid)) above (oid)
+                  JOIN pg_publication_rel r ON r.prrelid = above.oid
+                  JOIN pg_publication p ON p.oid = r.prpubid
+                 WHERE p.pubname = $2))
                OR coalesce((SELECT bool_and({carries}) FROM tree t JOIN pg_class l USING (oid) WHERE t.top = c.oid AND l.relkind = 'r'), false),
            EXISTS (SELECT FROM tree t JOIN pg_class l USING (oid) WHERE t.top = c.oid AND l.relreplident <> 'f'),
            ARRAY(SELECT t.oid FROM tree t WHERE t.top = c.oid AND t.oid <> c.oid ORDER BY 1),
            ARRAY(SELECT t.oid FROM tree t JOIN pg_inherits i ON i.inhrelid = t.oid JOIN pg_type y ON y.typrelid = t.oid
                   WHERE t.top = c.oid AND t.oid <> c.oid AND y.xmin = i.xmin),
-           ARRAY(SELECT r.oid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-                  WHERE p.pubname = $2
-                    AND r.prrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid) UNION
-                                      SELECT oid FROM tree WHERE top = c.oid)),
-           EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-                    WHERE p.pubname = $2 AND jsonb_strip_nulls(to_jsonb(r)) ?| ARRAY['prqual', 'prattrs']
-                      AND r.prrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid) UNION
-                                        SELECT oid FROM tree WHERE top = c.oid))
+           ARRAY(SELECT r.oid FROM {line} JOIN pg_publication_rel r ON r.prrelid = line.oid
+                   JOIN pg_publication p ON p.oid = r.prpubid
+                  WHERE p.pubname = $2),
+           EXISTS (SELECT FROM {line} JOIN pg_publication_rel r ON r.prrelid = line.oid
+                     JOIN pg_publication p ON p.oid = r.prpubid
+                    WHERE p.pubname = $2 AND jsonb_strip_nulls(to_jsonb(r)) ?| ARRAY['prqual', 'prattrs'])
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.oid = ANY ($1)",
-        carries = carries("$2", "l")
+        carries = carries("$2", "l"),
+        line = "(SELECT relid FROM pg_partition_ancestors(c.oid) UNION
+                           SELECT oid FROM tree WHERE top = c.oid) line (oid)"
     )
 }
 
