@@ -400,7 +400,7 @@ fn hash_reply(reply: &Reply, hash: &mut DefaultHasher) {
     match reply {
         Reply::Snapshot { bytes, offset } => (bytes, offset).hash(hash),
         Reply::Changes { bytes, offset, closed, up_to_date } => {
-            (bytes, offset, closed, up_to_date).hash(hash)
+            (bytes, offset, closed, up_to_date).hash(hash);
         }
         Reply::MustRefetch => 1.hash(hash),
         Reply::Unavailable => 2.hash(hash),

@@ -311,7 +311,7 @@ async fn a_clause_that_fails_on_a_late_row_is_refused_in_the_end() {
         let sent = |name: &str| response.header(name).expect("is sent").to_owned();
         match response.status {
             200 => {
-                query = format!("{beginning}{}&handle={}", sent("electric-offset"), sent("electric-handle"))
+                query = format!("{beginning}{}&handle={}", sent("electric-offset"), sent("electric-handle"));
             }
             409 => {
                 restarts += 1;
