@@ -3,7 +3,7 @@
 mod error;
 
 use crate::clause;
-use crate::engine::EngineHandle;
+use crate::engine::{EngineHandle, Stopped};
 use crate::metrics::{Counted, Metrics};
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::{Publication, WriterHorizon};
@@ -352,12 +352,27 @@ impl Creator {
         let session = self.catalog().await?.session;
         let published = publication.publish(&session, table).await?;
         let oid = table.relation.oid;
+        if published.was_missing {
+            self.remove_readers(oid).await?;
+        }
         // A wait that timed out goes on with its own horizon: a later one might never pass.
         let known = if published.altered { None } else { self.published().get(&oid).copied() };
         if let Some(horizon) = known.unwrap_or(Some(published.horizon)) {
             self.published().insert(oid, Some(horizon));
             publication.wait_for_writers(&session, horizon, WRITERS_WAIT).await?;
             self.published().insert(oid, None);
+        }
+        Ok(())
+    }
+
+    /// Removes the shapes that a table's changes did not reach: it had been removed from the publication, and is added again
+    /// before the catalog was looked at.
+    async fn remove_readers(&self, oid: u32) -> Result<(), Stopped> {
+        for shape in self.shared.parts.registry.all() {
+            let reads = shape.definition.relations().iter().any(|relation| relation.oid == oid);
+            if reads && shape.is_readable() {
+                self.engine.remove(shape.id, "unpublished").await?;
+            }
         }
         Ok(())
     }

@@ -43,6 +43,8 @@ pub struct PublicationState {
 pub struct PublishedTable {
     /// True where something was altered now.
     pub altered: bool,
+    /// True where the table itself had to be added: its changes were in no stream up to now.
+    pub was_missing: bool,
     /// Transactions below this id may have written rows that the stream leaves out.
     pub horizon: WriterHorizon,
 }
@@ -177,7 +179,8 @@ impl Publication {
         }
         // Only after the change is committed: who starts later writes under the new catalog.
         let row = one_row(client, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text").await?;
-        Ok(PublishedTable { altered, horizon: WriterHorizon(xid(row.try_get(0)?)?) })
+        let was_missing = status.is_missing && !status.unpublished.is_empty();
+        Ok(PublishedTable { altered, was_missing, horizon: WriterHorizon(xid(row.try_get(0)?)?) })
     }
 
     /// Waits until every transaction below the horizon has ended, so that a snapshot taken next
@@ -312,7 +315,8 @@ impl Publication {
                          SELECT 'ONLY ' || name FROM tree
                           WHERE relkind = 'r' AND NOT published AND NOT EXISTS (SELECT FROM root)),
                    ARRAY(SELECT name FROM tree
-                          WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid)",
+                          WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid),
+                   EXISTS (SELECT FROM tree WHERE oid = $2 AND NOT published)",
             carries = carries("$1", "c")
         );
         let oid = table.relation.oid;
@@ -320,7 +324,11 @@ impl Publication {
         let row = rows
             .first()
             .ok_or_else(|| PostgresError::Protocol("a query without FROM gave no row".to_owned()))?;
-        Ok(TableStatus { unpublished: row.try_get(0)?, not_full: row.try_get(1)? })
+        Ok(TableStatus {
+            unpublished: row.try_get(0)?,
+            not_full: row.try_get(1)?,
+            is_missing: row.try_get(2)?,
+        })
     }
 
     async fn alter(
@@ -401,6 +409,8 @@ struct TableStatus {
     unpublished: Vec<String>,
     /// Tables whose identity is not FULL, quoted for SQL.
     not_full: Vec<String>,
+    /// Whether the table itself is not published.
+    is_missing: bool,
 }
 
 fn xid(text: &str) -> Result<u64, PostgresError> {
