@@ -341,6 +341,7 @@ mod tests {
         let store = replay(vec![records]);
         assert_eq!((store.processed, store.next_id), (20, 4));
         assert_eq!(text(&store.shapes[0]), [NOT_LAST, LAST].concat());
+        assert_eq!(store.shapes[0].log.tail_bytes(), NOT_LAST.len() + LAST.len(), "and nothing is open");
         assert_eq!(store.shapes[0].handle.created_us(), 3);
     }
 
@@ -391,11 +392,16 @@ mod tests {
         let checkpoint =
             |processed| Record::Checkpoint(Box::new(StoreCheckpoint { processed, shapes: Vec::new() }));
         let partitions =
-            Record::Partitions(ShapePartitions { id: ShapeId(1), table: None, partitions: vec![9] });
-        let files = vec![vec![checkpoint(50), created(1), done(1)], vec![checkpoint(90), partitions]];
+            |table, oid| Record::Partitions(ShapePartitions { id: ShapeId(1), table, partitions: vec![oid] });
+        let files = vec![
+            vec![checkpoint(50), created(1), done(1)],
+            vec![checkpoint(90), partitions(None, 8), partitions(Some(1), 9), partitions(Some(7), 10)],
+        ];
         let store = replay(files);
         assert_eq!(store.processed, 50);
-        assert_eq!(store.shapes[0].created.partitions, [9]);
+        let created = &store.shapes[0].created;
+        assert_eq!(created.partitions, [9]);
+        assert_eq!(created.inner_partitions.iter().collect::<Vec<_>>(), [(&7, &vec![10])]);
     }
 
     #[test]

@@ -233,7 +233,7 @@ impl World {
             }
             21..=27 => {
                 if self.random.once_in(self.disk_pace) {
-                    origin.write_group(disk, 1 + self.random.index(4))?;
+                    origin.write_group(disk, 1 + self.random.index(12))?;
                 }
                 "write"
             }

@@ -25,14 +25,6 @@ fn nothing_is_found_where_nothing_is_planted() {
     }
 }
 
-/// Seeds that showed a bug of core's or of the origin's, which was mended then.
-#[test]
-fn seeds_that_found_something_find_nothing_any_more() {
-    for seed in [38, 250, 469, 1_483, 1_938, 2_215, 4_014, 5_762, 6_859, 8_695] {
-        assert_eq!(run(seed, None, false).violation, None, "again: cargo x sim --seed {seed}");
-    }
-}
-
 /// Those that show soon; `cargo x sim --planted` looks for all of them.
 #[test]
 fn planted_bugs_are_found() {
