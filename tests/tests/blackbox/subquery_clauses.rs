@@ -97,8 +97,12 @@ async fn item_206_unknown_names_inside() {
     refused("proj_id IN (SELECT id FROM q_proj WHERE nope = 1)", "where", text).await;
     let text = "At location 49: unknown reference alt_id";
     refused("proj_id IN (SELECT id FROM q_proj WHERE org_id = alt_id)", "where", text).await;
-    let text = "The following columns are generated and cannot be used in a where clause: twice";
-    refused("proj_id IN (SELECT twice FROM q_proj)", "where", text).await;
+    // From 18 on they are streamed.
+    let sql = tables().await.sql().await;
+    if sql.value("SHOW server_version_num").await.parse::<u32>().expect("a number") < 180_000 {
+        let text = "The following columns are generated and cannot be used in a where clause: twice";
+        refused("proj_id IN (SELECT twice FROM q_proj)", "where", text).await;
+    }
 }
 
 #[tokio::test]
