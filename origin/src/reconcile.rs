@@ -144,7 +144,7 @@ impl Reconciler {
     async fn judge(&mut self, session: &Session) -> Result<Verdict, PostgresError> {
         let vitals = vitals::read(session, self.creator.publication().name(), &self.slot).await?;
         self.metrics.surveyed(vitals.wal_end.as_u64(), vitals.retained_bytes);
-        Ok(self.soundness.judge(&vitals))
+        Ok(self.soundness.judge(&vitals, self.status.publication()))
     }
 
     /// Ends a connection that cannot be believed; from then on the engine says how things stand.

@@ -33,9 +33,12 @@ pub struct Soundness {
 }
 
 impl Soundness {
-    /// The verdict on a look, given those before it.
-    pub fn judge(&mut self, vitals: &Vitals) -> Verdict {
+    /// The verdict on a look, given those before it and the publication that the stream carries, by its oid.
+    pub fn judge(&mut self, vitals: &Vitals, followed: Option<u32>) -> Verdict {
         let Some(now) = &vitals.publication else { return self.start_over() };
+        if followed.is_some_and(|oid| oid != now.oid) {
+            return self.start_over();
+        }
         if self.publication.as_ref().is_some_and(|before| before.oid != now.oid) {
             return self.start_over();
         }
@@ -71,33 +74,42 @@ mod tests {
     #[test]
     fn an_alteration_is_unsound_and_its_end_costs_every_shape() {
         let mut soundness = Soundness::default();
-        assert_eq!(soundness.judge(&vitals(1, "10", true)), Verdict::Sound);
-        assert_eq!(soundness.judge(&vitals(1, "11", false)), Verdict::Unsound(PUBLICATION));
-        assert_eq!(soundness.judge(&vitals(1, "11", false)), Verdict::Unsound(PUBLICATION));
-        assert_eq!(soundness.judge(&vitals(1, "12", true)), Verdict::Mended);
-        assert_eq!(soundness.judge(&vitals(1, "12", true)), Verdict::Sound);
+        assert_eq!(soundness.judge(&vitals(1, "10", true), None), Verdict::Sound);
+        assert_eq!(soundness.judge(&vitals(1, "11", false), None), Verdict::Unsound(PUBLICATION));
+        assert_eq!(soundness.judge(&vitals(1, "11", false), None), Verdict::Unsound(PUBLICATION));
+        assert_eq!(soundness.judge(&vitals(1, "12", true), None), Verdict::Mended);
+        assert_eq!(soundness.judge(&vitals(1, "12", true), None), Verdict::Sound);
     }
 
     #[test]
     fn what_was_altered_and_mended_between_two_looks_is_seen() {
         let mut soundness = Soundness::default();
-        soundness.judge(&vitals(1, "10", true));
-        assert_eq!(soundness.judge(&vitals(1, "12", true)), Verdict::Mended);
+        soundness.judge(&vitals(1, "10", true), None);
+        assert_eq!(soundness.judge(&vitals(1, "12", true), None), Verdict::Mended);
     }
 
     #[test]
     fn a_publication_that_is_gone_or_another_one_needs_a_new_slot() {
         let mut soundness = Soundness::default();
-        soundness.judge(&vitals(1, "10", true));
-        assert_eq!(soundness.judge(&vitals(2, "10", true)), Verdict::StartOver(PUBLICATION));
-        assert_eq!(soundness.judge(&vitals(2, "10", true)), Verdict::Sound);
+        soundness.judge(&vitals(1, "10", true), None);
+        assert_eq!(soundness.judge(&vitals(2, "10", true), None), Verdict::StartOver(PUBLICATION));
+        assert_eq!(soundness.judge(&vitals(2, "10", true), None), Verdict::Sound);
         let gone = Vitals { publication: None, ..vitals(2, "10", true) };
-        assert_eq!(soundness.judge(&gone), Verdict::StartOver(PUBLICATION));
+        assert_eq!(soundness.judge(&gone, None), Verdict::StartOver(PUBLICATION));
     }
 
     #[test]
     fn a_lost_slot_needs_a_new_connection() {
         let lost = Vitals { slot_lives: false, ..vitals(1, "10", true) };
-        assert_eq!(Soundness::default().judge(&lost), Verdict::Reconnect(SLOT_LOST));
+        assert_eq!(Soundness::default().judge(&lost, None), Verdict::Reconnect(SLOT_LOST));
+    }
+
+    #[test]
+    fn a_publication_that_was_replaced_before_the_first_look_is_another_one() {
+        assert_eq!(
+            Soundness::default().judge(&vitals(2, "10", true), Some(1)),
+            Verdict::StartOver(PUBLICATION)
+        );
+        assert_eq!(Soundness::default().judge(&vitals(2, "10", true), Some(2)), Verdict::Sound);
     }
 }

@@ -2,7 +2,7 @@
 
 use limn_core::log::RecentCommits;
 use limn_core::protocol::reply::{Health, Unavailable};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -15,6 +15,8 @@ pub struct Status {
     known: Mutex<Known>,
     processed: AtomicU64,
     recent: Mutex<RecentCommits>,
+    /// The oid of the publication that is followed; 0 before there is one.
+    publication: AtomicU32,
 }
 
 /// How the server stands to Postgres.
@@ -74,7 +76,7 @@ impl Default for Status {
     fn default() -> Self {
         let (phase, processed) = (watch::Sender::new(Phase::Starting), AtomicU64::new(0));
         let known = Mutex::new(Known { followed: Phase::Starting, stream: None, catalog: None });
-        Self { phase, known, processed, recent: Mutex::default() }
+        Self { phase, known, processed, recent: Mutex::default(), publication: AtomicU32::new(0) }
     }
 }
 
@@ -186,6 +188,17 @@ impl Status {
     pub fn handle_other_history(&self) {
         *self.recent() = RecentCommits::default();
         self.processed.store(0, Ordering::Release);
+    }
+
+    /// The oid of the publication that the stream carries; `None` before there is a stream.
+    #[must_use]
+    pub fn publication(&self) -> Option<u32> {
+        Some(self.publication.load(Ordering::Acquire)).filter(|oid| *oid != 0)
+    }
+
+    /// A stream has started.
+    pub fn set_publication(&self, oid: Option<u32>) {
+        self.publication.store(oid.unwrap_or(0), Ordering::Release);
     }
 
     /// Every shape shows the transaction that committed at `lsn`.

@@ -56,6 +56,8 @@ pub(super) struct Connected {
     pub(super) stream: ReplicationStream,
     /// Which Postgres it comes from.
     pub(super) origin: store::Origin,
+    /// The publication that it carries, by oid.
+    pub(super) publication: Option<u32>,
     /// Why nothing connects the slot with what was stored before, where that is so.
     pub(super) breach: Option<&'static str>,
     /// What Postgres has forgotten already.
@@ -350,6 +352,8 @@ impl Attempt {
             (false, true) => None,
         };
         let system = connection.identify_system().await?;
+        // From 18 on the stream does not end where its publication goes: only who looks finds another one.
+        let publication = source.publication.oid(&session).await?;
         let stream = connection.start(&source.slot, source.publication.name(), Lsn::ZERO).await?;
         Ok(Connected {
             stream,
@@ -358,6 +362,7 @@ impl Attempt {
                 timeline: system.timeline,
                 slot: source.slot.clone(),
             },
+            publication,
             breach,
             confirmed: slot.confirmed_flush,
             wal_position: system.wal_position,

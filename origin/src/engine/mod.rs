@@ -217,7 +217,8 @@ impl Engine {
     }
 
     async fn handle_connected(&mut self, connected: Connected) -> Result<()> {
-        let Connected { stream, origin, breach, confirmed, wal_position } = connected;
+        let Connected { stream, origin, publication, breach, confirmed, wal_position } = connected;
+        self.logs.status.set_publication(publication);
         let known = self.logs.folder.origin().context("cannot read the storage folder's identity")?;
         let other_origin = (known.as_ref() != Some(&origin)).then_some("other_postgres");
         if let Some(cause) = breach.or(other_origin) {

@@ -220,6 +220,16 @@ impl Publication {
         Ok(!client.query_typed(sql, &[(&self.name, Type::TEXT)]).await?.is_empty())
     }
 
+    /// `pg_publication.oid`, where it is there: another one where it was dropped and created again.
+    ///
+    /// # Errors
+    /// Where the query fails.
+    pub async fn oid(&self, client: &Client) -> Result<Option<u32>, PostgresError> {
+        let sql = "SELECT oid FROM pg_publication WHERE pubname = $1";
+        let rows = client.query_typed(sql, &[(&self.name, Type::TEXT)]).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+    }
+
     /// What was noted at the publication, by [`note`](Self::note) or by somebody else.
     ///
     /// # Errors
