@@ -58,7 +58,7 @@ async fn ours_wins_over_electrics_and_durations_have_units() {
         ("ELECTRIC_STORAGE", "MEMORY"),
         ("ELECTRIC_LONG_POLL_TIMEOUT", "10min"),
         ("LIMN_LONG_POLL_TIMEOUT", "1s"),
-        ("ELECTRIC_DB_POOL_SIZE", "5"),
+        ("ELECTRIC_DB_POOL_SIZE", "6"),
     ];
     let (_process, client) = start(&database, &variables).await;
     let snapshot = client.get("/v1/shape?table=t&offset=-1").await;
