@@ -265,8 +265,7 @@ impl ShapeLog {
             return read;
         }
         if after > self.published_offset {
-            let seen = after.tx() <= processed || self.published_bytes == 0 && after.is_virtual();
-            return if seen { Read::UpToDate { offset: after } } else { Read::Ahead };
+            return if after.tx() <= processed { Read::UpToDate { offset: after } } else { Read::Ahead };
         }
         self.locate(after).map_or(Read::Search, |position| self.read_at(after, position))
     }

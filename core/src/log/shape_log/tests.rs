@@ -212,6 +212,8 @@ fn the_tail_is_what_was_not_flushed() {
     assert_eq!(log.tail_bytes(), 1 + ITEM.len());
     assert_eq!((log.flushed_bytes(), log.flushed_items()), (1 + ITEM.len() as u64, 1));
     log.commit();
+    let (bytes, marks) = log.flushable();
+    assert_eq!((bytes, marks.len()), (&b",{\"headers\":{,\"last\":true}}"[..], 1));
     // A range that begins before the tail: the part in memory.
     assert_eq!(text(&log, 0..log.flushed_bytes() + 2), ",{");
 }
