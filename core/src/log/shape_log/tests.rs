@@ -232,9 +232,18 @@ fn a_checkpoint_restores_the_same_answers() {
     }
     assert_eq!(log.checkpoint(), None, "the tail is not flushed");
     log.handle_flushed();
-    let restored = ShapeLog::restore(60, log.checkpoint().unwrap());
+    let mut restored = ShapeLog::restore(60, log.checkpoint().unwrap());
     for after in ["-1", "0_0", "0_inf", "3_0", "4_0", "5_0", "9_0"] {
         let after = after.parse().unwrap();
         assert_eq!(restored.read(after, 5), log.read(after, 5));
     }
+    // And goes on as the log itself does: chunks close where they would have.
+    for log in [&mut log, &mut restored] {
+        for tx in 6..=9 {
+            log.append(tx, 0, ITEM);
+            log.commit();
+        }
+        log.handle_flushed();
+    }
+    assert_eq!(restored.checkpoint(), log.checkpoint());
 }
