@@ -129,6 +129,10 @@ export class Servers {
       url,
       requestsServed: () => sumOf(metrics, 'limn_http_requests_total'),
       parkedClients: () => sumOf(metrics, 'limn_parked_clients'),
+      stopAndStart: async () => {
+        await server.end('SIGTERM')
+        server = await start()
+      },
       killAndStart: async () => {
         await server.end('SIGKILL')
         server = await start()
