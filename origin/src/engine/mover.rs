@@ -6,8 +6,10 @@ use crate::postgres::{PostgresConfig, PostgresError, Session};
 use crate::spans;
 use futures::StreamExt;
 use limn_core::log::SnapshotFilter;
+use limn_core::pg::Relation;
 use limn_core::shape::RotationCause;
 use limn_core::shape::dependent::{ANSWER_BYTES_MAX, RoundRequest};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -66,7 +68,7 @@ impl Task {
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<RoundRequest>) {
         while let Some(request) = requests.recv().await {
             match request {
-                RoundRequest::Open => match spans::move_round(0, self.open()).await {
+                RoundRequest::Open(tables) => match spans::move_round(0, self.open(&tables)).await {
                     Ok(filter) => self.engine.round_opened(filter).await,
                     Err(error) => self.fail(&error).await,
                 },
@@ -98,7 +100,7 @@ impl Task {
         self.engine.round_failed(None).await;
     }
 
-    async fn open(&mut self) -> Result<SnapshotFilter, PostgresError> {
+    async fn open(&mut self, tables: &[Arc<Relation>]) -> Result<SnapshotFilter, PostgresError> {
         if matches!(self.state, State::Open(_)) {
             tokio::time::sleep(AGAIN_PAUSE).await;
         }
@@ -106,7 +108,7 @@ impl Task {
             Some(session) => session,
             None => Session::connect(&self.config).await?,
         };
-        let snapshot = Snapshot::begin(session, &[]).await?;
+        let snapshot = Snapshot::begin(session, tables).await?;
         let filter =
             SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
         self.state = State::Open(snapshot);

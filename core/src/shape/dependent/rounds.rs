@@ -14,9 +14,11 @@ use crate::filter::Row;
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
+use crate::pg::Relation;
 use crate::shape::ShapeId;
 use crate::shape::router::RotationCause;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Bytes of all answers to one request; beyond it the shape that asks for too much starts over.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -38,8 +40,9 @@ pub struct Rounds {
 /// What a round needs from Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoundRequest {
-    /// A repeatable-read snapshot, in a session that stays with the round.
-    Open,
+    /// A repeatable-read snapshot, in a session that stays with the round. These tables are locked before it is taken:
+    /// what TRUNCATE leaves looks empty to a snapshot from before it.
+    Open(Vec<Arc<Relation>>),
     /// The results of these queries inside the snapshot, as COPY gives them.
     Ask(Vec<String>),
     /// Nothing more: the snapshot can go.
@@ -62,9 +65,10 @@ pub enum Late {
 enum Round {
     #[default]
     Idle,
-    Opening,
+    /// For these shapes, whose tables are locked.
+    Opening(BTreeSet<ShapeId>),
     /// The stream has to come up to the snapshot.
-    Reading(SnapshotFilter),
+    Reading(SnapshotFilter, BTreeSet<ShapeId>),
     /// Which members there are: a shape and its subquery's number for each question.
     Members(SnapshotBounds, Vec<(ShapeId, usize)>),
     /// Which rows come: a shape for each question.
@@ -148,8 +152,8 @@ impl Rounds {
     /// What to do next for the round.
     pub fn poll_request(&mut self) -> Option<RoundRequest> {
         if matches!(self.round, Round::Idle) && !self.due.is_empty() && self.request.is_none() {
-            self.round = Round::Opening;
-            self.request = Some(RoundRequest::Open);
+            self.round = Round::Opening(self.due.clone());
+            self.request = Some(self.opening(&self.due));
         }
         self.request.take()
     }
@@ -157,25 +161,32 @@ impl Rounds {
     /// The snapshot is open. `is_complete` says that it holds every transaction that was read so far; where it does
     /// not, another one is asked for.
     pub fn handle_opened(&mut self, filter: SnapshotFilter, is_complete: bool) {
-        if !matches!(self.round, Round::Opening) {
-            return;
+        match std::mem::take(&mut self.round) {
+            Round::Opening(shapes) if is_complete => self.round = Round::Reading(filter, shapes),
+            Round::Opening(shapes) => {
+                self.request = Some(self.opening(&shapes));
+                self.round = Round::Opening(shapes);
+            }
+            other => self.round = other,
         }
-        if is_complete {
-            self.round = Round::Reading(filter);
-        } else {
-            self.request = Some(RoundRequest::Open);
-        }
+    }
+
+    fn opening(&self, shapes: &BTreeSet<ShapeId>) -> RoundRequest {
+        let shapes = shapes.iter().filter_map(|id| self.shapes.get(id));
+        let tables: BTreeMap<u32, _> =
+            shapes.flat_map(Dependent::tables).map(|watch| (watch.relation.oid, watch.relation)).collect();
+        RoundRequest::Open(tables.into_values().collect())
     }
 
     /// Every transaction that commits before `position` was read; call between transactions only.
     pub fn handle_position(&mut self, position: Lsn) {
-        let Round::Reading(filter) = &self.round else { return };
+        let Round::Reading(filter, shapes) = &self.round else { return };
         if position.as_u64() < filter.ends_at {
             return;
         }
-        let bounds = filter.bounds.clone();
+        let (bounds, shapes) = (filter.bounds.clone(), shapes.clone());
         let (mut asked, mut questions) = (Vec::new(), Vec::new());
-        for id in self.due.clone() {
+        for id in shapes.into_iter().filter(|id| self.due.contains(id)).collect::<Vec<_>>() {
             let Some(dependent) = self.shapes.get_mut(&id) else { continue };
             match dependent.advance(&bounds) {
                 Ok(Advance::Again) => {}
@@ -221,7 +232,7 @@ impl Rounds {
         let asked: Vec<ShapeId> = match std::mem::take(&mut self.round) {
             Round::Members(_, asked) => asked.into_iter().map(|(id, _)| id).collect(),
             Round::Rows(_, asked) => asked,
-            Round::Idle | Round::Opening | Round::Reading(_) => Vec::new(),
+            Round::Idle | Round::Opening(_) | Round::Reading(..) => Vec::new(),
         };
         self.request = None;
         self.shapes.values_mut().for_each(Dependent::forget_answers);
