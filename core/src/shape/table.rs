@@ -226,12 +226,7 @@ impl Table {
         self.learn_positions(oid, message);
         let name = &self.relation.name;
         if name.schema != message.schema || name.name != message.name {
-            return self
-                .routes
-                .keys()
-                .copied()
-                .chain(self.watchers.iter().map(|watcher| watcher.id))
-                .collect();
+            return self.shapes().collect();
         }
         self.changed(oid, true)
     }
