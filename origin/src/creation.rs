@@ -316,6 +316,7 @@ impl Creator {
         let synced = tokio::task::spawn_blocking(sync).await;
         synced.map_err(io::Error::other)??;
         self.engine.snapshot_done(shape.id, filter, progress).await?;
+        tracing::info!(handle = %shape.handle, table = %tables.own.relation.name, "snapshot is durable");
         Ok(())
     }
 

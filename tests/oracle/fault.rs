@@ -2,8 +2,7 @@
 
 use crate::outage;
 use crate::run::Run;
-use crate::shim::Shim;
-use limn_tests::{Client, Cluster, Limn, Proxy, Random};
+use limn_tests::{Client, Cluster, Limn, Proxy, Random, Shim};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};

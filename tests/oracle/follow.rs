@@ -77,11 +77,11 @@ async fn subscribe(
     while run.committed.load(Ordering::Relaxed) < joins_at && !run.is_done() {
         sleep(PAUSE).await;
     }
-    let mut copy = Subscription::new(client, run.reference.clone(), shape, &run.shapes[shape].query);
+    let mut copy = Subscription::new(client, run.reference.clone(), shape, &run.shapes[shape]);
     let mut crashes = run.crashes.count.load(Ordering::Relaxed);
     while !run.is_done() {
         let (held, before) = (copy.holds_an_offset(), run.crashes.count.load(Ordering::Relaxed));
-        match act(&mut copy, run.shapes[shape].has_subquery, &mut random).await? {
+        match act(&mut copy, &mut random).await? {
             Some(Outcome::Away) => sleep(PAUSE).await,
             Some(outcome) if before != crashes => {
                 crashes = before;
@@ -104,11 +104,7 @@ fn note_crash(run: &Run, held_an_offset: bool, outcome: Outcome) {
 }
 
 /// What a client does next; `None` where that is no request, or one whose answer it does not read.
-async fn act(
-    copy: &mut Subscription,
-    has_subquery: bool,
-    random: &mut Random,
-) -> Result<Option<Outcome>, Violation> {
+async fn act(copy: &mut Subscription, random: &mut Random) -> Result<Option<Outcome>, Violation> {
     let outcome = match random.below(100) {
         0..=2 => {
             copy.forget();
@@ -122,8 +118,7 @@ async fn act(
             sleep(Duration::from_millis(random.below(300))).await;
             return Ok(None);
         }
-        // Events of moves have no position of their own to go on from.
-        13..=24 if !has_subquery => copy.listen(1 + random.below(40), Instant::now() + LISTEN_MAX).await?,
+        13..=24 => copy.listen(1 + random.below(40), Instant::now() + LISTEN_MAX).await?,
         25..=44 => copy.read(false).await?,
         _ => copy.read(true).await?,
     };
@@ -135,7 +130,7 @@ pub async fn converge(run: &Run, server: &Limn, mut copies: Vec<Subscription>) -
     let sql = run.connect("").await;
     let lsn = server.barrier(&sql).await;
     for (shape, definition) in run.shapes.iter().enumerate() {
-        copies.push(Subscription::new(server.client(), run.reference.clone(), shape, &definition.query));
+        copies.push(Subscription::new(server.client(), run.reference.clone(), shape, definition));
     }
     let mut reading = JoinSet::new();
     for copy in copies {

@@ -12,7 +12,6 @@ mod removals;
 mod run;
 mod schema;
 mod shape;
-mod shim;
 mod state;
 mod statement;
 mod subquery;

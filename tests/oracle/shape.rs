@@ -15,7 +15,7 @@ pub struct Shape {
     pub tables: Vec<usize>,
     /// Whether it shows a partition: what is written elsewhere in the table says nothing about it.
     pub is_partition: bool,
-    /// Whether messages have tags.
+    /// Whether messages have tags, and events move rows.
     pub has_subquery: bool,
 }
 

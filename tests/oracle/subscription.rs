@@ -1,6 +1,7 @@
 //! One client's copy of one shape: it reads as real clients do, and has every up-to-date judged.
 
 use crate::reference::{Reference, Snapshot};
+use crate::shape::Shape;
 use crate::state::State;
 use crate::violation::{Kind, Violation};
 use limn_tests::{Client, Events, LogChecker, Opened, Request, Response, Rows, is_change, up_to_date_lsn};
@@ -20,11 +21,13 @@ pub struct Subscription {
     reference: Arc<Mutex<Reference>>,
     shape: usize,
     query: String,
+    /// Whether the log has events that move rows: those have no position of their own.
+    has_moves: bool,
     held: Held,
 }
 
 /// What a client knows under one handle.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Held {
     handle: Option<String>,
     offset: String,
@@ -52,8 +55,9 @@ pub enum Outcome {
 
 impl Subscription {
     /// Nothing is read yet.
-    pub fn new(client: Client, reference: Arc<Mutex<Reference>>, shape: usize, query: &str) -> Self {
-        Self { client, reference, shape, query: query.to_owned(), held: Held::empty() }
+    pub fn new(client: Client, reference: Arc<Mutex<Reference>>, number: usize, shape: &Shape) -> Self {
+        let (query, has_moves) = (shape.query.clone(), shape.has_subquery);
+        Self { client, reference, shape: number, query, has_moves, held: Held::empty() }
     }
 
     /// Forgets everything, as a client that is started anew.
@@ -117,10 +121,15 @@ impl Subscription {
             Ok(Opened::Other(response)) => return self.take(&response).await,
             Err(_) => return Ok(Outcome::Away),
         };
+        // A stream with moves may end where nothing says how to go on: what it came to is judged, and then read again.
+        let before = self.has_moves.then(|| self.held.clone());
         for _ in 0..messages {
             // A stream that was cut goes on behind its last message.
             let Ok(Ok(Some(message))) = timeout_at(deadline, events.next()).await else { break };
             self.take_event(&message).await?;
+        }
+        if let Some(held) = before {
+            self.held = held;
         }
         Ok(Outcome::Read)
     }

@@ -15,6 +15,7 @@ mod proxy;
 mod random;
 mod rows;
 mod scratch;
+mod shim;
 
 pub use events::{Events, Opened};
 pub use eventually::{Deadline, PATIENCE, eventually};
@@ -28,3 +29,4 @@ pub use proxy::Proxy;
 pub use random::Random;
 pub use rows::{Rows, is_change};
 pub use scratch::{free_port, new_folder};
+pub use shim::Shim;

@@ -135,6 +135,17 @@ impl Limn {
         .await;
     }
 
+    /// Waits until the shape's snapshot is durable: once a later change of it shows, a process that is killed leaves it
+    /// whole. One that is killed before begins the shape anew, under another handle.
+    pub async fn wait_durable(&self, shape: &Follower) {
+        let (handle, durable) = (shape.handle(), "snapshot is durable");
+        eventually("the snapshot is durable", async || {
+            let is_told = |line: &str| line.contains(durable) && line.contains(handle);
+            self.output().lines().any(is_told).then_some(())
+        })
+        .await;
+    }
+
     /// Ends it in the middle of whatever it does.
     ///
     /// # Panics

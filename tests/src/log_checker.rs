@@ -4,7 +4,7 @@ use crate::http::Response;
 use serde_json::Value;
 
 /// Looks at one reply after the other as a client gets them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct LogChecker {
     last: Option<(u64, u64)>,
     /// The LSN of a transaction whose last message has not come yet.

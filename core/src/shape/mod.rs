@@ -1,6 +1,8 @@
 //! Shapes: what they are, and which changes belong to them.
 
 pub mod asked;
+#[cfg(test)]
+mod asked_tests;
 pub mod definition;
 pub mod dependent;
 mod encode;

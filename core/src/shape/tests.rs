@@ -15,7 +15,7 @@ use std::sync::Arc;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const TABLE: u32 = 16384;
-const COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("n", oid::INT4), ("note", oid::TEXT)];
+pub(super) const COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("n", oid::INT4), ("note", oid::TEXT)];
 
 type Cell = Option<&'static str>;
 
@@ -32,18 +32,18 @@ fn relation() -> Arc<Relation> {
     Arc::new(Relation { oid: TABLE, name: QualifiedName::new("public", "t"), columns })
 }
 
-fn definition(query: &str) -> Definition {
+pub(super) fn definition(query: &str) -> Definition {
     let request = parse_shape_request(Method::Get, &format!("table=t&offset=-1&{query}")).unwrap();
     Definition::resolve(&request.definition, &relation(), 150_000, &[]).unwrap()
 }
 
 /// Sees every transaction below 800, and none that commits later.
-fn nothing_running() -> SnapshotFilter {
+pub(super) fn nothing_running() -> SnapshotFilter {
     SnapshotFilter { bounds: SnapshotBounds { xmin: 800, xmax: 800, xip: Vec::new() }, ends_at: 50 }
 }
 
 /// A router with shapes 0, 1, … that are past their snapshot.
-fn router(queries: &[&str]) -> Router {
+pub(super) fn router(queries: &[&str]) -> Router {
     let mut router = Router::default();
     for (id, query) in (0..).zip(queries) {
         router.add_restored(
@@ -65,7 +65,7 @@ pub(super) fn commit(lsn: u64) -> Vec<u8> {
     [b"C\0".as_slice(), &lsn.to_be_bytes(), &(lsn + 8).to_be_bytes(), &0_u64.to_be_bytes()].concat()
 }
 
-fn describe(columns: &[(&str, u32)]) -> Vec<u8> {
+pub(super) fn describe(columns: &[(&str, u32)]) -> Vec<u8> {
     describe_as(TABLE, "t", columns)
 }
 
@@ -98,11 +98,11 @@ pub(super) fn tuple(cells: &[Cell]) -> Vec<u8> {
     bytes
 }
 
-fn insert(new: &[Cell]) -> Vec<u8> {
+pub(super) fn insert(new: &[Cell]) -> Vec<u8> {
     [b"I".as_slice(), &TABLE.to_be_bytes(), b"N", &tuple(new)].concat()
 }
 
-fn update(old: &[Cell], new: &[Cell]) -> Vec<u8> {
+pub(super) fn update(old: &[Cell], new: &[Cell]) -> Vec<u8> {
     [b"U".as_slice(), &TABLE.to_be_bytes(), b"O", &tuple(old), b"N", &tuple(new)].concat()
 }
 
@@ -110,7 +110,7 @@ fn update_without_old(new: &[Cell]) -> Vec<u8> {
     [b"U".as_slice(), &TABLE.to_be_bytes(), b"N", &tuple(new)].concat()
 }
 
-fn delete(old: &[Cell]) -> Vec<u8> {
+pub(super) fn delete(old: &[Cell]) -> Vec<u8> {
     [b"D".as_slice(), &TABLE.to_be_bytes(), b"O", &tuple(old)].concat()
 }
 
@@ -140,7 +140,7 @@ fn transaction(router: &mut Router, lsn: u64, changes: &[Vec<u8>]) -> Vec<(u32, 
     items
 }
 
-fn items(router: &Router) -> Vec<(u32, u64, String, Value)> {
+pub(super) fn items(router: &Router) -> Vec<(u32, u64, String, Value)> {
     let mut pairs = Vec::new();
     let parsed = router.fragment().by_shape(&mut pairs).map(|item| {
         let value: Value = serde_json::from_slice(item.bytes).unwrap();
@@ -150,11 +150,11 @@ fn items(router: &Router) -> Vec<(u32, u64, String, Value)> {
     parsed.collect()
 }
 
-fn brief(items: Vec<(u32, u64, String, Value)>) -> Vec<(u32, u64, String)> {
+pub(super) fn brief(items: Vec<(u32, u64, String, Value)>) -> Vec<(u32, u64, String)> {
     items.into_iter().map(|(shape, op, operation, _)| (shape, op, operation)).collect()
 }
 
-fn text(shape: u32, op: u64, operation: &str) -> (u32, u64, String) {
+pub(super) fn text(shape: u32, op: u64, operation: &str) -> (u32, u64, String) {
     (shape, op, operation.to_owned())
 }
 

@@ -30,6 +30,9 @@ pub enum CreateError {
     /// The disk refused.
     #[error("cannot write the snapshot: {0}")]
     Disk(#[from] io::Error),
+    /// A subquery returns more rows than are kept.
+    #[error("{0}")]
+    TooManyMembers(String),
     /// A row has no tags that could be told.
     #[error("cannot judge a row of the snapshot: {0}")]
     Row(#[from] EvalError),
@@ -42,7 +45,8 @@ impl From<ViewError> for CreateError {
     fn from(error: ViewError) -> Self {
         match error {
             ViewError::Postgres(error) => Self::Postgres(error),
-            other => Self::Copy(other.to_string()),
+            ViewError::Copy(_) => Self::Copy(error.to_string()),
+            ViewError::TooManyMembers => Self::TooManyMembers(error.to_string()),
         }
     }
 }
@@ -77,7 +81,7 @@ impl CreateError {
             }
             Self::Changed => Failure::Gone,
             Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
-            Self::Row(_) => Failure::Clause(self.to_string()),
+            Self::TooManyMembers(_) | Self::Row(_) => Failure::Clause(self.to_string()),
             Self::Copy(_) => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),
         }

@@ -6,6 +6,7 @@ use limn_core::log::record::ShapePartitions;
 use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::shape::dependent::View;
 use limn_core::shape::{RotationCause, ShapeId};
+use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,8 +35,8 @@ pub(super) enum Command {
     RoundAnswered { answers: Vec<Vec<u8>> },
     /// The round came to nothing; where Postgres refused a question, its number and why.
     RoundFailed { refused: Option<(usize, RotationCause)> },
-    /// The segments are durable up to the beginning of this commit log file.
-    SegmentsSynced { file: u64 },
+    /// The segments are durable up to the beginning of this commit log file, or cannot be made so.
+    SegmentsSynced { file: u64, synced: io::Result<()> },
     /// Make everything durable and stop.
     Stop { done: oneshot::Sender<()> },
 }
@@ -153,8 +154,8 @@ impl EngineHandle {
         let _ = self.ask(|done| Command::Stop { done }).await;
     }
 
-    pub(super) async fn segments_synced(&self, file: u64) {
-        let _ = self.send(Command::SegmentsSynced { file }).await;
+    pub(super) async fn segments_synced(&self, file: u64, synced: io::Result<()>) {
+        let _ = self.send(Command::SegmentsSynced { file, synced }).await;
     }
 
     pub(super) async fn round_opened(&self, filter: SnapshotFilter) {

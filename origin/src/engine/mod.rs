@@ -400,7 +400,12 @@ impl Engine {
                 self.handle_disconnect();
                 let _ = done.send(());
             }
-            Command::SegmentsSynced { file } => {
+            Command::SegmentsSynced { file, synced } => {
+                // A second sync may succeed without having written anything; a restart writes it all again.
+                synced.context(
+                    "cannot sync the shapes' segments. Nothing is lost: the commit log holds what they were to \
+                     hold. Look at the storage folder's disk and start again",
+                )?;
                 self.checkpointing = false;
                 let folder = self.logs.folder.clone();
                 self.logs.commit_log.forget_before(&folder, file).await?;
@@ -466,12 +471,8 @@ impl Engine {
         self.checkpointing = true;
         let handle = self.handle.clone();
         tokio::spawn(async move {
-            match tokio::task::spawn_blocking(move || sync_all(&dirs)).await {
-                Ok(Ok(())) => handle.segments_synced(file).await,
-                // The older files stay, and a restart reads them.
-                Ok(Err(error)) => tracing::error!(%error, "cannot sync segments"),
-                Err(error) => tracing::error!(%error, "syncing segments was cut off"),
-            }
+            let synced = tokio::task::spawn_blocking(move || sync_all(&dirs)).await;
+            handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
         });
         Ok(())
     }

@@ -27,6 +27,8 @@ async fn a_transaction_of_300_mb_is_kept_in_bounded_memory() {
     let mut server = Limn::start(&database, &[]).await;
     let shape = server.follow("table=t").await;
     let some = server.follow("table=t&where=n%3D7&columns=id,n").await;
+    server.wait_durable(&shape).await;
+    server.wait_durable(&some).await;
     let mut second = server.twin();
     second.spawn();
     second.wait_health("waiting").await;

@@ -1,6 +1,6 @@
 //! Items 223, 224: the number of shapes, and of requests under way.
 
-use super::{HeldSnapshot, must_refetch, shared, table};
+use super::{HeldSnapshot, invalid, must_refetch, shared, table};
 use limn_tests::{Response, eventually};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -72,4 +72,15 @@ async fn item_224_a_refused_request_makes_no_shape() {
     let two = async || (server.metric("limn_shapes").await == 2).then_some(());
     eventually("there are two shapes", two).await;
     assert_eq!(server.follow("table=u").await.rows().len(), 3);
+}
+
+#[tokio::test]
+async fn a_subquery_of_more_rows_than_are_kept_is_refused() {
+    let server = shared(&[]).await;
+    let sql = server.sql().await;
+    sql.execute("CREATE TABLE many AS SELECT generate_series(1, 2000001) AS id").await;
+    let query = "table=t&where=id%20IN%20(SELECT%20id%20FROM%20many)&offset=-1";
+    let refused = server.get(query).await;
+    let text = "a subquery returns more than 2000000 different rows";
+    assert_eq!((refused.status, refused.json()), (400, invalid("where", text)));
 }

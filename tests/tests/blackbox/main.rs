@@ -7,6 +7,7 @@ mod check;
 mod configuration;
 mod delete;
 mod dev;
+mod disk;
 mod elixir;
 mod initial_sync;
 mod joining;
@@ -106,6 +107,7 @@ impl HeldSnapshot {
         table(&sql, "t").await;
         let server = Limn::start(&database, options).await;
         let published = server.follow("table=t&columns=id").await;
+        server.wait_durable(&published).await;
         holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await;
         let client = server.client();
         let reading = tokio::spawn(async move {

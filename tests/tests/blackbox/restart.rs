@@ -42,6 +42,7 @@ async fn item_221_kill_9_loses_nothing_and_repeats_nothing() {
     let mut server = shared(&["--long-poll-timeout-ms", "1000"]).await;
     let (sql, writer) = (server.sql().await, server.sql().await);
     let mut shape = server.follow("table=t").await;
+    server.wait_durable(&shape).await;
     let writing = tokio::spawn(async move {
         for id in 10..410 {
             let change = format!("INSERT INTO t VALUES ({id}, 'x', 1); UPDATE t SET n = {id} WHERE id = 1");

@@ -123,6 +123,7 @@ async fn item_219_a_shape_with_a_subquery_is_read_along_and_goes_on() {
     sql.execute("CREATE TABLE chosen (id int PRIMARY KEY); INSERT INTO chosen VALUES (1), (2)").await;
     let query = "table=t&where=id%20IN%20(SELECT%20id%20FROM%20chosen)";
     let mut shape = first.follow(query).await;
+    first.wait_durable(&shape).await;
     let mut second = standby(&first).await;
     let mut behind = second.follow(query).await;
     sql.execute("DELETE FROM chosen WHERE id = 1").await;
@@ -147,6 +148,7 @@ async fn item_219_two_servers_take_turns_under_kill_9() {
     let options = ["--long-poll-timeout-ms", "1000", "--chunk-bytes-max", "2000"];
     let mut active = Limn::start(&database, &options).await;
     let mut shape = active.follow("table=t").await;
+    active.wait_durable(&shape).await;
     let mut other = standby(&active).await;
     let writing = tokio::spawn(async move {
         for id in 10..410 {

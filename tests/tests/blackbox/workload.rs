@@ -156,7 +156,9 @@ async fn shapes_equal_their_sql_after_kill_9() {
     let (seed, progress) = (seed() + 100, Arc::new(Progress::default()));
     let mut following = Vec::new();
     for shape in &SHAPES {
-        following.push(follow(server.follow(&query(shape)).await, 0, progress.clone()));
+        let shape = server.follow(&query(shape)).await;
+        server.wait_durable(&shape).await;
+        following.push(follow(shape, 0, progress.clone()));
     }
     let writing: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::spawn(write(database.clone(), seed + writer, progress.clone())))

@@ -190,6 +190,38 @@ fn what_cannot_concern_a_subquery_starts_nothing() {
 }
 
 #[test]
+fn an_inner_row_that_becomes_another_concerns_it() {
+    let mut router = router("parent+IN+(SELECT+id+FROM+q)", &[Some("1")]);
+    transaction(&mut router, 100, 810, &[inner("U", &[Some("1"), ON], &[Some("2"), ON])]);
+    assert_eq!(router.take_late(), [Late::Whole(ID, 99)]);
+}
+
+#[test]
+fn a_shape_beside_a_removed_one_goes_on() {
+    let mut router = router(IN, &[Some("1")]);
+    let state = DependentState { views: vec![view(&[Some("1")])], ..DependentState::default() };
+    router.add_restored(ShapeId(2), &definition(IN), "other", snapshot(800, 50), state);
+    router.remove(ShapeId(2));
+    transaction(&mut router, 100, 810, &[inner("D", &[Some("1"), ON], &[])]);
+    assert_eq!(router.take_late(), [Late::Whole(ID, 99)]);
+}
+
+#[test]
+fn a_column_that_comes_changes_the_shape_that_shows_all_of_its_own_table() {
+    let widened = |router: &mut Router, oid, name, columns: &[(&str, u32)]| {
+        feed(router, &begin(100, 810));
+        feed(router, &describe_as(oid, name, &[columns, &[("more", oid::TEXT)]].concat()));
+        router.take_rotations()
+    };
+    let outer = |router: &mut Router| widened(router, OUTER, "t", &OUTER_COLUMNS);
+    let inner = |router: &mut Router| widened(router, INNER, "q", &INNER_COLUMNS);
+    let some = format!("{IN}&columns=id,parent");
+    assert_eq!(outer(&mut router(IN, &[])), [(ID, RotationCause::SchemaChanged)]);
+    assert_eq!(outer(&mut router(&some, &[])), []);
+    assert_eq!(inner(&mut router(IN, &[])), []);
+}
+
+#[test]
 fn what_the_snapshot_holds_comes_before_the_move_and_the_rest_behind_it() {
     let mut router = router(IN, &[Some("1")]);
     transaction(&mut router, 100, 810, &[inner("I", &[], &[Some("2"), ON])]);

@@ -51,6 +51,8 @@ async fn item_221_kill_9_among_moves_loses_nothing_and_repeats_nothing() {
     let first = Followed::start(&server, "s221", IN_ACTIVE, "").await;
     let query = format!("table=s221_item&where={}", encode(&super::named("s221", NOT_IN_ACTIVE)));
     let mut other = server.follow(&query).await;
+    server.wait_durable(&first.shape).await;
+    server.wait_durable(&other).await;
     let (mut shape, clause, writer) = (first.shape, first.clause, first.sql);
     let writing = tokio::spawn(async move {
         for n in 10..250 {

@@ -112,7 +112,9 @@ async fn run(seed: u64, kills: u64) {
     let (written, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut following = Vec::new();
     for shape in &SHAPES {
-        following.push(follow(server.follow(&query(shape)).await, Arc::clone(&done)));
+        let shape = server.follow(&query(shape)).await;
+        server.wait_durable(&shape).await;
+        following.push(follow(shape, Arc::clone(&done)));
     }
     let writing: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::spawn(write(database.clone(), seed * WRITERS + writer, Arc::clone(&written))))

@@ -1,7 +1,7 @@
 //! Faults of the machine that a program runs on: its disk, its clock. They are a small library in C, compiled when it is
 //! needed, that the program is started with.
 
-use limn_tests::new_folder;
+use crate::scratch::new_folder;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ pub struct Shim {
 
 impl Shim {
     /// No faults yet; `None` where there is no C compiler, or the system has no such libraries.
+    #[must_use]
     pub fn new() -> Option<Self> {
         library()?;
         let file = new_folder("faults").join("control");
@@ -31,6 +32,7 @@ impl Shim {
     }
 
     /// The variables that start a program with it; the files concerned lie below `folder`.
+    #[must_use]
     pub fn variables(&self, folder: &Path) -> Vec<(String, String)> {
         let text = |path: &Path| path.display().to_string();
         let library = library().expect("there is one, since there is a shim");
