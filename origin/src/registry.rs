@@ -11,6 +11,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Spellings of definitions that are remembered; beyond it they are looked up in the catalog again.
 const SPELLINGS_MAX: usize = 200_000;
 
+/// More microseconds than a process gives handles before one of them is durable.
+const UNRECORDED_US: u64 = 1_000_000;
+
 /// All shapes that can be found.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -59,7 +62,6 @@ impl Registry {
 
     /// Adds a shape that a restart found.
     pub fn insert(&self, shape: &Arc<Shape>) {
-        self.last_handle_us.fetch_max(shape.handle.created_us(), Ordering::Relaxed);
         self.maps().insert(shape);
     }
 
@@ -101,6 +103,18 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Handles up to this time were given by a process before. Its last ones may not have become durable: they are
+    /// passed over, since the clock may have gone back.
+    pub fn reserve_handles(&self, last_us: u64) {
+        self.last_handle_us.fetch_max(last_us.saturating_add(UNRECORDED_US), Ordering::Relaxed);
+    }
+
+    /// The newest time that a handle carries.
+    #[must_use]
+    pub fn last_handle_us(&self) -> u64 {
+        self.last_handle_us.load(Ordering::Relaxed)
     }
 
     /// A time in microseconds that no handle of this folder carries yet.

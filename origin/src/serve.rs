@@ -123,6 +123,7 @@ impl Writer {
             .context("recovery was cut off")??;
         tracing::info!(shapes = recovered.shapes.len(), "storage folder is open");
         creator.reserve_ids(recovered.next_id);
+        registry.reserve_handles(recovered.last_handle_us);
         status.set_phase(Phase::Starting);
         let handle = creator.engine;
         let parts = EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics };

@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 const RUN_TIME: Duration = Duration::from_secs(30);
 /// The longest quiet between two of them.
 const QUIET_MS_MAX: u64 = 1500;
-/// The chance of a run in which Postgres loses something.
-const LOSS_ONE_OF: u64 = 4;
+/// Causes that a change of a table has.
+const CAUSES_OF_CHANGES: [&str; 2] = ["truncate", "schema_changed"];
 /// Behind a loss, how long a table's place is not known to be wrong.
 const NOTICED_WITHIN: Duration = Duration::from_secs(6);
 /// Lines of the server's log in a report.
@@ -29,6 +29,44 @@ const NOT_DURABLE: &str = "snapshot not durable";
 /// The same, of a handle that had been there for long.
 const UNEXPLAINED: &str = "no cause";
 
+/// What a run has beside plain transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hardship {
+    /// Faults behind which every client goes on.
+    Crashes,
+    /// The same, while tables are truncated and altered.
+    CrashesAndChanges,
+    /// Postgres loses something.
+    Losses,
+}
+
+impl Hardship {
+    const fn of(seed: u64) -> Self {
+        match seed % 4 {
+            0 => Self::Losses,
+            2 => Self::CrashesAndChanges,
+            _ => Self::Crashes,
+        }
+    }
+
+    const fn faults(self) -> &'static [Fault] {
+        match self {
+            Self::Crashes | Self::CrashesAndChanges => CRASHES,
+            Self::Losses => LOSSES,
+        }
+    }
+
+    /// Whether a shape may start over for this cause.
+    fn allows(self, cause: &str) -> bool {
+        match self {
+            Self::Losses => true,
+            _ if [NOT_DURABLE, "creation_failed"].contains(&cause) || OWN_CAUSES.contains(&cause) => true,
+            Self::CrashesAndChanges => CAUSES_OF_CHANGES.contains(&cause),
+            Self::Crashes => false,
+        }
+    }
+}
+
 /// What happened in some runs.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -36,11 +74,9 @@ pub struct Report {
     pub outline: Outline,
     /// How often each fault happened.
     pub faults: BTreeMap<Fault, u64>,
-    /// Handles given up in runs in which nothing was lost, by cause.
-    pub rotations_of_crashes: BTreeMap<String, u64>,
-    /// The same, in runs in which Postgres lost something.
-    pub rotations_of_losses: BTreeMap<String, u64>,
-    /// Ends of the server in runs in which nothing was lost.
+    /// Handles given up, by what the runs had and by cause.
+    pub rotations: BTreeMap<Hardship, BTreeMap<String, u64>>,
+    /// Ends of the server in runs with nothing but crashes.
     pub crashes: u64,
     /// Clients that held an offset before one and went on behind it.
     pub went_on: u64,
@@ -52,8 +88,8 @@ pub struct Report {
 pub async fn run(seed: u64) -> Result<Report, Violation> {
     let mut random = Random::new(seed);
     let cluster = Cluster::start(&[]).await;
-    let is_loss = seed.is_multiple_of(LOSS_ONE_OF);
-    let plan = Plan { is_calm: true, transactions_max: u64::MAX };
+    let hardship = Hardship::of(seed);
+    let plan = Plan { is_calm: hardship != Hardship::CrashesAndChanges, transactions_max: u64::MAX };
     let (run, options) = Run::prepare(&cluster, seed, plan, &mut random).await;
     let proxy = Proxy::start(cluster.port()).await;
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
@@ -66,9 +102,8 @@ pub async fn run(seed: u64) -> Result<Report, Violation> {
     let client = server.client();
     let mut victim = Victim { cluster, server, proxy, shim };
     let history = RefCell::new(Vec::new());
-    let kinds = if is_loss { LOSSES } else { CRASHES };
     let mut choices = Random::new(random.below(u64::MAX));
-    let suffering = suffer(&mut victim, kinds, &run, &mut choices, &history);
+    let suffering = suffer(&mut victim, hardship.faults(), &run, &mut choices, &history);
     let followed = follow::follow(&run, &client, &mut random, suffering).await;
     run.finish();
     let converged = match followed {
@@ -77,7 +112,7 @@ pub async fn run(seed: u64) -> Result<Report, Violation> {
     };
     let history = history.into_inner();
     match converged {
-        Ok(clients) => report(&run, &victim.server, is_loss, clients, &history).await,
+        Ok(clients) => report(&run, &victim.server, hardship, clients, &history).await,
         Err(mut violation) => {
             violation.text += &explained(&history, &victim.server.output());
             Err(violation)
@@ -136,7 +171,7 @@ async fn suffer(
 async fn report(
     run: &Run,
     server: &Limn,
-    is_loss: bool,
+    hardship: Hardship,
     clients: u64,
     history: &[Event],
 ) -> Result<Report, Violation> {
@@ -147,10 +182,7 @@ async fn report(
         let cause = causes.get(&handle).map_or(unsaid, String::as_str);
         *rotations.entry(cause.to_owned()).or_default() += 1;
     }
-    let allowed = |cause: &String| {
-        [NOT_DURABLE, "creation_failed"].contains(&cause.as_str()) || OWN_CAUSES.contains(&cause.as_str())
-    };
-    if !is_loss && let Some(cause) = rotations.keys().find(|cause| !allowed(cause)) {
+    if let Some(cause) = rotations.keys().find(|cause| !hardship.allows(cause)) {
         return Err(Violation {
             kind: Kind::Rotated,
             text: format!("a crash let shapes start over: {cause}"),
@@ -160,12 +192,10 @@ async fn report(
     for Event { fault, .. } in history.iter().filter(|event| event.happened) {
         *report.faults.entry(*fault).or_default() += 1;
     }
-    if is_loss {
-        report.rotations_of_losses = rotations;
-    } else {
+    report.rotations.insert(hardship, rotations);
+    if hardship == Hardship::Crashes {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Crashes { count: crashes, went_on, started_over, .. } = &run.crashes;
-        report.rotations_of_crashes = rotations;
         (report.crashes, report.went_on, report.started_over) =
             (count(crashes), count(went_on), count(started_over));
     }
@@ -179,11 +209,22 @@ impl std::ops::AddAssign for Report {
         };
         self.outline = self.outline + other.outline;
         other.faults.into_iter().for_each(|(fault, count)| *self.faults.entry(fault).or_default() += count);
-        add(&mut self.rotations_of_crashes, other.rotations_of_crashes);
-        add(&mut self.rotations_of_losses, other.rotations_of_losses);
+        for (hardship, rotations) in other.rotations {
+            add(self.rotations.entry(hardship).or_default(), rotations);
+        }
         self.crashes += other.crashes;
         self.went_on += other.went_on;
         self.started_over += other.started_over;
+    }
+}
+
+impl fmt::Display for Hardship {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Crashes => "crashes",
+            Self::CrashesAndChanges => "crashes while tables are truncated and altered",
+            Self::Losses => "something lost",
+        })
     }
 }
 
@@ -195,12 +236,13 @@ impl fmt::Display for Report {
         };
         let faults = self.faults.iter().map(|(fault, count)| (format!("{fault:?}"), *count)).collect();
         writeln!(f, "faults: {}", list(&faults))?;
-        writeln!(f, "handles given up, nothing lost: {}", list(&self.rotations_of_crashes))?;
-        writeln!(f, "handles given up, something lost: {}", list(&self.rotations_of_losses))?;
+        for (hardship, rotations) in &self.rotations {
+            writeln!(f, "handles given up, {hardship}: {}", list(rotations))?;
+        }
         let Self { crashes, went_on, started_over, .. } = self;
         write!(
             f,
-            "{crashes} ends of the server: {went_on} clients with an offset went on, {started_over} started over"
+            "{crashes} ends of the server, nothing else: {went_on} clients with an offset went on, {started_over} started over"
         )
     }
 }

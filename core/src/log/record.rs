@@ -66,6 +66,9 @@ pub enum Record {
 pub struct StoreCheckpoint {
     /// The commit LSN of the last transaction before.
     pub processed: u64,
+    /// The newest time that a handle carries, also of shapes that are gone: clients and caches still know them.
+    #[serde(default)]
+    pub last_handle_us: u64,
     /// Every shape; one without a filter is lost unless the end of its snapshot follows.
     pub shapes: Vec<ShapeCheckpoint>,
 }

@@ -60,6 +60,7 @@ pub struct Replay {
     open: BTreeSet<ShapeId>,
     processed: u64,
     next_id: u32,
+    last_handle_us: u64,
 }
 
 #[derive(Debug)]
@@ -95,6 +96,8 @@ pub struct ReplayedStore {
     pub processed: u64,
     /// A number above those of all shapes that the log speaks of.
     pub next_id: u32,
+    /// The newest time that a handle carries which the log speaks of.
+    pub last_handle_us: u64,
 }
 
 impl Replay {
@@ -110,6 +113,7 @@ impl Replay {
             open: BTreeSet::new(),
             processed: 0,
             next_id: 0,
+            last_handle_us: 0,
         }
     }
 
@@ -189,12 +193,13 @@ impl Replay {
             filter.map(|filter| ReplayedShape { created, handle, filter, log, dependent })
         };
         let shapes = self.shapes.into_values().filter_map(survivor).collect();
-        ReplayedStore { shapes, processed: self.processed, next_id: self.next_id }
+        let Self { processed, next_id, last_handle_us, .. } = self;
+        ReplayedStore { shapes, processed, next_id, last_handle_us }
     }
 
     fn start(&mut self, checkpoint: StoreCheckpoint) {
         self.started = true;
-        self.processed = checkpoint.processed;
+        (self.processed, self.last_handle_us) = (checkpoint.processed, checkpoint.last_handle_us);
         for shape in checkpoint.shapes {
             let log = ShapeLog::restore(self.chunk_bytes_max, shape.log);
             self.insert(shape.created, shape.filter, log, shape.dependent);
@@ -214,9 +219,10 @@ impl Replay {
         dependent: DependentState,
     ) {
         self.next_id = self.next_id.max(created.id.0 + 1);
-        let removed = self.survey.removed.contains(&created.id);
         // A handle that cannot be read was never given to anybody.
-        if let Some(handle) = created.handle.parse().ok().filter(|_| !removed) {
+        let Ok(handle) = created.handle.parse::<Handle>() else { return };
+        self.last_handle_us = self.last_handle_us.max(handle.created_us());
+        if !self.survey.removed.contains(&created.id) {
             self.shapes.insert(created.id, Replayed { created, handle, filter, log, dependent });
         }
     }
@@ -342,7 +348,7 @@ mod tests {
         assert_eq!((store.processed, store.next_id), (20, 4));
         assert_eq!(text(&store.shapes[0]), [NOT_LAST, LAST].concat());
         assert_eq!(store.shapes[0].log.tail_bytes(), NOT_LAST.len() + LAST.len(), "and nothing is open");
-        assert_eq!(store.shapes[0].handle.created_us(), 3);
+        assert_eq!((store.shapes[0].handle.created_us(), store.last_handle_us), (3, 3));
     }
 
     #[test]
@@ -382,15 +388,18 @@ mod tests {
         let filter = Some(SnapshotFilter { bounds, ends_at: 9 });
         let dependent = DependentState::default();
         let shapes = vec![ShapeCheckpoint { created: shape(created(1)), filter, log, dependent }];
-        let checkpoint = Record::Checkpoint(Box::new(StoreCheckpoint { processed: 90, shapes }));
+        let checkpoint = StoreCheckpoint { processed: 90, last_handle_us: 70, shapes };
+        let checkpoint = Record::Checkpoint(Box::new(checkpoint));
         let store = replay(vec![Vec::new(), vec![checkpoint]]);
         assert_eq!((store.processed, store.shapes.len(), store.next_id), (90, 1, 2));
+        assert_eq!(store.last_handle_us, 70, "of a shape that was gone before");
     }
 
     #[test]
     fn only_the_oldest_checkpoint_counts() {
-        let checkpoint =
-            |processed| Record::Checkpoint(Box::new(StoreCheckpoint { processed, shapes: Vec::new() }));
+        let checkpoint = |processed| {
+            Record::Checkpoint(Box::new(StoreCheckpoint { processed, ..StoreCheckpoint::default() }))
+        };
         let partitions =
             |table, oid| Record::Partitions(ShapePartitions { id: ShapeId(1), table, partitions: vec![oid] });
         let files = vec![

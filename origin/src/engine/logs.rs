@@ -407,6 +407,7 @@ impl Logs {
         };
         StoreCheckpoint {
             processed: self.status.processed(),
+            last_handle_us: self.registry.last_handle_us(),
             shapes: self.shapes.values().filter_map(shape).collect(),
         }
     }

@@ -136,6 +136,7 @@ fn checkpoint(recovered: &Recovered) -> Vec<u8> {
     };
     let checkpoint = StoreCheckpoint {
         processed: recovered.processed,
+        last_handle_us: recovered.last_handle_us,
         shapes: recovered.shapes.iter().map(shape).collect(),
     };
     let mut bytes = Vec::new();

@@ -5,7 +5,7 @@ use super::folder::Folder;
 use super::records::Records;
 use super::segment;
 use limn_core::log::record::{Record, RecordError};
-use limn_core::log::replay::{RecordPosition, Replay, ReplayedShape, Survey};
+use limn_core::log::replay::{RecordPosition, Replay, ReplayedShape, ReplayedStore, Survey};
 use limn_core::log::shape_log::ShapeLog;
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,6 +26,8 @@ pub struct Recovered {
     pub next_file: u64,
     /// A number above those of all shapes that the folder speaks of.
     pub next_id: u32,
+    /// The newest time that a handle carries which the folder speaks of.
+    pub last_handle_us: u64,
 }
 
 /// Why a folder cannot be recovered.
@@ -67,8 +69,8 @@ pub fn recover(folder: &Folder, chunk_bytes_max: u64) -> Result<Recovered, Recov
     let store = replay.finish();
     let shapes: io::Result<_> = store.shapes.into_iter().map(|shape| flush(folder, shape)).collect();
     let shapes = shapes.map_err(io_error(folder.shapes_dir()))?;
-    let recovered = Recovered { shapes, processed: store.processed, next_file, next_id: store.next_id };
-    Ok(recovered)
+    let ReplayedStore { processed, next_id, last_handle_us, .. } = store;
+    Ok(Recovered { shapes, processed, next_file, next_id, last_handle_us })
 }
 
 /// Flushes every tail, so that the segments hold all that the commit log said.

@@ -1,7 +1,7 @@
 //! Items 220–222: what was told survives the process, or is taken back where Postgres kept nothing to go on from.
 
 use super::{HeldSnapshot, shared, table};
-use limn_tests::{Cluster, Limn, eventually};
+use limn_tests::{Cluster, Limn, Shim, eventually};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -115,6 +115,39 @@ async fn item_220_a_folder_that_another_one_followed_on_its_slot_starts_over() {
     assert_eq!((shape.rows().len(), shape.rotations()), (4, 1));
     sql.execute("INSERT INTO t VALUES (5, 'y', 1)").await;
     assert_eq!(shape.changes(1).await[0]["value"]["id"], "5");
+}
+
+#[tokio::test]
+async fn item_220_no_handle_is_given_twice_though_the_clock_goes_back() {
+    let Some(shim) = Shim::new() else {
+        return eprintln!("skipped: a clock that jumps needs Linux and a C compiler");
+    };
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    table(&sql, "u").await;
+    let mut server = Limn::stopped(&database, &[]);
+    server.set_variables(shim.variables(server.storage()));
+    shim.set_clock(36_000);
+    server.resume().await;
+    let ahead = server.follow("table=u").await;
+    server.wait_durable(&ahead).await;
+    shim.set_clock(0);
+    let mut shape = server.follow("table=t").await;
+    let mut given = Vec::new();
+    for count in 1..=3 {
+        shape.sync().await;
+        given.push(shape.handle().to_owned());
+        sql.execute("TRUNCATE t; INSERT INTO t VALUES (4, 'other rows', 1)").await;
+        let rotations = r#"limn_rotations_total{cause="truncate"}"#;
+        let is_gone = async || (server.metric(rotations).await == count).then_some(());
+        eventually("the shape is gone", is_gone).await;
+    }
+    assert!(server.stop().await.success());
+    server.resume().await;
+    shape.sync().await;
+    assert_eq!((shape.rows().len(), shape.rotations()), (1, 3));
+    assert!(!given.contains(&shape.handle().to_owned()), "caches know it as something else: {given:?}");
 }
 
 #[tokio::test]

@@ -223,6 +223,7 @@ impl Logs {
             Some(ShapeCheckpoint { created, filter, log, dependent })
         };
         let shapes = self.shapes.values().filter_map(shape).collect();
-        StoreCheckpoint { processed: self.processed, shapes }
+        // Here handles count shapes, and do not come from a clock.
+        StoreCheckpoint { processed: self.processed, last_handle_us: 0, shapes }
     }
 }

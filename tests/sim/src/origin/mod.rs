@@ -167,7 +167,11 @@ impl Origin {
             dependent: shape.dependent.clone(),
         };
         let shapes = store.shapes.iter().map(checkpoint).collect();
-        let bytes = encode_checkpoint(StoreCheckpoint { processed: store.processed, shapes });
+        let bytes = encode_checkpoint(StoreCheckpoint {
+            processed: store.processed,
+            last_handle_us: store.last_handle_us,
+            shapes,
+        });
         let commit_log = CommitLog::start(disk, next_file, &bytes, faults)?;
         recovery::remove_strangers(disk, &store)?;
         let mut router = Router::default();
