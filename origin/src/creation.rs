@@ -237,6 +237,14 @@ impl Creator {
         Session::connect(&self.shared.parts.config).await
     }
 
+    /// Opens a snapshot in a session.
+    ///
+    /// # Errors
+    /// As [`Snapshot::begin`].
+    pub async fn begin(&self, session: Session, tables: &[Arc<Relation>]) -> Result<Snapshot, PostgresError> {
+        Snapshot::begin(session, tables, &self.shared.parts.config).await
+    }
+
     async fn resolve(&self, request: &DefinitionRequest) -> Result<(Definition, Tables), LookupError> {
         let catalog = self.catalog().await.map_err(|error| unreachable(&error))?;
         let table =
@@ -316,7 +324,6 @@ impl Creator {
         let synced = tokio::task::spawn_blocking(sync).await;
         synced.map_err(io::Error::other)??;
         self.engine.snapshot_done(shape.id, filter, progress).await?;
-        tracing::info!(handle = %shape.handle, table = %tables.own.relation.name, "snapshot is durable");
         Ok(())
     }
 
@@ -330,7 +337,7 @@ impl Creator {
         let deadline = Instant::now() + WRITERS_WAIT;
         let mut session = Session::connect(&self.shared.parts.config).await?;
         loop {
-            let snapshot = Snapshot::begin(session, &shape.definition.relations()).await?;
+            let snapshot = self.begin(session, &shape.definition.relations()).await?;
             confirm(shape, tables, &snapshot).await?;
             let bounds = snapshot.bounds().clone();
             let filter = SnapshotFilter { bounds, ends_at: snapshot.ends_at().as_u64() };

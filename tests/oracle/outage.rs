@@ -1,6 +1,6 @@
 //! Sessions while Postgres comes and goes, and what became of a COMMIT that was cut off.
 
-use crate::reference;
+use crate::reference::{self, Attempt, MARKS};
 use limn_tests::{Database, Deadline, Sql};
 
 /// A session, as soon as Postgres is there.
@@ -17,21 +17,24 @@ pub async fn connect(database: &Database, settings: &str) -> Sql {
 }
 
 /// Where the transaction committed; `None` where it did not. Waits until Postgres is back.
-pub async fn commit_lsn(database: &Database, xid: u64, before: u64) -> Option<u64> {
+pub async fn commit_lsn(database: &Database, attempt: &Attempt) -> Option<u64> {
+    let Attempt { pid, mark, xid, before } = attempt;
     let deadline = Deadline::new("Postgres tells what became of a transaction");
-    let status = format!("SELECT pg_xact_status('{xid}'::xid8) AS status");
+    // The session that was cut off may still be ending.
+    let ending = format!("SELECT 1 AS one FROM pg_stat_activity WHERE pid = {pid}");
+    let marked = format!("SELECT 1 AS one FROM {MARKS} WHERE mark = {mark}");
     loop {
         let sql = connect(database, "").await;
-        let told = sql.try_rows(&status).await.ok();
-        // The session that was cut off may still be ending.
-        match told.as_ref().and_then(|rows| rows[0]["status"].as_deref()) {
-            Some("committed") => {
-                if let Ok(lsn) = reference::commit_lsn(&sql, xid, before).await {
-                    return Some(lsn);
-                }
+        if let Ok(ending) = sql.try_rows(&ending).await
+            && ending.is_empty()
+            && let Ok(marked) = sql.try_rows(&marked).await
+        {
+            if marked.is_empty() {
+                return None;
             }
-            Some("in progress") | None => {}
-            Some(_) => return None,
+            if let Ok(lsn) = reference::commit_lsn(&sql, *xid, *before).await {
+                return Some(lsn);
+            }
         }
         deadline.pause().await;
     }

@@ -39,6 +39,22 @@ struct Commit {
     transaction: Transaction,
 }
 
+/// The table in which each transaction leaves a number: a crash of Postgres may give its id to another.
+pub const MARKS: &str = "oracle_marks";
+
+/// A transaction about to commit.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Its session.
+    pub pid: u64,
+    /// Its number in [`MARKS`].
+    pub mark: u64,
+    /// Its id.
+    pub xid: u64,
+    /// A WAL position before its commit.
+    pub before: u64,
+}
+
 /// What a transaction did.
 #[derive(Debug, Clone, Default)]
 pub struct Transaction {
@@ -150,15 +166,20 @@ impl Reference {
         database: &Database,
         transaction: Transaction,
     ) -> Result<bool, tokio_postgres::Error> {
-        let told = sql
-            .try_rows(&format!("SELECT pg_current_xact_id_if_assigned()::text AS xid, {INSERT_LSN} AS lsn"))
-            .await?;
+        let told = format!(
+            "SELECT pg_current_xact_id_if_assigned()::text AS xid, pg_backend_pid()::text AS pid, {INSERT_LSN} AS lsn"
+        );
+        let told = sql.try_rows(&told).await?;
         let number = |name: &str| told[0][name].as_ref().and_then(|text| text.parse::<u64>().ok());
         let Some(xid) = number("xid") else {
             sql.try_execute("COMMIT").await?;
             return Ok(false);
         };
         let before = number("lsn").expect("a position in the WAL");
+        self.counts.transactions += 1;
+        let mark = self.counts.transactions;
+        sql.try_execute(&format!("INSERT INTO {MARKS} VALUES ({mark})")).await?;
+        let attempt = Attempt { pid: number("pid").expect("each session has one"), mark, xid, before };
         let affected = self.affected(&transaction);
         let shapes: Vec<&Shape> = affected.iter().map(|&number| &self.shapes[number]).collect();
         let states = read(sql, &shapes).await?;
@@ -169,12 +190,11 @@ impl Reference {
         // Where the session broke, only Postgres knows what became of the transaction.
         let lsn = match committed {
             Ok(lsn) => lsn,
-            Err(error) => outage::commit_lsn(database, xid, before).await.ok_or(error)?,
+            Err(error) => outage::commit_lsn(database, &attempt).await.ok_or(error)?,
         };
         for (shape, state) in affected.into_iter().zip(states) {
             self.histories[shape].push((lsn, Arc::new(state)));
         }
-        self.counts.transactions += 1;
         self.commits.insert(lsn, Commit { xid, transaction });
         Ok(true)
     }

@@ -2,7 +2,7 @@
 
 use crate::follow;
 use crate::outage;
-use crate::reference::{Counts, Reference};
+use crate::reference::{Counts, MARKS, Reference};
 use crate::removals::causes;
 use crate::schema::Schema;
 use crate::shape::Shape;
@@ -111,6 +111,7 @@ impl Run {
         let database = cluster.database().await;
         let sql = database.connect().await;
         sql.execute(&schema.ddl(random)).await;
+        sql.execute(&format!("CREATE TABLE {MARKS} (mark int8 PRIMARY KEY)")).await;
         fill(&sql, &schema, random).await;
         let shapes: Arc<[Shape]> = shapes(&schema, &sql, random).await.into();
         let reference = Arc::new(Mutex::new(Reference::new(shapes.clone(), &sql).await));

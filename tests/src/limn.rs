@@ -135,8 +135,8 @@ impl Limn {
         .await;
     }
 
-    /// Waits until the shape's snapshot is durable: once a later change of it shows, a process that is killed leaves it
-    /// whole. One that is killed before begins the shape anew, under another handle.
+    /// Waits until the shape's snapshot is durable: a process that is killed from then on leaves it whole. One that is
+    /// killed before begins the shape anew, under another handle.
     pub async fn wait_durable(&self, shape: &Follower) {
         let (handle, durable) = (shape.handle(), "snapshot is durable");
         eventually("the snapshot is durable", async || {

@@ -8,12 +8,13 @@ use crate::store::{CommitLog, Folder, TAIL_BYTES_MAX, segment};
 use limn_core::Lsn;
 use limn_core::flush::FlushTracker;
 use limn_core::log::record::{
-    Record, ShapeCheckpoint, ShapeJoined, ShapeWhole, StoreCheckpoint, encode_commit, encode_items,
+    Record, ShapeCheckpoint, ShapeJoined, ShapeWhole, SnapshotDone, StoreCheckpoint, encode_commit,
+    encode_items,
 };
 use limn_core::log::{Fragment, ShapeLog, SnapshotFilter};
 use limn_core::shape::ShapeId;
 use limn_core::shape::dependent::{Move, Rounds};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,10 +47,15 @@ pub(super) struct Logs {
     /// Folders of removed shapes, which go once the ticket that says so is durable: until then a crash brings
     /// the shapes back.
     leaving: Vec<(u64, PathBuf)>,
+    /// Shapes that a crash leaves whole once a ticket is durable.
+    settling: Vec<(u64, Arc<Shape>)>,
     /// Upper bound of the bytes in all tails.
     tails_bytes: usize,
     /// Shapes whose log is not whole up to its end.
     partial: BTreeSet<ShapeId>,
+    /// Shapes with subqueries of which it is not known what they return, and what was confirmable when they were
+    /// registered: what comes behind may start a move.
+    viewless: BTreeMap<ShapeId, Lsn>,
     /// Shapes whose snapshot the stream has not come up to, with where it ends.
     joining: Vec<(ShapeId, Lsn)>,
     /// Scratch space for grouping.
@@ -143,8 +149,10 @@ impl Logs {
             dirty: BTreeSet::new(),
             unsynced: BTreeSet::new(),
             leaving: Vec::new(),
+            settling: Vec::new(),
             tails_bytes: 0,
             partial,
+            viewless: BTreeMap::new(),
             joining: Vec::new(),
             pairs: Vec::new(),
         }
@@ -206,6 +214,9 @@ impl Logs {
         for (_, dir) in self.leaving.extract_if(.., |(leaves_at, _)| *leaves_at <= ticket) {
             tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir));
         }
+        for (_, shape) in self.settling.extract_if(.., |(settles_at, _)| *settles_at <= ticket) {
+            tracing::info!(handle = %shape.handle, table = %shape.definition.relation.name, "snapshot is durable");
+        }
         for id in self.partial.clone() {
             self.widen(id);
         }
@@ -215,8 +226,13 @@ impl Logs {
     /// resolve.
     pub(super) fn confirmable(&self) -> Lsn {
         let partial = self.partial.iter().filter_map(|id| self.shapes.get(id)?.whole.as_ref());
-        let bound = partial.map(|whole| whole.up_to).min();
-        self.flush.confirmable().min(Lsn::new(bound.unwrap_or(u64::MAX)))
+        let resolved = partial.map(|whole| Lsn::new(whole.up_to));
+        resolved.chain(self.viewless.values().copied()).fold(self.flush.confirmable(), Lsn::min)
+    }
+
+    /// What a shape's subqueries return is known: it says itself what it still has to resolve.
+    pub(super) fn handle_views(&mut self, id: ShapeId) {
+        self.viewless.remove(&id);
     }
 
     /// A shape's log is whole up to this commit LSN; `u64::MAX` where it is up to its end. What becomes visible by
@@ -308,6 +324,9 @@ impl Logs {
     pub(super) fn insert(&mut self, shape: Arc<Shape>) {
         self.record(&Record::Created(Box::new(shape.created())));
         let registered_at = self.status.recent().newest();
+        if !shape.definition.subqueries().is_empty() {
+            self.viewless.insert(shape.id, self.flush.confirmable().max(Lsn::new(self.status.processed())));
+        }
         self.shapes.insert(shape.id, Tracked::new(shape, registered_at));
     }
 
@@ -321,10 +340,19 @@ impl Logs {
         self.dirty.remove(&id);
         self.unsynced.remove(&id);
         self.partial.remove(&id);
+        self.viewless.remove(&id);
         self.registry.remove(&shape);
         shape.set_life(Life::Removed);
         self.metrics.rotated(cause);
         self.leaving.push((self.commit_log.last_ticket() + 1, shape.dir.clone()));
+    }
+
+    /// A shape's snapshot is on the disk, and is whole.
+    pub(super) fn handle_snapshot_done(&mut self, done: SnapshotDone) {
+        let Some(tracked) = self.shapes.get_mut(&done.id) else { return };
+        tracked.filter = Some(done.filter.clone());
+        self.settling.push((self.commit_log.last_ticket() + 1, tracked.shape.clone()));
+        self.record(&Record::SnapshotDone(done));
     }
 
     /// A shape's snapshot was taken: from `ends_at` on, its log is as far as the stream is.

@@ -376,10 +376,7 @@ impl Engine {
             Command::RoundAnswered { answers } => self.handle_round_answered(&answers)?,
             Command::RoundFailed { refused } => self.handle_round_failed(refused)?,
             Command::SnapshotDone { id, filter, progress } => {
-                if let Some(tracked) = self.logs.shapes.get_mut(&id) {
-                    tracked.filter = Some(filter.clone());
-                    self.logs.record(&Record::SnapshotDone(SnapshotDone { id, filter, progress }));
-                }
+                self.logs.handle_snapshot_done(SnapshotDone { id, filter, progress });
             }
             Command::Partitions(now) => {
                 if let Some(tracked) = self.logs.shapes.get(&now.id) {

@@ -108,7 +108,7 @@ impl Task {
             Some(session) => session,
             None => Session::connect(&self.config).await?,
         };
-        let snapshot = Snapshot::begin(session, tables).await?;
+        let snapshot = Snapshot::begin(session, tables, &self.config).await?;
         let filter =
             SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
         self.state = State::Open(snapshot);

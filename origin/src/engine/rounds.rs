@@ -18,7 +18,9 @@ impl Engine {
     ) -> Result<()> {
         self.logs.record(&Record::Views(ShapeViews { id, views: views.clone() }));
         self.router.handle_dependent_snapshot(id, filter, views);
-        self.take_late()
+        self.take_late()?;
+        self.logs.handle_views(id);
+        Ok(())
     }
 
     /// The round's snapshot is open: it must hold every transaction that was read, since what a move does not

@@ -326,15 +326,14 @@ async fn begin(
     query: &SubsetQuery,
 ) -> Result<(Copy, Vec<View>), RowsError> {
     let tables = definition.relations();
+    let creator = &server.creator;
     let snapshot = match server.subsets.take_idle() {
         // It may have been cut off unnoticed.
-        Some(session) => match Snapshot::begin(session, &tables).await {
-            Err(error) if error.is_transient() => {
-                Snapshot::begin(server.creator.connect().await?, &tables).await?
-            }
+        Some(session) => match creator.begin(session, &tables).await {
+            Err(error) if error.is_transient() => creator.begin(creator.connect().await?, &tables).await?,
             begun => begun?,
         },
-        None => Snapshot::begin(server.creator.connect().await?, &tables).await?,
+        None => creator.begin(creator.connect().await?, &tables).await?,
     };
     let limit = format!("SET LOCAL statement_timeout = {STATEMENT_MS_MAX}");
     snapshot.session().batch_execute(&limit).await.map_err(PostgresError::from)?;

@@ -1,6 +1,7 @@
 //! One repeatable-read transaction that a shape's first rows come from.
 
 use super::catalog::{lsn, one_row};
+use super::config::PostgresConfig;
 use super::error::PostgresError;
 use super::session::{Session, settings};
 use bytes::Bytes;
@@ -9,10 +10,14 @@ use limn_core::Lsn;
 use limn_core::log::SnapshotBounds;
 use limn_core::pg::Relation;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_postgres::Client;
 
 /// How long the query may wait for a lock on the table.
 const LOCK_MS_MAX: u32 = 10_000;
+/// How often, and how many times, it is looked whether others have flushed the WAL.
+const FLUSH_POLL: Duration = Duration::from_millis(2);
+const FLUSH_POLLS: u32 = 4;
 
 /// An open snapshot on a session of its own. Dropped unfinished, it drops the connection, so that a
 /// long COPY ends at once.
@@ -28,7 +33,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// Where a statement fails.
-    pub async fn begin(session: Session, tables: &[Arc<Relation>]) -> Result<Self, PostgresError> {
+    pub async fn begin(
+        session: Session,
+        tables: &[Arc<Relation>],
+        config: &PostgresConfig,
+    ) -> Result<Self, PostgresError> {
         // The settings again, in case a pooler gave this transaction another server session; and no
         // limits on a reader that may be slow.
         // The tables are locked before the snapshot is taken: what TRUNCATE and a rewriting ALTER TABLE leave looks
@@ -48,7 +57,27 @@ impl Snapshot {
         let row = one_row(&session, sql).await?;
         let bounds = parsed(row.try_get(0)?)?;
         let ends_at = lsn(row.try_get(1)?)?;
-        Ok(Self { session: Some(session), bounds, ends_at })
+        let snapshot = Self { session: Some(session), bounds, ends_at };
+        snapshot.make_durable(config).await?;
+        Ok(snapshot)
+    }
+
+    /// Sees to it that everything which the snapshot saw is on Postgres's disk. A crash forgets what is not, and gives
+    /// its transaction ids and WAL positions to others: the rows would be of commits that never were, and later
+    /// transactions would pass for ones that the snapshot holds.
+    async fn make_durable(&self, config: &PostgresConfig) -> Result<(), PostgresError> {
+        let sql = format!("SELECT pg_current_wal_flush_lsn() >= '{}'::pg_lsn", self.ends_at);
+        for _ in 0..FLUSH_POLLS {
+            if one_row(self.session(), &sql).await?.try_get(0)? {
+                return Ok(());
+            }
+            // Mostly somebody commits within a moment.
+            tokio::time::sleep(FLUSH_POLL).await;
+        }
+        // A commit that wrote something is flushed, with everything before it.
+        let session = Session::connect(config).await?;
+        let commit = "BEGIN; SET LOCAL synchronous_commit = local; SELECT pg_logical_emit_message(true, 'limn', ''); COMMIT";
+        Ok(session.batch_execute(commit).await?)
     }
 
     /// Which transactions it sees.
@@ -100,7 +129,6 @@ impl Drop for Snapshot {
     }
 }
 
-/// Reads `xmin:xmax:xip,xip,…` (the Postgres documentation, *pg_snapshot*).
 /// What a snapshot taken now would see.
 ///
 /// # Errors
@@ -114,6 +142,7 @@ fn parsed(text: &str) -> Result<SnapshotBounds, PostgresError> {
     bounds(text).ok_or_else(|| PostgresError::Protocol(format!("`{text}` is not a snapshot")))
 }
 
+/// Reads `xmin:xmax:xip,xip,…` (the Postgres documentation, *pg_snapshot*).
 fn bounds(text: &str) -> Option<SnapshotBounds> {
     let mut parts = text.split(':');
     let xmin = parts.next()?.parse().ok()?;

@@ -61,7 +61,7 @@ async fn a_row_of_an_open_writer_is_neither_lost_nor_doubled() {
     // Visible to the snapshot and in the stream: the filter keeps it from being told twice.
     session.batch_execute("INSERT INTO t VALUES (4)").await.expect("writes");
     let reader = Session::connect(&config).await.expect("connects");
-    let snapshot = Snapshot::begin(reader, &[]).await.expect("begins");
+    let snapshot = Snapshot::begin(reader, &[], &config).await.expect("begins");
     session.batch_execute("INSERT INTO t VALUES (5)").await.expect("writes");
     let mut ids = copied_ids(&snapshot).await;
     assert_eq!(ids, ["1", "2", "3", "4"]);

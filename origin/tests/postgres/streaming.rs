@@ -81,7 +81,7 @@ async fn values_have_the_same_text_in_stream_and_snapshot() {
     assert_eq!(streamed[1][1..], [const { None }; 6]);
 
     let session = Session::connect(&setup.config).await.expect("connects");
-    let snapshot = Snapshot::begin(session, &[]).await.expect("begins");
+    let snapshot = Snapshot::begin(session, &[], &setup.config).await.expect("begins");
     let mut chunks = snapshot.copy("SELECT * FROM t ORDER BY id").await.expect("starts");
     let mut decoder = CopyDecoder::new();
     let mut copied = Vec::new();

@@ -1,7 +1,7 @@
 //! Items 217, 218, 225: Postgres goes, and comes back.
 
 use super::table;
-use limn_tests::{Cluster, Limn, Response, eventually};
+use limn_tests::{Cluster, Follower, Limn, Response, eventually};
 use serde_json::json;
 
 async fn health(server: &Limn) -> Response {
@@ -138,4 +138,26 @@ async fn postgres_ends_although_a_move_is_under_way() {
     let lsn = server.barrier(&database.connect().await).await;
     shape.sync_to(lsn).await;
     assert_eq!((shape.rows().len(), shape.rotations()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_a_snapshot_has_shown_outlives_a_crash_of_postgres() {
+    let mut cluster = Cluster::start(&["wal_writer_delay=10s"]).await;
+    let database = cluster.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let mut server = Limn::start(&database, &[]).await;
+    // The table is published: nothing more has to be committed for another shape of it.
+    server.follow("table=t").await;
+    sql.execute("SET synchronous_commit = off; INSERT INTO t VALUES (4, 'not flushed', 1)").await;
+    let mut shape = Follower::new(server.client(), "table=t&columns=id");
+    shape.step(false).await;
+    assert_eq!(shape.rows().len(), 4);
+    cluster.crash().await;
+    cluster.resume().await;
+    server.wait_active().await;
+    let sql = database.connect().await;
+    let lsn = server.barrier(&sql).await;
+    shape.sync_to(lsn).await;
+    assert_eq!(sql.value("SELECT count(*)::text FROM t").await, shape.rows().len().to_string());
 }

@@ -2,7 +2,7 @@
 
 use super::{Followed, IN_ACTIVE, NOT_IN_ACTIVE, kinds, partitioned};
 use crate::shared;
-use limn_tests::encode;
+use limn_tests::{Follower, encode, eventually};
 
 #[tokio::test]
 async fn item_220_a_restart_keeps_handle_and_members() {
@@ -36,7 +36,7 @@ async fn item_220_a_partition_of_the_inner_table_that_goes_meanwhile_takes_its_v
     sql.execute("ALTER TABLE s220p_proj DETACH PARTITION s220p_proj_one").await;
     server.resume().await;
     let mut f = Followed { server: &server, sql, name: "s220p", clause, shape };
-    limn_tests::eventually("the shape starts over", async || {
+    eventually("the shape starts over", async || {
         f.shape.step(true).await;
         (f.shape.rotations() > 0).then_some(())
     })
@@ -67,7 +67,7 @@ async fn item_221_kill_9_among_moves_loses_nothing_and_repeats_nothing() {
     });
     for _ in 0..3 {
         let before = shape.offset().to_owned();
-        limn_tests::eventually("the log goes on", async || {
+        eventually("the log goes on", async || {
             shape.step(true).await;
             other.step(false).await;
             (shape.offset() != before).then_some(())
@@ -84,4 +84,37 @@ async fn item_221_kill_9_among_moves_loses_nothing_and_repeats_nothing() {
     (f.shape, f.clause) = (other, super::named("s221", NOT_IN_ACTIVE));
     f.judge().await;
     assert_eq!(f.shape.rotations(), 0);
+}
+
+#[tokio::test]
+async fn item_221_kill_9_behind_a_snapshot_forgets_no_move_that_it_lacks() {
+    let mut server = shared(&[]).await;
+    let (sql, holder) = (server.sql().await, server.sql().await);
+    // So many that they take a while to read.
+    sql.execute("CREATE TABLE chosen AS SELECT generate_series(2, 200000) AS id").await;
+    let mut chosen = server.follow("table=chosen&where=id%3D1").await;
+    let client = server.client();
+    let reading = tokio::spawn(async move {
+        let mut shape = Follower::new(client, "table=t&where=id%20IN%20(SELECT%20id%20FROM%20chosen)");
+        shape.step(false).await;
+        shape
+    });
+    eventually("the subquery is read", async || {
+        let copying = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'COPY%chosen%'";
+        (sql.value(copying).await != "0").then_some(())
+    })
+    .await;
+    // Behind the snapshot, and in front of what follows from it.
+    sql.execute("INSERT INTO chosen VALUES (1)").await;
+    chosen.changes(1).await;
+    let locked = holder.execute("BEGIN; LOCK TABLE chosen IN ACCESS EXCLUSIVE MODE");
+    let (mut shape, ()) = tokio::join!(async { reading.await.expect("it is read") }, locked);
+    assert_eq!(shape.rows().len(), 2, "the snapshot was taken before");
+    server.wait_durable(&shape).await;
+    server.kill().await;
+    holder.execute("COMMIT").await;
+    server.resume().await;
+    let lsn = server.barrier(&sql).await;
+    shape.sync_to(lsn).await;
+    assert_eq!((shape.rows().len(), shape.rotations()), (3, 0));
 }
