@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 const RUN_TIME: Duration = Duration::from_secs(30);
 /// The longest quiet between two of them.
 const QUIET_MS_MAX: u64 = 1500;
-/// Causes that a change of a table has.
-const CAUSES_OF_CHANGES: [&str; 2] = ["truncate", "schema_changed"];
+/// Causes that a change of a table has; a question may name a column that has just gone.
+const CAUSES_OF_CHANGES: [&str; 3] = ["truncate", "schema_changed", "refused_by_postgres"];
 /// Behind a loss, how long a table's place is not known to be wrong.
 const NOTICED_WITHIN: Duration = Duration::from_secs(6);
 /// Lines of the server's log in a report.

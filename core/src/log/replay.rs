@@ -270,12 +270,13 @@ mod tests {
     use super::*;
     use crate::Offset;
     use crate::log::Read;
-    use crate::log::record::{ShapeCheckpoint, ShapePartitions};
+    use crate::log::record::{ShapeCheckpoint, ShapePartitions, ShapeViews, ShapeWhole};
     use crate::log::shape_log::SnapshotProgress;
     use crate::log::snapshot::SnapshotBounds;
     use crate::pg::{QualifiedName, Relation};
     use crate::protocol::request::parse_shape_request;
     use crate::protocol::route::Method;
+    use crate::shape::dependent::{Member, Move, View, ViewChange};
     use std::convert::Infallible;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -393,6 +394,26 @@ mod tests {
         let store = replay(vec![Vec::new(), vec![checkpoint]]);
         assert_eq!((store.processed, store.shapes.len(), store.next_id), (90, 1, 2));
         assert_eq!(store.last_handle_us, 70, "of a shape that was gone before");
+    }
+
+    #[test]
+    fn what_subqueries_return_and_how_far_a_log_is_whole_is_remembered() {
+        let member = |text: &str| Member::new([Some(text.as_bytes())]);
+        let views = vec![View::from_iter([member("1")])];
+        let whole = |up_to| Record::Whole(ShapeWhole { id: ShapeId(1), up_to });
+        let mut records = vec![created(1), Record::Views(ShapeViews { id: ShapeId(1), views }), done(1)];
+        records.push(whole(20));
+        let dependent = |records: Vec<Record>| replay(vec![records]).shapes.remove(0).dependent;
+        let before = dependent(records.clone());
+        assert!(before.views[0].has(&member("1")));
+        assert_eq!((before.consumed, before.whole_up_to), (0, 20));
+
+        let change = ViewChange { enter: vec![member("2")], leave: vec![member("1")] };
+        let made = Move { id: ShapeId(1), consumed: 30, changes: vec![change], items: items(30, 4, &[1]) };
+        records.push(Record::Move(made));
+        let after = dependent(records);
+        assert!(after.views[0].has(&member("2")) && !after.views[0].has(&member("1")));
+        assert_eq!((after.consumed, after.whole_up_to), (30, u64::MAX));
     }
 
     #[test]

@@ -145,6 +145,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_written_together_are_counted_one_by_one() {
+        let mut writer = writer(150);
+        let mut ends = Vec::new();
+        for id in 0..10 {
+            writer.push_row(&Text(id.to_string())).unwrap();
+            ends.push(writer.buffer().len() as u64);
+        }
+        writer.finish(&bounds());
+        let written = writer.buffer().len() as u64;
+        let progress = writer.handle_written();
+        assert_eq!((progress.bytes, progress.chunk_ends.last()), (written, Some(&written)));
+        let second: Vec<u64> = ends.into_iter().skip(1).step_by(2).collect();
+        assert_eq!(progress.chunk_ends[..4], second[..4], "two rows fill a chunk");
+    }
+
+    #[test]
     fn a_full_last_chunk_leaves_snapshot_end_alone() {
         let mut writer = writer(1);
         writer.push_row(&Text("1".to_owned())).unwrap();

@@ -105,8 +105,11 @@ mod tests {
         let mut body = writer.take();
         for id in ["1", "2", "3"] {
             writer.push_row(&Text(id)).unwrap();
-            body.extend(writer.take());
-            assert!(writer.is_empty());
+            assert!(!writer.is_empty());
+            let waiting = writer.len();
+            let piece = writer.take();
+            assert_eq!((piece.len(), writer.len(), writer.is_empty()), (waiting, 0, true));
+            body.extend(piece);
         }
         writer.finish();
         body.extend(writer.take());

@@ -20,7 +20,7 @@ use crate::log::item::ChangePosition;
 use crate::log::snapshot::SnapshotFilter;
 use crate::pg::Relation;
 use crate::pgoutput::{Message, OldTuple, Tuple};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Finds the shapes of every change.
@@ -272,16 +272,17 @@ impl Router {
             Message::Insert { relation, new } => self.handle_change(*relation, None, Some(*new))?,
             Message::Update { relation, old, new } => match old {
                 Some(OldTuple::Full(old)) => self.handle_change(*relation, Some(*old), Some(*new))?,
-                Some(OldTuple::Key(_)) | None => self.lose_identity(*relation)?,
+                Some(OldTuple::Key(_)) | None => {
+                    self.rotate_tables(*relation, &RotationCause::IdentityLost)?
+                }
             },
             Message::Delete { relation, old } => match old {
                 OldTuple::Full(old) => self.handle_change(*relation, Some(*old), None)?,
-                OldTuple::Key(_) => self.lose_identity(*relation)?,
+                OldTuple::Key(_) => self.rotate_tables(*relation, &RotationCause::IdentityLost)?,
             },
             Message::Truncate { relations } => {
                 for relation in relations {
-                    self.next_position()?;
-                    self.rotate_tables(*relation, &RotationCause::Truncated);
+                    self.rotate_tables(*relation, &RotationCause::Truncated)?;
                 }
             }
             Message::Origin | Message::Type | Message::Logical => {}
@@ -413,17 +414,19 @@ impl Router {
         changed.into_iter().for_each(|id| self.rotate(id, RotationCause::SchemaChanged));
     }
 
-    fn lose_identity(&mut self, oid: u32) -> Result<(), RouteError> {
-        self.next_position()?;
-        self.rotate_tables(oid, &RotationCause::IdentityLost);
-        Ok(())
-    }
-
-    /// Rotates the shapes of a relation and of the tables that it is a partition of.
-    fn rotate_tables(&mut self, oid: u32, cause: &RotationCause) {
+    /// A change that no row can be followed by: rotates the shapes of its relation, and of the tables that it is a
+    /// partition of, but for those whose snapshot holds it.
+    fn rotate_tables(&mut self, oid: u32, cause: &RotationCause) -> Result<(), RouteError> {
+        let at = self.next_position()?;
         let tables = self.followers(oid).filter_map(|follower| self.tables.get(&follower)).flatten();
-        let ids: Vec<ShapeId> = tables.flat_map(Table::shapes).collect();
-        ids.into_iter().for_each(|id| self.rotate(id, cause.clone()));
+        let (mut lost, mut watching) = (Vec::new(), BTreeSet::new());
+        for table in tables {
+            lost.extend(table.routes.iter().filter(|(_, route)| route.admits(at)).map(|(id, _)| *id));
+            watching.extend(table.watchers.iter().map(|watcher| watcher.id));
+        }
+        lost.extend(watching.into_iter().filter(|id| self.rounds.lacks(*id, at)));
+        lost.into_iter().for_each(|id| self.rotate(id, cause.clone()));
+        Ok(())
     }
 
     fn rotate(&mut self, id: ShapeId, cause: RotationCause) {

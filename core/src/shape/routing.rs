@@ -71,7 +71,7 @@ pub(super) fn place(
 
 impl Route {
     /// False where the shape's snapshot holds the transaction already.
-    fn admits(&self, at: ChangePosition) -> bool {
+    pub(super) fn admits(&self, at: ChangePosition) -> bool {
         match &self.joining {
             Joining::Filtering(filter) => filter.admits(at.xid, Lsn::new(at.lsn)),
             Joining::Waiting(_) | Joining::Done => true,

@@ -283,6 +283,19 @@ fn truncate_takes_the_shapes_and_an_op() {
 }
 
 #[test]
+fn a_truncate_that_the_snapshot_holds_rotates_nothing() {
+    let mut router = router(&["", "where=n=1"]);
+    for (lsn, xid, rotated) in [(40, 700, vec![]), (45, 801, vec![0, 1])] {
+        feed(&mut router, &begin(lsn, xid));
+        feed(&mut router, &describe(&COLUMNS));
+        feed(&mut router, &truncate());
+        feed(&mut router, &commit(lsn));
+        let ids: Vec<u32> = router.take_rotations().iter().map(|(id, _)| id.0).collect();
+        assert_eq!(ids, rotated);
+    }
+}
+
+#[test]
 fn an_update_without_its_old_row_rotates() {
     let mut router = router(&[""]);
     feed(&mut router, &begin(100, 900));

@@ -196,7 +196,7 @@ impl Dependent {
         at: ChangePosition,
         fragment: &mut Fragment,
     ) -> Result<(), RotationCause> {
-        if at.lsn <= self.consumed.max(self.seen) || !self.admits(at) {
+        if !self.lacks(at) {
             return Ok(());
         }
         match role {
@@ -258,8 +258,11 @@ impl Dependent {
         (self.stage == Stage::Moving).then(|| unresolved.or_else(held)).flatten()
     }
 
-    /// False where the shape's snapshot holds the transaction already.
-    fn admits(&mut self, at: ChangePosition) -> bool {
+    /// False where the shape has the transaction already: it came before, or the shape's snapshot holds it.
+    pub(super) fn lacks(&mut self, at: ChangePosition) -> bool {
+        if at.lsn <= self.consumed.max(self.seen) {
+            return false;
+        }
         let Some(filter) = &self.joining else { return true };
         if filter.is_over(crate::Lsn::new(at.lsn)) {
             self.joining = None;

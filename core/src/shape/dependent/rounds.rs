@@ -130,6 +130,11 @@ impl Rounds {
         dependent.handle_change(role, rows, at, fragment)
     }
 
+    /// False where the shape has the transaction already.
+    pub(in crate::shape) fn lacks(&mut self, id: ShapeId, at: ChangePosition) -> bool {
+        self.shapes.get_mut(&id).is_some_and(|dependent| dependent.lacks(at))
+    }
+
     pub(in crate::shape) fn handle_commit(&mut self, commit: u64, xid: u32, ops: u64) {
         for id in std::mem::take(&mut self.touched) {
             let Some(dependent) = self.shapes.get_mut(&id) else { continue };

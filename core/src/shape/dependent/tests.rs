@@ -11,7 +11,7 @@ use crate::shape::definition::Definition;
 use crate::shape::dependent::Member;
 use crate::shape::id::ShapeId;
 use crate::shape::router::{RotationCause, Router};
-use crate::shape::tests::{begin, commit, describe_as, feed, tuple};
+use crate::shape::tests::{begin, commit, describe_as, feed, truncate_of, tuple};
 use serde_json::{Value, json};
 use std::sync::Arc;
 #[cfg(target_arch = "wasm32")]
@@ -194,6 +194,17 @@ fn an_inner_row_that_becomes_another_concerns_it() {
     let mut router = router("parent+IN+(SELECT+id+FROM+q)", &[Some("1")]);
     transaction(&mut router, 100, 810, &[inner("U", &[Some("1"), ON], &[Some("2"), ON])]);
     assert_eq!(router.take_late(), [Late::Whole(ID, 99)]);
+}
+
+#[test]
+fn a_truncate_that_the_snapshot_holds_rotates_nothing() {
+    for truncated in [OUTER, INNER] {
+        let mut router = router(IN, &[Some("1")]);
+        for (lsn, xid, rotated) in [(40, 700, vec![]), (45, 801, vec![(ID, RotationCause::Truncated)])] {
+            transaction(&mut router, lsn, xid, &[truncate_of(truncated)]);
+            assert_eq!(router.take_rotations(), rotated);
+        }
+    }
 }
 
 #[test]
