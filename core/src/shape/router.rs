@@ -273,7 +273,7 @@ impl Router {
             Message::Update { relation, old, new } => match old {
                 Some(OldTuple::Full(old)) => self.handle_change(*relation, Some(*old), Some(*new))?,
                 Some(OldTuple::Key(_)) | None => {
-                    self.rotate_tables(*relation, &RotationCause::IdentityLost)?
+                    self.rotate_tables(*relation, &RotationCause::IdentityLost)?;
                 }
             },
             Message::Delete { relation, old } => match old {
