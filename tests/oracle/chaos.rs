@@ -2,7 +2,7 @@
 
 use crate::fault::{CRASHES, Fault, LOSSES, Victim};
 use crate::follow;
-use crate::removals::{OWN_CAUSES, causes, without_colours};
+use crate::removals::{OWN_CAUSES, causes, durable, without_colours};
 use crate::run::{Crashes, Outline, Plan, Run};
 use crate::violation::{Kind, Violation};
 use limn_tests::{Cluster, Limn, Proxy, Random, Shim};
@@ -24,9 +24,9 @@ const CAUSES_OF_CHANGES: [&str; 3] = ["truncate", "schema_changed", "refused_by_
 const NOTICED_WITHIN: Duration = Duration::from_secs(6);
 /// Lines of the server's log in a report.
 const LINES_SHOWN: usize = 60;
-/// The cause of a handle that no running server gave up.
+/// The cause of a handle that a crash took, of whose snapshot the server had not said that it is durable.
 const NOT_DURABLE: &str = "snapshot not durable";
-/// The same, of a handle that had been there for long.
+/// The same where it had.
 const UNEXPLAINED: &str = "no cause";
 
 /// What a run has beside plain transactions.
@@ -175,10 +175,11 @@ async fn report(
     clients: u64,
     history: &[Event],
 ) -> Result<Report, Violation> {
-    let causes = causes(&server.output());
+    let output = server.output();
+    let (causes, durable) = (causes(&output), durable(&output));
     let mut rotations = BTreeMap::new();
-    for (handle, seen) in run.reference.lock().await.past_handles() {
-        let unsaid = if run.crashes.explain(seen) { NOT_DURABLE } else { UNEXPLAINED };
+    for handle in run.reference.lock().await.past_handles() {
+        let unsaid = if durable.contains(&handle) { UNEXPLAINED } else { NOT_DURABLE };
         let cause = causes.get(&handle).map_or(unsaid, String::as_str);
         *rotations.entry(cause.to_owned()).or_default() += 1;
     }

@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
-use std::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
 
 /// The state of every shape at every commit so far.
@@ -27,8 +26,8 @@ pub struct Reference {
     commits: BTreeMap<u64, Commit>,
     counts: Counts,
     bodies: HashMap<(String, String), u64>,
-    /// For each shape, its handles in the order in which they were seen, and when that was.
-    handles: Vec<Vec<(String, Instant)>>,
+    /// For each shape, its handles in the order in which they were seen.
+    handles: Vec<Vec<String>>,
     is_forgiving: bool,
 }
 
@@ -314,13 +313,13 @@ impl Reference {
 
     /// Notes a handle of the shape.
     pub fn note_handle(&mut self, shape: usize, handle: &str) {
-        if !self.handles[shape].iter().any(|(known, _)| known == handle) {
-            self.handles[shape].push((handle.to_owned(), Instant::now()));
+        if !self.handles[shape].iter().any(|known| known == handle) {
+            self.handles[shape].push(handle.to_owned());
         }
     }
 
-    /// The handles that others have followed, and when they were first seen.
-    pub fn past_handles(&self) -> Vec<(String, Instant)> {
+    /// The handles that others have followed.
+    pub fn past_handles(&self) -> Vec<String> {
         self.handles
             .iter()
             .filter_map(|handles| handles.split_last())
@@ -352,7 +351,7 @@ impl Reference {
                 usize::from(of(truncated)) + 2 * usize::from(of(altered))
             };
             let causes: usize = self.commits.values().map(causes).sum();
-            let handles: Vec<&String> = self.handles[shape].iter().map(|(handle, _)| handle).collect();
+            let handles: Vec<&String> = self.handles[shape].iter().collect();
             let own = handles.iter().filter(|handle| is_own(handle)).count();
             (handles.len() > 1 + causes + own).then_some((shape, handles))
         };

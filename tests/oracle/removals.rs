@@ -1,6 +1,6 @@
 //! Why handles were given up, as the server itself said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Causes that a server may have by itself: what a subquery with NOT IN returns has gained or lost a NULL, which changes
 /// the truth of every row.
@@ -9,12 +9,21 @@ pub const OWN_CAUSES: [&str; 1] = ["null_in_subquery"];
 /// The causes by handle, from everything that a server printed.
 pub fn causes(output: &str) -> BTreeMap<String, String> {
     let plain = without_colours(output);
-    let field = |line: &str, name: &str| {
-        let rest = line.split_once(&format!("{name}="))?.1;
-        Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
-    };
     let removed = plain.lines().filter(|line| line.contains("shape removed"));
     removed.filter_map(|line| Some((field(line, "handle")?, field(line, "cause")?))).collect()
+}
+
+/// The handles whose snapshot a server said to be durable.
+pub fn durable(output: &str) -> BTreeSet<String> {
+    let plain = without_colours(output);
+    let durable = plain.lines().filter(|line| line.contains("snapshot is durable"));
+    durable.filter_map(|line| field(line, "handle")).collect()
+}
+
+/// The value of a field of a line.
+fn field(line: &str, name: &str) -> Option<String> {
+    let rest = line.split_once(&format!("{name}="))?.1;
+    Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
 }
 
 /// Text as it is without the terminal's escape sequences.

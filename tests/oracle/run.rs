@@ -11,7 +11,6 @@ use crate::violation::{Kind, Violation};
 use limn_tests::{Cluster, Database, Limn, Random, Sql};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// Committed transactions of a seed, at least.
@@ -49,7 +48,6 @@ pub struct Run {
 pub struct Crashes {
     /// How many there were.
     pub count: AtomicU64,
-    moments: std::sync::Mutex<Vec<(Instant, Duration)>>,
     /// Clients that held an offset before one, and went on behind it.
     pub went_on: AtomicU64,
     /// Clients that held an offset before one, and had to start over.
@@ -76,26 +74,6 @@ pub struct Plan {
     pub is_calm: bool,
     /// After so many transactions the writers are done.
     pub transactions_max: u64,
-}
-
-impl Crashes {
-    /// The server has ended. What was made up to `within` before may not have been durable.
-    pub fn note(&self, within: Duration) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.moments().push((Instant::now(), within));
-    }
-
-    /// Whether what was made at `moment` may have been lost at a crash.
-    pub fn explain(&self, moment: Instant) -> bool {
-        let is_near = |(crash, within): &(Instant, Duration)| {
-            crash.checked_duration_since(moment).is_some_and(|age| age <= *within)
-        };
-        self.moments().iter().any(is_near)
-    }
-
-    fn moments(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Duration)>> {
-        self.moments.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
 }
 
 impl Run {
