@@ -40,14 +40,15 @@ pub fn check_only(definition: &Definition, inner: &[Description]) -> Result<(), 
     Ok(())
 }
 
-/// Has Postgres confirm what a clause claims.
+/// Has Postgres confirm what the clause of a request's parameter claims.
 pub async fn confirm(
     session: &Session,
     relation: &Relation,
     filter: &PostgresFilter,
+    parameter: &'static str,
 ) -> Result<(), LookupError> {
     confirm::confirm(session, relation, filter).await.map_err(|error| match error {
-        Unconfirmed::Refused(text) => LookupError::Request(RequestError::new("where", text)),
+        Unconfirmed::Refused(text) => LookupError::Request(RequestError::new(parameter, text)),
         Unconfirmed::Postgres(error) => unreachable(&error),
     })
 }

@@ -261,7 +261,7 @@ impl Creator {
         if let Some(filter) = definition.filter.as_ref().and_then(Clause::postgres)
             && self.shared.parts.registry.by_identity(&definition.identity()).is_none()
         {
-            clause::confirm(&catalog.session, &relation, filter).await?;
+            clause::confirm(&catalog.session, &relation, filter, "where").await?;
         }
         Ok((definition, Tables { own: table, inner }))
     }

@@ -40,6 +40,24 @@ impl Clause {
         Self::restore(text, params, columns, inner)
     }
 
+    /// Reads a clause about the row alone.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`].
+    pub fn parse_plain(
+        text: &str,
+        params: &BTreeMap<u32, String>,
+        columns: &[Column],
+    ) -> Result<Self, FilterError> {
+        match Filter::parse(text, params, columns) {
+            Err(error) if error.needs_postgres() => {
+                let node = parse::parse(text, Subqueries::Refused)?;
+                PostgresFilter::new(&node, params, columns, error).map(Self::Postgres)
+            }
+            read => read.map(Self::Plain),
+        }
+    }
+
     /// Reads a text that [`Clause::sql`] wrote, which may be longer than what requests may send.
     pub(super) fn restore(
         text: &str,

@@ -1,16 +1,17 @@
 //! The query for a subset of a shape: its own filter, order and bounds on top of the shape's.
 
 use super::definition::{Definition, numbered};
-use crate::filter::{Clause, Filter, FilterError, OrderBy, Reason};
+use crate::filter::{Clause, FilterError, OrderBy, PostgresFilter, Reason};
 use crate::pg::Column;
 use crate::protocol::RequestError;
 use crate::protocol::subset::SubsetRequest;
 
 /// A subset that was checked against its shape's table. Everything in it was parsed and is written anew: no
 /// text of the request reaches Postgres but inside a literal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SubsetQuery {
     sql: String,
+    filter: Option<Clause>,
 }
 
 impl SubsetQuery {
@@ -34,7 +35,7 @@ impl SubsetQuery {
             }
         };
         let mut sql = definition.select();
-        let filters = definition.filter.iter().map(Clause::sql).chain(filter.iter().map(Filter::sql));
+        let filters = definition.filter.iter().map(Clause::sql).chain(filter.iter().map(Clause::sql));
         push_filters(&mut sql, filters);
         if let Some(order_by) = order_by {
             sql.push_str(&format!(" ORDER BY {}", order_by.sql()));
@@ -44,7 +45,14 @@ impl SubsetQuery {
                 sql.push_str(&format!(" {word} {number}"));
             }
         }
-        Ok(Self { sql })
+        Ok(Self { sql, filter })
+    }
+
+    /// The subset's own clause, where only Postgres can say what it means: it must confirm what the clause claims
+    /// before the query is run.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&PostgresFilter> {
+        self.filter.as_ref().and_then(Clause::postgres)
     }
 
     /// The query: the shape's columns in table order.
@@ -54,10 +62,10 @@ impl SubsetQuery {
     }
 }
 
-fn resolve_filter(request: &SubsetRequest, columns: &[Column]) -> Result<Option<Filter>, RequestError> {
+fn resolve_filter(request: &SubsetRequest, columns: &[Column]) -> Result<Option<Clause>, RequestError> {
     let Some(text) = &request.where_clause else { return Ok(None) };
     let params = numbered(&request.params).map_err(|text| RequestError::new("subset.params", text))?;
-    let filter = Filter::parse(text, &params, columns);
+    let filter = Clause::parse_plain(text, &params, columns);
     filter.map(Some).map_err(|error| RequestError::new("subset.where", refusal(&error)))
 }
 
@@ -128,6 +136,16 @@ mod tests {
     }
 
     const ALL: &str = r#"SELECT "id", "a", "n" FROM "public"."t""#;
+
+    #[test]
+    fn what_only_postgres_evaluates_is_to_be_confirmed() {
+        let subset = resolve("subset__where=soundex(a)=$1&subset__params[1]=A000").unwrap();
+        assert_eq!(subset.sql(), format!(r#"{ALL} WHERE (("soundex"("a")) = ('A000'))"#));
+        assert!(subset.postgres().is_some());
+        assert!(resolve("subset__where=n=1").unwrap().postgres().is_none());
+        let hidden = "queryable_columns=id&subset__where=soundex(a)='A000'";
+        refused(hidden, "subset.where", "At location 8: unknown reference a");
+    }
 
     #[test]
     fn each_part_is_there_where_it_was_asked_for() {

@@ -3,7 +3,8 @@
 use super::lookup::{find_or_create, wait_readable};
 use super::read::Refusal;
 use super::{Server, with_head};
-use crate::creation::{ViewError, views};
+use crate::clause;
+use crate::creation::{LookupError, ViewError, unreachable, views};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresError, Session};
 use crate::shape::Shape;
@@ -110,6 +111,7 @@ pub(super) async fn answer(
     let subset = subset.map_err(|error| refuse(&error))?;
     let queryable = request.definition.queryable_columns.as_deref();
     let query = SubsetQuery::resolve(&subset, &definition, queryable).map_err(|error| refuse(&error))?;
+    confirm(server, &definition, &query).await.map_err(|error| error.into_reply(cache, method))?;
     let shape = find_or_create(server, method, &request.definition).await?;
     if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
         return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
@@ -118,6 +120,13 @@ pub(super) async fn answer(
     wait_readable(server, method, &shape).await?;
     shape.handle_read(server.next_unique());
     Asker { server, shape, definition, request, query }.answer().await
+}
+
+/// Has Postgres confirm a clause that only it can evaluate.
+async fn confirm(server: &Server, definition: &Definition, query: &SubsetQuery) -> Result<(), LookupError> {
+    let Some(filter) = query.postgres() else { return Ok(()) };
+    let session = server.creator.session().await.map_err(|error| unreachable(&error))?;
+    clause::confirm(&session, &definition.relation, filter, "subset.where").await
 }
 
 /// One request on its way to an answer.

@@ -368,6 +368,24 @@ async fn item_171_what_only_a_row_shows_to_be_wrong() {
 }
 
 #[tokio::test]
+async fn item_171_what_only_postgres_can_evaluate() {
+    let (server, _) = fresh("t171c").await;
+    for clause in
+        ["to_tsvector('simple', a) @@ to_tsquery('simple', 'two')", "a ~ '^(?=t)two$'", "md5(a) = md5('two')"]
+    {
+        assert_eq!(ids(&get(server, "t171c", &[("subset__where", clause)]).await), ["2"], "{clause}");
+    }
+    let mixed = [("where", "soundex_of(a) = 'x'"), ("subset__where", "n > 1")];
+    assert_eq!(get(server, "t171c", &mixed).await.status, 400, "no such function");
+    for (clause, says) in [("random() > 0.5", "random"), ("no_such_function(a)", "no_such_function")] {
+        let refused = get(server, "t171c", &[("subset__where", clause)]).await;
+        assert_eq!(refused.status, 400, "{clause}: {}", refused.text());
+        let told = refused.json()["errors"]["subset"]["where"][0].as_str().map(str::to_owned);
+        assert!(told.is_some_and(|text| text.contains(says)), "{}", refused.text());
+    }
+}
+
+#[tokio::test]
 async fn item_172_no_subqueries() {
     let (server, _) = fresh("t172").await;
     let text = "Subqueries are not allowed in subsets";
