@@ -66,6 +66,17 @@ fn many_rows_are_asked_about_at_once() {
 }
 
 #[test]
+fn what_the_snapshot_holds_does_not_come_again() {
+    let mut router = router(&["where=soundex(note)='A000'"]);
+    feed(&mut router, &begin(40, 700));
+    feed(&mut router, &describe(&COLUMNS));
+    feed(&mut router, &insert(&[Some("1"), None, Some("a")]));
+    feed(&mut router, &commit(40));
+    router.handle_judged(ID, &[true]);
+    assert_eq!(items(&router), []);
+}
+
+#[test]
 fn a_shape_that_postgres_refuses_goes() {
     let mut router = began();
     feed(&mut router, &insert(&[Some("1"), None, Some("a")]));

@@ -32,13 +32,13 @@ fn relation() -> Arc<Relation> {
     Arc::new(Relation { oid: TABLE, name: QualifiedName::new("public", "t"), columns })
 }
 
-pub(super) fn definition(query: &str) -> Definition {
+fn definition(query: &str) -> Definition {
     let request = parse_shape_request(Method::Get, &format!("table=t&offset=-1&{query}")).unwrap();
     Definition::resolve(&request.definition, &relation(), 150_000, &[]).unwrap()
 }
 
 /// Sees every transaction below 800, and none that commits later.
-pub(super) fn nothing_running() -> SnapshotFilter {
+fn nothing_running() -> SnapshotFilter {
     SnapshotFilter { bounds: SnapshotBounds { xmin: 800, xmax: 800, xip: Vec::new() }, ends_at: 50 }
 }
 
@@ -331,6 +331,15 @@ fn schema_changes_rotate_exactly_the_shapes_they_touch() {
     assert_eq!(rotated(&[COLUMNS[0], ("n", oid::INT8), COLUMNS[2]]), [0, 1]);
     // `id` renamed.
     assert_eq!(rotated(&[("uid", oid::INT4), COLUMNS[1], COLUMNS[2]]), [0, 1, 2]);
+}
+
+#[test]
+fn a_table_of_another_name_rotates_its_shapes() {
+    let mut router = router(&["", "columns=id"]);
+    feed(&mut router, &begin(100, 900));
+    feed(&mut router, &describe_as(TABLE, "renamed", &COLUMNS));
+    let ids: Vec<u32> = router.take_rotations().iter().map(|(id, _)| id.0).collect();
+    assert_eq!(ids, [0, 1]);
 }
 
 #[test]
