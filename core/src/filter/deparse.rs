@@ -59,6 +59,8 @@ pub(super) struct Deparser<'a> {
     params: &'a BTreeMap<u32, String>,
     /// Whether literals that may name the clock become parameters.
     parameters: bool,
+    /// True where nothing but the text is wanted: what it claims is claimed where it stands.
+    is_draft: bool,
     pub sql: String,
     pub columns: BTreeSet<usize>,
     pub clock_words: Vec<FilterError>,
@@ -74,6 +76,7 @@ impl<'a> Deparser<'a> {
             known,
             params,
             parameters: false,
+            is_draft: false,
             sql: String::new(),
             columns: BTreeSet::new(),
             clock_words: Vec::new(),
@@ -439,8 +442,12 @@ impl<'a> Deparser<'a> {
     }
 
     fn claim_not_text(&mut self, operand: &Node, refusal: FilterError) -> Written {
-        let deparsed = Deparser::new(self.known, self.params).clause(operand)?;
-        claim(&mut self.not_texts, deparsed.sql, refusal);
+        if self.is_draft {
+            return Ok(());
+        }
+        let mut draft = Deparser::new(self.known, self.params);
+        draft.is_draft = true;
+        claim(&mut self.not_texts, draft.clause(operand)?.sql, refusal);
         Ok(())
     }
 }

@@ -137,3 +137,11 @@ fn a_batch_takes_one_array_for_each_column() {
     );
     assert_eq!(parse("'a' ~ 'a'").columns(), [0], "rows are counted by some column");
 }
+
+/// Each cast writes what is before it once more, and not once more for each that is before it.
+#[test]
+fn a_chain_of_casts_takes_no_longer_than_it_is() {
+    let claims = parse(&format!("a{} = 1", "::x".repeat(40))).claims().clone();
+    assert_eq!((claims.not_texts.len(), claims.types.len()), (40, 1));
+    assert_eq!(claims.not_texts[38].subject, r#"("a")::"x""#);
+}
