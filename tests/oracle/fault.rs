@@ -4,7 +4,6 @@ use crate::outage;
 use crate::run::Run;
 use limn_tests::{Client, Cluster, Limn, Proxy, Random, Shim};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -155,7 +154,7 @@ impl Victim {
     async fn kill(&mut self, run: &Run) {
         if self.server.runs() {
             self.server.kill().await;
-            run.crashes.count.fetch_add(1, Ordering::Relaxed);
+            run.crashes.note();
         }
     }
 
@@ -178,7 +177,7 @@ impl Victim {
             sleep(Duration::from_millis(20)).await;
         }
         set(false);
-        run.crashes.count.fetch_add(1, Ordering::Relaxed);
+        run.crashes.note();
         self.recover().await;
         true
     }

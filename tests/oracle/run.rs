@@ -76,6 +76,13 @@ pub struct Plan {
     pub transactions_max: u64,
 }
 
+impl Crashes {
+    /// The server has ended.
+    pub fn note(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Run {
     /// Makes the tables, and says which options the server is to have.
     pub async fn prepare(

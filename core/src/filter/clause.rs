@@ -6,7 +6,7 @@ use super::error::FilterError;
 use super::parse::{self, Subqueries};
 use super::postgres::PostgresFilter;
 use super::subquery::{Dependency, SubqueryFilter};
-use super::{Filter, MAX_BYTES};
+use super::{Filter, check_size};
 use crate::pg::{Column, QualifiedName, Relation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,9 +34,7 @@ impl Clause {
         columns: &[Column],
         inner: &[Arc<Relation>],
     ) -> Result<Self, FilterError> {
-        if text.len() > MAX_BYTES {
-            return Err(FilterError::TooLarge { size: text.len() });
-        }
+        check_size(text)?;
         Self::restore(text, params, columns, inner)
     }
 
@@ -49,13 +47,8 @@ impl Clause {
         params: &BTreeMap<u32, String>,
         columns: &[Column],
     ) -> Result<Self, FilterError> {
-        match Filter::parse(text, params, columns) {
-            Err(error) if error.needs_postgres() => {
-                let node = parse::parse(text, Subqueries::Refused)?;
-                PostgresFilter::new(&node, params, columns, error).map(Self::Postgres)
-            }
-            read => read.map(Self::Plain),
-        }
+        check_size(text)?;
+        Self::read(text, params, columns, &[], Subqueries::Refused)
     }
 
     /// Reads a text that [`Clause::sql`] wrote, which may be longer than what requests may send.
@@ -65,7 +58,17 @@ impl Clause {
         columns: &[Column],
         inner: &[Arc<Relation>],
     ) -> Result<Self, FilterError> {
-        let node = parse::parse(text, Subqueries::Accepted)?;
+        Self::read(text, params, columns, inner, Subqueries::Accepted)
+    }
+
+    fn read(
+        text: &str,
+        params: &BTreeMap<u32, String>,
+        columns: &[Column],
+        inner: &[Arc<Relation>],
+        subqueries: Subqueries,
+    ) -> Result<Self, FilterError> {
+        let node = parse::parse(text, subqueries)?;
         match Resolver::new(columns, params, inner).clause(&node) {
             Err(error) if !error.needs_postgres() => Err(error),
             Err(error) if node.has_subquery() => Err(FilterError::BesideSubquery(Box::new(error))),
@@ -135,9 +138,7 @@ impl Clause {
 /// # Errors
 /// Where the clause cannot be parsed.
 pub fn subquery_tables(text: &str) -> Result<Vec<QualifiedName>, FilterError> {
-    if text.len() > MAX_BYTES {
-        return Err(FilterError::TooLarge { size: text.len() });
-    }
+    check_size(text)?;
     let mut tables = Vec::new();
     collect_tables(&parse::parse(text, Subqueries::Accepted)?, &mut tables);
     Ok(tables)

@@ -92,6 +92,11 @@ impl<'a> Deparser<'a> {
         self
     }
 
+    pub(super) fn draft(mut self) -> Self {
+        self.is_draft = true;
+        self
+    }
+
     pub(super) fn clause(mut self, node: &Node) -> Result<Self, FilterError> {
         self.write(node)?;
         Ok(self)
@@ -445,9 +450,8 @@ impl<'a> Deparser<'a> {
         if self.is_draft {
             return Ok(());
         }
-        let mut draft = Deparser::new(self.known, self.params);
-        draft.is_draft = true;
-        claim(&mut self.not_texts, draft.clause(operand)?.sql, refusal);
+        let draft = Deparser::new(self.known, self.params).draft().clause(operand)?;
+        claim(&mut self.not_texts, draft.sql, refusal);
         Ok(())
     }
 }

@@ -97,6 +97,11 @@ pub struct Filter {
     equality: Option<(usize, String)>,
 }
 
+/// A clause of a request may be [`MAX_BYTES`] long.
+fn check_size(text: &str) -> Result<(), FilterError> {
+    if text.len() > MAX_BYTES { Err(FilterError::TooLarge { size: text.len() }) } else { Ok(()) }
+}
+
 impl Filter {
     /// Reads a clause. `columns` are the relation's columns in table order, `params` the values of `$1`, `$2`, …
     ///
@@ -108,9 +113,7 @@ impl Filter {
         params: &BTreeMap<u32, String>,
         columns: &[Column],
     ) -> Result<Self, FilterError> {
-        if text.len() > MAX_BYTES {
-            return Err(FilterError::TooLarge { size: text.len() });
-        }
+        check_size(text)?;
         Self::read(text, params, columns)
     }
 

@@ -5,7 +5,7 @@ use super::ast::Node;
 use super::deparse::Deparser;
 use super::error::{FilterError, Reason};
 use super::parse::{self, Subqueries};
-use super::{MAX_BYTES, quoted};
+use super::{check_size, quoted};
 use crate::pg::{Column, Relation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,9 +110,7 @@ impl PostgresFilter {
         params: &BTreeMap<u32, String>,
         columns: &[Column],
     ) -> Result<Self, FilterError> {
-        if text.len() > MAX_BYTES {
-            return Err(FilterError::TooLarge { size: text.len() });
-        }
+        check_size(text)?;
         let node = parse::parse(text, Subqueries::Refused)?;
         let beyond_core = FilterError::at(node.at, Reason::BeyondCore("expression"));
         Self::new(&node, params, columns, beyond_core)
@@ -124,7 +122,7 @@ impl PostgresFilter {
         columns: &[Column],
         beyond_core: FilterError,
     ) -> Result<Self, FilterError> {
-        let sql = Deparser::new(columns, params).clause(node)?.sql;
+        let sql = Deparser::new(columns, params).draft().clause(node)?.sql;
         let deparsed = Deparser::new(columns, params).with_parameters().clause(node)?;
         let mut mentioned = deparsed.columns;
         // Rows are counted by the values of a column, which any clause has to mention then.

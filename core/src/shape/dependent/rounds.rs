@@ -189,9 +189,10 @@ impl Rounds {
         if position.as_u64() < filter.ends_at {
             return;
         }
-        let (bounds, shapes) = (filter.bounds.clone(), shapes.clone());
+        let (bounds, ready) = (filter.bounds.clone(), shapes.intersection(&self.due).copied());
+        let ready: Vec<ShapeId> = ready.collect();
         let (mut asked, mut questions) = (Vec::new(), Vec::new());
-        for id in shapes.into_iter().filter(|id| self.due.contains(id)).collect::<Vec<_>>() {
+        for id in ready {
             let Some(dependent) = self.shapes.get_mut(&id) else { continue };
             match dependent.advance(&bounds) {
                 Ok(Advance::Again) => {}
