@@ -95,7 +95,9 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     let EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics } = parts;
     status.handle_processed(recovered.processed);
     let number = recovered.next_file;
-    let (checkpoint, mut router) = (checkpoint(&recovered), Router::default());
+    // With the handles that are passed over: another start before any of them is durable passes over others.
+    let checkpoint = checkpoint(&recovered, registry.last_handle_us());
+    let mut router = Router::default();
     let (commit_log, durable) = CommitLog::start(&folder, number, &checkpoint, metrics.commit.clone())
         .context("cannot write the commit log; is the storage folder's disk full or read-only?")?;
     remove_strangers(&folder, &recovered.shapes).context("cannot delete the folders of lost shapes")?;
@@ -128,7 +130,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     Ok(tokio::spawn(engine.run()))
 }
 
-fn checkpoint(recovered: &Recovered) -> Vec<u8> {
+fn checkpoint(recovered: &Recovered, last_handle_us: u64) -> Vec<u8> {
     let shape = |shape: &ReplayedShape| {
         let log = shape.log.checkpoint().expect("recovery flushes every tail");
         let (created, dependent) = (shape.created.clone(), shape.dependent.clone());
@@ -136,7 +138,7 @@ fn checkpoint(recovered: &Recovered) -> Vec<u8> {
     };
     let checkpoint = StoreCheckpoint {
         processed: recovered.processed,
-        last_handle_us: recovered.last_handle_us,
+        last_handle_us,
         shapes: recovered.shapes.iter().map(shape).collect(),
     };
     let mut bytes = Vec::new();

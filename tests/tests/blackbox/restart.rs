@@ -151,6 +151,32 @@ async fn item_220_no_handle_is_given_twice_though_the_clock_goes_back() {
 }
 
 #[tokio::test]
+async fn item_220_each_start_passes_over_handles_of_its_own() {
+    let Some(shim) = Shim::new() else {
+        return eprintln!("skipped: a clock that jumps needs Linux and a C compiler");
+    };
+    let mut server = shared(&[]).await;
+    let made_at = |handle: &str| {
+        handle.split_once('-').and_then(|(_, us)| us.parse::<u64>().ok()).expect("hash and microseconds")
+    };
+    assert!(server.stop().await.success());
+    server.set_variables(shim.variables(server.storage()));
+    shim.set_clock(36_000);
+    server.resume().await;
+    let first = server.follow("table=t").await;
+    server.wait_durable(&first).await;
+    shim.set_clock(0);
+    // What this one gave until it was killed may not have become durable.
+    server.kill().await;
+    server.resume().await;
+    server.kill().await;
+    server.resume().await;
+    let second = server.follow("table=t&columns=id").await;
+    let ahead_us = made_at(second.handle()) - made_at(first.handle());
+    assert!(ahead_us > 2_000_000, "a second for each start, not {ahead_us} us");
+}
+
+#[tokio::test]
 async fn item_222_without_its_slot_every_shape_starts_over() {
     let mut server = shared(&[]).await;
     let sql = server.sql().await;
