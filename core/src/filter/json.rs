@@ -252,6 +252,15 @@ mod tests {
         assert_eq!(Json::parse(&"[".repeat(100_000)), None);
     }
 
+    /// Inserted one by one in falling order, the keys would be moved some 20,000,000,000 times.
+    #[test]
+    fn an_object_of_many_keys_is_read_in_time_that_grows_with_its_length() {
+        let members: Vec<_> = (0..200_000).rev().map(|key| format!(r#""{key:06}":{key}"#)).collect();
+        let object = json(&format!("{{{}}}", members.join(",")));
+        assert_eq!(object.member("000007"), Some(&json("7")));
+        assert_eq!(json(r#"{"a":1,"b":2,"a":3,"a":4}"#).to_string(), r#"{"a": 4, "b": 2}"#);
+    }
+
     #[test]
     fn containment() {
         for (whole, part, expected) in [

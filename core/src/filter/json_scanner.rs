@@ -74,13 +74,9 @@ impl<'t> Scanner<'t> {
         }
         loop {
             let key = self.key()?;
-            let value = self.value(depth + 1)?;
-            match members.binary_search_by(|(known, _)| key_order(known, &key)) {
-                Ok(at) => members.get_mut(at)?.1 = value,
-                Err(at) => members.insert(at, (key, value)),
-            }
+            members.push((key, self.value(depth + 1)?));
             if self.eat(b'}') {
-                return Some(Json::Object(members));
+                return Some(Json::Object(in_key_order(members)));
             }
             self.eat(b',').then_some(())?;
         }
@@ -218,4 +214,15 @@ impl<'t> Scanner<'t> {
             }
         }
     }
+}
+
+/// Sorts the members of an object once, after all of them were read: to insert each at its place would move all that
+/// follow it. Of members with the same key the last one counts, as in `jsonb`.
+fn in_key_order(mut members: Vec<(String, Json)>) -> Vec<(String, Json)> {
+    // The sort is stable, so that from the back the first of equal keys is the last one of the text.
+    members.sort_by(|(left, _), (right, _)| key_order(left, right));
+    members.reverse();
+    members.dedup_by(|(dropped, _), (kept, _)| dropped == kept);
+    members.reverse();
+    members
 }
