@@ -139,6 +139,12 @@ impl Follower {
         rows
     }
 
+    /// The rows as they are kept, with what decides whether they are shown.
+    #[must_use]
+    pub const fn all_rows(&self) -> &Rows {
+        &self.rows
+    }
+
     /// The keys of the rows.
     #[must_use]
     pub fn keys(&self) -> Vec<&str> {

@@ -218,8 +218,11 @@ pub(crate) fn parse(answer: &[u8], head_only: bool) -> io::Result<Response> {
     }
 }
 
-/// The same, of an answer that may go on.
-fn parse_begun(answer: &[u8]) -> io::Result<Response> {
+/// Parses the part of an answer that has come: its head, which must be whole, and its body so far.
+///
+/// # Errors
+/// Where the head is not whole, or no HTTP.
+pub fn parse_begun(answer: &[u8]) -> io::Result<Response> {
     let (mut response, rest) = parse_head(answer)?;
     response.body = if is_chunked(&response) { dechunk(rest).0 } else { rest.to_vec() };
     Ok(response)
@@ -247,7 +250,7 @@ fn is_chunked(response: &Response) -> bool {
     response.header("transfer-encoding") == Some("chunked")
 }
 
-/// The body, and whether it is whole.
+/// The body, and whether it is whole. Of a chunk that was cut off, what has come is a part of the body.
 fn dechunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     while let Some((chunk, after)) = next_chunk(rest) {
@@ -257,15 +260,23 @@ fn dechunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
         body.extend_from_slice(chunk);
         rest = after;
     }
+    if let Some((length, begun)) = chunk_length(rest) {
+        body.extend_from_slice(&begun[..length.min(begun.len())]);
+    }
     (body, false)
 }
 
 /// The first chunk, where it is whole, and what follows it.
 pub(crate) fn next_chunk(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = chunk_length(rest)?;
+    Some((rest.get(..length)?, rest.get(length + 2..)?))
+}
+
+/// The length of the first chunk, and what follows the line that tells it.
+fn chunk_length(rest: &[u8]) -> Option<(usize, &[u8])> {
     let line = find(rest, b"\r\n")?;
     let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?, 16).ok()?;
-    let rest = &rest[line + 2..];
-    Some((rest.get(..length)?, rest.get(length + 2..)?))
+    Some((length, &rest[line + 2..]))
 }
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
@@ -282,6 +293,9 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
         assert_eq!(parse(chunked, false).unwrap().text(), "abcde");
         assert!(parse(&chunked[..chunked.len() - 8], false).is_err());
+        for (cut, begun) in [(7, "abcde"), (8, "abcd"), (9, "abc"), (19, "")] {
+            assert_eq!(parse_begun(&chunked[..chunked.len() - cut]).unwrap().text(), begun, "{cut}");
+        }
         let fixed = b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\nA: x\r\nA: y\r\n\r\nabc";
         let response = parse(fixed, false).unwrap();
         assert_eq!((response.status, response.text().as_str(), response.header("a")), (404, "abc", None));

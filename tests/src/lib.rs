@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows Limn's code. Everything started here ends with the test process, however that ends.
 
+mod event_client;
 mod events;
 mod eventually;
 mod follower;
@@ -17,10 +18,11 @@ mod rows;
 mod scratch;
 mod shim;
 
+pub use event_client::EventClient;
 pub use events::{Events, Opened};
 pub use eventually::{Deadline, PATIENCE, eventually};
 pub use follower::{Follower, Step};
-pub use http::{Client, Request, Response, encode};
+pub use http::{Client, Request, Response, encode, parse_begun};
 pub use limn::{DevServer, Limn, binary, command};
 pub use log_checker::{LogChecker, up_to_date_lsn};
 pub use postgres::{Cluster, Database, Row, Sql};

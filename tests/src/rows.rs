@@ -42,6 +42,21 @@ impl Rows {
         applied.map_err(|broken| format!("{broken}: {message}"))
     }
 
+    /// Applies a change that may have been applied before. Whoever resumes an event stream at the LSN of its last
+    /// up-to-date message is sent the later changes of that transaction again.
+    ///
+    /// # Errors
+    /// Where it is no message of a shape.
+    pub fn apply_again(&mut self, message: &Value) -> Result<(), String> {
+        let key = message["key"].as_str().unwrap_or_default();
+        match message["headers"]["operation"].as_str() {
+            Some("insert") => drop(self.rows.remove(key)),
+            Some("update" | "delete") if !self.rows.contains_key(key) => return Ok(()),
+            _ => {}
+        }
+        self.apply(message)
+    }
+
     /// The rows that the shape shows, with their keys.
     pub fn shown(&self) -> impl Iterator<Item = (&str, &Row)> {
         self.rows.iter().map(|(key, tagged)| (key.as_str(), &tagged.row))

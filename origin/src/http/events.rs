@@ -1,11 +1,13 @@
 //! `live_sse`: the log as a stream of events (protocol §6.3).
 //!
-//! Unlike Electric's, a stream goes on across chunk boundaries and delivers all that is pending.
+//! Unlike Electric's, a stream goes on across chunk boundaries and delivers all that is pending, and its head
+//! names the offset that was asked for: a client whose stream breaks goes on behind what it received.
 
 use super::Server;
 use super::admission::Admitted;
 use super::body::FileRange;
 use crate::shape::{Life, Shape};
+use crate::store::segment;
 use axum::body::{Body, Bytes};
 use futures::stream;
 use limn_core::Offset;
@@ -35,6 +37,8 @@ pub(super) struct Events {
     control: Option<Vec<u8>>,
     /// A stream that began with pending items ends with them: the client comes again from there.
     ends_when_caught_up: bool,
+    /// Items were sent that no up-to-date message has followed: the client does not move on by them yet.
+    is_open: bool,
     /// Counts among the requests under way for as long as the stream lasts.
     _admitted: Admitted,
     ends_at: Instant,
@@ -59,6 +63,7 @@ impl Events {
             tail: Vec::new(),
             control: None,
             ends_when_caught_up: has_pending,
+            is_open: false,
             _admitted: admitted,
             ends_at: now + STREAM_TIMEOUT,
             keep_alive_at: now + KEEP_ALIVE,
@@ -129,15 +134,28 @@ impl Events {
                 self.tail = tail;
                 let seen = if shape.has_moves() { processed.max(moved_to) } else { 0 };
                 self.control = up_to_date.then(|| message::up_to_date(offset.tx().max(seen)));
+                self.is_open = !up_to_date;
                 self.after = offset;
                 Some(true)
             }
-            Read::UpToDate { .. } if !self.ends_when_caught_up => {
+            Read::Snapshot { start, end: Some(end), offset } => {
+                let file = FileRange::open(segment::snapshot_path(&shape.dir), start..end).await.ok()?;
+                (self.file, self.is_open, self.after) = (Some(file), true, offset);
+                Some(true)
+            }
+            // Nothing but an up-to-date message moves the client on: one follows the rows of a snapshot too.
+            Read::UpToDate { offset } if self.is_open => {
+                self.control = Some(message::up_to_date(processed.max(moved_to).max(offset.tx())));
+                self.is_open = false;
+                Some(true)
+            }
+            Read::UpToDate { .. } if self.ends_when_caught_up => None,
+            Read::UpToDate { .. } | Read::Pending => {
                 let until = self.ends_at.min(self.keep_alive_at);
                 let something = timeout_at(until, changed).await.is_ok();
                 if !something && self.ends_at <= until { None } else { Some(something) }
             }
-            _ => None,
+            Read::Snapshot { end: None, .. } | Read::Ahead | Read::Search => None,
         }
     }
 }

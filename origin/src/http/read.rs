@@ -117,6 +117,17 @@ enum Wait {
     Ahead,
 }
 
+/// Where the log stood when an event stream began.
+#[derive(Debug, Clone, Copy)]
+struct StreamBegin {
+    /// The end of the first chunk.
+    offset: Offset,
+    /// Whether that is the end of the log.
+    up_to_date: bool,
+    /// Whether there is anything to send at once.
+    has_pending: bool,
+}
+
 impl Reader<'_> {
     async fn answer(mut self) -> Result<Response<Body>, Refusal> {
         let after = match self.request.offset {
@@ -143,14 +154,12 @@ impl Reader<'_> {
             if let Some(response) = self.not_modified(&read, first) {
                 return Ok(response);
             }
-            if self.request.live_sse && !self.is_away() {
-                match &read {
-                    Read::UpToDate { offset } => return Ok(self.events(after, *offset, true, false)),
-                    Read::Changes { offset, up_to_date, .. } => {
-                        return Ok(self.events(after, *offset, *up_to_date, true));
-                    }
-                    _ => {}
+            if let Some(begin) = self.stream_begin(&read) {
+                if self.is_away() {
+                    self.wait_current().await?;
+                    continue;
                 }
+                return Ok(self.events(after, begin));
             }
             let wait = match read {
                 Read::UpToDate { offset } if !self.request.live => {
@@ -190,8 +199,20 @@ impl Reader<'_> {
         }
     }
 
-    /// A stream of events from `after` on. Its head says how far the log reached when it began.
-    fn events(self, after: Offset, offset: Offset, up_to_date: bool, has_pending: bool) -> Response<Body> {
+    /// How an event stream would begin, where one was asked for and something can be said.
+    fn stream_begin(&self, read: &Read) -> Option<StreamBegin> {
+        let (offset, up_to_date, has_pending) = match (self.request.live_sse, read) {
+            (true, Read::UpToDate { offset }) => (*offset, true, false),
+            (true, Read::Changes { offset, up_to_date, .. }) => (*offset, *up_to_date, true),
+            (true, Read::Snapshot { offset, .. }) => (*offset, false, true),
+            _ => return None,
+        };
+        Some(StreamBegin { offset, up_to_date, has_pending })
+    }
+
+    /// A stream of events from `after` on.
+    fn events(self, after: Offset, begin: StreamBegin) -> Response<Body> {
+        let StreamBegin { offset, up_to_date, has_pending } = begin;
         let head = self.reply(offset, up_to_date, false).chunk(&self.server.settings.cache);
         if self.request.method == Method::Head {
             return with_head(head, Body::empty());
@@ -208,9 +229,11 @@ impl Reader<'_> {
         }
     }
 
-    /// 304, where the client has the very answer already. A live request revalidates only when it comes.
+    /// 304, where the client has the very answer already. A live request revalidates only when it comes. An event
+    /// stream never does: whoever has its tag may have received a part of it only.
     fn not_modified(&self, read: &Read, first: bool) -> Option<Response<Body>> {
-        let if_none_match = self.if_none_match.as_deref().filter(|_| first)?;
+        let may_revalidate = first && !self.request.live_sse;
+        let if_none_match = self.if_none_match.as_deref().filter(|_| may_revalidate)?;
         let (offset, up_to_date) = match read {
             Read::Snapshot { offset, .. } => (*offset, false),
             Read::Changes { offset, up_to_date, .. } => (*offset, *up_to_date),

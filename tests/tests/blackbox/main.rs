@@ -2,6 +2,7 @@
 //! proves that item of the protocol's conformance list.
 
 mod beyond;
+mod broken_streams;
 mod caching;
 mod check;
 mod configuration;

@@ -3,7 +3,7 @@
 use super::ReplyHead;
 use crate::protocol::cache::{CachePolicy, Cacheable, Live, etag};
 use crate::protocol::header;
-use crate::protocol::request::ShapeRequest;
+use crate::protocol::request::{RequestOffset, ShapeRequest};
 use crate::{Handle, Offset};
 
 /// What was read for a request; the methods give the head for each form of reply.
@@ -13,7 +13,7 @@ pub struct LogReply<'a> {
     pub request: &'a ShapeRequest,
     /// The incarnation that was read.
     pub handle: Handle,
-    /// The end of what the reply holds (`electric-offset`).
+    /// The end of what the reply holds; `electric-offset`, except in the head of an event stream.
     pub offset: Offset,
     /// Whether that is the end of the log.
     pub up_to_date: bool,
@@ -83,7 +83,7 @@ impl LogReply<'_> {
         let mut headers = policy.headers(self.request.method, cacheable);
         headers.push((header::ETAG, etag));
         headers.push((header::HANDLE, self.handle.to_string()));
-        headers.push((header::OFFSET, self.offset.to_string()));
+        headers.push((header::OFFSET, self.told_offset().to_string()));
         headers.push((header::HAS_DATA, has_data.to_string()));
         if up_to_date {
             headers.push((header::UP_TO_DATE, String::new()));
@@ -103,6 +103,15 @@ impl LogReply<'_> {
             headers.push((header::CONTENT_TYPE, header::JSON.to_owned()));
         }
         ReplyHead { status, headers }
+    }
+
+    /// Where a client may go on once it has the head. A stream can break behind any byte, so its head repeats
+    /// the offset of the request: the client moves on by the messages that it received.
+    const fn told_offset(&self) -> Offset {
+        match (self.live(), self.request.offset) {
+            (Live::Events, RequestOffset::At(requested)) => requested,
+            _ => self.offset,
+        }
     }
 
     const fn live(&self) -> Live {
@@ -235,6 +244,20 @@ mod tests {
         assert_eq!(head.header("electric-cursor"), Some("40"));
         assert_eq!(head.header("electric-schema"), None);
     }
+
+    #[test]
+    fn the_head_of_a_stream_names_the_requested_offset() {
+        for (query, told) in [
+            ("offset=0_inf&handle=h&live=true&live_sse=true", "0_inf"),
+            ("offset=12_4&handle=h&live=true&experimental_live_sse=true", "12_4"),
+            ("offset=12_4&handle=h&live=true", "30_6"),
+        ] {
+            let request = request(query);
+            let head = reply(&request, Offset::new(30, 6), true).chunk(&CachePolicy::default());
+            assert_eq!(head.header("electric-offset"), Some(told), "{query}");
+        }
+    }
+
     #[test]
     fn a_subset_says_where_to_go_on_and_nothing_else() {
         let policy = CachePolicy::default();
