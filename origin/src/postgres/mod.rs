@@ -13,6 +13,7 @@ pub mod preflight;
 pub mod publication;
 pub mod replication;
 pub mod session;
+mod settings;
 pub mod slot;
 pub mod snapshot;
 mod socket;
@@ -30,13 +31,3 @@ pub use tcp::TcpOptions;
 
 /// What Postgres shows in `pg_stat_activity.application_name`.
 const APPLICATION_NAME: &str = "limn";
-
-/// Settings that make a value's text the same in snapshots and in the replication stream, whatever
-/// the server or the role prefers.
-const SESSION_SETTINGS: [(&str, &str); 5] = [
-    ("DateStyle", "ISO, DMY"),
-    ("TimeZone", "UTC"),
-    ("IntervalStyle", "iso_8601"),
-    ("extra_float_digits", "1"),
-    ("bytea_output", "hex"),
-];

@@ -1,11 +1,11 @@
 //! Ordinary sessions: the catalog, the publication and snapshots.
 
+use super::APPLICATION_NAME;
 use super::config::PostgresConfig;
 use super::error::PostgresError;
+use super::settings::{Scope, newer_statement, statements};
 use super::socket::{AlreadyNegotiated, Socket};
-use super::{APPLICATION_NAME, SESSION_SETTINGS};
 use futures::FutureExt;
-use limn_core::pg::relation::quote_literal;
 use std::ops::Deref;
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -61,7 +61,8 @@ impl Session {
             }
         });
         // By SET and not at start-up: some poolers refuse start-up options.
-        client.batch_execute(&settings("SET")).await?;
+        let settings = format!("{}; {}", statements(Scope::Session), newer_statement(Scope::Session));
+        client.batch_execute(&settings).await?;
         Ok(Self { client, driver: driver.abort_handle() })
     }
 }
@@ -72,11 +73,4 @@ impl Deref for Session {
     fn deref(&self) -> &Client {
         &self.client
     }
-}
-
-/// The session settings as statements that start with `verb`.
-pub(super) fn settings(verb: &str) -> String {
-    let statements =
-        SESSION_SETTINGS.map(|(name, value)| format!("{verb} {name} = {}", quote_literal(value)));
-    statements.join("; ")
 }

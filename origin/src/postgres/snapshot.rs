@@ -3,7 +3,8 @@
 use super::catalog::{lsn, one_row};
 use super::config::PostgresConfig;
 use super::error::PostgresError;
-use super::session::{Session, settings};
+use super::session::Session;
+use super::settings::{Scope, newer_statement, statements};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use limn_core::Lsn;
@@ -38,8 +39,7 @@ impl Snapshot {
         tables: &[Arc<Relation>],
         config: &PostgresConfig,
     ) -> Result<Self, PostgresError> {
-        // The settings again, in case a pooler gave this transaction another server session; and no
-        // limits on a reader that may be slow.
+        // The settings again, in case a pooler gave this transaction another server session.
         // The tables are locked before the snapshot is taken: what TRUNCATE and a rewriting ALTER TABLE leave looks
         // empty to a snapshot from before them, also to one whose query waited for them (the Postgres
         // documentation, *Caveats* of *Concurrency Control*).
@@ -47,12 +47,12 @@ impl Snapshot {
         let locks: String = tables.iter().map(lock).collect();
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; \
-             SET LOCAL lock_timeout = {LOCK_MS_MAX}; SET LOCAL statement_timeout = 0; \
-             SET LOCAL idle_in_transaction_session_timeout = 0{locks}",
-            settings("SET LOCAL"),
+             SET LOCAL lock_timeout = {LOCK_MS_MAX}{locks}; {}",
+            statements(Scope::Transaction),
+            newer_statement(Scope::Transaction),
         );
         session.batch_execute(&begin).await?;
-        // The statement's start takes the snapshot, its functions run afterwards.
+        // The snapshot was taken by the last statement, at the latest by this one, whose functions run afterwards.
         let sql = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text";
         let row = one_row(&session, sql).await?;
         let bounds = parsed(row.try_get(0)?)?;
@@ -76,7 +76,8 @@ impl Snapshot {
         }
         // A commit that wrote something is flushed, with everything before it.
         let session = Session::connect(config).await?;
-        let commit = "BEGIN; SET LOCAL synchronous_commit = local; SELECT pg_logical_emit_message(true, 'limn', ''); COMMIT";
+        let commit = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
+                      SELECT pg_logical_emit_message(true, 'limn', ''); COMMIT";
         Ok(session.batch_execute(commit).await?)
     }
 

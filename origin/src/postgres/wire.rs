@@ -1,10 +1,11 @@
 //! The frontend/backend protocol as far as a replication connection needs it: start-up, login and
 //! simple queries (the Postgres documentation, *Message Flow*).
 
+use super::APPLICATION_NAME;
 use super::config::PostgresConfig;
 use super::error::{PostgresError, ServerError};
+use super::settings::{Scope, newer_statement, start_up_options};
 use super::socket::Socket;
-use super::{APPLICATION_NAME, SESSION_SETTINGS};
 use bytes::BytesMut;
 use futures::FutureExt;
 use postgres_protocol::authentication::md5_hash;
@@ -93,12 +94,13 @@ impl Wire {
             ("replication", "database"),
             ("client_encoding", "UTF8"),
             ("application_name", APPLICATION_NAME),
-            ("options", &session_options()),
+            ("options", &start_up_options()),
         ];
         frontend::startup_message(parameters, &mut self.outgoing).map_err(protocol)?;
         self.flush().await?;
         self.authenticate(config).await?;
-        self.until_ready(|_| Ok(())).await
+        self.until_ready(|_| Ok(())).await?;
+        self.query(&newer_statement(Scope::Session)).await.map(drop)
     }
 
     async fn authenticate(&mut self, config: &PostgresConfig) -> Result<(), PostgresError> {
@@ -235,13 +237,6 @@ impl Wire {
     }
 }
 
-/// The session settings as command line options; spaces in values are escaped.
-fn session_options() -> String {
-    let options = SESSION_SETTINGS
-        .map(|(name, value)| format!("-c {name}={}", value.replace('\\', "\\\\").replace(' ', "\\ ")));
-    options.join(" ")
-}
-
 /// The error, and whether the server closes the connection after it.
 pub(super) fn server_error(mut fields: ErrorFields<'_>) -> Result<(ServerError, bool), PostgresError> {
     use tokio_postgres::fallible_iterator::FallibleIterator;
@@ -294,12 +289,6 @@ pub(super) fn protocol(error: io::Error) -> PostgresError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn options_escape_spaces() {
-        let options = session_options();
-        assert!(options.starts_with("-c DateStyle=ISO,\\ DMY -c TimeZone=UTC"), "{options}");
-    }
 
     #[test]
     fn messages_are_seen_once_complete() {

@@ -22,6 +22,7 @@ mod overload;
 mod partitions;
 mod publishing;
 mod restart;
+mod role_settings;
 mod rotation;
 mod routing_auth;
 mod schema_changes;
