@@ -1,6 +1,7 @@
 //! The judgement on what the stream is made of: publication, slot and tables.
 
 use super::report::Report;
+use crate::postgres::conflict::{self, Conflict};
 use crate::postgres::diagnosis::{PublicationFacts, ServerFacts, SlotFacts, TableFacts};
 use limn_core::pg::relation::{quote_identifier, quote_literal};
 
@@ -159,7 +160,14 @@ fn judge_table(report: &mut Report, source: &Source<'_>, table: &TableFacts) {
             Some(run),
         );
     }
-    if !table.is_full {
+    // A list of columns in this server's own publication has been told above.
+    let is_told = |conflict: &&Conflict| table.is_filtered && conflict.publication == source.publication;
+    let conflicts: Vec<Conflict> =
+        table.conflicts.iter().filter(|conflict| !is_told(conflict)).cloned().collect();
+    if !conflicts.is_empty() {
+        // Advice to set the identity would lead into what is told here.
+        judge_conflicts(report, table, &conflicts);
+    } else if !table.is_full {
         let run = format!("ALTER TABLE ONLY {name} REPLICA IDENTITY FULL;");
         let text = format!("the replica identity of {name} is not FULL: old rows are incomplete");
         match source.manual || (has_shapes && !table.is_ours) {
@@ -179,4 +187,17 @@ fn judge_table(report: &mut Report, source: &Source<'_>, table: &TableFacts) {
         let text = format!("the role `{}` may not read {name}", source.role);
         report.error("tables", text, Some(format!("GRANT SELECT ON {name} TO {role};")));
     }
+}
+
+/// Judges publications, of anybody, that do not bear REPLICA IDENTITY FULL.
+fn judge_conflicts(report: &mut Report, table: &TableFacts, conflicts: &[Conflict]) {
+    let (reasons, run) = conflict::describe(conflicts);
+    let name = &table.name;
+    let text = match table.writes_fail {
+        true => format!("UPDATE and DELETE of {name} fail, since its replica identity is FULL and {reasons}"),
+        false => format!(
+            "{name} must not get REPLICA IDENTITY FULL, or be published: UPDATE and DELETE would fail, since {reasons}"
+        ),
+    };
+    report.error("tables", text, Some(run));
 }

@@ -1,6 +1,7 @@
 //! What `limn check` asks Postgres: facts, without a judgement.
 
 use super::catalog::one_row;
+use super::conflict::{Assumed, Conflict, conflicts};
 use super::error::PostgresError;
 use super::publication::carries;
 use limn_core::pg::relation::quote_identifier;
@@ -81,6 +82,10 @@ pub struct TableFacts {
     pub is_ours: bool,
     /// Whether the role may read it.
     pub is_readable: bool,
+    /// Publications with which its UPDATEs and DELETEs would fail once it is published as shapes need it.
+    pub conflicts: Vec<Conflict>,
+    /// Whether they fail already.
+    pub writes_fail: bool,
 }
 
 const SERVER: &str = "
@@ -196,9 +201,15 @@ pub async fn tables(
 ) -> Result<Vec<TableFacts>, PostgresError> {
     let rows =
         client.query_typed(&tables_query(), &[(&publication, Type::TEXT), (&oids, Type::OID_ARRAY)]).await?;
+    let oids: Vec<u32> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let mut found = conflicts(client, &oids, publication, Assumed::Published).await?;
+    let failing = conflicts(client, &oids, publication, Assumed::Nothing).await?;
     let table = |row: &tokio_postgres::Row| {
+        let oid = row.try_get(0)?;
         Ok(TableFacts {
-            oid: row.try_get(0)?,
+            oid,
+            conflicts: found.extract_if(.., |conflict| conflict.top == oid).collect(),
+            writes_fail: failing.iter().any(|conflict| conflict.top == oid),
             name: row.try_get(1)?,
             is_published: row.try_get(2)?,
             is_filtered: row.try_get(3)?,

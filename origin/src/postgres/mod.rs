@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod config;
 pub mod confirm;
+pub mod conflict;
 pub mod diagnosis;
 pub mod error;
 pub mod preflight;

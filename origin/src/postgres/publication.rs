@@ -1,6 +1,7 @@
 //! The publication: which tables' changes the stream carries, and with how much of the old rows.
 
 use super::catalog::{Description, one_row};
+use super::conflict::{self, Assumed, Conflict, conflicts};
 use super::error::PostgresError;
 use limn_core::pg::relation::{quote_identifier, quote_literal};
 use std::time::Duration;
@@ -19,7 +20,7 @@ const WRITERS_POLL_LAST: Duration = Duration::from_millis(200);
 pub(super) const GENERATED_COLUMNS_VERSION: u32 = 180_000;
 
 /// Postgres's own tables have lower oids, and are in no publication.
-const FIRST_USER_OID: u32 = 16_384;
+pub(super) const FIRST_USER_OID: u32 = 16_384;
 
 /// A publication by name.
 #[derive(Debug, Clone)]
@@ -95,6 +96,18 @@ pub enum PublicationError {
     IdentityNotFull {
         /// Schema and name, unquoted.
         table: String,
+    },
+    /// REPLICA IDENTITY FULL would make the application's own UPDATE and DELETE fail. Nothing was altered.
+    #[error(
+        "{table} cannot be published with REPLICA IDENTITY FULL, which shapes need: UPDATE and DELETE would fail from then on, since {}. Nothing was altered. Run `{}`",
+        conflict::describe(conflicts).0,
+        conflict::describe(conflicts).1
+    )]
+    Conflict {
+        /// The table that a shape reads, quoted.
+        table: String,
+        /// Where it, or a table below it, and a publication do not go together.
+        conflicts: Vec<Conflict>,
     },
     /// Some of its rows or columns are left out.
     #[error(
@@ -175,6 +188,7 @@ impl Publication {
         let status = self.table_status(client, table).await?;
         let altered = !status.unpublished.is_empty() || !status.not_full.is_empty();
         if altered {
+            self.check_conflicts(client, table).await?;
             self.alter(client, table, &status).await?;
         }
         // Only after the change is committed: who starts later writes under the new catalog.
@@ -339,6 +353,17 @@ impl Publication {
             not_full: row.try_get(1)?,
             is_missing: row.try_get(2)?,
         })
+    }
+
+    /// Checks that the application can go on writing to the table once it is published, in every publication of
+    /// the database. One that is created after this check is reported by the next look at the catalog.
+    async fn check_conflicts(&self, client: &Client, table: &Description) -> Result<(), PublicationError> {
+        let oid = table.relation.oid;
+        let conflicts = conflicts(client, &[oid], &self.name, Assumed::Published).await?;
+        match conflicts.is_empty() {
+            true => Ok(()),
+            false => Err(PublicationError::Conflict { table: table.relation.name.to_string(), conflicts }),
+        }
     }
 
     async fn alter(

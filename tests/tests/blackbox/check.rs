@@ -215,6 +215,33 @@ async fn tables_that_are_not_published_whole_are_told() {
 }
 
 #[tokio::test]
+async fn publications_with_which_writes_fail_or_would_fail_are_told() {
+    let (_cluster, database, sql) = own(&[]).await;
+    if sql.value("SELECT current_setting('server_version_num')::int < 150000").await == "t" {
+        // No publication has a list of columns there.
+        return;
+    }
+    table(&sql, "t").await;
+    sql.execute(
+        "CREATE PUBLICATION electric_publication_c FOR TABLE t; CREATE PUBLICATION w FOR TABLE t (id)",
+    )
+    .await;
+    let check = Check::new(&database.url(), "c");
+    // The advice to set the identity would lead into the harm: the other one is given first.
+    let danger = check.finding("tables").await;
+    assert!(danger.level == "error" && danger.text.contains("would fail"), "{danger:?}");
+    let report = check.json().await.to_string();
+    assert!(!report.contains("REPLICA IDENTITY FULL;"), "{report}");
+    sql.execute("ALTER TABLE t REPLICA IDENTITY FULL").await;
+    assert!(sql.try_execute("UPDATE t SET n = 1").await.is_err(), "that is the harm");
+    let harm = check.finding("tables").await;
+    assert!(harm.text.starts_with("UPDATE and DELETE of public.t fail"), "{harm:?}");
+    check.mend(&sql, "tables", "error").await;
+    check.assert_ok("tables").await;
+    sql.execute("UPDATE t SET n = 1").await;
+}
+
+#[tokio::test]
 async fn a_running_server_is_seen_and_left_alone() {
     let server = shared(&[]).await;
     let sql = server.sql().await;

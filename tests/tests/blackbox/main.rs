@@ -17,6 +17,7 @@ mod limits;
 mod live;
 mod log;
 mod metrics;
+mod other_publications;
 mod outage;
 mod overload;
 mod partitions;
