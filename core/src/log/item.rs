@@ -336,6 +336,7 @@ mod tests {
             oid: 1,
             name: QualifiedName::new("public", "crate"),
             columns: vec![column("id", Some(0)), column("label", None), column("note", None)],
+            key_always_unique: true,
         }
     }
 

@@ -402,7 +402,12 @@ mod tests {
                 id: ShapeId(7),
                 handle: "5000-7".to_owned(),
                 request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
-                relation: Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: Vec::new() },
+                relation: Relation {
+                    oid: 1,
+                    name: QualifiedName::new("public", "t"),
+                    columns: Vec::new(),
+                    key_always_unique: true,
+                },
                 partitions: vec![3],
                 inner: Vec::new(),
                 inner_partitions: BTreeMap::from([(2, vec![4])]),

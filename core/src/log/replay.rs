@@ -290,7 +290,12 @@ mod tests {
             id: ShapeId(id),
             handle: Handle::new(5_000, u64::from(id)).to_string(),
             request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
-            relation: Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: Vec::new() },
+            relation: Relation {
+                oid: 1,
+                name: QualifiedName::new("public", "t"),
+                columns: Vec::new(),
+                key_always_unique: true,
+            },
             partitions: Vec::new(),
             inner: Vec::new(),
             inner_partitions: BTreeMap::new(),

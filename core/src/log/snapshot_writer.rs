@@ -110,7 +110,12 @@ mod tests {
             generated: false,
             typing: crate::pg::Typing::default(),
         };
-        let relation = Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: vec![column] };
+        let relation = Relation {
+            oid: 1,
+            name: QualifiedName::new("public", "t"),
+            columns: vec![column],
+            key_always_unique: true,
+        };
         SnapshotWriter::new(ItemFormat::new(&relation, &[0], Replica::Default), None, chunk_bytes_max)
     }
 

@@ -97,7 +97,12 @@ mod tests {
             generated: false,
             typing: Typing::default(),
         };
-        let relation = Relation { oid: 1, name: QualifiedName::new("public", "t"), columns: vec![column] };
+        let relation = Relation {
+            oid: 1,
+            name: QualifiedName::new("public", "t"),
+            columns: vec![column],
+            key_always_unique: true,
+        };
         let format = ItemFormat::new(&relation, &[0], Replica::Default);
         let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: vec![] };
         let mut writer =

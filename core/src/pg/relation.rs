@@ -36,6 +36,11 @@ pub struct Relation {
     pub name: QualifiedName,
     /// All live columns in `attnum` order, the order in which pgoutput sends them.
     pub columns: Vec<Column>,
+    /// True where no two rows ever hold one key, not even inside a transaction: the primary key is NOT DEFERRABLE, and
+    /// no other table's rows count as this one's but those of its partitions. What an older version stored does not say;
+    /// it is read as false, which is right for every table.
+    #[serde(default)]
+    pub key_always_unique: bool,
 }
 
 /// One column of a [`Relation`].
@@ -134,6 +139,7 @@ mod tests {
             oid: 1,
             name: QualifiedName::new("public", "t"),
             columns: vec![column("a", Some(1)), column("b", None), column("c", Some(0))],
+            key_always_unique: true,
         };
         assert_eq!(relation.key_columns(), [2, 0]);
         relation.columns.iter_mut().for_each(|c| c.pk_index = None);

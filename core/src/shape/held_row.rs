@@ -5,7 +5,7 @@ use super::table::Row;
 use crate::filter;
 
 /// A row's cells, encoded like a member's.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct HeldRow(Box<[u8]>);
 
 impl HeldRow {
@@ -13,6 +13,11 @@ impl HeldRow {
         let mut bytes = Vec::new();
         (0..width).for_each(|column| push_cell(&mut bytes, row.text(column)));
         Self(bytes.into())
+    }
+
+    /// The row with all its cells.
+    pub(super) fn of(row: &Row<'_>) -> Self {
+        Self::new(row.cells.len(), row)
     }
 
     /// Bytes that it takes.

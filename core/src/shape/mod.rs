@@ -8,6 +8,9 @@ pub mod dependent;
 mod encode;
 mod held_row;
 pub mod id;
+mod net;
+#[cfg(test)]
+mod net_tests;
 pub mod router;
 mod routing;
 pub mod schema_header;
@@ -20,6 +23,6 @@ mod waiting;
 
 pub use definition::{Definition, Projection};
 pub use id::ShapeId;
-pub use router::{RotationCause, RouteError, Router, Step};
+pub use router::{Described, RotationCause, RouteError, Router, Step};
 pub use schema_header::schema_header;
 pub use subset::SubsetQuery;

@@ -4,13 +4,15 @@
 //! a [`Fragment`]; the caller takes the fragment whenever it is large enough, and at the commit.
 //! Per change, each family is looked up once and each (format, outcome) is encoded once.
 
+mod settle;
+
 use super::asked::{ASKED_BYTES_MAX, Asked, Question};
 use super::definition::Definition;
 use super::dependent::{Dependent, DependentState, Late, Role, Rounds, View};
 use super::encode::Encoder;
 use super::held_row::HeldRow;
 use super::id::ShapeId;
-use super::routing::{self, recycle};
+use super::routing::{self, Sinks, recycle};
 use super::table::{Joining, Row, Seen, Table, Watcher};
 use super::waiting::Waiting;
 use crate::Lsn;
@@ -20,6 +22,7 @@ use crate::log::item::ChangePosition;
 use crate::log::snapshot::SnapshotFilter;
 use crate::pg::Relation;
 use crate::pgoutput::{Message, OldTuple, Tuple};
+use settle::Settling;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -44,6 +47,7 @@ pub struct Router {
     committed: u64,
     fragment: Fragment,
     rotations: Vec<(ShapeId, RotationCause)>,
+    settling: Settling,
     encoder: Encoder,
     candidates: Vec<ShapeId>,
     /// Spare room for the rows of a change: nothing is allocated per row.
@@ -63,12 +67,32 @@ pub enum RotationCause {
     Unjudgeable(EvalError),
     /// More changes came during its snapshot or a move than may be held back.
     SnapshotOverrun,
+    /// A transaction was too large to say at its end which row holds a key.
+    TransactionOverrun,
     /// A subquery's results changed by more than a move may bring.
     MoveOverrun,
     /// A NULL came into the results of a `NOT IN`, or left them: no event can say what that means.
     NullMember,
     /// Postgres refused a question about the shape.
     Refused(String),
+}
+
+/// What the catalog says of a relation of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// The tables above it, nearest first.
+    pub ancestors: Vec<u32>,
+    /// Whether it is a partition of them, or a child by INHERITS.
+    pub is_partition: bool,
+    /// [`Relation::key_always_unique`]
+    pub key_always_unique: bool,
+}
+
+/// Of a relation that is gone: nothing more comes of it.
+impl Default for Described {
+    fn default() -> Self {
+        Self { ancestors: Vec::new(), is_partition: false, key_always_unique: true }
+    }
 }
 
 /// What a message meant for the transaction.
@@ -262,6 +286,7 @@ impl Router {
                 return Ok(Step::Began);
             }
             Message::Commit(commit) => {
+                self.settle_all();
                 let open = self.open.take().ok_or(RouteError::OutsideTransaction)?;
                 self.rounds.handle_commit(open.commit, open.xid, open.next_op);
                 self.committed = self.committed.max(open.commit);
@@ -290,9 +315,18 @@ impl Router {
         Ok(Step::Continued)
     }
 
-    /// The tables above a relation, and whether it is a partition of them or a child by INHERITS. The stream does not
-    /// say: to be asked of the catalog for every relation message, before it is handled.
-    pub fn handle_described(&mut self, oid: u32, ancestors: Vec<u32>, is_partition: bool) {
+    /// What the catalog says of a relation, which the stream does not: to be asked for every relation message, before it
+    /// is handled.
+    pub fn handle_described(&mut self, oid: u32, described: Described) {
+        let Described { ancestors, is_partition, key_always_unique } = described;
+        let followers =
+            std::iter::once((oid, true)).chain(ancestors.iter().map(|above| (*above, is_partition)));
+        for (follower, is_whole) in followers {
+            for table in self.tables.get_mut(&follower).into_iter().flatten() {
+                // From here on: until now its keys were unique, and so they are at this point of a transaction.
+                table.has_double_keys |= !(key_always_unique && is_whole);
+            }
+        }
         if is_partition {
             self.partitions.insert(oid);
         } else {
@@ -336,6 +370,7 @@ impl Router {
             }
         }
         self.asked.clear();
+        self.forget_counted();
         self.fragment.reset(0);
         self.seen.clear();
     }
@@ -418,13 +453,11 @@ impl Router {
     /// partition of, but for those whose snapshot holds it.
     fn rotate_tables(&mut self, oid: u32, cause: &RotationCause) -> Result<(), RouteError> {
         let at = self.next_position()?;
-        let tables = self.followers(oid).filter_map(|follower| self.tables.get(&follower)).flatten();
-        let (mut lost, mut watching) = (Vec::new(), BTreeSet::new());
-        for table in tables {
-            lost.extend(table.routes.iter().filter(|(_, route)| route.admits(at)).map(|(id, _)| *id));
-            watching.extend(table.watchers.iter().map(|watcher| watcher.id));
+        let followers: Vec<u32> = self.followers(oid).collect();
+        let mut lost = BTreeSet::new();
+        for table in followers.iter().filter_map(|follower| self.tables.get(follower)).flatten() {
+            lost.extend(table.lacking(at, &mut self.rounds, |_| true));
         }
-        lost.extend(watching.into_iter().filter(|id| self.rounds.lacks(*id, at)));
         lost.into_iter().for_each(|id| self.rotate(id, cause.clone()));
         Ok(())
     }
@@ -478,23 +511,22 @@ impl Router {
             let [old_cells, new_cells] = std::mem::take(&mut self.cells);
             let old = old.map(|old| Row::new(old, None, positions, recycle(old_cells)));
             let new = new.map(|new| Row::new(new, old.as_ref(), positions, recycle(new_cells)));
-            table.candidates(old.as_ref(), new.as_ref(), &mut self.candidates);
-            for &id in &self.candidates {
-                let rows = (old.as_ref(), new.as_ref());
-                let routed = routing::route(table, id, rows, at, &mut self.encoder, &mut self.asked);
-                if let Err(cause) = routed {
-                    lost.push((id, cause));
-                }
-            }
-            self.encoder.drain_into(&mut self.fragment);
-            for watcher in
-                table.watchers.iter().filter(|watcher| watcher.is_concerned(old.as_ref(), new.as_ref()))
-            {
-                let rows = (old.as_ref(), new.as_ref());
-                let taken = self.rounds.handle_change(watcher.id, watcher.role, rows, at, &mut self.fragment);
-                if let Err(cause) = taken {
-                    lost.push((watcher.id, cause));
-                }
+            let rows = (old.as_ref(), new.as_ref());
+            let mut sinks = Sinks {
+                encoder: &mut self.encoder,
+                asked: &mut self.asked,
+                rounds: &mut self.rounds,
+                fragment: &mut self.fragment,
+                lost: &mut *lost,
+                candidates: &mut self.candidates,
+            };
+            // Subqueries ask which rows there are, not under which key: their tables' changes are never counted.
+            sinks.deliver_inner(table, rows, at);
+            if !table.is_netted() {
+                sinks.deliver(table, rows, at);
+            } else if let Err(cause) = Self::count_change(&mut self.settling, (follower, table), rows, at) {
+                let lacking = table.lacking(at, &mut self.rounds, |role| role == Role::Outer);
+                lost.extend(lacking.into_iter().map(|id| (id, cause.clone())));
             }
             self.cells = [old, new].map(|row| row.map_or_else(Vec::new, |row| recycle(row.cells)));
         }

@@ -1,15 +1,58 @@
 //! What a change is for one shape, and where it goes.
 
 use super::asked::Asked;
+use super::dependent::{Role, Rounds};
 use super::encode::{Encoder, Outcome};
 use super::id::ShapeId;
 use super::router::RotationCause;
-use super::table::{Joining, Route, RouteFilter, Row, Table};
+use super::table::{Joining, Route, RouteFilter, Row, Table, Watcher};
 use crate::Lsn;
+use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::pgoutput::{Cell, Tuple};
+use std::collections::BTreeSet;
 
-type Rows<'a> = (Option<&'a Row<'a>>, Option<&'a Row<'a>>);
+pub(super) type Rows<'a> = (Option<&'a Row<'a>>, Option<&'a Row<'a>>);
+
+/// Where routed changes go.
+pub(super) struct Sinks<'a> {
+    pub(super) encoder: &'a mut Encoder,
+    pub(super) asked: &'a mut Asked,
+    pub(super) rounds: &'a mut Rounds,
+    pub(super) fragment: &'a mut Fragment,
+    /// Shapes that cannot follow the change.
+    pub(super) lost: &'a mut Vec<(ShapeId, RotationCause)>,
+    /// Scratch space.
+    pub(super) candidates: &'a mut Vec<ShapeId>,
+}
+
+impl Sinks<'_> {
+    /// Hands a change to every shape whose own table it is a change of.
+    pub(super) fn deliver(&mut self, table: &mut Table, rows: Rows<'_>, at: ChangePosition) {
+        table.candidates(rows.0, rows.1, self.candidates);
+        for &id in &*self.candidates {
+            if let Err(cause) = route(table, id, rows, at, self.encoder, self.asked) {
+                self.lost.push((id, cause));
+            }
+        }
+        self.encoder.drain_into(self.fragment);
+        self.watch(table, rows, at, |role| role == Role::Outer);
+    }
+
+    /// Hands a change to the shapes whose subqueries read the table.
+    pub(super) fn deliver_inner(&mut self, table: &Table, rows: Rows<'_>, at: ChangePosition) {
+        self.watch(table, rows, at, |role| role != Role::Outer);
+    }
+
+    fn watch(&mut self, table: &Table, rows: Rows<'_>, at: ChangePosition, wanted: impl Fn(Role) -> bool) {
+        let concerned = |watcher: &&Watcher| wanted(watcher.role) && watcher.is_concerned(rows.0, rows.1);
+        for watcher in table.watchers.iter().filter(concerned) {
+            if let Err(cause) = self.rounds.handle_change(watcher.id, watcher.role, rows, at, self.fragment) {
+                self.lost.push((watcher.id, cause));
+            }
+        }
+    }
+}
 
 /// Decides what a change is for one shape and has it encoded, or puts it among what Postgres is asked.
 pub(super) fn route(
@@ -66,6 +109,20 @@ pub(super) fn place(
             encoder.target(items, id);
             Ok(())
         }
+    }
+}
+
+impl Table {
+    /// The shapes whose snapshot does not hold a change of the table, of those to which the table is what is `wanted`.
+    pub(super) fn lacking(
+        &self,
+        at: ChangePosition,
+        rounds: &mut Rounds,
+        wanted: impl Fn(Role) -> bool,
+    ) -> BTreeSet<ShapeId> {
+        let routes = self.routes.iter().filter(|(_, route)| route.admits(at)).map(|(id, _)| *id);
+        let watchers = self.watchers.iter().filter(|watcher| wanted(watcher.role)).map(|watcher| watcher.id);
+        routes.chain(watchers.filter(|id| rounds.lacks(*id, at))).collect()
     }
 }
 

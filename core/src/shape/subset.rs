@@ -118,7 +118,12 @@ mod tests {
             column("a", oid::TEXT, "text", None),
             column("n", oid::INT4, "int4", None),
         ];
-        let relation = Arc::new(Relation { oid: 16_400, name: QualifiedName::new("public", "t"), columns });
+        let relation = Arc::new(Relation {
+            oid: 16_400,
+            name: QualifiedName::new("public", "t"),
+            columns,
+            key_always_unique: true,
+        });
         let query = format!("table=t&offset=-1&{query}");
         let request = parse_shape_request(Method::Get, &query).unwrap().definition;
         let definition = Definition::resolve(&request, &relation, 150_018, &[]).unwrap();

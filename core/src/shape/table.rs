@@ -7,6 +7,7 @@
 use super::definition::Definition;
 use super::dependent::Role;
 use super::id::ShapeId;
+use super::net::NetChanges;
 use super::waiting::Waiting;
 use crate::filter::{self, Clause, Equality, Filter, PostgresFilter, Row as _};
 use crate::log::ItemFormat;
@@ -31,6 +32,10 @@ pub(super) struct Table {
     scanned: Vec<ShapeId>,
     /// Shapes with subqueries that must see the table's changes.
     pub(super) watchers: Vec<Watcher>,
+    /// Whether two of its rows may hold one key inside a transaction.
+    pub(super) has_double_keys: bool,
+    /// The open transaction's changes, where they may.
+    pub(super) net: NetChanges,
 }
 
 /// A shape with subqueries, and what the table is to it.
@@ -130,6 +135,7 @@ pub(super) enum Joining {
 impl Table {
     pub(super) fn new(relation: Arc<Relation>) -> Self {
         Self {
+            has_double_keys: !relation.key_always_unique,
             relation,
             positions: HashMap::new(),
             formats: Vec::new(),
@@ -138,7 +144,15 @@ impl Table {
             by_value: HashMap::new(),
             scanned: Vec::new(),
             watchers: Vec::new(),
+            net: NetChanges::default(),
         }
+    }
+
+    /// True where the table's changes are told key by key at the end of their transaction. Tables that only subqueries
+    /// read have no keys to tell.
+    pub(super) fn is_netted(&self) -> bool {
+        let has_outer = || self.watchers.iter().any(|watcher| watcher.role == Role::Outer);
+        self.has_double_keys && (!self.routes.is_empty() || has_outer())
     }
 
     /// True where no shape needs the table.

@@ -3,7 +3,7 @@
 use super::definition::Definition;
 use super::dependent::DependentState;
 use super::id::ShapeId;
-use super::router::{RotationCause, RouteError, Router, Step};
+use super::router::{Described, RotationCause, RouteError, Router, Step};
 use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
 use crate::pg::{Column, QualifiedName, Relation, oid};
 use crate::pgoutput::decode;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const TABLE: u32 = 16384;
+pub(super) const TABLE: u32 = 16384;
 pub(super) const COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("n", oid::INT4), ("note", oid::TEXT)];
 
 type Cell = Option<&'static str>;
@@ -29,7 +29,12 @@ fn relation() -> Arc<Relation> {
         .unwrap()
     };
     let columns = COLUMNS.iter().enumerate().map(column).collect();
-    Arc::new(Relation { oid: TABLE, name: QualifiedName::new("public", "t"), columns })
+    Arc::new(Relation {
+        oid: TABLE,
+        name: QualifiedName::new("public", "t"),
+        columns,
+        key_always_unique: true,
+    })
 }
 
 fn definition(query: &str) -> Definition {
@@ -449,6 +454,11 @@ fn a_stream_that_breaks_its_rules_is_an_error() {
 const LEAF: u32 = 16500;
 const MIDDLE: u32 = 16400;
 
+/// What the catalog says of a relation below others.
+fn below(ancestors: &[u32], is_partition: bool) -> Described {
+    Described { ancestors: ancestors.to_vec(), is_partition, ..Described::default() }
+}
+
 /// A change of the partition, whose columns stand in another order.
 fn insert_into_leaf(note: Cell, id: Cell, n: Cell) -> Vec<u8> {
     [b"I".as_slice(), &LEAF.to_be_bytes(), b"N", &tuple(&[note, id, n])].concat()
@@ -461,7 +471,7 @@ fn describe_leaf() -> Vec<u8> {
 #[test]
 fn a_partitions_changes_reach_the_table_above_under_its_name() {
     let mut router = router(&["where=n%3D5"]);
-    router.handle_described(LEAF, vec![MIDDLE, TABLE], true);
+    router.handle_described(LEAF, below(&[MIDDLE, TABLE], true));
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &describe_leaf());
     feed(&mut router, &insert_into_leaf(Some("x"), Some("1"), Some("5")));
@@ -477,7 +487,7 @@ fn a_partitions_changes_reach_the_table_above_under_its_name() {
 #[test]
 fn a_shape_that_comes_later_knows_the_partitions_that_were_described() {
     let mut router = Router::default();
-    router.handle_described(LEAF, vec![TABLE], true);
+    router.handle_described(LEAF, below(&[TABLE], true));
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &describe_leaf());
     router.add_restored(ShapeId(0), &definition(""), "", nothing_running(), DependentState::default());
@@ -488,7 +498,7 @@ fn a_shape_that_comes_later_knows_the_partitions_that_were_described() {
 #[test]
 fn emptying_a_partition_rotates_the_table_above() {
     let mut router = router(&[""]);
-    router.handle_described(LEAF, vec![TABLE], true);
+    router.handle_described(LEAF, below(&[TABLE], true));
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &truncate_of(LEAF));
     assert_eq!(router.take_rotations(), [(ShapeId(0), RotationCause::Truncated)]);
@@ -496,7 +506,7 @@ fn emptying_a_partition_rotates_the_table_above() {
 
 /// Feeds the description of a partition or another child that has the columns of the table above and one more.
 fn widened_child(router: &mut Router, is_partition: bool) {
-    router.handle_described(LEAF, vec![TABLE], is_partition);
+    router.handle_described(LEAF, below(&[TABLE], is_partition));
     feed(router, &begin(100, 900));
     let more = ("more", COLUMNS[1].1);
     feed(router, &describe_as(LEAF, "t_leaf", &[COLUMNS[0], COLUMNS[1], COLUMNS[2], more]));
@@ -519,7 +529,7 @@ fn a_child_by_inherits_may_have_columns_of_its_own() {
 #[test]
 fn a_column_that_went_shows_in_a_partition() {
     let mut router = router(&["columns=id,n", "columns=id,note"]);
-    router.handle_described(LEAF, vec![TABLE], true);
+    router.handle_described(LEAF, below(&[TABLE], true));
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &describe_as(LEAF, "t_leaf", &[COLUMNS[0], COLUMNS[1]]));
     assert_eq!(router.take_rotations(), [(ShapeId(1), RotationCause::SchemaChanged)]);

@@ -79,7 +79,12 @@ mod tests {
             column("grid", oid::INT4, 2, false),
             column("doc", oid::JSONB, 0, false),
         ];
-        let relation = Relation { oid: 1, name: QualifiedName::new("public", "order_lines"), columns };
+        let relation = Relation {
+            oid: 1,
+            name: QualifiedName::new("public", "order_lines"),
+            columns,
+            key_always_unique: true,
+        };
         let expected = "/** A row of \"public\".\"order_lines\". */\n\
                         export type OrderLines = {\n\
                         \x20 id: bigint\n\

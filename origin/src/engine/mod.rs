@@ -30,7 +30,7 @@ use limn_core::log::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpo
 use limn_core::log::replay::ReplayedShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::dependent::View;
-use limn_core::shape::{RotationCause, Router, ShapeId, Step};
+use limn_core::shape::{Described, RotationCause, Router, ShapeId, Step};
 use link::{Connected, Link, LinkEvent};
 use logs::{Logs, LogsParts, Tracked};
 use mover::Mover;
@@ -299,14 +299,18 @@ impl Engine {
         if let Message::Relation(relation) = message {
             let xid = self.router.open_xid();
             let table = self.link.describe(relation.oid, xid).await.map_err(Trouble::stream)?;
-            let (ancestors, is_partition) =
-                table.map_or_else(Default::default, |table| (table.ancestors, table.is_partition));
-            self.router.handle_described(relation.oid, ancestors, is_partition);
+            let described = table.map_or_else(Described::default, |table| Described {
+                ancestors: table.ancestors,
+                is_partition: table.is_partition,
+                key_always_unique: table.relation.key_always_unique,
+            });
+            self.router.handle_described(relation.oid, described);
         }
         if let Message::Begin(begin) = message {
             // Known before anybody can read it, and before a shape is registered in its midst.
             self.logs.status.handle_commit(begin.final_lsn.as_u64(), begin.xid);
         }
+        self.settle(matches!(message, Message::Commit(_))).await?;
         let step = self.router.handle_message(message).map_err(Trouble::stream)?;
         self.take_late().map_err(Trouble::Disk)?;
         if self.router.has_questions() {
@@ -328,6 +332,23 @@ impl Engine {
         }
         if self.logs.should_queue() {
             self.logs.queue().await;
+        }
+        Ok(())
+    }
+
+    /// Takes what waited for the end of its transaction, in pieces. `is_over`: the commit comes next.
+    async fn settle(&mut self, is_over: bool) -> Result<(), Trouble> {
+        while self.router.settle(is_over, FRAGMENT_BYTES_MAX) {
+            self.take_late().map_err(Trouble::Disk)?;
+            if self.router.has_questions() {
+                self.judge().await?;
+            }
+            self.logs.append(self.router.fragment()).map_err(Trouble::disk)?;
+            self.router.clear_fragment();
+            self.remove_rotated();
+            if self.logs.should_queue() {
+                self.logs.queue().await;
+            }
         }
         Ok(())
     }
@@ -550,6 +571,7 @@ fn cause_name(cause: &RotationCause) -> &'static str {
             "unjudgeable_row"
         }
         RotationCause::SnapshotOverrun => "snapshot_overrun",
+        RotationCause::TransactionOverrun => "transaction_overrun",
         RotationCause::MoveOverrun => "move_overrun",
         RotationCause::NullMember => "null_in_subquery",
         RotationCause::Refused(reason) => {

@@ -65,7 +65,16 @@ const DESCRIBE: &str = "
                        UNION
                       SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
                  SELECT inhrelid FROM below ORDER BY 1),
-           ln.nspname, lo.collname, c.relispartition
+           ln.nspname, lo.collname, c.relispartition,
+           coalesce(i.indimmediate, false)
+               AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid AND c.relkind = 'r')
+               AND NOT EXISTS (
+                   WITH RECURSIVE below AS (
+                        SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid
+                         UNION
+                        SELECT h.inhrelid FROM pg_inherits h JOIN below b ON h.inhparent = b.inhrelid)
+                   SELECT FROM below JOIN pg_index p ON p.indrelid = inhrelid
+                    WHERE p.indisprimary AND NOT p.indimmediate)
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -160,6 +169,7 @@ fn description(rows: &[Row]) -> Result<Option<Description>, PostgresError> {
             oid: first.try_get(0)?,
             name: QualifiedName::new(first.try_get::<_, &str>(1)?, first.try_get::<_, &str>(2)?),
             columns: columns.collect::<Result<_, _>>()?,
+            key_always_unique: first.try_get(31)?,
         },
         kind: match kind.cast_unsigned() {
             b'p' => TableKind::Partitioned,

@@ -6,6 +6,7 @@ mod broken_streams;
 mod caching;
 mod check;
 mod configuration;
+mod deferrable_keys;
 mod delete;
 mod dev;
 mod disk;

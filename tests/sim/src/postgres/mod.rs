@@ -133,7 +133,12 @@ impl Postgres {
             typing: limn_core::pg::Typing::default(),
         };
         let columns = COLUMNS.iter().enumerate().map(column).collect();
-        Arc::new(Relation { oid: TABLES[table], name: QualifiedName::new("public", name(table)), columns })
+        Arc::new(Relation {
+            oid: TABLES[table],
+            name: QualifiedName::new("public", name(table)),
+            columns,
+            key_always_unique: true,
+        })
     }
 
     /// Something happens in the database: says what.
