@@ -1,6 +1,7 @@
 //! Making shapes: the catalog is asked, the table published, the snapshot taken.
 
 mod error;
+mod rights;
 
 use crate::clause;
 use crate::engine::{EngineHandle, Stopped};
@@ -258,10 +259,11 @@ impl Creator {
         let definition = Definition::resolve(request, &relation, catalog.server_version_num, &relations)
             .map_err(LookupError::Request)?;
         clause::check_only(&definition, &inner)?;
-        if let Some(filter) = definition.filter.as_ref().and_then(Clause::postgres)
-            && self.shared.parts.registry.by_identity(&definition.identity()).is_none()
-        {
-            clause::confirm(&catalog.session, &relation, filter, "where").await?;
+        if self.shared.parts.registry.by_identity(&definition.identity()).is_none() {
+            self.check_rights(&definition).await?;
+            if let Some(filter) = definition.filter.as_ref().and_then(Clause::postgres) {
+                clause::confirm(&catalog.session, &relation, filter, "where").await?;
+            }
         }
         Ok((definition, Tables { own: table, inner }))
     }
@@ -291,7 +293,12 @@ impl Creator {
 
     /// Takes the shape through its creation; a failure is kept in the shape for those who wait.
     async fn create(self, shape: Arc<Shape>, tables: Tables) {
-        let Err(error) = self.try_create(&shape, &tables).await else { return };
+        let Err(mut error) = self.try_create(&shape, &tables).await else { return };
+        if error.is_denied()
+            && let Ok(Some(denial)) = self.denial(&shape.definition).await
+        {
+            error = CreateError::Denied(denial);
+        }
         tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
         let failure = error.failure();
         if let Failure::Clause(reason) = &failure {

@@ -8,7 +8,7 @@ use crate::pg::{Column, Relation};
 use crate::protocol::RequestError;
 use crate::protocol::request::{DefinitionRequest, LogMode, Replica};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The first version of Postgres that can replicate generated columns, as `server_version_num`.
@@ -151,6 +151,21 @@ impl Definition {
             }
         }
         relations
+    }
+
+    /// Every column that queries for the shape's rows read, with its table: what is shown, what the filter mentions, and
+    /// what subqueries read.
+    #[must_use]
+    pub fn columns_read(&self) -> Vec<(&Relation, &Column)> {
+        let mentioned = self.filter.iter().flat_map(Clause::columns);
+        let own: BTreeSet<usize> = self.projection.columns.iter().chain(mentioned).copied().collect();
+        let mut read: Vec<(&Relation, usize)> =
+            own.into_iter().map(|index| (self.relation.as_ref(), index)).collect();
+        for dependency in self.dependencies() {
+            let used = dependency.used_columns();
+            read.extend(used.into_iter().map(|index| (dependency.relation.as_ref(), index)));
+        }
+        read.into_iter().filter_map(|(table, index)| Some((table, table.columns.get(index)?))).collect()
     }
 
     /// The subqueries at any depth, those in a subquery right behind it.

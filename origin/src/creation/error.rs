@@ -4,6 +4,7 @@ use super::ViewError;
 use crate::engine::Stopped;
 use crate::postgres::PostgresError;
 use crate::postgres::publication::PublicationError;
+use crate::postgres::rights::{Denial, INSUFFICIENT_PRIVILEGE};
 use crate::shape::Failure;
 use limn_core::filter::EvalError;
 use limn_core::protocol::reply::Unavailable;
@@ -15,6 +16,9 @@ pub enum CreateError {
     /// Postgres refused, or is away.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// The role may not read a table, or not whole: the text says what to grant.
+    #[error("Unable to create initial snapshot: {0}")]
+    Denied(Denial),
     /// The table cannot be published.
     #[error(transparent)]
     Publication(#[from] PublicationError),
@@ -52,6 +56,11 @@ impl From<ViewError> for CreateError {
 }
 
 impl CreateError {
+    /// True where the role lacks a right, or a policy would hide rows from it.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.code() == Some(INSUFFICIENT_PRIVILEGE))
+    }
+
     /// What those who wait for the shape are told.
     pub(super) fn failure(&self) -> Failure {
         let known = |retry_after_s| {
@@ -65,7 +74,7 @@ impl CreateError {
                 match error.code() {
                     // Table, column, schema or function is not there any more.
                     Some("42P01" | "42703" | "3F000" | "42883") => Failure::Gone,
-                    Some("42501") => {
+                    Some(INSUFFICIENT_PRIVILEGE) => {
                         let text = format!(
                             "Unable to create initial snapshot: {error}. Make the server's role the table's owner, \
                          or publish by hand and start with --manual-table-publishing"
@@ -80,7 +89,7 @@ impl CreateError {
                 }
             }
             Self::Changed => Failure::Gone,
-            Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
+            Self::Denied(_) | Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
             Self::TooManyMembers(_) | Self::Row(_) => Failure::Clause(self.to_string()),
             Self::Copy(_) => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),

@@ -183,9 +183,12 @@ fn judge_table(report: &mut Report, source: &Source<'_>, table: &TableFacts) {
         let text = format!("the role `{}` does not own {name}, and cannot publish it", source.role);
         report.error("tables", text, Some(format!("ALTER TABLE {name} OWNER TO {role};")));
     }
-    if !table.is_readable {
-        let text = format!("the role `{}` may not read {name}", source.role);
-        report.error("tables", text, Some(format!("GRANT SELECT ON {name} TO {role};")));
+    if let Some(denial) = &table.denial {
+        let (text, run) = (denial.to_string(), Some(denial.remedy()));
+        match denial.is_partial() || (denial.is_of_policies() && !has_shapes) {
+            true => report.warning("tables", format!("{text}; until then such shapes are refused"), run),
+            false => report.error("tables", text, run),
+        }
     }
 }
 

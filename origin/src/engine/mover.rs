@@ -1,6 +1,7 @@
 //! The session in which moves are made: a snapshot at a time, and questions inside it.
 
 use super::command::EngineHandle;
+use crate::postgres::rights::{self, INSUFFICIENT_PRIVILEGE};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Session};
 use crate::spans;
@@ -108,7 +109,19 @@ impl Task {
             Some(session) => session,
             None => Session::connect(&self.config).await?,
         };
-        let snapshot = Snapshot::begin(session, tables, &self.config).await?;
+        let snapshot = match Snapshot::begin(session, tables, &self.config).await {
+            Err(error) if error.code() == Some(INSUFFICIENT_PRIVILEGE) => {
+                // Questions about the tables that are left out are refused one by one, and end only the shapes that
+                // ask them.
+                let session = Session::connect(&self.config).await?;
+                let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+                let readable = rights::readable(&session, &oids).await?;
+                let tables: Vec<_> =
+                    tables.iter().filter(|table| readable.contains(&table.oid)).cloned().collect();
+                Snapshot::begin(session, &tables, &self.config).await?
+            }
+            begun => begun?,
+        };
         let filter =
             SnapshotFilter { bounds: snapshot.bounds().clone(), ends_at: snapshot.ends_at().as_u64() };
         self.state = State::Open(snapshot);

@@ -5,6 +5,7 @@ use super::read::Refusal;
 use super::{Server, with_head};
 use crate::clause;
 use crate::creation::{LookupError, ViewError, unreachable, views};
+use crate::postgres::rights::INSUFFICIENT_PRIVILEGE;
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresError, Session};
 use crate::shape::Shape;
@@ -125,6 +126,7 @@ pub(super) async fn answer(
 /// Has Postgres confirm a clause that only it can evaluate.
 async fn confirm(server: &Server, definition: &Definition, query: &SubsetQuery) -> Result<(), LookupError> {
     let Some(filter) = query.postgres() else { return Ok(()) };
+    server.creator.check_rights(definition).await?;
     let session = server.creator.session().await.map_err(|error| unreachable(&error))?;
     clause::confirm(&session, &definition.relation, filter, "subset.where").await
 }
@@ -154,9 +156,15 @@ impl Asker<'_> {
         let salt = self.shape.handle.to_string();
         let begun =
             Rows::begin(self.server.clone(), &self.definition, &salt, &self.query, turn).boxed().await;
-        let mut rows = begun.map_err(|error| self.refusal(&error))?;
+        let mut rows = match begun {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.denial_or_refusal(&error).await),
+        };
         let offset = self.kept_offset().unwrap_or_else(|| status.recent().seen_up_to(end, &rows.bounds));
-        let first = rows.next_piece().await.map_err(|error| self.refusal(&error))?.unwrap_or_default();
+        let first = match rows.next_piece().await {
+            Ok(first) => first.unwrap_or_default(),
+            Err(error) => return Err(self.denial_or_refusal(&error).await),
+        };
         let schema = self.shape.schema();
         let reply = LogReply {
             request: &self.request,
@@ -195,6 +203,17 @@ impl Asker<'_> {
         }
     }
 
+    /// The same as [`refusal`](Self::refusal), with what to grant where the role lacks a right.
+    async fn denial_or_refusal(&self, error: &RowsError) -> Refusal {
+        if error.code() == Some(INSUFFICIENT_PRIVILEGE)
+            && let Ok(Some(denial)) = self.server.creator.subset_denial(&self.definition).await
+        {
+            let text = format!("Unable to query the subset: {denial}");
+            return self.unavailable(&Unavailable { known: true, ..Unavailable::new(text, 10) });
+        }
+        self.refusal(error)
+    }
+
     /// What a query that failed is answered with.
     fn refusal(&self, error: &RowsError) -> Refusal {
         let (cache, method) = (&self.server.settings.cache, self.request.method);
@@ -214,7 +233,9 @@ impl Asker<'_> {
             }
             Some("57014") => self.unavailable(&known("The subset query took too long")),
             Some("55P03") => self.unavailable(&known("The subset query timed out waiting for a table lock")),
-            Some("42501") => self.unavailable(&known(&format!("Unable to query the subset: {error}"))),
+            Some(INSUFFICIENT_PRIVILEGE) => {
+                self.unavailable(&known(&format!("Unable to query the subset: {error}")))
+            }
             _ => {
                 tracing::warn!(handle = %self.shape.handle, %error, "a subset query failed");
                 match error {

@@ -4,6 +4,7 @@ use super::catalog::one_row;
 use super::conflict::{Assumed, Conflict, conflicts};
 use super::error::PostgresError;
 use super::publication::carries;
+use super::rights::{self, Denial};
 use limn_core::pg::relation::quote_identifier;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -80,12 +81,12 @@ pub struct TableFacts {
     pub is_full: bool,
     /// Whether the role owns it.
     pub is_ours: bool,
-    /// Whether the role may read it.
-    pub is_readable: bool,
     /// Publications with which its UPDATEs and DELETEs would fail once it is published as shapes need it.
     pub conflicts: Vec<Conflict>,
     /// Whether they fail already.
     pub writes_fail: bool,
+    /// What keeps the role from reading it whole.
+    pub denial: Option<Denial>,
 }
 
 const SERVER: &str = "
@@ -183,7 +184,7 @@ fn tables_query() -> String {
            EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
                     WHERE p.pubname = $1 AND r.prrelid = c.oid
                       AND jsonb_strip_nulls(to_jsonb(r)) ?| ARRAY['prqual', 'prattrs']),
-           c.relreplident = 'f', pg_has_role(c.relowner, 'USAGE'), has_table_privilege(c.oid, 'SELECT')
+           c.relreplident = 'f', pg_has_role(c.relowner, 'USAGE')
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.oid IN (SELECT oid FROM published UNION SELECT unnest($2::oid[]))
      ORDER BY 2"
@@ -204,6 +205,8 @@ pub async fn tables(
     let oids: Vec<u32> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let mut found = conflicts(client, &oids, publication, Assumed::Published).await?;
     let failing = conflicts(client, &oids, publication, Assumed::Nothing).await?;
+    let columns: Vec<(u32, Option<&str>)> = oids.iter().copied().map(|oid| (oid, None)).collect();
+    let denials = rights::denials(client, &columns).await?;
     let table = |row: &tokio_postgres::Row| {
         let oid = row.try_get(0)?;
         Ok(TableFacts {
@@ -215,7 +218,7 @@ pub async fn tables(
             is_filtered: row.try_get(3)?,
             is_full: row.try_get(4)?,
             is_ours: row.try_get(5)?,
-            is_readable: row.try_get(6)?,
+            denial: denials.iter().find(|denial| denial.oid == oid).cloned(),
         })
     };
     rows.iter().map(table).collect()

@@ -13,6 +13,7 @@ pub mod error;
 pub mod preflight;
 pub mod publication;
 pub mod replication;
+pub mod rights;
 pub mod session;
 mod settings;
 pub mod slot;

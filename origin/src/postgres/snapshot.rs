@@ -2,7 +2,8 @@
 
 use super::catalog::{lsn, one_row};
 use super::config::PostgresConfig;
-use super::error::PostgresError;
+use super::error::{PostgresError, ServerError};
+use super::rights::INSUFFICIENT_PRIVILEGE;
 use super::session::Session;
 use super::settings::{Scope, newer_statement, statements};
 use bytes::Bytes;
@@ -13,12 +14,29 @@ use limn_core::pg::Relation;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 /// How long the query may wait for a lock on the table.
 const LOCK_MS_MAX: u32 = 10_000;
 /// How often, and how many times, it is looked whether others have flushed the WAL.
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 const FLUSH_POLLS: u32 = 4;
+
+/// How often a snapshot is begun again because a table was truncated or rewritten meanwhile.
+const REWRITES_MAX: u32 = 5;
+
+/// The SQLSTATE of what may succeed when it is tried again.
+const SERIALIZATION_FAILURE: &str = "40001";
+
+/// The tables, and those below them, whose file is another one than the snapshot shows: the function looks at the
+/// catalog as it is now.
+const REWRITTEN: &str = "
+    WITH RECURSIVE tree (oid) AS (
+         SELECT unnest($1::oid[])
+          UNION
+         SELECT i.inhrelid FROM pg_inherits i JOIN tree t ON i.inhparent = t.oid)
+    SELECT FROM tree JOIN pg_class c USING (oid)
+     WHERE c.relkind = 'r' AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode";
 
 /// An open snapshot on a session of its own. Dropped unfinished, it drops the connection, so that a
 /// long COPY ends at once.
@@ -39,19 +57,17 @@ impl Snapshot {
         tables: &[Arc<Relation>],
         config: &PostgresConfig,
     ) -> Result<Self, PostgresError> {
-        // The settings again, in case a pooler gave this transaction another server session.
         // The tables are locked before the snapshot is taken: what TRUNCATE and a rewriting ALTER TABLE leave looks
         // empty to a snapshot from before them, also to one whose query waited for them (the Postgres
         // documentation, *Caveats* of *Concurrency Control*).
         let lock = |table: &Arc<Relation>| format!("; LOCK TABLE {} IN ACCESS SHARE MODE", table.name);
-        let locks: String = tables.iter().map(lock).collect();
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; \
-             SET LOCAL lock_timeout = {LOCK_MS_MAX}{locks}; {}",
-            statements(Scope::Transaction),
-            newer_statement(Scope::Transaction),
-        );
-        session.batch_execute(&begin).await?;
+        let begun = session.batch_execute(&begin_sql(tables, lock)).await.map_err(PostgresError::from);
+        match begun {
+            Err(error) if error.code() == Some(INSUFFICIENT_PRIVILEGE) => {
+                begin_by_queries(&session, tables).await?;
+            }
+            begun => begun?,
+        }
         // The snapshot was taken by the last statement, at the latest by this one, whose functions run afterwards.
         let sql = "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text";
         let row = one_row(&session, sql).await?;
@@ -128,6 +144,35 @@ impl Drop for Snapshot {
             session.abort();
         }
     }
+}
+
+/// The statements that begin the transaction, with one for each table.
+fn begin_sql(tables: &[Arc<Relation>], statement: impl Fn(&Arc<Relation>) -> String) -> String {
+    // The settings again, in case a pooler gave this transaction another server session.
+    format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; SET LOCAL lock_timeout = {LOCK_MS_MAX}{}; {}",
+        statements(Scope::Transaction),
+        tables.iter().map(statement).collect::<String>(),
+        newer_statement(Scope::Transaction),
+    )
+}
+
+/// Begins where the role may read only some columns of a table, which LOCK TABLE does not take for a right: a query
+/// locks the table too, but takes the snapshot before. So it is begun again where a table was truncated or rewritten
+/// between the two.
+async fn begin_by_queries(client: &Client, tables: &[Arc<Relation>]) -> Result<(), PostgresError> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    for _ in 0..REWRITES_MAX {
+        let query = |table: &Arc<Relation>| format!("; SELECT FROM {} LIMIT 0", table.name);
+        let begin = format!("ROLLBACK; {}", begin_sql(tables, query));
+        client.batch_execute(&begin).await?;
+        let rows = client.query_typed(REWRITTEN, &[(&oids, Type::OID_ARRAY)]).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+    }
+    let message = format!("the tables were rewritten {REWRITES_MAX} times while a snapshot was begun");
+    Err(ServerError { code: SERIALIZATION_FAILURE.to_owned(), message, ..ServerError::default() }.into())
 }
 
 /// What a snapshot taken now would see.

@@ -242,6 +242,43 @@ async fn publications_with_which_writes_fail_or_would_fail_are_told() {
 }
 
 #[tokio::test]
+async fn policies_and_rights_on_columns_are_told() {
+    let (_cluster, database, sql) = own(&[]).await;
+    table(&sql, "t").await;
+    sql.execute(
+        "CREATE ROLE reader LOGIN REPLICATION; CREATE PUBLICATION electric_publication_t FOR TABLE t;
+         ALTER TABLE t REPLICA IDENTITY FULL; GRANT SELECT (id, a) ON t TO reader",
+    )
+    .await;
+    let check = Check::new(&database.url_as("reader"), "t").with(&["--manual-table-publishing"]);
+    let grant = r#"GRANT SELECT ("n") ON public.t TO "reader";"#;
+    check.assert_mended_by(&sql, "tables", "warning", grant).await;
+    sql.execute("ALTER TABLE t ENABLE ROW LEVEL SECURITY").await;
+    check.assert_mended_by(&sql, "tables", "warning", r#"ALTER ROLE "reader" BYPASSRLS;"#).await;
+}
+
+#[tokio::test]
+async fn a_policy_on_a_table_with_shapes_is_an_error() {
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    let role = format!("owner_{}", database.name);
+    table(&sql, "t").await;
+    let name = &database.name;
+    sql.execute(&format!(
+        "CREATE ROLE {role} LOGIN REPLICATION; GRANT CREATE ON DATABASE {name} TO {role}; ALTER TABLE t OWNER TO {role}"
+    ))
+    .await;
+    let mut server = limn_tests::Limn::stopped(&database, &[]);
+    server.log_in_as(&role);
+    server.resume().await;
+    server.follow("table=t").await;
+    sql.execute("ALTER TABLE t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY").await;
+    let check = Check { arguments: server.check_arguments() };
+    let bypass = format!(r#"ALTER ROLE "{role}" BYPASSRLS;"#);
+    check.assert_mended_by(&sql, "tables", "error", &bypass).await;
+}
+
+#[tokio::test]
 async fn a_running_server_is_seen_and_left_alone() {
     let server = shared(&[]).await;
     let sql = server.sql().await;

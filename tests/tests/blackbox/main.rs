@@ -24,6 +24,7 @@ mod overload;
 mod partitions;
 mod publishing;
 mod restart;
+mod rights;
 mod role_settings;
 mod rotation;
 mod routing_auth;
