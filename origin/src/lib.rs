@@ -24,6 +24,7 @@ mod soundness;
 mod spans;
 mod standby;
 mod status;
+pub mod stopping;
 mod store;
 #[cfg_attr(not(feature = "otlp"), path = "no_telemetry.rs")]
 pub mod telemetry;

@@ -6,6 +6,7 @@ use limn_origin::config::{ServeOptions, value_of, with_electric_names, without_e
 use limn_origin::dev::{self, DevOptions};
 use limn_origin::doctor::{self, CheckOptions};
 use limn_origin::serve;
+use limn_origin::stopping::Interrupts;
 use limn_origin::telemetry::Exporter;
 use limn_origin::typescript::{self, TypesOptions};
 use std::io::{IsTerminal, Write};
@@ -63,7 +64,10 @@ fn start(cli: Cli) -> Result<ExitCode> {
     let exporter = endpoint.map(Exporter::start).transpose()?;
     log(exporter.as_ref());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(cli))
+    let outcome = runtime.block_on(run(cli));
+    // What had to end has ended. A second interrupt does not wait for the rest, such as a disk that hangs.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
@@ -72,7 +76,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             tell_variables_without_effect();
             let running = serve::start(options.check()?).await?;
             tracing::info!(address = %running.address()?, "serving shapes");
-            running.run(|request| async { Err(request) }, serve::interrupted()).await?;
+            running.run(|request| async { Err(request) }, &Interrupts::listen()?).await?;
         }
         Commands::Check(options) => return check(*options).await,
         Commands::Dev(options) => dev::run(options).await?,

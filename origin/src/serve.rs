@@ -11,8 +11,9 @@ use crate::registry::Registry;
 use crate::scratch::Scratch;
 use crate::standby::Standby;
 use crate::status::{Phase, Status};
+use crate::stopping::{Interrupts, Stopping};
 use crate::store::{Folder, FolderLock, recover, size};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
@@ -93,6 +94,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         settings: config.http,
         registry,
         status,
+        stopping: Stopping::default(),
         metrics,
         admission: Admission::new(config.admission),
         creator,
@@ -156,12 +158,23 @@ impl Running {
         &self.server
     }
 
-    /// Serves until `stop` resolves or the engine cannot go on; what is under way then ends, and
-    /// everything is made durable.
+    /// Serves until the first interrupt, or until the engine cannot go on; what is under way then ends, and
+    /// everything is made durable. The second interrupt ends that too: the next start finds what a kill leaves.
     ///
     /// # Errors
-    /// Why the engine could not go on.
-    pub async fn run<H, F>(self, handler: H, stop: impl Future<Output = ()>) -> Result<()>
+    /// Why the engine could not go on, or that there was a second interrupt.
+    pub async fn run<H, F>(self, handler: H, interrupts: &Interrupts) -> Result<()>
+    where
+        H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, Request<Body>>> + Send,
+    {
+        tokio::select! {
+            ended = self.run_to_the_end(handler, interrupts.reach(1)) => ended,
+            () = interrupts.reach(2) => bail!("interrupted twice: ended without waiting for what was under way"),
+        }
+    }
+
+    async fn run_to_the_end<H, F>(self, handler: H, stop: impl Future<Output = ()>) -> Result<()>
     where
         H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, Request<Body>>> + Send,
@@ -189,19 +202,4 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on `{address}`: is another server running there? Choose another with `--port`")
     })
-}
-
-/// Resolves when the process is asked to end: Ctrl-C, or the signal that supervisors send.
-pub async fn interrupted() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::warn!(%error, "cannot listen for SIGTERM");
-            return std::future::pending().await;
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
 }

@@ -136,6 +136,7 @@ impl ServeOptions {
                 long_poll_timeout: self.long_poll_timeout,
                 send_timeout: self.tcp_send_timeout,
                 read_timeout: self.tcp_read_timeout,
+                shutdown_grace: self.shutdown_grace,
                 cache: CachePolicy {
                     max_age_s: self.cache_max_age_s,
                     stale_age_s: self.cache_stale_age_s,

@@ -70,6 +70,10 @@ pub struct ServeOptions {
     #[arg(long, env = "LIMN_TCP_READ_TIMEOUT", value_name = "DURATION", value_parser = parse_duration, default_value = "60s")]
     pub tcp_read_timeout: Duration,
 
+    /// How long new connections are answered after SIGTERM, while health says `stopping`
+    #[arg(long, env = "LIMN_SHUTDOWN_GRACE", value_name = "DURATION", value_parser = parse_duration, default_value = "1s")]
+    pub shutdown_grace: Duration,
+
     /// Serve Prometheus metrics at `/metrics` on this port (off by default)
     #[arg(long, env = "LIMN_METRICS_PORT", value_name = "PORT")]
     pub metrics_port: Option<u16>,

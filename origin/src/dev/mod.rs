@@ -11,6 +11,7 @@ use crate::config::ServeOptions;
 use crate::postgres::{PostgresConfig, Session};
 use crate::scratch::Scratch;
 use crate::serve;
+use crate::stopping::Interrupts;
 use anyhow::{Context, Result};
 use clap::Args;
 use page::Page;
@@ -92,7 +93,8 @@ async fn serve_page(options: &DevOptions, url: &str, scratch: &Path) -> Result<(
         let page = page.clone();
         async move { page.answer(request).await }
     };
-    let run = running.run(handler, serve::interrupted());
+    let interrupts = Interrupts::listen()?;
+    let run = running.run(handler, &interrupts);
     let outcome = tokio::select! {
         outcome = run => outcome,
         () = announce => Ok(()),
@@ -116,6 +118,7 @@ fn serve_options(options: &DevOptions, url: &str, scratch: &Path) -> ServeOption
         // Nothing of a real server's is touched, and nothing stays behind.
         replication_stream_id: stream_id(),
         temporary_slot: true,
+        shutdown_grace: Duration::ZERO,
         ..ServeOptions::for_dev()
     }
 }

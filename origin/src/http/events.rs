@@ -152,7 +152,10 @@ impl Events {
             Read::UpToDate { .. } if self.ends_when_caught_up => None,
             Read::UpToDate { .. } | Read::Pending => {
                 let until = self.ends_at.min(self.keep_alive_at);
-                let something = timeout_at(until, changed).await.is_ok();
+                let something = tokio::select! {
+                    waited = timeout_at(until, changed) => waited.is_ok(),
+                    () = self.server.stopping.begun() => return None,
+                };
                 if !something && self.ends_at <= until { None } else { Some(something) }
             }
             Read::Snapshot { end: None, .. } | Read::Ahead | Read::Search => None,

@@ -3,6 +3,7 @@
 mod accept;
 mod admission;
 mod body;
+mod closing;
 mod counted;
 mod delete;
 mod events;
@@ -22,11 +23,12 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::spans;
 use crate::status::Status;
+use crate::stopping::Stopping;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use limn_core::protocol::cache::CachePolicy;
 use limn_core::protocol::cors::{caller_headers, preflight};
-use limn_core::protocol::reply::{Reply, ReplyHead};
+use limn_core::protocol::reply::{Health, Reply, ReplyHead, Unavailable};
 use limn_core::protocol::route::{Method, Route, route};
 use limn_core::protocol::{auth, header as wire};
 use std::sync::Arc;
@@ -41,6 +43,8 @@ pub struct Server {
     pub registry: Arc<Registry>,
     /// How the server is.
     pub status: Arc<Status>,
+    /// Whether it is to end.
+    pub stopping: Stopping,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
     /// How many requests may be under way.
@@ -66,10 +70,14 @@ pub struct Settings {
     pub send_timeout: Duration,
     /// How long a connection may wait for its next request, and its head may take.
     pub read_timeout: Duration,
+    /// How long new connections are answered once the server is to end.
+    pub shutdown_grace: Duration,
     /// How long caches may keep things.
     pub cache: CachePolicy,
 }
 
+/// What a client waits at least before it asks again, where the server ends: another one is there, or will be soon.
+const STOPPING_RETRY_AFTER_S: u64 = 1;
 /// Lengths of a caller's request id that is worth keeping.
 const REQUEST_ID_LENGTH: std::ops::RangeInclusive<usize> = 20..=200;
 
@@ -77,6 +85,21 @@ impl Server {
     /// A number that no answer of this process carried before, rising.
     pub(crate) fn next_unique(&self) -> u64 {
         self.unique.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn health(&self) -> Health {
+        if self.stopping.has_begun() { Health::Stopping } else { self.status.health() }
+    }
+
+    /// What a request is told that would have to wait while the server ends.
+    fn stopping_reply(&self, method: Method) -> Reply {
+        let text = "The server is stopping, please retry";
+        let state = Unavailable {
+            code: Some("stopping"),
+            known: true,
+            ..Unavailable::new(text, STOPPING_RETRY_AFTER_S)
+        };
+        Reply::unavailable(&self.settings.cache, method, &state)
     }
 }
 
@@ -97,7 +120,7 @@ async fn answer_route(
     let headers = request.headers().clone();
     let mut response = match matched {
         Route::Root => fixed(method, Reply::root(&server.settings.cache)),
-        Route::Health => fixed(method, Reply::health(server.status.health())),
+        Route::Health => fixed(method, Reply::health(server.health())),
         Route::NotFound => fixed(method, Reply::not_found(&server.settings.cache, method)),
         Route::Shape if method == Method::Options => {
             let requested = text(&headers, wire::REQUEST_HEADERS);
@@ -106,14 +129,32 @@ async fn answer_route(
         Route::Shape | Route::Schema if !is_authorized(&server, &query, &headers) => {
             fixed(method, Reply::unauthorized(&server.settings.cache, method))
         }
-        Route::Schema => schema::schema(&server, &query).await.unwrap_or_else(|reply| fixed(method, *reply)),
-        Route::Shape if method == Method::Delete => fixed(method, delete::delete(&server, &query).await),
-        Route::Shape => read::read(&server, method, &query, request).await,
+        Route::Shape | Route::Schema => {
+            tokio::select! {
+                biased;
+                response = answer_authorized(&server, method, matched, &query, request) => response,
+                () = server.stopping.is_overdue() => fixed(method, server.stopping_reply(method)),
+            }
+        }
     };
     finish(&mut response, matched, &headers, server.next_unique());
     server.metrics.answered(route_name(matched), response.status().as_u16());
     spans::answered(&response);
     response.map(|body| counted::counted(body, server.metrics.response_bytes.clone()))
+}
+
+async fn answer_authorized(
+    server: &Arc<Server>,
+    method: Method,
+    matched: Route,
+    query: &str,
+    request: Request<Body>,
+) -> Response<Body> {
+    match matched {
+        Route::Schema => schema::schema(server, query).await.unwrap_or_else(|reply| fixed(method, *reply)),
+        _ if method == Method::Delete => fixed(method, delete::delete(server, query).await),
+        _ => read::read(server, method, query, request).await,
+    }
 }
 
 fn is_authorized(server: &Server, query: &str, headers: &HeaderMap) -> bool {

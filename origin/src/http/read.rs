@@ -159,6 +159,9 @@ impl Reader<'_> {
                     self.wait_current().await?;
                     continue;
                 }
+                if !begin.has_pending && self.server.stopping.has_begun() {
+                    return Err(self.stopping());
+                }
                 return Ok(self.events(after, begin));
             }
             let wait = match read {
@@ -174,18 +177,23 @@ impl Reader<'_> {
                 Read::Ahead => Wait::Ahead,
                 found => return self.found(found, processed).await,
             };
+            if self.server.stopping.has_begun() {
+                return Err(self.stopping());
+            }
             first = false;
             if matches!(wait, Wait::Live) {
                 self.wait_current().await?;
             }
             let deadline = started + self.limit(&wait);
             let _parked = self.park(&wait);
-            let waited = match wait {
-                Wait::Ahead => {
-                    let look_again = deadline.min(Instant::now() + AHEAD_POLL);
-                    timeout_at(look_again, changed).await.is_ok() || look_again < deadline
-                }
-                _ => timeout_at(deadline, changed).await.is_ok(),
+            let look_again = match wait {
+                Wait::Ahead => deadline.min(Instant::now() + AHEAD_POLL),
+                Wait::Live | Wait::Chunk => deadline,
+            };
+            let waited = tokio::select! {
+                waited = timeout_at(look_again, changed) => waited.is_ok() || look_again < deadline,
+                // Whoever waits for changes is told that there are none; the others come again.
+                () = self.server.stopping.begun() => !matches!(wait, Wait::Live),
             };
             match wait {
                 Wait::Live => waited_long = !waited,
@@ -389,6 +397,10 @@ impl Reader<'_> {
 
     fn away(&self) -> Refusal {
         self.unavailable(&self.server.status.unavailable())
+    }
+
+    fn stopping(&self) -> Refusal {
+        Box::new(self.server.stopping_reply(self.request.method))
     }
 
     fn unavailable(&self, state: &Unavailable) -> Refusal {

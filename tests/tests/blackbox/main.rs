@@ -35,6 +35,7 @@ mod spans;
 mod sse;
 mod standby;
 mod startup;
+mod stopping;
 mod subqueries;
 mod subquery_clauses;
 mod subset;

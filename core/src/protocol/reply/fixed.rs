@@ -34,6 +34,8 @@ pub enum Health {
     Starting,
     /// Not until somebody mends what the code names.
     Unsound(&'static str),
+    /// Not for long: the server was asked to end.
+    Stopping,
 }
 
 impl Unavailable {
@@ -143,6 +145,7 @@ impl Reply {
             Health::Waiting => (202, json!({ "status": "waiting" })),
             Health::Starting => (202, json!({ "status": "starting" })),
             Health::Unsound(code) => (503, json!({ "status": "unsound", "code": code })),
+            Health::Stopping => (503, json!({ "status": "stopping" })),
         };
         let headers = vec![
             (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate".to_owned()),
@@ -258,5 +261,6 @@ mod tests {
         assert_eq!(word(Health::Active), (200, r#"{"status":"active"}"#.to_owned()));
         assert_eq!(word(Health::Starting), (202, r#"{"status":"starting"}"#.to_owned()));
         assert_eq!(word(Health::Unsound("slot")).0, 503);
+        assert_eq!(word(Health::Stopping), (503, r#"{"status":"stopping"}"#.to_owned()));
     }
 }
