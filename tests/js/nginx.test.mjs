@@ -65,6 +65,28 @@ describe('230: nginx before the origin', { skip: process.env.NGINX ? false : 'NG
     assert.equal(await origin.requestsServed(), before)
   })
 
+  it('never serves a copy beyond its age, although stale-while-revalidate would allow it', async () => {
+    await table('aged')
+    const env = { LIMN_CACHE_MAX_AGE: '1', LIMN_CACHE_STALE_AGE: '300', LIMN_REPLICATION_STREAM_ID: 'aged' }
+    const aging = await servers.origin({ databaseUrl: db.url, env })
+    const cache = await servers.nginx(process.env.NGINX, aging.url)
+    const { headers } = await read(shapeUrl(aging.url, { table: 'aged', offset: '-1' }))
+    const rest = { table: 'aged', offset: '0_inf', handle: headers.get('electric-handle') }
+    const copied = await read(shapeUrl(cache.url, rest))
+    assert.equal(copied.headers.get('cache-control'), 'public, max-age=1')
+    const age = copied.headers.get('date')
+    for (let id = 4; id < 7; id++) {
+      await db.query('INSERT INTO aged VALUES ($1, $2)', [id, 'new'])
+      await until('the origin has the row', async () => (await read(shapeUrl(aging.url, rest))).text.includes(`"${id}"`))
+      await until('the copy is too old', () => Date.now() - Date.parse(age) > (id - 3) * 3_000)
+      // All come at once: none of them may have the old copy while another one fetches the new one.
+      const replies = await Promise.all(Array.from({ length: 10 }, () => read(shapeUrl(cache.url, rest))))
+      for (const reply of replies) {
+        assert.ok(reply.text.includes(`"${id}"`), `${reply.headers.get('x-cache')}: without row ${id}`)
+      }
+    }
+  })
+
   for (const [how, rotate] of [
     ['TRUNCATE', (name) => db.query(`TRUNCATE ${name}`)],
     ['DELETE', (name) => fetch(`${origin.url}/v1/shape?table=${name}`, { method: 'DELETE' })],

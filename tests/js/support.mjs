@@ -155,6 +155,7 @@ export class Servers {
     const [dir, port] = [this.#folder('limn-nginx-'), await freePort()]
     const ours = readFileSync(join(ROOT, 'docs/nginx.conf'), 'utf8')
       .replace('/var/cache/nginx/limn', join(dir, 'cache'))
+      .replaceAll('/run/nginx-limn.sock', join(dir, 'socket'))
       .replace('127.0.0.1:3000', new URL(origin).host)
       .replace('127.0.0.1:8080', `127.0.0.1:${port}`)
     const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${dir}/${name};`)
