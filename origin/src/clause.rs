@@ -5,8 +5,9 @@ use crate::creation::{LookupError, unreachable};
 use crate::postgres::Session;
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::confirm::{self, Unconfirmed};
+use crate::postgres::obstacle;
 use limn_core::filter::{PostgresFilter, subquery_tables};
-use limn_core::pg::Relation;
+use limn_core::pg::{QualifiedName, Relation};
 use limn_core::protocol::RequestError;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::Definition;
@@ -23,6 +24,26 @@ pub async fn inner_tables(
         tables.extend(catalog::describe(session, &name).await.map_err(|error| unreachable(&error))?);
     }
     Ok(tables)
+}
+
+/// Refuses what no shape can follow: relations that are not tables, and tables whose rows are in no WAL.
+pub async fn check_followable(session: &Session, name: &QualifiedName) -> Result<(), LookupError> {
+    match obstacle::find(session, name).await.map_err(|error| unreachable(&error))? {
+        Some(obstacle) => Err(LookupError::Unfollowable(RequestError::new("table", obstacle.to_string()))),
+        None => Ok(()),
+    }
+}
+
+/// The reply to a request that could not be resolved. Where a subquery names something that no shape can follow, says
+/// so instead: its columns are no longer of interest then.
+pub async fn explain(session: &Session, request: &DefinitionRequest, error: RequestError) -> LookupError {
+    let clause = request.where_clause.as_deref().unwrap_or_default();
+    for name in subquery_tables(clause).unwrap_or_default() {
+        if let Err(explained) = check_followable(session, &name).await {
+            return explained;
+        }
+    }
+    LookupError::Request(error)
 }
 
 /// `FROM ONLY` would leave out rows that the stream shows as the table's.

@@ -9,7 +9,7 @@ use crate::metrics::{Counted, Metrics};
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::{Publication, WriterHorizon};
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresConfig, PostgresError, Session};
+use crate::postgres::{PostgresConfig, PostgresError, Session, obstacle};
 use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::shape::{Failure, Life, Shape};
@@ -113,6 +113,8 @@ struct Tables {
 pub enum LookupError {
     /// The request is at fault.
     Request(RequestError),
+    /// The request names a relation that no shape can follow, though it may have been one that can before.
+    Unfollowable(RequestError),
     /// A state that passes.
     Unavailable(Unavailable),
     /// Something of ours.
@@ -124,7 +126,7 @@ impl LookupError {
     #[must_use]
     pub fn into_reply(self, cache: &CachePolicy, method: Method) -> Reply {
         match self {
-            Self::Request(error) => Reply::bad_request(cache, method, &error),
+            Self::Request(error) | Self::Unfollowable(error) => Reply::bad_request(cache, method, &error),
             Self::Unavailable(state) => Reply::unavailable(cache, method, &state),
             Self::Failed(message) => Reply::failed(cache, method, &message),
         }
@@ -250,14 +252,21 @@ impl Creator {
         let catalog = self.catalog().await.map_err(|error| unreachable(&error))?;
         let table =
             catalog::describe(&catalog.session, &request.table).await.map_err(|error| unreachable(&error))?;
+        clause::check_followable(&catalog.session, &request.table).await?;
         let Some(table) = table.filter(|table| !table.relation.columns.is_empty()) else {
             return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
         };
         let relation = Arc::new(table.relation.clone());
         let inner = clause::inner_tables(&catalog.session, request).await?;
         let relations: Vec<_> = inner.iter().map(|table| Arc::new(table.relation.clone())).collect();
-        let definition = Definition::resolve(request, &relation, catalog.server_version_num, &relations)
-            .map_err(LookupError::Request)?;
+        let definition = match Definition::resolve(request, &relation, catalog.server_version_num, &relations)
+        {
+            Ok(definition) => definition,
+            Err(error) => return Err(clause::explain(&catalog.session, request, error).await),
+        };
+        for relation in definition.inner_relations() {
+            clause::check_followable(&catalog.session, &relation.name).await?;
+        }
         clause::check_only(&definition, &inner)?;
         if self.shared.parts.registry.by_identity(&definition.identity()).is_none() {
             self.check_rights(&definition).await?;
@@ -454,6 +463,7 @@ impl Creator {
     pub async fn describe_by_name(&self, name: &QualifiedName) -> Result<Relation, LookupError> {
         let session = self.session().await.map_err(|error| unreachable(&error))?;
         let described = catalog::describe(&session, name).await.map_err(|error| unreachable(&error))?;
+        clause::check_followable(&session, name).await?;
         described
             .map(|table| table.relation)
             .ok_or_else(|| LookupError::Request(RequestError::unknown_table(name)))
@@ -496,6 +506,9 @@ async fn confirm(shape: &Shape, tables: &Tables, snapshot: &Snapshot) -> Result<
             catalog::describe_oid(snapshot.session(), relation.oid).await?.ok_or(CreateError::Changed)?;
         let is_own = relation.oid == tables.own.relation.oid;
         if now.relation != *relation || is_own && now.partitions != tables.own.partitions {
+            return Err(CreateError::Changed);
+        }
+        if obstacle::find(snapshot.session(), &relation.name).await?.is_some() {
             return Err(CreateError::Changed);
         }
     }

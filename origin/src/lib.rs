@@ -7,6 +7,7 @@
 mod clause;
 pub mod config;
 mod creation;
+mod degraded;
 pub mod dev;
 pub mod doctor;
 mod engine;

@@ -6,8 +6,10 @@ use crate::postgres::vitals::{PublicationVitals, Vitals};
 pub const PUBLICATION: &str = "publication";
 /// The code for a slot that is gone, or whose WAL is.
 pub const SLOT_LOST: &str = "slot_lost";
-/// The code for tables of shapes whose old rows are incomplete.
+/// The code for a table of shapes whose old rows are incomplete.
 pub const REPLICA_IDENTITY: &str = "replica_identity";
+/// The code for a table that the catalog does not describe.
+pub const CATALOG: &str = "catalog";
 /// The code for a stream that has fallen silent.
 pub const STALLED: &str = "stalled";
 

@@ -1,11 +1,13 @@
 //! What the server knows of itself: whether Postgres is followed, and how far.
 
+use crate::degraded::{Degraded, DegradedTables};
 use limn_core::log::RecentCommits;
-use limn_core::protocol::reply::{Health, Unavailable};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use limn_core::protocol::reply::{DegradedTable, Health, Unavailable};
+use limn_core::shape::Definition;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Shared by everything that answers requests.
 #[derive(Debug)]
@@ -13,6 +15,11 @@ pub struct Status {
     /// What follows from everything that is known.
     phase: watch::Sender<Phase>,
     known: Mutex<Known>,
+    /// Wakes who looks at the catalog: a connection was made, and its tables are to be judged.
+    look_due: Notify,
+    degraded: Mutex<DegradedTables>,
+    /// Whether any table has a fault: spares requests the lock.
+    has_table_faults: AtomicBool,
     processed: AtomicU64,
     recent: Mutex<RecentCommits>,
     /// The oid of the publication that is followed; 0 before there is one.
@@ -57,15 +64,32 @@ struct Known {
     followed: Phase,
     stream: Option<&'static str>,
     catalog: Option<&'static str>,
+    /// Whether the catalog was looked at since Postgres is followed.
+    looked: bool,
+    /// Rises each time that Postgres is followed anew.
+    epoch: Epoch,
 }
 
+/// One stretch of time in which Postgres is followed without a break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Epoch(u64);
+
 impl Known {
-    /// Faults count only while Postgres is followed: before and after, nothing is called up to date anyway.
+    /// Faults count only while Postgres is followed: before and after, nothing is called up to date anyway. Nor is
+    /// anything before the first look at the catalog, which finds what happened to the tables meanwhile.
     fn phase(&self) -> Phase {
         match (self.followed, self.stream.or(self.catalog)) {
             (Phase::Active | Phase::Reading, Some(code)) => Phase::Unsound(code),
+            (Phase::Active | Phase::Reading, None) if !self.looked => Phase::Starting,
             (followed, _) => followed,
         }
+    }
+
+    fn follow(&mut self, phase: Phase) {
+        if self.followed != phase {
+            (self.looked, self.epoch) = (false, Epoch(self.epoch.0 + 1));
+        }
+        self.followed = phase;
     }
 }
 
@@ -74,9 +98,23 @@ const RETRY_AFTER_S: u64 = 5;
 
 impl Default for Status {
     fn default() -> Self {
-        let (phase, processed) = (watch::Sender::new(Phase::Starting), AtomicU64::new(0));
-        let known = Mutex::new(Known { followed: Phase::Starting, stream: None, catalog: None });
-        Self { phase, known, processed, recent: Mutex::default(), publication: AtomicU32::new(0) }
+        let known = Known {
+            followed: Phase::Starting,
+            stream: None,
+            catalog: None,
+            looked: false,
+            epoch: Epoch::default(),
+        };
+        Self {
+            phase: watch::Sender::new(Phase::Starting),
+            known: Mutex::new(known),
+            look_due: Notify::new(),
+            degraded: Mutex::default(),
+            has_table_faults: AtomicBool::new(false),
+            processed: AtomicU64::new(0),
+            recent: Mutex::default(),
+            publication: AtomicU32::new(0),
+        }
     }
 }
 
@@ -87,15 +125,55 @@ impl Status {
         *self.phase.borrow()
     }
 
-    /// How Postgres is followed, whatever is wrong with it.
+    /// How Postgres is followed, whatever is wrong with it, and since when.
     #[must_use]
-    pub fn followed(&self) -> Phase {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).followed
+    pub fn followed(&self) -> (Phase, Epoch) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        (known.followed, known.epoch)
     }
 
     /// Enters a phase.
     pub fn set_phase(&self, phase: Phase) {
-        self.update(|known| known.followed = phase);
+        self.update(|known| known.follow(phase));
+        if phase.is_current() && self.phase() != phase {
+            self.look_due.notify_one();
+        }
+    }
+
+    /// The catalog was looked at, beginning in this epoch: every table's faults are known.
+    pub fn handle_looked(&self, epoch: Epoch) {
+        self.update(|known| known.looked |= known.epoch == epoch);
+    }
+
+    /// Resolves when the catalog is to be looked at without delay. Cancel-safe.
+    pub async fn look_due(&self) {
+        self.look_due.notified().await;
+    }
+
+    /// Replaces what is known to be wrong with single tables under one code.
+    pub fn set_degraded(&self, code: &'static str, entries: Vec<Degraded>) {
+        let mut degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        degraded.set(code, entries);
+        self.has_table_faults.store(degraded.has_faults(), Ordering::Release);
+    }
+
+    /// The tables with something wrong, by name.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<DegradedTable> {
+        self.degraded.lock().unwrap_or_else(PoisonError::into_inner).list()
+    }
+
+    /// Why nothing can be called up to date that is read from the tables of a definition, where that is so.
+    #[must_use]
+    pub fn table_fault(&self, definition: &Definition) -> Option<Unavailable> {
+        if !self.has_table_faults.load(Ordering::Acquire) {
+            return None;
+        }
+        let oids: Vec<u32> = definition.relations().iter().map(|relation| relation.oid).collect();
+        let degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = degraded.fault(&oids)?;
+        let state = Unavailable::new(fault.message.clone(), RETRY_AFTER_S);
+        Some(Unavailable { code: Some(fault.code), ..state })
     }
 
     /// Notes why what is followed cannot be believed, or that it can.
@@ -211,12 +289,32 @@ impl Status {
 mod tests {
     use super::*;
 
+    fn follow(status: &Status) {
+        status.set_phase(Phase::Active);
+        status.handle_looked(status.followed().1);
+    }
+
+    #[test]
+    fn nothing_is_up_to_date_before_the_first_look() {
+        let status = Status::default();
+        status.set_phase(Phase::Active);
+        assert_eq!((status.phase(), status.health()), (Phase::Starting, Health::Starting));
+        let before = status.followed().1;
+        status.set_phase(Phase::Starting);
+        status.set_phase(Phase::Active);
+        status.handle_looked(before);
+        assert_eq!(status.phase(), Phase::Starting, "that look began before the connection was made again");
+        status.handle_looked(status.followed().1);
+        status.set_phase(Phase::Active);
+        assert_eq!(status.phase(), Phase::Active);
+    }
+
     #[test]
     fn faults_count_while_postgres_is_followed() {
         let status = Status::default();
         status.set_fault(Watched::Catalog, Some("publication"));
         assert_eq!(status.phase(), Phase::Starting);
-        status.set_phase(Phase::Active);
+        follow(&status);
         assert_eq!(status.phase(), Phase::Unsound("publication"));
         status.set_fault(Watched::Stream, Some("stalled"));
         status.set_fault(Watched::Catalog, None);

@@ -1,7 +1,7 @@
 //! `limn types`: TypeScript types for tables, from the database.
 
-use crate::postgres::{PostgresConfig, Session, catalog};
-use anyhow::{Context, Result};
+use crate::postgres::{PostgresConfig, Session, catalog, obstacle};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use limn_core::protocol::identifier::parse_table;
 use limn_core::shape::typescript::row_type;
@@ -28,6 +28,9 @@ pub async fn declare(options: &TypesOptions) -> Result<String> {
     let mut text = String::new();
     for table in &options.tables {
         let name = parse_table(table).map_err(anyhow::Error::msg)?;
+        if let Some(obstacle) = obstacle::find(&session, &name).await? {
+            bail!("{obstacle}");
+        }
         let described = catalog::describe(&session, &name).await?;
         let described = described.with_context(|| {
             format!("table {name} does not exist; quote names with capitals: --table '\"Name\"'")

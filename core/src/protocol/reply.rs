@@ -3,7 +3,7 @@
 mod fixed;
 mod log;
 
-pub use fixed::{Health, Unavailable};
+pub use fixed::{DEGRADED_MAX, DegradedTable, Health, Unavailable};
 pub use log::LogReply;
 
 /// Status and headers of a reply, without those that depend on the caller

@@ -376,7 +376,7 @@ impl Engine {
     fn note_position(&mut self, position: Lsn) {
         self.received = self.received.max(position);
         self.logs.handle_position(self.received);
-        if self.received >= self.catch_up_to && self.logs.status.phase() != Phase::Active {
+        if self.received >= self.catch_up_to && self.logs.status.followed().0 != Phase::Active {
             self.logs.status.set_phase(Phase::Active);
         }
     }

@@ -16,7 +16,7 @@ pub(super) async fn delete(server: &Server, query: &str) -> Reply {
         Ok(request) => request,
         Err(error) => return Reply::bad_request(cache, Method::Delete, &error),
     };
-    if server.status.followed() == Phase::Reading {
+    if server.status.followed().0 == Phase::Reading {
         let text = "Another server writes to the storage folder: delete the shape there";
         return Reply::unavailable(cache, Method::Delete, &Unavailable::new(text, 5));
     }

@@ -119,7 +119,7 @@ impl Events {
         let changed = shape.changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if shape.life() != Life::Readable || !self.server.status.is_current() {
+        if shape.life() != Life::Readable || self.server.is_away(&shape) {
             return None;
         }
         let processed = shape.processed(self.server.status.processed());

@@ -1,10 +1,12 @@
 //! From a request to its shape: found, or created.
 
 use super::Server;
+use crate::creation::LookupError;
 use crate::shape::{Failure, Life, Shape};
+use limn_core::Offset;
 use limn_core::protocol::RequestError;
 use limn_core::protocol::reply::{Reply, Unavailable};
-use limn_core::protocol::request::DefinitionRequest;
+use limn_core::protocol::request::{DefinitionRequest, RequestOffset, ShapeRequest};
 use limn_core::protocol::route::Method;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,23 @@ pub(super) async fn find_or_create(
     }
     let created = server.creator.find_or_create(request).await;
     created.map_err(|error| error.into_reply(&server.settings.cache, method))
+}
+
+/// The same for a request that may go on in a shape's log. Whoever follows a table that can no longer be followed is
+/// told to start over; the first request of the new start is then refused with the reason.
+pub(super) async fn find_or_create_followed(
+    server: &Server,
+    request: &ShapeRequest,
+) -> Result<Arc<Shape>, Reply> {
+    if let Some(shape) = server.registry.by_spelling(&request.definition) {
+        return Ok(shape);
+    }
+    let goes_on = request.handle.is_some() && request.offset != RequestOffset::At(Offset::Start);
+    let (cache, method) = (&server.settings.cache, request.method);
+    server.creator.find_or_create(&request.definition).await.map_err(|error| match error {
+        LookupError::Unfollowable(_) if goes_on => Reply::must_refetch(cache, method, None),
+        error => error.into_reply(cache, method),
+    })
 }
 
 /// Waits until a shape can be read.

@@ -21,6 +21,7 @@ pub use subset::Subsets;
 use crate::creation::Creator;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::shape::Shape;
 use crate::spans;
 use crate::status::Status;
 use crate::stopping::Stopping;
@@ -101,6 +102,12 @@ impl Server {
         };
         Reply::unavailable(&self.settings.cache, method, &state)
     }
+
+    /// True where the end of a shape's log cannot be called up to date: Postgres is not followed, or one of the shape's
+    /// tables has a fault.
+    fn is_away(&self, shape: &Shape) -> bool {
+        !self.status.is_current() || self.status.table_fault(&shape.definition).is_some()
+    }
 }
 
 /// Answers any request.
@@ -120,7 +127,7 @@ async fn answer_route(
     let headers = request.headers().clone();
     let mut response = match matched {
         Route::Root => fixed(method, Reply::root(&server.settings.cache)),
-        Route::Health => fixed(method, Reply::health(server.health())),
+        Route::Health => fixed(method, Reply::health(server.health(), &server.status.degraded())),
         Route::NotFound => fixed(method, Reply::not_found(&server.settings.cache, method)),
         Route::Shape if method == Method::Options => {
             let requested = text(&headers, wire::REQUEST_HEADERS);

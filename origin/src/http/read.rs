@@ -3,7 +3,7 @@
 use super::admission::Admitted;
 use super::body::{Stored, growing_snapshot};
 use super::events::Events;
-use super::lookup::{find_or_create, wait_readable};
+use super::lookup::{find_or_create_followed, wait_readable};
 use super::{Server, fixed, subset, text, with_head};
 use crate::metrics::Counted;
 use crate::shape::Shape;
@@ -71,7 +71,7 @@ async fn try_read(
     if let Some(subset) = SubsetRequest::read(&parameters).transpose() {
         return subset::answer(server, request, subset).await;
     }
-    let shape = find_or_create(server, method, &request.definition).await?;
+    let shape = find_or_create_followed(server, &request).await?;
     if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
         return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
     }
@@ -385,18 +385,21 @@ impl Reader<'_> {
     }
 
     fn is_away(&self) -> bool {
-        !self.server.status.is_current()
+        self.server.is_away(&self.shape)
     }
 
     async fn wait_current(&self) -> Result<(), Refusal> {
-        if self.is_away() && !self.server.status.wait_current(CURRENT_WAIT).await {
-            return Err(self.away());
+        let status = &self.server.status;
+        if !status.is_current() {
+            status.wait_current(CURRENT_WAIT).await;
         }
-        Ok(())
+        if self.is_away() { Err(self.away()) } else { Ok(()) }
     }
 
     fn away(&self) -> Refusal {
-        self.unavailable(&self.server.status.unavailable())
+        let status = &self.server.status;
+        let fault = status.table_fault(&self.shape.definition).filter(|_| status.is_current());
+        self.unavailable(&fault.unwrap_or_else(|| status.unavailable()))
     }
 
     fn stopping(&self) -> Refusal {

@@ -146,6 +146,10 @@ impl Asker<'_> {
         if status.phase() != Phase::Active && !status.wait_active(ACTIVE_WAIT).await {
             return Err(self.unavailable(&status.unavailable()));
         }
+        // Its rows are only of use together with the changes behind them.
+        if let Some(fault) = status.table_fault(&self.shape.definition) {
+            return Err(self.unavailable(&fault));
+        }
         let Some(turn) = self.server.subsets.turn().await else {
             self.server.metrics.refused("subset");
             let text = "Too many subset queries are under way, please retry";

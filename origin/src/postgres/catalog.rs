@@ -42,6 +42,20 @@ pub struct WalPositions {
     pub inserted: Lsn,
 }
 
+/// The types that a type `y` is made of, as SQL: an array's element, what lies under a domain, the attributes of a row
+/// type, and what ranges are over.
+pub(super) const TYPES_BELOW: &str = "
+    (SELECT y.typelem WHERE y.typelem <> 0
+      UNION ALL
+     SELECT y.typbasetype WHERE y.typbasetype <> 0
+      UNION ALL
+     SELECT atttypid FROM pg_attribute
+      WHERE attrelid = y.typrelid AND y.typrelid <> 0 AND attnum > 0 AND NOT attisdropped
+      UNION ALL
+     SELECT rngsubtype FROM pg_range WHERE rngtypid = y.oid
+      UNION ALL
+     SELECT rngtypid FROM pg_range WHERE rngmultitypid = y.oid)";
+
 /// One row a column; a table without columns gives one row without a column. `indkey` counts from
 /// 0 and lists INCLUDE columns after the key's own. A type is an array exactly where its element
 /// names it as its array type. `f` is the type whose kind counts: the element of an array, the base
@@ -64,10 +78,13 @@ const DESCRIBE: &str = "
                       SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid
                        UNION
                       SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
-                 SELECT inhrelid FROM below ORDER BY 1),
+                 SELECT inhrelid FROM below JOIN pg_class k ON k.oid = inhrelid
+                  WHERE k.relpersistence <> 't' ORDER BY 1),
            ln.nspname, lo.collname, c.relispartition,
            coalesce(i.indimmediate, false)
-               AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid AND c.relkind = 'r')
+               AND NOT EXISTS (
+                   SELECT FROM pg_inherits h JOIN pg_class k ON k.oid = h.inhrelid
+                    WHERE h.inhparent = c.oid AND c.relkind = 'r' AND k.relpersistence <> 't')
                AND NOT EXISTS (
                    WITH RECURSIVE below AS (
                         SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid

@@ -71,6 +71,12 @@ impl PostgresError {
         }
     }
 
+    /// True where the connection or the server as a whole is at fault, not the statement.
+    #[must_use]
+    pub fn is_of_connection(&self) -> bool {
+        !matches!(self, Self::Protocol(_)) && (self.code().is_none() || self.is_transient())
+    }
+
     /// True where the same attempt may succeed later: nobody has to change anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -10,6 +10,7 @@ pub mod confirm;
 pub mod conflict;
 pub mod diagnosis;
 pub mod error;
+pub mod obstacle;
 pub mod preflight;
 pub mod publication;
 pub mod replication;

@@ -143,6 +143,12 @@ impl Publication {
         &self.name
     }
 
+    /// Whether tables and their identities are somebody else's business.
+    #[must_use]
+    pub const fn is_manual(&self) -> bool {
+        self.manual
+    }
+
     /// Finds the publication, or creates it without tables.
     ///
     /// # Errors
@@ -296,7 +302,9 @@ impl Publication {
             WITH RECURSIVE below (oid) AS (
                  SELECT $2::oid
                   UNION
-                 SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid)
+                 SELECT i.inhrelid
+                   FROM pg_inherits i JOIN below b ON i.inhparent = b.oid JOIN pg_class k ON k.oid = i.inhrelid
+                  WHERE k.relpersistence <> 't')
             SELECT format('%I.%I', n.nspname, c.relname)
               FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
               JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -321,7 +329,9 @@ impl Publication {
             "WITH RECURSIVE below (oid) AS (
                  SELECT $2::oid
                   UNION
-                 SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid),
+                 SELECT i.inhrelid
+                   FROM pg_inherits i JOIN below b ON i.inhparent = b.oid JOIN pg_class k ON k.oid = i.inhrelid
+                  WHERE k.relpersistence <> 't'),
             tree AS (
                  SELECT c.oid, c.relkind, c.relreplident, format('%I.%I', n.nspname, c.relname) AS name,
                         {carries} AS published

@@ -276,24 +276,6 @@ async fn a_publication_with_a_row_filter_is_refused_with_what_mends_it() {
 }
 
 #[tokio::test]
-async fn incomplete_old_rows_are_told_until_somebody_mends_them() {
-    let cluster = Cluster::start(&[]).await;
-    let database = cluster.database().await;
-    let sql = database.connect().await;
-    table(&sql, "t").await;
-    let name = publication(&database);
-    sql.execute(&format!("CREATE PUBLICATION {name} FOR TABLE t; ALTER TABLE t REPLICA IDENTITY FULL")).await;
-    let mut server = Limn::start(&database, &["--manual-table-publishing"]).await;
-    let mut shape = server.follow("table=t").await;
-    sql.execute("ALTER TABLE t REPLICA IDENTITY DEFAULT").await;
-    wait_unsound(&server, "replica_identity").await;
-    assert_nothing_is_up_to_date(&server, &shape, "replica_identity").await;
-    sql.execute("ALTER TABLE t REPLICA IDENTITY FULL").await;
-    assert_true_again(&mut server, &sql, &mut shape).await;
-    assert_eq!(shape.rotations(), 0, "nothing was lost");
-}
-
-#[tokio::test]
 async fn a_lost_identity_is_set_again_by_the_owner() {
     let (_cluster, _database, sql, mut server, mut shape) = followed(&[]).await;
     lose_identity_for_a_while(&sql).await;

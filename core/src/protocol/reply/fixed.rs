@@ -23,6 +23,20 @@ pub struct Unavailable {
     pub known: bool,
 }
 
+/// How many tables a health reply lists; of further ones it gives the number.
+pub const DEGRADED_MAX: usize = 100;
+
+/// A table with something wrong, while other tables are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DegradedTable {
+    /// Schema and name, quoted for SQL only where they must be.
+    pub table: String,
+    /// For programs.
+    pub code: &'static str,
+    /// What is wrong, and the SQL that mends it.
+    pub message: String,
+}
+
 /// Whether shapes are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
@@ -137,16 +151,24 @@ impl Reply {
         Self { head: ReplyHead { status: 200, headers }, body: String::new() }
     }
 
-    /// The reply of `/v1/health`.
+    /// The reply of `/v1/health`. `degraded` are the tables with something wrong; they are listed while other tables
+    /// are served.
     #[must_use]
-    pub fn health(health: Health) -> Self {
-        let (status, body) = match health {
+    pub fn health(health: Health, degraded: &[DegradedTable]) -> Self {
+        let (status, mut body) = match health {
             Health::Active => (200, json!({ "status": "active" })),
             Health::Waiting => (202, json!({ "status": "waiting" })),
             Health::Starting => (202, json!({ "status": "starting" })),
             Health::Unsound(code) => (503, json!({ "status": "unsound", "code": code })),
             Health::Stopping => (503, json!({ "status": "stopping" })),
         };
+        if matches!(health, Health::Active | Health::Waiting) && !degraded.is_empty() {
+            let entry = |entry: &DegradedTable| json!({ "table": entry.table, "code": entry.code, "message": entry.message });
+            body["degraded"] = degraded.iter().take(DEGRADED_MAX).map(entry).collect();
+            if degraded.len() > DEGRADED_MAX {
+                body["degraded_count"] = json!(degraded.len());
+            }
+        }
         let headers = vec![
             (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate".to_owned()),
             (header::CONTENT_TYPE, header::JSON.to_owned()),
@@ -220,6 +242,27 @@ mod tests {
     }
 
     #[test]
+    fn health_lists_degraded_tables_up_to_a_limit() {
+        let entry = DegradedTable {
+            table: "public.items".to_owned(),
+            code: "replica_identity",
+            message: "run it".to_owned(),
+        };
+        let body = |health, degraded: &[DegradedTable]| -> serde_json::Value {
+            serde_json::from_str(&Reply::health(health, degraded).body).unwrap()
+        };
+        let listed = json!({ "table": "public.items", "code": "replica_identity", "message": "run it" });
+        let one = [entry.clone()];
+        assert_eq!(body(Health::Active, &[]), json!({ "status": "active" }));
+        assert_eq!(body(Health::Active, &one), json!({ "status": "active", "degraded": [listed] }));
+        assert_eq!(body(Health::Starting, &one), json!({ "status": "starting" }));
+        let many = body(Health::Active, &vec![entry; DEGRADED_MAX + 2]);
+        assert_eq!(many["degraded"].as_array().map(Vec::len), Some(DEGRADED_MAX));
+        assert_eq!(many["degraded_count"], DEGRADED_MAX + 2);
+        assert_eq!(Reply::health(Health::Active, &one).head.status, 200);
+    }
+
+    #[test]
     fn a_missing_secret_says_so_in_json() {
         let reply = Reply::unauthorized(&policy(), Method::Get);
         assert_eq!(
@@ -257,7 +300,10 @@ mod tests {
 
     #[test]
     fn health_is_a_status_and_a_word() {
-        let word = |health| (Reply::health(health).head.status, Reply::health(health).body);
+        let word = |health| {
+            let reply = Reply::health(health, &[]);
+            (reply.head.status, reply.body)
+        };
         assert_eq!(word(Health::Active), (200, r#"{"status":"active"}"#.to_owned()));
         assert_eq!(word(Health::Starting), (202, r#"{"status":"starting"}"#.to_owned()));
         assert_eq!(word(Health::Unsound("slot")).0, 503);
