@@ -13,7 +13,7 @@ use crate::postgres::survey::Surveyed;
 use crate::postgres::{PostgresError, Session, vitals};
 use crate::registry::Registry;
 use crate::soundness::{Soundness, Verdict};
-use crate::status::{Phase, Status, Watched};
+use crate::status::{Epoch, Phase, Status, Watched};
 use mending::Mending;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Reconciler {
     session: Option<Arc<Session>>,
     /// How Postgres was followed at the last look.
     looked_as: Phase,
+    /// The epoch of the last whole look.
+    looked_in: Option<Epoch>,
 }
 
 impl Reconciler {
@@ -63,6 +65,7 @@ impl Reconciler {
             mending: Mending::default(),
             session: None,
             looked_as: Phase::Starting,
+            looked_in: None,
         }
     }
 
@@ -100,8 +103,9 @@ impl Reconciler {
         };
         if is_sound {
             let session = self.session().await?;
-            self.look_at_tables(&session).await?;
+            self.look_at_tables(&session, self.looked_in == Some(epoch)).await?;
             self.status.handle_looked(epoch);
+            self.looked_in = Some(epoch);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use limn_core::pg::relation::quote_literal;
 
 /// Fixed settings, with the reason for each group. All exist since Postgres 14, and any role may set them.
-const FIXED: [(&str, &str); 25] = [
+const FIXED: [(&str, &str); 26] = [
     // Values must have the same text in snapshots, subsets and the replication stream.
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, DMY"),
@@ -36,6 +36,8 @@ const FIXED: [(&str, &str); 25] = [
     ("default_transaction_deferrable", "off"),
     // What we commit is flushed when we go on, and does not wait for a standby that may be away.
     ("synchronous_commit", "local"),
+    // Questions to the catalog look costly to the planner, and would be compiled for seconds while others wait.
+    ("jit", "off"),
     // Notices are not read by anybody.
     ("client_min_messages", "warning"),
     // A statement that fails must not end the session.

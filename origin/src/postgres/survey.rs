@@ -95,10 +95,11 @@ fn types_version(class: &str) -> String {
                          (SELECT string_agg(concat_ws(':', oid, xmin), '+' ORDER BY oid)
                             FROM pg_constraint WHERE contypid = y.oid)), ',' ORDER BY y.oid)
                     FROM used JOIN pg_type y USING (oid) JOIN pg_namespace s ON s.oid = y.typnamespace),
-                 (SELECT string_agg(concat_ws(':', o.oid, o.xmin, s.nspname), ',' ORDER BY o.oid)
-                    FROM pg_collation o JOIN pg_namespace s ON s.oid = o.collnamespace
-                   WHERE o.oid IN (SELECT attcollation FROM pg_attribute
-                                    WHERE attrelid = {class}.oid AND attnum > 0 AND NOT attisdropped))))"
+                 (SELECT string_agg(concat_ws(':', a.attnum, o.xmin, s.nspname), ',' ORDER BY a.attnum)
+                    FROM pg_attribute a JOIN pg_collation o ON o.oid = a.attcollation
+                    JOIN pg_namespace s ON s.oid = o.collnamespace
+                   WHERE a.attrelid = {class}.oid AND a.attnum > 0 AND NOT a.attisdropped
+                     AND a.attcollation >= {FIRST_USER_OID})))"
     )
 }
 

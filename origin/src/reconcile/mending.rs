@@ -9,7 +9,7 @@ use tokio::time::timeout;
 /// Tables that are mended at one time; further ones wait for the next look.
 const MENDING_MAX: usize = 16;
 /// How long a look waits for what it began to mend: mostly nobody holds a lock.
-const MEND_WAIT: Duration = Duration::from_millis(500);
+const MEND_WAIT: Duration = Duration::from_millis(200);
 
 /// Tables whose publishing is being set again, and why that failed for others.
 #[derive(Default)]

@@ -35,8 +35,13 @@ struct Look {
 }
 
 impl Reconciler {
-    /// Compares every table that has shapes with what it was, and says which have faults.
-    pub(super) async fn look_at_tables(&mut self, session: &Session) -> Result<(), PostgresError> {
+    /// Compares every table that has shapes with what it was, and says which have faults. `looked`: not for the first time
+    /// since Postgres is followed.
+    pub(super) async fn look_at_tables(
+        &mut self,
+        session: &Session,
+        looked: bool,
+    ) -> Result<(), PostgresError> {
         let users = self.users();
         self.known.retain(|oid, _| users.contains_key(oid));
         let oids: Vec<u32> = users.keys().copied().collect();
@@ -48,7 +53,7 @@ impl Reconciler {
                 tables.values().filter(|now| lacks_identity(now)).map(|now| now.oid).collect();
             self.mending.mend(&self.creator, &lacking).await;
         }
-        let incomplete = tables.values().filter_map(|now| self.identity_fault(now)).collect();
+        let incomplete = tables.values().filter_map(|now| self.identity_fault(now, looked)).collect();
         for (oid, users) in users.iter().filter(|_| mends) {
             let compared = match tables.remove(oid) {
                 Some(now) => self.compare(now, users).await,
@@ -112,10 +117,11 @@ impl Reconciler {
         Ok(look)
     }
 
-    /// Old rows that are incomplete, and could not be helped since the last look.
-    fn identity_fault(&self, now: &Surveyed) -> Option<Degraded> {
-        let before = self.known.get(&now.oid);
-        let lasts = before.is_none_or(lacks_identity) && !self.mending.is_done(now.oid);
+    /// Old rows that are incomplete, and could not be helped since the last look. The first look after Postgres was away
+    /// takes no risk; a table that is seen for the first time later was published a moment ago.
+    fn identity_fault(&self, now: &Surveyed, looked: bool) -> Option<Degraded> {
+        let lacked_before = self.known.get(&now.oid).map_or(!looked, lacks_identity);
+        let lasts = lacked_before && !self.mending.is_done(now.oid);
         if !lacks_identity(now) || !lasts {
             return None;
         }
