@@ -149,6 +149,9 @@ impl ServeOptions {
     fn postgres(&self, url: &str) -> Result<PostgresConfig> {
         let ca_file = self.database_ca_certificate_file.as_deref();
         let mut config = PostgresConfig::parse(url, ca_file, self.database_use_ipv6)?;
+        if config.password.is_none() {
+            config.password = std::env::var("PGPASSWORD").ok().filter(|password| !password.is_empty());
+        }
         config.tcp = TcpOptions {
             keepalive_idle: self.database_tcp_keepalive_idle,
             keepalive_interval: self.database_tcp_keepalive_interval,

@@ -1,7 +1,8 @@
 //! Where Postgres is and how to log in: the connection URL.
 
 use super::tcp::TcpOptions;
-use super::tls;
+use super::tls::{self, Roots, TlsOptions};
+use super::url::UrlParts;
 use rustls::ClientConfig;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,10 @@ pub struct PostgresConfig {
     pub database: String,
     /// Whether the connection is encrypted.
     pub encryption: Encryption,
+    /// `sslnegotiation=direct`: encryption begins without asking for it (Postgres 17 and newer).
+    pub is_direct: bool,
+    /// Whether a login is bound to the encrypted connection.
+    pub channel_binding: Binding,
     /// Try IPv6 addresses before IPv4 ones.
     pub prefer_ipv6: bool,
     /// The kernel's timers.
@@ -40,7 +45,7 @@ pub enum Host {
     Unix(PathBuf),
 }
 
-/// `sslmode`, with libpq's meaning.
+/// `sslmode`, as far as it says whether to encrypt; what is verified is decided with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
     /// Never.
@@ -49,8 +54,27 @@ pub enum Encryption {
     Allow,
     /// Where the server can.
     Prefer,
-    /// Always; the certificate is verified only where a CA file is given.
+    /// Always.
     Require,
+}
+
+/// `channel_binding`, with libpq's meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// Never.
+    Disable,
+    /// Where both sides can.
+    Prefer,
+    /// Only logins that are bound.
+    Require,
+}
+
+/// What is verified of the server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verified {
+    Nothing,
+    Chain,
+    ChainAndName,
 }
 
 /// The URL cannot be used.
@@ -59,20 +83,60 @@ pub enum ConfigError {
     /// Not a Postgres URL at all.
     #[error("the database URL must look like `postgresql://user:password@host:5432/database`: {0}")]
     Malformed(&'static str),
+    /// A character of the password ends it.
+    #[error(
+        "the database URL must look like `postgresql://user:password@host:5432/database`: the password seems to \
+         hold a `{0}`, which must be written as `%{code:02X}`",
+        code = u32::from(*.0)
+    )]
+    RawCharacter(char),
     /// An unknown `sslmode`.
-    #[error("`sslmode={0}` is not one of `disable`, `allow`, `prefer`, `require`")]
+    #[error(
+        "`sslmode={0}` is not one of `disable`, `allow`, `prefer`, `require`, `verify-ca`, `verify-full`"
+    )]
     UnknownSslMode(String),
+    /// What node-postgres calls `require`.
+    #[error(
+        "`sslmode=no-verify` is understood by node-postgres alone: write `sslmode=require`, which encrypts and \
+         does not verify the certificate where no CA file is given"
+    )]
+    NoVerify,
+    /// Another parameter with a value that it does not have.
+    #[error("`{name}={value}` in the database URL must be one of {expected}")]
+    UnknownValue {
+        /// The parameter.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A parameter by which the connection would be safer, and which is not supported.
+    #[error("`{0}` in the database URL is not supported: leave it out")]
+    Unsupported(String),
     /// `verify-ca` or `verify-full` without a certificate to verify with.
     #[error(
-        "`sslmode={0}` needs the CA certificate's file: set the CA certificate file and `sslmode=require`"
+        "`sslmode={0}` needs the CA certificate's file: add `sslrootcert=FILE`, or `sslrootcert=system` for the \
+         CAs of the operating system, or give `--database-ca-certificate-file`"
     )]
     VerifyWithoutCa(String),
     /// A CA file together with `sslmode=disable`.
     #[error("a CA certificate file contradicts `sslmode=disable`: leave one of them out")]
     CaWithoutTls,
-    /// The CA file cannot be used.
-    #[error("cannot use the CA certificate file `{path}`: {reason}")]
-    CaFile {
+    /// The system's CAs vouch for names.
+    #[error(
+        "`sslrootcert=system` verifies the server's name: it needs `sslmode=verify-full`, or no `sslmode`"
+    )]
+    SystemWithoutName,
+    /// A certificate without its key, or the other way round.
+    #[error("`sslcert` and `sslkey` in the database URL need each other")]
+    HalfAnIdentity,
+    /// Direct encryption with a mode that may do without.
+    #[error("`sslnegotiation=direct` needs `sslmode=require`, `verify-ca` or `verify-full`")]
+    DirectWithoutTls,
+    /// A file of certificates or keys cannot be used.
+    #[error("cannot use the certificate file `{path}`: {reason}")]
+    CertificateFile {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -84,30 +148,55 @@ pub enum ConfigError {
 }
 
 impl PostgresConfig {
-    /// Parses `postgres[ql]://user[:password]@host[:port]/database?sslmode=…`.
+    /// Parses `postgres[ql]://user[:password]@host[:port]/database?sslmode=…`; blanks and quotation marks around it do
+    /// not matter.
     ///
-    /// A host that starts with `/` (percent-encoded, or as `?host=/path`) is a socket directory.
-    /// With a CA file the server's certificate and name are verified, whatever `sslmode` says.
+    /// A host that starts with `/` (percent-encoded, or as `?host=/path`) is a socket directory. What is verified of the
+    /// server's certificate is libpq's rule, `ca_file` being `sslrootcert`; without `sslmode`, it is all of it.
     ///
     /// # Errors
     /// [`ConfigError`], one sentence fit for a user.
     pub fn parse(url: &str, ca_file: Option<&Path>, prefer_ipv6: bool) -> Result<Self, ConfigError> {
         let parts = UrlParts::split(url)?;
-        let user = decoded(parts.user)?;
-        if user.is_empty() {
-            return Err(ConfigError::Malformed("the user is missing"));
-        }
-        let database = decoded(parts.database)?;
+        parts.check_parameters()?;
+        let user = parts.user()?;
+        let host = parts.host()?;
+        let roots = match (parts.decoded("sslrootcert")?.as_deref(), ca_file) {
+            (Some("system"), _) => Some(Roots::System),
+            (Some(file), _) if !file.is_empty() => Some(Roots::File(file.into())),
+            (_, file) => file.map(|file| Roots::File(file.to_owned())),
+        };
+        let (encryption, verified) = encryption(parts.ssl_mode(), roots.as_ref())?;
+        let is_direct = is_direct(parts.parameter("sslnegotiation"), encryption)?;
+        let identity = match (parts.decoded("sslcert")?, parts.decoded("sslkey")?) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            _ => return Err(ConfigError::HalfAnIdentity),
+        };
+        let name = match &host {
+            Host::Tcp(name) if verified == Verified::ChainAndName => Some(name.clone()),
+            _ => None,
+        };
+        let options = TlsOptions {
+            roots: roots.filter(|_| verified != Verified::Nothing),
+            host: name,
+            identity,
+            sni: parts.parameter("sslsni") != Some("0"),
+            is_direct,
+        };
+        let database = parts.database()?;
         Ok(Self {
-            host: host(&parts)?,
-            port: port(&parts)?,
-            password: parts.password.map(decoded).transpose()?,
+            host,
+            port: parts.port(DEFAULT_PORT)?,
+            password: parts.password()?,
             database: if database.is_empty() { user.clone() } else { database },
             user,
-            encryption: encryption(parts.parameter("sslmode"), ca_file)?,
+            encryption,
+            is_direct,
+            channel_binding: binding(parts.parameter("channel_binding"))?,
             prefer_ipv6,
             tcp: TcpOptions::default(),
-            tls: tls::client_config(ca_file)?,
+            tls: tls::client_config(options)?,
         })
     }
 }
@@ -136,116 +225,49 @@ impl fmt::Display for Host {
     }
 }
 
-/// The URL's parts, still percent-encoded.
-struct UrlParts<'a> {
-    user: &'a str,
-    password: Option<&'a str>,
-    host: &'a str,
-    port: Option<&'a str>,
-    database: &'a str,
-    query: &'a str,
-}
-
-impl<'a> UrlParts<'a> {
-    fn split(url: &'a str) -> Result<Self, ConfigError> {
-        let rest = ["postgresql://", "postgres://"]
-            .into_iter()
-            .find_map(|scheme| url.strip_prefix(scheme))
-            .ok_or(ConfigError::Malformed("it must start with `postgresql://`"))?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-        // A password may hold a raw `@`, a host never does.
-        let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) = match login.split_once(':') {
-            Some((user, password)) => (user, Some(password)),
-            None => (login, None),
-        };
-        let (host, port) = split_address(address)?;
-        let parts = Self { user, password, host, port, database, query };
-        if parts.parameter("replication").is_some() {
-            return Err(ConfigError::Replication);
+/// libpq's rule (the Postgres documentation, *Protection Provided in Different Modes*): with a CA file, every mode
+/// verifies the chain. Where a file was given and no mode, the name is verified too, and nothing is unencrypted.
+fn encryption(mode: Option<&str>, roots: Option<&Roots>) -> Result<(Encryption, Verified), ConfigError> {
+    use Verified::{Chain, ChainAndName, Nothing};
+    Ok(match (mode, roots) {
+        (Some("no-verify"), _) => return Err(ConfigError::NoVerify),
+        (Some("disable"), None) => (Encryption::Disable, Nothing),
+        (Some("disable"), Some(_)) => return Err(ConfigError::CaWithoutTls),
+        (None | Some("verify-full"), Some(_)) => (Encryption::Require, ChainAndName),
+        (Some("allow" | "prefer" | "require" | "verify-ca"), Some(Roots::System)) => {
+            return Err(ConfigError::SystemWithoutName);
         }
-        Ok(Self { user: parts.parameter("user").filter(|_| user.is_empty()).unwrap_or(user), ..parts })
-    }
-
-    /// The last value of a query key.
-    fn parameter(&self, key: &str) -> Option<&'a str> {
-        self.query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .filter_map(|(name, value)| (name == key).then_some(value))
-            .next_back()
-    }
-}
-
-fn split_address(address: &str) -> Result<(&str, Option<&str>), ConfigError> {
-    if let Some(bracketed) = address.strip_prefix('[') {
-        let (host, rest) =
-            bracketed.split_once(']').ok_or(ConfigError::Malformed("an IPv6 address must end in `]`"))?;
-        return Ok((host, rest.strip_prefix(':')));
-    }
-    Ok(match address.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (address, None),
+        (Some("allow" | "prefer" | "require" | "verify-ca"), Some(Roots::File(_))) => {
+            (Encryption::Require, Chain)
+        }
+        (Some("allow"), None) => (Encryption::Allow, Nothing),
+        (None | Some("prefer"), None) => (Encryption::Prefer, Nothing),
+        (Some("require"), None) => (Encryption::Require, Nothing),
+        (Some(mode @ ("verify-ca" | "verify-full")), None) => {
+            return Err(ConfigError::VerifyWithoutCa(mode.to_owned()));
+        }
+        (Some(mode), _) => return Err(ConfigError::UnknownSslMode(mode.to_owned())),
     })
 }
 
-fn host(parts: &UrlParts<'_>) -> Result<Host, ConfigError> {
-    let host = match parts.host {
-        "" => parts.parameter("host").unwrap_or_default(),
-        host => host,
-    };
-    let host = decoded(host)?;
-    match host.as_str() {
-        "" => Err(ConfigError::Malformed("the host is missing")),
-        several if several.contains(',') => Err(ConfigError::Malformed("only one host can be given")),
-        directory if directory.starts_with('/') => Ok(Host::Unix(PathBuf::from(host))),
-        _ => Ok(Host::Tcp(host)),
+fn is_direct(negotiation: Option<&str>, encryption: Encryption) -> Result<bool, ConfigError> {
+    let (name, expected) = ("sslnegotiation", "`postgres`, `direct`");
+    match (negotiation, encryption) {
+        (None | Some("postgres"), _) => Ok(false),
+        (Some("direct"), Encryption::Require) => Ok(true),
+        (Some("direct"), _) => Err(ConfigError::DirectWithoutTls),
+        (Some(value), _) => Err(ConfigError::UnknownValue { name, value: value.to_owned(), expected }),
     }
 }
 
-fn port(parts: &UrlParts<'_>) -> Result<u16, ConfigError> {
-    match parts.port.or_else(|| parts.parameter("port")) {
-        None | Some("") => Ok(DEFAULT_PORT),
-        Some(port) => match port.parse() {
-            Ok(port) if port > 0 => Ok(port),
-            _ => Err(ConfigError::Malformed("the port must be a number from 1 to 65535")),
-        },
+fn binding(value: Option<&str>) -> Result<Binding, ConfigError> {
+    let (name, expected) = ("channel_binding", "`disable`, `prefer`, `require`");
+    match value {
+        None | Some("prefer") => Ok(Binding::Prefer),
+        Some("disable") => Ok(Binding::Disable),
+        Some("require") => Ok(Binding::Require),
+        Some(value) => Err(ConfigError::UnknownValue { name, value: value.to_owned(), expected }),
     }
-}
-
-fn encryption(mode: Option<&str>, ca_file: Option<&Path>) -> Result<Encryption, ConfigError> {
-    match (mode, ca_file) {
-        (Some("disable"), None) => Ok(Encryption::Disable),
-        (Some("disable"), Some(_)) => Err(ConfigError::CaWithoutTls),
-        (None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full"), Some(_)) => {
-            Ok(Encryption::Require)
-        }
-        (Some("allow"), None) => Ok(Encryption::Allow),
-        (None | Some("prefer"), None) => Ok(Encryption::Prefer),
-        (Some("require"), None) => Ok(Encryption::Require),
-        (Some(mode @ ("verify-ca" | "verify-full")), None) => {
-            Err(ConfigError::VerifyWithoutCa(mode.to_owned()))
-        }
-        (Some(mode), _) => Err(ConfigError::UnknownSslMode(mode.to_owned())),
-    }
-}
-
-/// Undoes percent-encoding; a `%` that starts no escape is an error, since a password is at stake.
-fn decoded(text: &str) -> Result<String, ConfigError> {
-    const BAD_ESCAPE: ConfigError =
-        ConfigError::Malformed("a `%` must be followed by two hexadecimal digits, as in `%25`");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((plain, escaped)) = rest.split_once('%') {
-        bytes.extend(plain.bytes());
-        let digits = escaped.get(..2).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or(BAD_ESCAPE)?);
-        rest = escaped.get(2..).unwrap_or_default();
-    }
-    bytes.extend(rest.bytes());
-    String::from_utf8(bytes).map_err(|_| ConfigError::Malformed("it must be UTF-8 once decoded"))
 }
 
 #[cfg(test)]
@@ -289,6 +311,27 @@ mod tests {
     }
 
     #[test]
+    fn what_others_write_into_urls_is_read() {
+        for url in [
+            "  postgres://me:p@h/db\n",
+            "\"postgres://me:p@h/db\"",
+            "postgres://me:p@h/db?schema=public&pgbouncer=true&connection_limit=5&connect_timeout=10",
+            "postgres://me:p@h/db?application_name=a@b&target_session_attrs=read-write&options=-c%20x%3Dy",
+            "postgres://h/db?user=me&password=p",
+            "postgres://me:p@h?dbname=db",
+        ] {
+            let config = parsed(url);
+            assert_eq!(config.to_string(), "postgresql://me:***@h:5432/db", "{url}");
+        }
+        assert_eq!(parsed("postgres://me:@h/db").password, None, "an empty one is none");
+        assert_eq!(parsed("postgres://me:a#b:c@h/db").password.as_deref(), Some("a#b:c"));
+        assert_eq!(parsed("postgres://me@h/db?ssl=true").encryption, Encryption::Require);
+        let direct =
+            parsed("postgres://me@h/db?sslmode=require&sslnegotiation=direct&channel_binding=require");
+        assert_eq!((direct.is_direct, direct.channel_binding), (true, Binding::Require));
+    }
+
+    #[test]
     fn encryption_follows_mode_and_ca_file() {
         for (mode, expected) in [
             ("disable", Encryption::Disable),
@@ -299,10 +342,19 @@ mod tests {
             let url = format!("postgres://me@h/db?sslmode={mode}");
             assert_eq!(parsed(&url).encryption, expected);
         }
-        let ca = Some(Path::new("ca.pem"));
-        assert_eq!(encryption(Some("verify-full"), ca), Ok(Encryption::Require));
-        assert_eq!(encryption(None, ca), Ok(Encryption::Require));
-        assert_eq!(encryption(Some("disable"), ca), Err(ConfigError::CaWithoutTls));
+        let (file, system) = (Roots::File("ca.pem".into()), Roots::System);
+        let all = Ok((Encryption::Require, Verified::ChainAndName));
+        let chain = Ok((Encryption::Require, Verified::Chain));
+        assert_eq!(
+            [None, Some("verify-full")].map(|mode| encryption(mode, Some(&file))),
+            [all.clone(), all.clone()]
+        );
+        for mode in ["allow", "prefer", "require", "verify-ca"] {
+            assert_eq!(encryption(Some(mode), Some(&file)), chain, "{mode}");
+            assert_eq!(encryption(Some(mode), Some(&system)), Err(ConfigError::SystemWithoutName), "{mode}");
+        }
+        assert_eq!(encryption(None, Some(&system)), all);
+        assert_eq!(encryption(Some("disable"), Some(&file)), Err(ConfigError::CaWithoutTls));
     }
 
     #[test]
@@ -321,9 +373,24 @@ mod tests {
             ("postgres://me@h/db?sslmode=on", "`sslmode=on` is not one of"),
             ("postgres://me@h/db?sslmode=verify-full", "needs the CA certificate's file"),
             ("postgres://me@h/db?replication=database", "must not contain `replication=`"),
+            (
+                "postgres://me:hunter/2@h/db",
+                "the password seems to hold a `/`, which must be written as `%2F`",
+            ),
+            ("postgres://me:5/2@h/db", "written as `%2F`"),
+            ("postgres://me:hun@ter/2@h/db", "written as `%2F`"),
+            ("postgres://me:hunter?2@h:1/db", "written as `%3F`"),
+            ("postgres://me:hunter#2/x@h:1/db", "written as `%2F`"),
+            ("host=h user=me password=hunter2", "`key=value` pairs"),
+            ("postgres://me@h/db?sslmode=no-verify", "write `sslmode=require`"),
+            ("postgres://me@h/db?sslcert=a.crt", "`sslcert` and `sslkey`"),
+            ("postgres://me@h/db?sslcrl=a.crl", "`sslcrl` in the database URL is not supported"),
+            ("postgres://me@h/db?channel_binding=yes", "one of `disable`, `prefer`, `require`"),
+            ("postgres://me@h/db?sslnegotiation=direct", "needs `sslmode=require`"),
         ] {
             let error = parse(url).expect_err(url).to_string();
             assert!(error.contains(part), "{url}: {error}");
+            assert!(!error.contains("hunter"), "{url}: {error}");
         }
     }
 

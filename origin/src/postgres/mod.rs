@@ -5,6 +5,7 @@
 //! connection of our own, because no client library reads the stream without copying it.
 
 pub mod catalog;
+mod certificates;
 pub mod config;
 pub mod confirm;
 pub mod conflict;
@@ -23,6 +24,7 @@ mod socket;
 pub mod survey;
 mod tcp;
 mod tls;
+mod url;
 pub mod vitals;
 mod wire;
 

@@ -182,6 +182,10 @@ impl Wire {
                     self.incoming.advance(raw.length());
                     return Ok(());
                 }
+                // Nobody knows what comes next: each message is looked at by itself.
+                Some(raw) if raw.tag == NOTICE_TAG || raw.tag == PARAMETER_STATUS_TAG => {
+                    self.incoming.advance(raw.length());
+                }
                 Some(_) => {
                     let _row_description_or_the_like = self.message().await?;
                 }
@@ -415,6 +419,22 @@ mod tests {
         let expected = Frame::Keepalive { wal_end: Lsn::new(9), reply_requested: true };
         assert_eq!(Frame::parse(&keepalive).expect("complete"), expected);
         assert!(Frame::parse(b"x").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_the_stream_does_not_hold_it_up() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut wire = Wire {
+            socket: crate::postgres::socket::Socket::plain(ours),
+            incoming: bytes::BytesMut::new(),
+            outgoing: bytes::BytesMut::new(),
+        };
+        // A notice and a parameter, as with `client_min_messages = debug1`, then CopyBothResponse.
+        for message in [&b"N\0\0\0\x05\0"[..], b"S\0\0\0\x08a\0b\0", b"W\0\0\0\x07\0\0\0"] {
+            tokio::io::AsyncWriteExt::write_all(&mut theirs, message).await.expect("there is room");
+        }
+        let started = timeout(Duration::from_secs(5), wire.until_copy_both()).await;
+        started.expect("nothing else is waited for").expect("the stream has started");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Ordinary sessions: the catalog, the publication and snapshots.
 
 use super::APPLICATION_NAME;
-use super::config::PostgresConfig;
+use super::config::{Binding, PostgresConfig};
 use super::error::PostgresError;
 use super::settings::{Scope, newer_statement, statements};
 use super::socket::{AlreadyNegotiated, Socket};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::Client;
-use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 
 /// How long login and settings may take.
 const LOGIN_SECONDS_MAX: u64 = 30;
@@ -51,6 +51,9 @@ impl Session {
             .application_name(APPLICATION_NAME)
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct);
+        if config.channel_binding == Binding::Require {
+            login.channel_binding(ChannelBinding::Require);
+        }
         if let Some(password) = &config.password {
             login.password(password);
         }

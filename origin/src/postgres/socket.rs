@@ -1,6 +1,6 @@
 //! A byte stream to Postgres: TCP or a Unix socket, encrypted or not.
 
-use super::config::{Encryption, Host, PostgresConfig};
+use super::config::{Binding, Encryption, Host, PostgresConfig};
 use super::error::PostgresError;
 use super::tls::server_end_point;
 use bytes::BytesMut;
@@ -60,7 +60,7 @@ pub(super) struct Socket {
     encrypted: bool,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 impl Socket {
@@ -114,7 +114,7 @@ impl Socket {
         self.server_end_point.as_deref()
     }
 
-    fn plain(stream: impl Stream + 'static) -> Self {
+    pub(super) fn plain(stream: impl Stream + 'static) -> Self {
         Self { stream: Box::pin(stream), server_end_point: None, encrypted: false }
     }
 
@@ -127,14 +127,16 @@ impl Socket {
         if attempt == Attempt::Plain {
             return Ok(Self::plain(stream));
         }
-        let mut request = BytesMut::new();
-        frontend::ssl_request(&mut request);
-        stream.write_all(&request).await?;
-        match (stream.read_u8().await?, attempt) {
-            (b'S', _) => {}
-            (b'N', Attempt::TlsIfOffered) => return Ok(Self::plain(stream)),
-            (b'N', _) => return Err(PostgresError::Tls("the server does not offer it".to_owned())),
-            _ => return Err(PostgresError::Protocol("not an answer to SSLRequest".to_owned())),
+        if !config.is_direct {
+            let mut request = BytesMut::new();
+            frontend::ssl_request(&mut request);
+            stream.write_all(&request).await?;
+            match (stream.read_u8().await?, attempt) {
+                (b'S', _) => {}
+                (b'N', Attempt::TlsIfOffered) => return Ok(Self::plain(stream)),
+                (b'N', _) => return Err(PostgresError::Tls("the server does not offer it".to_owned())),
+                _ => return Err(PostgresError::Protocol("not an answer to SSLRequest".to_owned())),
+            }
         }
         let server = ServerName::try_from(name.to_owned())
             .map_err(|_| PostgresError::Tls(format!("`{name}` is not a host name")))?;
@@ -142,8 +144,13 @@ impl Socket {
             .connect(server, stream)
             .await
             .map_err(|error| PostgresError::Tls(error.to_string()))?;
+        if config.is_direct && stream.get_ref().1.alpn_protocol().is_none() {
+            let text = "the server does not speak it without negotiation: leave `sslnegotiation=direct` out";
+            return Err(PostgresError::Tls(text.to_owned()));
+        }
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let server_end_point = certificate.and_then(server_end_point);
+        let is_bound = config.channel_binding != Binding::Disable;
+        let server_end_point = certificate.filter(|_| is_bound).and_then(server_end_point);
         Ok(Self { stream: Box::pin(stream), server_end_point, encrypted: true })
     }
 }

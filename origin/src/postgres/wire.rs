@@ -2,7 +2,7 @@
 //! simple queries (the Postgres documentation, *Message Flow*).
 
 use super::APPLICATION_NAME;
-use super::config::PostgresConfig;
+use super::config::{Binding, PostgresConfig};
 use super::error::{PostgresError, ServerError};
 use super::settings::{Scope, newer_statement, start_up_options};
 use super::socket::Socket;
@@ -110,27 +110,50 @@ impl Wire {
                     PostgresError::Login("it asks for a password and the URL has none".to_owned())
                 })
             };
+        let unbound = || {
+            match config.channel_binding {
+            Binding::Require => Err(PostgresError::Login(
+                "it does not bind the login to the encrypted connection, as `channel_binding=require` demands"
+                    .to_owned(),
+            )),
+            Binding::Disable | Binding::Prefer => Ok(()),
+        }
+        };
+        let mut is_bound = false;
         loop {
             match self.message().await? {
-                Message::AuthenticationOk => return Ok(()),
+                Message::AuthenticationOk => return if is_bound { Ok(()) } else { unbound() },
                 Message::AuthenticationCleartextPassword => {
+                    unbound()?;
                     frontend::password_message(password()?, &mut self.outgoing).map_err(protocol)?;
                     self.flush().await?;
                 }
                 Message::AuthenticationMd5Password(body) => {
+                    unbound()?;
                     let hash = md5_hash(config.user.as_bytes(), password()?, body.salt());
                     frontend::password_message(hash.as_bytes(), &mut self.outgoing).map_err(protocol)?;
                     self.flush().await?;
                 }
-                Message::AuthenticationSasl(body) => self.scram(&body, password()?).await?,
+                Message::AuthenticationSasl(body) => {
+                    let (mechanism, binding) = self.scram_mechanism(&body)?;
+                    is_bound = mechanism == SCRAM_SHA_256_PLUS;
+                    if !is_bound {
+                        unbound()?;
+                    }
+                    self.scram(mechanism, binding, password()?).await?;
+                }
                 other => return Err(unexpected(&other)),
             }
         }
     }
 
     /// SCRAM-SHA-256, bound to the TLS connection where both sides can.
-    async fn scram(&mut self, body: &AuthenticationSaslBody, password: &[u8]) -> Result<(), PostgresError> {
-        let (mechanism, binding) = self.scram_mechanism(body)?;
+    async fn scram(
+        &mut self,
+        mechanism: &str,
+        binding: ChannelBinding,
+        password: &[u8],
+    ) -> Result<(), PostgresError> {
         let mut scram = ScramSha256::new(password, binding);
         frontend::sasl_initial_response(mechanism, scram.message(), &mut self.outgoing).map_err(protocol)?;
         self.flush().await?;

@@ -1,6 +1,7 @@
 //! `limn_origin::postgres` against a real server.
 
 mod catalog;
+mod certificates;
 mod conflicts;
 mod connecting;
 mod publishing;

@@ -20,6 +20,7 @@ const HBA: &str = "
     hostssl all encrypted 127.0.0.1/32 trust
     hostnossl all unencrypted 127.0.0.1/32 trust
     host all scram 127.0.0.1/32 scram-sha-256
+    hostssl all certified 127.0.0.1/32 cert
     host all md5 127.0.0.1/32 md5
     host all cleartext 127.0.0.1/32 password";
 
@@ -36,6 +37,8 @@ const ROLES: &str = "
 pub struct Server {
     directory: PathBuf,
     port: u16,
+    /// Whether we are root, and Postgres is another user.
+    root: bool,
     /// Holds the watchdog's standard input: when this process ends, however it ends, the watchdog
     /// stops Postgres and removes the directory.
     _watchdog: Child,
@@ -45,7 +48,7 @@ impl Server {
     /// The one server of this process, started by whoever asks first.
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
-        SERVER.get_or_init(Self::start)
+        SERVER.get_or_init(|| Self::start("shared"))
     }
 
     /// Creates an empty database with a name of its own.
@@ -85,9 +88,47 @@ impl Server {
         self.directory.join("other.crt")
     }
 
-    fn start() -> Self {
+    /// Where it listens.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A file of its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Writes a file that Postgres can read.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.file(name), text).expect("it is written");
+    }
+
+    /// Runs `openssl` in its folder, as the user who runs Postgres. Arguments have no blanks.
+    pub fn openssl(&self, arguments: &str) {
+        run(as_owner(self.root, Path::new("openssl"))
+            .args(arguments.split(' '))
+            .current_dir(&self.directory));
+    }
+
+    /// The certificate that the server shows now, as text.
+    pub fn shown(&self) -> String {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-starttls", "postgres", "-connect", &format!("127.0.0.1:{}", self.port)]);
+        let output = openssl.stdin(Stdio::null()).output().expect("openssl runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Whether libpq connects.
+    pub fn psql_connects(&self, url: &str, root: &Path) -> bool {
+        let mut psql = Command::new(binaries().join("psql"));
+        psql.args(["-XqAt", "-c", "SELECT 1", &format!("{url}&sslrootcert={}", root.display())]);
+        psql.output().expect("psql runs").status.success()
+    }
+
+    /// A server of its own, with a name among those of this process.
+    pub fn start(name: &str) -> Self {
         let binaries = binaries();
-        let directory = std::env::temp_dir().join(format!("limn-origin-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("limn-origin-{}-{name}", std::process::id()));
         fs::create_dir(&directory).expect("a fresh directory");
         let root = fs::metadata(&directory).expect("it exists").uid() == 0;
         if root {
@@ -103,9 +144,14 @@ impl Server {
             make_certificate(root, &directory, name);
         }
         fs::write(data.join("pg_hba.conf"), HBA).expect("writes");
+        // Not by an option, which could not be changed while the server runs.
+        let file = |name: &str| directory.join(name).display().to_string();
+        let certificate =
+            format!("ssl_cert_file='{}'\nssl_key_file='{}'\n", file("server.crt"), file("server.key"));
+        fs::write(data.join("postgresql.auto.conf"), certificate).expect("writes");
         let port = free_port();
         let watchdog = watch(root, &binaries.join("postgres"), &directory, port);
-        let server = Self { directory, port, _watchdog: watchdog };
+        let server = Self { directory, port, root, _watchdog: watchdog };
         server.create_roles(&binaries.join("psql"));
         server
     }
@@ -164,7 +210,6 @@ fn watch(root: bool, postgres: &Path, directory: &Path, port: u16) -> Child {
     let mut command = Command::new("sh");
     command.args(["-c", SCRIPT, "watchdog"]).arg(directory).arg(server.get_program());
     command.args(server.get_args()).arg("-D").arg(directory.join("data"));
-    let file = |name: &str| directory.join(name).display().to_string();
     for setting in [
         format!("port={port}"),
         "listen_addresses=127.0.0.1".to_owned(),
@@ -174,8 +219,6 @@ fn watch(root: bool, postgres: &Path, directory: &Path, port: u16) -> Child {
         "max_replication_slots=20".to_owned(),
         "fsync=off".to_owned(),
         "ssl=on".to_owned(),
-        format!("ssl_cert_file={}", file("server.crt")),
-        format!("ssl_key_file={}", file("server.key")),
         // Values must not depend on what the server prefers.
         "datestyle=German".to_owned(),
         "timezone=Asia/Kolkata".to_owned(),
