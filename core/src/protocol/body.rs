@@ -23,9 +23,12 @@ pub enum BodyError {
     /// More than [`BODY_BYTES_MAX`].
     #[error("Request body too large")]
     TooLarge,
-    /// The connection ended first.
+    /// The connection ended first, or what came is no HTTP.
     #[error("Failed to read request body")]
     Unreadable,
+    /// It took too long to come.
+    #[error("Request body took too long")]
+    TooSlow,
 }
 
 impl BodyError {
@@ -34,6 +37,7 @@ impl BodyError {
     pub const fn status(&self) -> u16 {
         match self {
             Self::TooLarge => 413,
+            Self::TooSlow => 408,
             Self::NotJson(_) | Self::NotAnObject | Self::Unreadable => 400,
         }
     }

@@ -1,7 +1,8 @@
 //! The accept loop: connections are counted, slow ones are cut, and the end is orderly.
 
 use super::closing::{HANDSHAKE_WAIT, ignore_new};
-use super::{Server, answer};
+use super::unreadable::Answering;
+use super::{Server, answer, unreadable_head};
 use axum::body::Body;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Version};
@@ -150,6 +151,8 @@ where
             let (server, handler) = (server.clone(), handler.clone());
             async move { Ok::<_, Infallible>(respond(server, handler, request).await) }
         });
+        let server = self.server.clone();
+        let socket = Answering::new(socket, move |status| unreadable_head(&server, status, HEAD_BYTES_MAX));
         let connection = self.builder.serve_connection(TokioIo::new(socket), service).into_owned();
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {

@@ -12,6 +12,7 @@ mod metrics;
 mod read;
 mod schema;
 mod subset;
+mod unreadable;
 
 pub use accept::serve;
 pub use admission::{Admission, AdmissionLimits};
@@ -167,6 +168,24 @@ async fn answer_authorized(
 fn is_authorized(server: &Server, query: &str, headers: &HeaderMap) -> bool {
     let Some(secret) = &server.settings.secret else { return true };
     auth::authorize(secret, query, text(headers, wire::AUTHORIZATION))
+}
+
+/// The whole answer to a request whose head cannot be read.
+fn unreadable_head(server: &Server, status: u16, bytes_max: usize) -> Vec<u8> {
+    let reply = Reply::unreadable_head(&server.settings.cache, status, bytes_max);
+    let body = reply.body.clone();
+    let mut response = fixed(Method::Get, reply);
+    // It may have been any route; the shape route's headers let a page read it.
+    finish(&mut response, Route::Shape, &HeaderMap::new(), server.next_unique());
+    let mut answer = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
+    for (name, value) in response.headers() {
+        answer.extend_from_slice(name.as_str().as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(format!("content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    answer
 }
 
 /// Adds what every answer carries (protocol §1.1, §1.3).

@@ -21,6 +21,7 @@ use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest, read_shape_request};
 use limn_core::protocol::route::Method;
 use limn_core::protocol::{RequestError, SubsetRequest, header, message};
+use std::error::Error;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -90,10 +91,26 @@ fn names_known_handle(server: &Server, parameters: &Query) -> bool {
 
 async fn merge_body(server: &Server, query: &mut Query, request: Request<Body>) -> Result<(), Refusal> {
     let cache = &server.settings.cache;
-    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await;
-    let body = body.map_err(|_| BodyError::TooLarge);
+    let reading = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
+    let read = tokio::time::timeout(server.settings.read_timeout, reading).await;
+    let body = match read {
+        Ok(body) => body.map_err(|error| body_error(&error)),
+        Err(_) => Err(BodyError::TooSlow),
+    };
     let merged = body.and_then(|body| query.merge_body(&body));
     merged.map_err(|error| Box::new(Reply::bad_body(cache, &error)))
+}
+
+/// hyper's error says that the body is broken; the other one that it is too long.
+fn body_error(error: &axum::Error) -> BodyError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<hyper::Error>() {
+            return BodyError::Unreadable;
+        }
+        cause = error.source();
+    }
+    BodyError::TooLarge
 }
 
 /// One request on its way to an answer.

@@ -1,7 +1,7 @@
 //! Items 92–119: changes as messages, chunks of the log.
 
 use super::{followed, followed_as, full_row, open, small_chunks, table};
-use limn_tests::{Follower, encode};
+use limn_tests::{Follower, Step, encode, eventually};
 use serde_json::{Value, json};
 
 fn operation(change: &Value) -> &str {
@@ -285,9 +285,7 @@ async fn item_110_a_long_log_has_several_chunks() {
     assert_eq!(lasts(&changes).iter().filter(|last| **last).count(), 2);
     // The same again, chunk by chunk.
     while sizes.iter().sum::<usize>() < 25 {
-        let limn_tests::Step::Messages(messages) = other.step(false).await else {
-            unreachable!("the log is there")
-        };
+        let Step::Messages(messages) = other.step(false).await else { unreachable!("the log is there") };
         let is_last = other.response().header("electric-up-to-date").is_some();
         sizes.push(messages.len() - usize::from(is_last));
     }
@@ -396,4 +394,39 @@ async fn item_119_a_filter_that_is_null_does_not_hold() {
     assert_eq!(shape.changes(1).await[0]["value"]["id"], "8");
     sql.execute("UPDATE t119 SET n = NULL WHERE id = 8").await;
     assert_eq!(operation(&shape.changes(1).await[0]), "delete");
+}
+
+/// As docs/http-api.md tells an application to learn which change is its own.
+#[tokio::test]
+async fn txids_are_what_the_documented_sql_returns() {
+    const ASK: &str = "SELECT pg_current_xact_id()::xid::text";
+    let documented = std::fs::read_to_string("../docs/http-api.md").expect("the documentation is there");
+    assert!(documented.contains(ASK));
+    let (server, sql, mut shape) = followed("txids").await;
+    let moved = "t_moved";
+    table(&sql, moved).await;
+    let subquery = encode(&format!("id IN (SELECT id FROM {moved})"));
+    let mut moving = server.follow(&format!("table=txids&where={subquery}")).await;
+    for (change, affects_moving) in [
+        ("INSERT INTO txids VALUES (4, 'x', 1)", false),
+        ("SAVEPOINT s; UPDATE txids SET n = 5 WHERE id = 4; RELEASE s", false),
+        ("DO $$ BEGIN DELETE FROM txids WHERE id = 4; EXCEPTION WHEN others THEN NULL; END $$", false),
+        ("DELETE FROM t_moved WHERE id = 1", true),
+    ] {
+        sql.execute(&format!("BEGIN; {change}")).await;
+        let txid: u64 = sql.value(ASK).await.parse().expect("a number");
+        sql.execute("COMMIT").await;
+        let message = if affects_moving {
+            eventually("the move", async || match moving.step(true).await {
+                Step::Messages(messages) => {
+                    messages.into_iter().find(|message| message["headers"]["event"] == "move-out")
+                }
+                other => unreachable!("{other:?}"),
+            })
+            .await
+        } else {
+            shape.changes(1).await.remove(0)
+        };
+        assert_eq!(message["headers"]["txids"], json!([txid]), "{change}");
+    }
 }

@@ -41,6 +41,7 @@ mod subqueries;
 mod subquery_clauses;
 mod subset;
 mod table_faults;
+mod unreadable;
 mod unsound;
 mod validation;
 mod where_clause;

@@ -91,6 +91,19 @@ impl Reply {
         Self::message(policy, method, Cacheable::Unrouted, 401, "Unauthorized - Invalid API secret")
     }
 
+    /// 431 or 400: the request's head is too large, or no HTTP. `bytes_max` is the size that is allowed.
+    #[must_use]
+    pub fn unreadable_head(policy: &CachePolicy, status: u16, bytes_max: usize) -> Self {
+        let message = match status {
+            400 => "The request is not valid HTTP".to_owned(),
+            _ => format!(
+                "The request line and headers are longer than {bytes_max} bytes, or there are more than 100 headers. \
+                 Send long parameters in the body of a POST, and no cookies"
+            ),
+        };
+        Self::message(policy, Method::Get, Cacheable::Failure, status, &message)
+    }
+
     /// 404: no such route.
     #[must_use]
     pub fn not_found(policy: &CachePolicy, method: Method) -> Self {
