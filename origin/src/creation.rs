@@ -1,13 +1,14 @@
 //! Making shapes: the catalog is asked, the table published, the snapshot taken.
 
 mod error;
+mod publishing;
 mod rights;
 
 use crate::clause;
-use crate::engine::{EngineHandle, Stopped};
+use crate::engine::EngineHandle;
 use crate::metrics::{Counted, Metrics};
 use crate::postgres::catalog::{self, Description};
-use crate::postgres::publication::{Publication, WriterHorizon};
+use crate::postgres::publication::Publication;
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Session, obstacle};
 use crate::refusals::Refusals;
@@ -31,20 +32,19 @@ use limn_core::protocol::request::{DefinitionRequest, LogMode};
 use limn_core::protocol::route::Method;
 use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, Tagger, View};
 use limn_core::shape::{Definition, ShapeId};
-use std::collections::HashMap;
+use publishing::Publishings;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// Bytes of snapshot that are gathered before they are written.
 const WRITE_BYTES: usize = 64 << 10;
-/// How long a new table waits for the transactions that were writing it.
-const WRITERS_WAIT: Duration = Duration::from_secs(20);
-/// How often it is looked whether commits that were read are visible.
+/// How often it is looked whether commits that were read are visible, and for how long.
+const VISIBLE_WAIT: Duration = Duration::from_secs(20);
 const VISIBLE_POLL: Duration = Duration::from_millis(5);
 /// How long the server's end waits for snapshots.
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
@@ -85,14 +85,11 @@ pub struct CreatorParts {
 struct Shared {
     parts: CreatorParts,
     catalog: tokio::sync::Mutex<Option<Catalog>>,
-    /// Published tables, with the transactions to wait for; `None` where the wait is over.
-    published: Mutex<HashMap<u32, Option<WriterHorizon>>>,
+    publishings: Publishings,
     next_id: AtomicU32,
     snapshots: Semaphore,
     lookups: tokio::sync::Mutex<()>,
     refusals: Refusals,
-    /// One table is published at a time: ALTER PUBLICATION takes a lock anyway.
-    publishing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -141,12 +138,11 @@ impl Creator {
         let shared = Shared {
             parts,
             catalog: tokio::sync::Mutex::default(),
-            published: Mutex::default(),
+            publishings: Publishings::default(),
             next_id: AtomicU32::new(0),
             snapshots,
             lookups: tokio::sync::Mutex::default(),
             refusals: Refusals::default(),
-            publishing: tokio::sync::Mutex::default(),
         };
         Self { engine, shared: Arc::new(shared) }
     }
@@ -320,11 +316,12 @@ impl Creator {
     }
 
     async fn try_create(&self, shape: &Arc<Shape>, tables: &Tables) -> Result<(), CreateError> {
-        let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
-        let _counted = Counted::new(&self.shared.parts.metrics.snapshots);
+        // A table that is locked or written to for long holds no other table's snapshot up.
         for table in std::iter::once(&tables.own).chain(&tables.inner) {
             self.publish(table).await?;
         }
+        let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
+        let _counted = Counted::new(&self.shared.parts.metrics.snapshots);
         segment::create(&shape.dir)?;
         self.engine.register(shape).await?;
         let (snapshot, filter, views) = self.take_snapshot(shape, tables).await?;
@@ -350,7 +347,7 @@ impl Creator {
         shape: &Shape,
         tables: &Tables,
     ) -> Result<(Snapshot, SnapshotFilter, Vec<View>), CreateError> {
-        let deadline = Instant::now() + WRITERS_WAIT;
+        let deadline = Instant::now() + VISIBLE_WAIT;
         let mut session = Session::connect(&self.shared.parts.config).await?;
         loop {
             let snapshot = self.begin(session, &shape.definition.relations()).await?;
@@ -367,38 +364,6 @@ impl Creator {
             session = snapshot.finish().await?;
             tokio::time::sleep(VISIBLE_POLL).await;
         }
-    }
-
-    /// Sees to it that the stream holds every change of the table that the snapshot will not see.
-    async fn publish(&self, table: &Description) -> Result<(), CreateError> {
-        let _one_at_a_time = self.shared.publishing.lock().await;
-        let publication = &self.shared.parts.publication;
-        let session = self.catalog().await?.session;
-        let published = publication.publish(&session, table).await?;
-        let oid = table.relation.oid;
-        if published.was_missing {
-            self.remove_readers(oid).await?;
-        }
-        // A wait that timed out goes on with its own horizon: a later one might never pass.
-        let known = if published.altered { None } else { self.published().get(&oid).copied() };
-        if let Some(horizon) = known.unwrap_or(Some(published.horizon)) {
-            self.published().insert(oid, Some(horizon));
-            publication.wait_for_writers(&session, horizon, WRITERS_WAIT).await?;
-            self.published().insert(oid, None);
-        }
-        Ok(())
-    }
-
-    /// Removes the shapes that a table's changes did not reach: it had been removed from the publication, and is added again
-    /// before the catalog was looked at.
-    async fn remove_readers(&self, oid: u32) -> Result<(), Stopped> {
-        for shape in self.shared.parts.registry.all() {
-            let reads = shape.definition.relations().iter().any(|relation| relation.oid == oid);
-            if reads && shape.is_readable() {
-                self.engine.remove(shape.id, "unpublished").await?;
-            }
-        }
-        Ok(())
     }
 
     /// Streams the rows into the snapshot's file; readers follow behind.
@@ -469,18 +434,6 @@ impl Creator {
             .ok_or_else(|| LookupError::Request(RequestError::unknown_table(name)))
     }
 
-    /// Sets what publishing a table sets, for partitions that came since.
-    ///
-    /// # Errors
-    /// What keeps it from being set.
-    pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
-        let session = self.session().await?;
-        match catalog::describe_oid(&session, oid).await? {
-            Some(table) => self.publish(&table).await,
-            None => Ok(()),
-        }
-    }
-
     async fn catalog(&self) -> Result<Catalog, PostgresError> {
         let mut current = self.shared.catalog.lock().await;
         if let Some(catalog) = current.as_ref().filter(|catalog| !catalog.session.is_closed()) {
@@ -491,10 +444,6 @@ impl Creator {
         let catalog = Catalog { session: Arc::new(session), server_version_num };
         *current = Some(catalog.clone());
         Ok(catalog)
-    }
-
-    fn published(&self) -> MutexGuard<'_, HashMap<u32, Option<WriterHorizon>>> {
-        self.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -182,7 +182,7 @@ impl ServeOptions {
 }
 
 /// A number that the operating system chose: hashers are keyed with such.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 

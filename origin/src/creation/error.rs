@@ -9,6 +9,7 @@ use crate::shape::Failure;
 use limn_core::filter::EvalError;
 use limn_core::protocol::reply::Unavailable;
 use std::io;
+use std::sync::Arc;
 
 /// Why a shape cannot be created.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum CreateError {
     /// The table cannot be published.
     #[error(transparent)]
     Publication(#[from] PublicationError),
+    /// The table cannot be published, as whoever tried it first found.
+    #[error(transparent)]
+    Publishing(Arc<CreateError>),
     /// What the definition was made for is not what the snapshot shows.
     #[error("the table was altered while the shape was being made")]
     Changed,
@@ -88,6 +92,7 @@ impl CreateError {
                     _ => Failure::Refused(error.message()),
                 }
             }
+            Self::Publishing(error) => error.failure(),
             Self::Changed => Failure::Gone,
             Self::Denied(_) | Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
             Self::TooManyMembers(_) | Self::Row(_) => Failure::Clause(self.to_string()),

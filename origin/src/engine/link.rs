@@ -284,7 +284,7 @@ impl ConnectError {
             Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
                 !error.is_transient()
             }
-            Self::Publication(error) => !matches!(error, PublicationError::LockTimeout),
+            Self::Publication(_) => true,
             Self::Slot(SlotError::Postgres(error)) => !error.is_transient(),
             Self::Slot(_) => true,
             Self::Replication(error) => matches!(error, ReplicationError::Configuration(_)),

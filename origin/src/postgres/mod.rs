@@ -11,6 +11,7 @@ pub mod confirm;
 pub mod conflict;
 pub mod diagnosis;
 pub mod error;
+pub mod lock_holders;
 pub mod obstacle;
 pub mod preflight;
 pub mod publication;

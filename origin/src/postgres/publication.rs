@@ -1,20 +1,20 @@
 //! The publication: which tables' changes the stream carries, and with how much of the old rows.
 
-use super::catalog::{Description, one_row};
+use super::catalog::Description;
 use super::conflict::{self, Assumed, Conflict, conflicts};
 use super::error::PostgresError;
+use super::lock_holders::{self, Holder};
 use limn_core::pg::relation::{quote_identifier, quote_literal};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-/// How long altering the table may wait for its lock: all writers of the table queue behind it.
-const LOCK_MS_MAX: u32 = 5_000;
-
-/// The first pause between two looks at the running transactions; doubled up to the last.
-const WRITERS_POLL_FIRST: Duration = Duration::from_millis(20);
-const WRITERS_POLL_LAST: Duration = Duration::from_millis(200);
+/// How long a statement waits for a table's lock. Whoever asks for that table meanwhile queues behind it, readers too.
+const LOCK_MS_MAX: u32 = 50;
+/// After this time no further statement is begun without a pause: a query over a table with many partitions, which locks
+/// one after the other, could otherwise wait behind each of these statements.
+const ALTER_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// From this version on, generated columns can be published.
 pub(super) const GENERATED_COLUMNS_VERSION: u32 = 180_000;
@@ -38,21 +38,32 @@ pub struct PublicationState {
     pub generated_columns: bool,
 }
 
-/// A table is published; its snapshot may be taken once [`Publication::wait_for_writers`] has seen
-/// the horizon pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PublishedTable {
-    /// True where something was altered now.
-    pub altered: bool,
-    /// True where the table itself had to be added: its changes were in no stream up to now.
-    pub was_missing: bool,
-    /// Transactions below this id may have written rows that the stream leaves out.
-    pub horizon: WriterHorizon,
+/// What has to be altered before a table is published as shapes need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publishing {
+    /// The statements; nothing where the table is published already. Each is a transaction of its own, so that no lock is
+    /// held while another one is waited for. Identities come first: without them UPDATE fails in a published table
+    /// that has no primary key.
+    pub statements: Vec<String>,
+    /// True where a table has to be added to the publication.
+    pub adds: bool,
+    /// True where the table itself has to be added: its changes are in no stream.
+    pub is_missing: bool,
+    /// The entries of the publication that name the table, one above it or one below it. Where they are others than
+    /// before, the table was taken out and put back.
+    pub memberships: Vec<u32>,
 }
 
-/// A 64-bit transaction id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WriterHorizon(pub u64);
+/// How far [`Publication::alter`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Altered {
+    /// Every statement was run.
+    All,
+    /// Some were; the others are to be run after a pause.
+    Some,
+    /// A table was locked by others. The statements before it were run.
+    Locked,
+}
 
 /// The publication or a table in it is not as it must be.
 #[derive(Debug, thiserror::Error)]
@@ -121,11 +132,22 @@ pub enum PublicationError {
         name: String,
     },
     /// Other transactions kept the table locked.
-    #[error("Snapshot timed out while waiting for a table lock")]
-    LockTimeout,
-    /// Transactions that were writing when the table was added have not ended in time.
-    #[error("timed out while waiting for transactions that were open when the table was published")]
-    WritersStillOpen,
+    #[error("Snapshot timed out while waiting for a table lock{}", lock_holders::describe(holders))]
+    LockTimeout {
+        /// Who holds locks on it.
+        holders: Vec<Holder>,
+    },
+    /// Transactions that were writing when the table was published have not ended in time.
+    #[error(
+        "timed out while waiting for transactions that were writing {table} when it was published{}",
+        lock_holders::describe(writers)
+    )]
+    WritersStillOpen {
+        /// The table, quoted.
+        table: String,
+        /// Those that have not ended.
+        writers: Vec<Holder>,
+    },
     /// A statement failed.
     #[error(transparent)]
     Postgres(PostgresError),
@@ -176,59 +198,91 @@ impl Publication {
         }
     }
 
-    /// Makes sure that the table is published with full old rows, partitions included.
-    ///
-    /// The client must not be inside a transaction.
+    /// What has to be altered so that the table is published with full old rows, partitions included.
     ///
     /// # Errors
-    /// Where it is not and must not or cannot be made so.
-    pub async fn publish(
+    /// Where it is not and must not be made so.
+    pub async fn publishing(
         &self,
         client: &Client,
         table: &Description,
-    ) -> Result<PublishedTable, PublicationError> {
+    ) -> Result<Publishing, PublicationError> {
         let Some(_) = self.find(client).await? else {
             return Err(PublicationError::Missing { name: self.name.clone() });
         };
         self.check_filters(client, table).await?;
         let status = self.table_status(client, table).await?;
-        let altered = !status.unpublished.is_empty() || !status.not_full.is_empty();
-        if altered {
+        let adds = !status.unpublished.is_empty();
+        if adds || !status.not_full.is_empty() {
             self.check_conflicts(client, table).await?;
-            self.alter(client, table, &status).await?;
+            self.check_allowed(table, &status)?;
         }
-        // Only after the change is committed: who starts later writes under the new catalog.
-        let row = one_row(client, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text").await?;
-        let was_missing = status.is_missing && !status.unpublished.is_empty();
-        Ok(PublishedTable { altered, was_missing, horizon: WriterHorizon(xid(row.try_get(0)?)?) })
+        let identity = |table: &String| format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL");
+        let publication = quote_identifier(&self.name);
+        let add = |table: &String| format!("ALTER PUBLICATION {publication} ADD TABLE {table}");
+        Ok(Publishing {
+            statements: status
+                .not_full
+                .iter()
+                .map(identity)
+                .chain(status.unpublished.iter().map(add))
+                .collect(),
+            adds,
+            is_missing: status.is_missing && adds,
+            memberships: status.memberships,
+        })
     }
 
-    /// Waits until every transaction below the horizon has ended, so that a snapshot taken next
-    /// holds what the stream leaves out: rows written before the table was published are decoded as
-    /// not published, however late their transaction commits.
+    /// Runs statements of [`publishing`](Self::publishing), for a moment. The client must not be inside a transaction.
     ///
     /// # Errors
-    /// [`PublicationError::WritersStillOpen`] once `limit` is over; ask again with the same horizon.
-    pub async fn wait_for_writers(
-        &self,
-        client: &Client,
-        horizon: WriterHorizon,
-        limit: Duration,
-    ) -> Result<(), PublicationError> {
-        let deadline = Instant::now() + limit;
-        let mut pause = WRITERS_POLL_FIRST;
-        loop {
-            let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
-            let row = one_row(client, sql).await?;
-            if xid(row.try_get(0)?)? >= horizon.0 {
-                return Ok(());
+    /// Where a statement fails for another reason than a lock.
+    pub async fn alter(&self, client: &Client, statements: &[String]) -> Result<Altered, PostgresError> {
+        let started = Instant::now();
+        for (index, statement) in statements.iter().enumerate() {
+            if index > 0 && started.elapsed() > ALTER_TIME_MAX {
+                return Ok(Altered::Some);
             }
-            if Instant::now() + pause > deadline {
-                return Err(PublicationError::WritersStillOpen);
+            // One message is one transaction. The lock is held until it has committed, so that must not wait for a standby.
+            let sql = format!(
+                "SET LOCAL lock_timeout = {LOCK_MS_MAX}; SET LOCAL synchronous_commit = local; {statement}"
+            );
+            match client.batch_execute(&sql).await.map_err(PostgresError::from) {
+                Ok(()) => {}
+                Err(error) if error.code() == Some("55P03") => return Ok(Altered::Locked),
+                Err(error) => return Err(error),
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(WRITERS_POLL_LAST);
         }
+        Ok(Altered::All)
+    }
+
+    /// Makes autovacuum leave a table and all below it. It does so for whoever has waited `deadlock_timeout` for its
+    /// lock, and [`alter`](Self::alter) never waits as long. This waits for a lock behind which neither readers
+    /// nor writers queue, only another VACUUM, an index being built, or DDL.
+    ///
+    /// # Errors
+    /// Where a statement fails for another reason than a lock.
+    pub async fn interrupt_autovacuum(client: &Client, table: u32) -> Result<(), PostgresError> {
+        let sql = "
+            WITH RECURSIVE tree (oid) AS (
+                 SELECT $1::oid
+                  UNION
+                 SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
+            SELECT format('%I.%I', n.nspname, c.relname)
+              FROM tree JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
+              JOIN pg_locks l ON l.relation = c.oid AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted
+             WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND l.pid IN (SELECT pid FROM pg_stat_progress_vacuum UNION SELECT pid FROM pg_stat_progress_analyze)";
+        for row in client.query_typed(sql, &[(&table, Type::OID)]).await? {
+            let wait = "SELECT set_config('lock_timeout', (setting::int + 200)::text, true) FROM pg_settings WHERE name = 'deadlock_timeout'";
+            let name: String = row.try_get(0)?;
+            let lock = format!("{wait}; LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE");
+            match client.batch_execute(&lock).await.map_err(PostgresError::from) {
+                Err(error) if error.code() != Some("55P03") => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// True where it is there.
@@ -350,7 +404,11 @@ impl Publication {
                           WHERE relkind = 'r' AND NOT published AND NOT EXISTS (SELECT FROM root)),
                    ARRAY(SELECT name FROM tree
                           WHERE relkind IN ('r', 'p') AND relreplident <> 'f' ORDER BY oid),
-                   EXISTS (SELECT FROM tree WHERE oid = $2 AND NOT published)",
+                   EXISTS (SELECT FROM tree WHERE oid = $2 AND NOT published),
+                   ARRAY(SELECT r.oid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+                          WHERE p.pubname = $1 AND r.prrelid IN (
+                                SELECT oid FROM tree UNION SELECT relid FROM pg_partition_ancestors($2::oid))
+                          ORDER BY 1)",
             carries = carries("$1", "c")
         );
         let oid = table.relation.oid;
@@ -362,6 +420,7 @@ impl Publication {
             unpublished: row.try_get(0)?,
             not_full: row.try_get(1)?,
             is_missing: row.try_get(2)?,
+            memberships: row.try_get(3)?,
         })
     }
 
@@ -376,40 +435,22 @@ impl Publication {
         }
     }
 
-    async fn alter(
-        &self,
-        client: &Client,
-        table: &Description,
-        status: &TableStatus,
-    ) -> Result<(), PublicationError> {
+    fn check_allowed(&self, table: &Description, status: &TableStatus) -> Result<(), PublicationError> {
+        if !self.manual {
+            return Ok(());
+        }
         let name = &table.relation.name;
-        if self.manual {
-            let table = format!("{}.{}", name.schema, name.name);
-            return Err(match status.unpublished.is_empty() {
-                false => PublicationError::TableMissing { table, name: self.name.clone() },
-                true => PublicationError::IdentityNotFull { table },
-            });
-        }
-        // One message is one transaction, and undoes itself when a statement fails.
-        let mut statements = vec![format!("SET LOCAL lock_timeout = {LOCK_MS_MAX}")];
-        if !status.unpublished.is_empty() {
-            let publication = quote_identifier(&self.name);
-            let tables = status.unpublished.join(", ");
-            statements.push(format!("ALTER PUBLICATION {publication} ADD TABLE {tables}"));
-        }
-        for table in &status.not_full {
-            statements.push(format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL"));
-        }
-        client.batch_execute(&statements.join("; ")).await.map_err(PublicationError::from)
+        let table = format!("{}.{}", name.schema, name.name);
+        Err(match status.unpublished.is_empty() {
+            false => PublicationError::TableMissing { table, name: self.name.clone() },
+            true => PublicationError::IdentityNotFull { table },
+        })
     }
 }
 
 impl From<PostgresError> for PublicationError {
     fn from(error: PostgresError) -> Self {
-        match error.code() {
-            Some("55P03") => Self::LockTimeout,
-            _ => Self::Postgres(error),
-        }
+        Self::Postgres(error)
     }
 }
 
@@ -456,8 +497,6 @@ struct TableStatus {
     not_full: Vec<String>,
     /// Whether the table itself is not published.
     is_missing: bool,
-}
-
-fn xid(text: &str) -> Result<u64, PostgresError> {
-    text.parse().map_err(|_| PostgresError::Protocol(format!("`{text}` is not a transaction id")))
+    /// Entries of the publication that name it, or a table above or below it.
+    memberships: Vec<u32>,
 }

@@ -9,10 +9,10 @@ use limn_core::pg::QualifiedName;
 use limn_core::pg::copy::CopyDecoder;
 use limn_core::pgoutput::ReplicaIdentity;
 use limn_origin::postgres::catalog::{Description, describe, server_version_num};
-use limn_origin::postgres::publication::{Publication, PublicationError};
+use limn_origin::postgres::lock_holders::{Held, lock_holders};
+use limn_origin::postgres::publication::{Altered, Publication, PublicationError};
 use limn_origin::postgres::snapshot::Snapshot;
 use limn_origin::postgres::{PostgresConfig, ReplicationConnection, Session, slot};
-use std::time::Duration;
 
 async fn setup(sql: &str) -> (PostgresConfig, Session) {
     let server = Server::shared();
@@ -30,6 +30,18 @@ async fn table(session: &Session, name: &str) -> Description {
 async fn ensure(publication: &Publication, session: &Session) -> Result<bool, PublicationError> {
     let version = server_version_num(session).await.expect("answers");
     publication.ensure(session, version).await.map(|state| state.created)
+}
+
+/// Publishes a table that nobody has locked; false where it was published already.
+async fn publish(
+    publication: &Publication,
+    session: &Session,
+    table: &Description,
+) -> Result<bool, PublicationError> {
+    let publishing = publication.publishing(session, table).await?;
+    let altered = publication.alter(session, &publishing.statements).await?;
+    assert_eq!(altered, Altered::All);
+    Ok(!publishing.statements.is_empty())
 }
 
 /// A transaction that wrote before the table was published is decoded as if it were not, however
@@ -50,14 +62,14 @@ async fn a_row_of_an_open_writer_is_neither_lost_nor_doubled() {
 
     let writer = Session::connect(&config).await.expect("connects");
     writer.batch_execute("BEGIN; INSERT INTO t VALUES (2)").await.expect("writes");
-    let published = publication.publish(&session, &table(&session, "t").await).await.expect("publishes");
-    assert!(published.altered);
-    let too_early = publication.wait_for_writers(&session, published.horizon, Duration::from_millis(100));
-    assert!(matches!(too_early.await, Err(PublicationError::WritersStillOpen)));
+    let description = table(&session, "t").await;
+    assert!(publish(&publication, &session, &description).await.expect("publishes"));
+    let oid = description.relation.oid;
+    let open = lock_holders(&session, oid, Held::ForWriting).await.expect("answers");
+    assert_eq!(open.len(), 1, "{open:?}");
 
     writer.batch_execute("INSERT INTO t VALUES (3); COMMIT").await.expect("commits");
-    let patience = Duration::from_secs(30);
-    publication.wait_for_writers(&session, published.horizon, patience).await.expect("they ended");
+    assert_eq!(lock_holders(&session, oid, Held::ForWriting).await.expect("answers"), []);
     // Visible to the snapshot and in the stream: the filter keeps it from being told twice.
     session.batch_execute("INSERT INTO t VALUES (4)").await.expect("writes");
     let reader = Session::connect(&config).await.expect("connects");
@@ -99,8 +111,8 @@ async fn publishing_again_alters_nothing() {
     assert!(!ensure(&publication, &session).await.expect("finds"));
     let description = table(&session, "T\"x").await;
     assert_eq!(description.replica_identity, ReplicaIdentity::Default);
-    assert!(publication.publish(&session, &description).await.expect("publishes").altered);
-    assert!(!publication.publish(&session, &description).await.expect("finds").altered);
+    assert!(publish(&publication, &session, &description).await.expect("publishes"));
+    assert!(!publish(&publication, &session, &description).await.expect("finds"));
     assert_eq!(table(&session, "T\"x").await.replica_identity, ReplicaIdentity::Full);
 }
 
@@ -115,13 +127,13 @@ async fn partitions_are_published_with_full_old_rows() {
     let publication = Publication::new("p", false);
     ensure(&publication, &session).await.expect("creates");
     let root = table(&session, "r").await;
-    assert!(publication.publish(&session, &root).await.expect("publishes").altered);
+    assert!(publish(&publication, &session, &root).await.expect("publishes"));
     let leaf = table(&session, "r_eu_1").await;
     assert_eq!(leaf.replica_identity, ReplicaIdentity::Full);
-    assert!(!publication.publish(&session, &leaf).await.expect("by its ancestor").altered);
+    assert!(!publish(&publication, &session, &leaf).await.expect("by its ancestor"));
     let attach = "CREATE TABLE r_eu_2 PARTITION OF r_eu FOR VALUES FROM (10) TO (20)";
     session.batch_execute(attach).await.expect("creates");
-    assert!(publication.publish(&session, &root).await.expect("publishes").altered);
+    assert!(publish(&publication, &session, &root).await.expect("publishes"));
     assert_eq!(table(&session, "r_eu_2").await.replica_identity, ReplicaIdentity::Full);
 }
 
@@ -136,7 +148,7 @@ async fn manual_mode_alters_nothing_and_says_what_is_missing() {
     assert!(ensure(&publication, &session).await.expect("is made, without tables"));
     let refusal = async || {
         let table = table(&session, "t").await;
-        publication.publish(&session, &table).await.expect_err("is refused").to_string()
+        publish(&publication, &session, &table).await.expect_err("is refused").to_string()
     };
     assert_eq!(
         refusal().await,
@@ -146,9 +158,7 @@ async fn manual_mode_alters_nothing_and_says_what_is_missing() {
     session.batch_execute("ALTER PUBLICATION p ADD TABLE t").await.expect("alters");
     assert_eq!(refusal().await, "Database table \"public.t\" does not have its replica identity set to FULL");
     session.batch_execute("ALTER TABLE t REPLICA IDENTITY FULL").await.expect("alters");
-    assert!(
-        !publication.publish(&session, &table(&session, "t").await).await.expect("is as it must").altered
-    );
+    assert!(!publish(&publication, &session, &table(&session, "t").await).await.expect("is as it must"));
 }
 
 #[tokio::test]
@@ -178,8 +188,9 @@ async fn a_locked_table_is_given_up() {
     let holder = Session::connect(&config).await.expect("connects");
     holder.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.expect("locks");
     let description = table(&session, "t").await;
-    let refusal = publication.publish(&session, &description).await;
-    assert!(matches!(refusal, Err(PublicationError::LockTimeout)), "{refusal:?}");
+    let publishing = publication.publishing(&session, &description).await.expect("may");
+    let locked = publication.alter(&session, &publishing.statements).await.expect("tries");
+    assert_eq!(locked, Altered::Locked);
     holder.batch_execute("COMMIT").await.expect("releases");
-    assert!(publication.publish(&session, &description).await.expect("publishes").altered);
+    assert!(publish(&publication, &session, &description).await.expect("publishes"));
 }

@@ -34,7 +34,8 @@ impl Setup {
         let version = server_version_num(&session).await.expect("answers");
         publication.ensure(&session, version).await.expect("creates the publication");
         let table = describe(&session, &QualifiedName::new("public", "t")).await.expect("answers");
-        publication.publish(&session, &table.expect("exists")).await.expect("publishes");
+        let publishing = publication.publishing(&session, &table.expect("exists")).await.expect("may");
+        publication.alter(&session, &publishing.statements).await.expect("publishes");
         Self { config, session, slot: format!("slot_{database}") }
     }
 

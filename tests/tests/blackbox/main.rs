@@ -3,6 +3,7 @@
 
 mod beyond;
 mod broken_streams;
+mod bystanders;
 mod caching;
 mod check;
 mod configuration;

@@ -1,0 +1,237 @@
+//! Publishing a table: one attempt at a time for each, however many shapes wait for it.
+//!
+//! The application must not notice. A lock that is waited for makes everybody queue behind it who asks for the table
+//! next, so each wait is short, and the pauses between are longer than the waits. Nothing is altered that is
+//! already as it must be.
+
+use super::{CreateError, Creator};
+use crate::config::random;
+use crate::engine::Stopped;
+use crate::postgres::PostgresError;
+use crate::postgres::catalog::{self, Description};
+use crate::postgres::lock_holders::{Held, Holder, lock_holders};
+use crate::postgres::publication::{Altered, Publication, PublicationError};
+use futures::future::{BoxFuture, FutureExt, Shared};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+/// How long a new table waits for the transactions that were writing it.
+const WRITERS_WAIT: Duration = Duration::from_secs(20);
+/// The first pause between two looks at them; doubled up to the last.
+const WRITERS_POLL_FIRST: Duration = Duration::from_millis(20);
+const WRITERS_POLL_LAST: Duration = Duration::from_millis(200);
+/// How long a locked table is tried again.
+const LOCKED_TIME_MAX: Duration = Duration::from_secs(20);
+/// How often the catalog is asked what is left to alter. Tables are altered a few at a time, so this allows for very many
+/// partitions, but not for somebody who undoes it each time.
+const ROUNDS_MAX: usize = 10_000;
+/// The first pause behind an attempt that found the table locked; doubled up to the last. Each is varied by up to a half.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+const PAUSE_LAST: Duration = Duration::from_secs(2);
+
+/// The result of publishing a table, for everybody who waits for it.
+type Flight = Shared<BoxFuture<'static, Result<(), Arc<CreateError>>>>;
+
+/// What is known of tables, by oid, and who is publishing them.
+#[derive(Default)]
+pub(super) struct Publishings {
+    flights: Mutex<HashMap<u32, Flight>>,
+    settled: Mutex<HashMap<u32, Settled>>,
+    /// What the looks at the catalog began.
+    again: Mutex<HashMap<u32, JoinHandle<Result<(), CreateError>>>>,
+}
+
+/// A table that is published.
+#[derive(Clone)]
+struct Settled {
+    /// The entries of the publication by which it is.
+    memberships: Vec<u32>,
+    /// The transactions that were writing it then, as far as they have not ended.
+    writers: HashSet<String>,
+}
+
+/// Ends a flight, however its task ends.
+struct Landing(Creator, u32);
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.0.shared.publishings.flights().remove(&self.1);
+    }
+}
+
+impl Publishings {
+    fn flights(&self) -> MutexGuard<'_, HashMap<u32, Flight>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settled(&self) -> MutexGuard<'_, HashMap<u32, Settled>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Creator {
+    /// Sees to it that the stream holds every change of the table that a snapshot taken next will not see.
+    pub(super) async fn publish(&self, table: &Description) -> Result<(), CreateError> {
+        let flight = self.flight(table);
+        flight.await.map_err(CreateError::Publishing)
+    }
+
+    /// Begins to set what publishing a table sets, for partitions that came since, unless that is under way. It goes on
+    /// beside the caller; how it ended is told by a later call.
+    ///
+    /// # Errors
+    /// What kept it from being set the last time.
+    pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
+        let ended = {
+            let mut again = self.shared.publishings.again.lock().unwrap_or_else(PoisonError::into_inner);
+            if again.get(&oid).is_some_and(|task| !task.is_finished()) {
+                return Ok(());
+            }
+            let creator = self.clone();
+            again.insert(oid, tokio::spawn(async move { creator.publish_oid(oid).await }))
+        };
+        match ended {
+            Some(task) => task.await.unwrap_or(Ok(())),
+            None => Ok(()),
+        }
+    }
+
+    async fn publish_oid(&self, oid: u32) -> Result<(), CreateError> {
+        let session = self.session().await?;
+        match catalog::describe_oid(&session, oid).await? {
+            Some(table) => self.publish(&table).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The attempt that is under way, or a new one. It does not end with whoever waits for it.
+    fn flight(&self, table: &Description) -> Flight {
+        let oid = table.relation.oid;
+        let mut flights = self.shared.publishings.flights();
+        if let Some(flight) = flights.get(&oid) {
+            return flight.clone();
+        }
+        let (landing, table) = (Landing(self.clone(), oid), table.clone());
+        let task = tokio::spawn(async move { landing.0.publish_now(&table).await.map_err(Arc::new) });
+        let ended = |result: Result<Result<(), Arc<CreateError>>, _>| {
+            result.unwrap_or_else(|_| Err(Arc::new(CreateError::Stopped(Stopped))))
+        };
+        let flight = task.map(ended).boxed().shared();
+        flights.insert(oid, flight.clone());
+        flight
+    }
+
+    async fn publish_now(&self, table: &Description) -> Result<(), CreateError> {
+        let oid = table.relation.oid;
+        let memberships = self.alter(table).await?;
+        let known = self.shared.publishings.settled().get(&oid).cloned();
+        let writers = match known.filter(|known| known.memberships == memberships) {
+            // A wait that timed out goes on with the transactions that are left of it: later ones need none.
+            Some(known) => known.writers,
+            // Rows that were written before the table was published are decoded as not published, however late their
+            // transaction commits. So who holds a lock now, behind the commit that published it, has to end
+            // before the snapshot. Who takes a lock later finds the table published.
+            None => self.writers(oid).await?.into_iter().map(|holder| holder.transaction).collect(),
+        };
+        self.shared.publishings.settled().insert(oid, Settled { memberships, writers });
+        self.wait_for_writers(table).await
+    }
+
+    /// Alters what is not as it must be; returns the entries of the publication by which the table is published.
+    async fn alter(&self, table: &Description) -> Result<Vec<u32>, CreateError> {
+        let publication = &self.shared.parts.publication;
+        let session = self.session().await?;
+        let mut deadline = Instant::now() + LOCKED_TIME_MAX;
+        let (mut pause, mut was_missing, mut was_locked) = (PAUSE_FIRST, false, false);
+        for _ in 0..ROUNDS_MAX {
+            let publishing = publication.publishing(&session, table).await?;
+            if publishing.statements.is_empty() {
+                if was_missing {
+                    self.remove_readers(table.relation.oid).await?;
+                }
+                return Ok(publishing.memberships);
+            }
+            was_missing |= publishing.is_missing;
+            match self.alter_once(&publishing.statements).await? {
+                Altered::All => {}
+                Altered::Some => {
+                    (pause, deadline) = (PAUSE_FIRST, Instant::now() + LOCKED_TIME_MAX);
+                    sleep(varied(pause)).await;
+                }
+                Altered::Locked if Instant::now() + pause > deadline => {
+                    let holders = lock_holders(&session, table.relation.oid, Held::Any).await?;
+                    return Err(PublicationError::LockTimeout { holders }.into());
+                }
+                Altered::Locked => {
+                    if !std::mem::replace(&mut was_locked, true) {
+                        self.interrupt_autovacuum(table.relation.oid).await?;
+                    }
+                    sleep(varied(pause)).await;
+                    pause = (pause * 2).min(PAUSE_LAST);
+                }
+            }
+        }
+        Err(CreateError::Changed)
+    }
+
+    /// In a session of its own, since its waits must not hold questions to the catalog up; it counts as a snapshot's.
+    async fn alter_once(&self, statements: &[String]) -> Result<Altered, PostgresError> {
+        let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
+        let session = self.connect().await?;
+        self.shared.parts.publication.alter(&session, statements).await
+    }
+
+    async fn interrupt_autovacuum(&self, oid: u32) -> Result<(), PostgresError> {
+        let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
+        Publication::interrupt_autovacuum(&*self.connect().await?, oid).await
+    }
+
+    async fn writers(&self, oid: u32) -> Result<Vec<Holder>, PostgresError> {
+        lock_holders(&*self.session().await?, oid, Held::ForWriting).await
+    }
+
+    async fn wait_for_writers(&self, table: &Description) -> Result<(), CreateError> {
+        let oid = table.relation.oid;
+        let deadline = Instant::now() + WRITERS_WAIT;
+        let mut pause = WRITERS_POLL_FIRST;
+        loop {
+            let mut open = self.writers(oid).await?;
+            {
+                let mut settled = self.shared.publishings.settled();
+                let Some(settled) = settled.get_mut(&oid) else { return Ok(()) };
+                open.retain(|holder| settled.writers.contains(&holder.transaction));
+                settled.writers = open.iter().map(|holder| holder.transaction.clone()).collect();
+            }
+            if open.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() + pause > deadline {
+                let table = table.relation.name.to_string();
+                return Err(PublicationError::WritersStillOpen { table, writers: open }.into());
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(WRITERS_POLL_LAST);
+        }
+    }
+
+    /// Removes the shapes that a table's changes did not reach: it had been removed from the publication, and is added again
+    /// before the catalog was looked at.
+    async fn remove_readers(&self, oid: u32) -> Result<(), Stopped> {
+        for shape in self.shared.parts.registry.all() {
+            let reads = shape.definition.relations().iter().any(|relation| relation.oid == oid);
+            if reads && shape.is_readable() {
+                self.engine.remove(shape.id, "unpublished").await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pause between a half and one and a half times as long, by chance.
+fn varied(pause: Duration) -> Duration {
+    let percent = u32::try_from(random() % 101).unwrap_or(50);
+    pause / 2 + pause * percent / 100
+}
