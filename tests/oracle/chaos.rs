@@ -1,5 +1,6 @@
 //! The same clients and writers while things break: what is promised must hold behind every fault.
 
+use crate::circumstance::{self, Circumstance, Outcome};
 use crate::fault::{CRASHES, Fault, LOSSES, Victim};
 use crate::follow;
 use crate::removals::{OWN_CAUSES, causes, durable, without_colours};
@@ -7,7 +8,7 @@ use crate::run::{Crashes, Outline, Plan, Run};
 use crate::violation::{Kind, Violation};
 use limn_tests::{Cluster, Limn, Proxy, Random, Shim};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,6 +73,8 @@ impl Hardship {
 pub struct Report {
     /// What was judged.
     pub outline: Outline,
+    /// What the application went through, and refusals.
+    pub world: Outcome,
     /// How often each fault happened.
     pub faults: BTreeMap<Fault, u64>,
     /// Handles given up, by what the runs had and by cause.
@@ -85,27 +88,38 @@ pub struct Report {
 }
 
 /// Runs one seed under faults.
-pub async fn run(seed: u64) -> Result<Report, Violation> {
+pub async fn run(seed: u64, circumstances: BTreeSet<Circumstance>) -> Result<Report, Violation> {
     let mut random = Random::new(seed);
     let cluster = Cluster::start(&[]).await;
     let hardship = Hardship::of(seed);
-    let plan = Plan { is_calm: hardship != Hardship::CrashesAndChanges, transactions_max: u64::MAX };
+    let plan = Plan {
+        circumstances,
+        has_faults: true,
+        is_calm: hardship != Hardship::CrashesAndChanges,
+        transactions_max: u64::MAX,
+    };
     let (run, options) = Run::prepare(&cluster, seed, plan, &mut random).await;
     let proxy = Proxy::start(cluster.port()).await;
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let mut server = Limn::stopped(&run.database.through(proxy.port()), &options);
+    let mut server = run.server(&run.database.through(proxy.port()), &options);
     let shim = Shim::new();
     if let Some(shim) = &shim {
         server.set_variables(shim.variables(server.storage()));
     }
     server.resume().await;
     let client = server.client();
+    circumstance::begin(&run, &mut random).await;
+    let sessions = run.applications(&mut random);
+    let events = circumstance::play(run.clone(), client.clone(), Random::new(random.below(u64::MAX)));
     let mut victim = Victim { cluster, server, proxy, shim };
     let history = RefCell::new(Vec::new());
     let mut choices = Random::new(random.below(u64::MAX));
     let suffering = suffer(&mut victim, hardship.faults(), &run, &mut choices, &history);
-    let followed = follow::follow(&run, &client, &mut random, suffering).await;
+    let followed = follow::follow(&run, &client, &mut random, async {
+        tokio::join!(suffering, events);
+    });
+    let followed = followed.await;
     run.finish();
+    drop(sessions);
     let converged = match followed {
         Ok((clients, copies)) => follow::converge(&run, &victim.server, copies).await.map(|()| clients),
         Err(violation) => Err(violation),
@@ -189,7 +203,8 @@ async fn report(
             text: format!("a crash let shapes start over: {cause}"),
         });
     }
-    let mut report = Report { outline: run.outline(clients).await, ..Report::default() };
+    let mut report =
+        Report { outline: run.outline(clients).await, world: run.world.outcome(), ..Report::default() };
     for Event { fault, .. } in history.iter().filter(|event| event.happened) {
         *report.faults.entry(*fault).or_default() += 1;
     }
@@ -209,6 +224,7 @@ impl std::ops::AddAssign for Report {
             from.into_iter().for_each(|(cause, count)| *into.entry(cause).or_default() += count);
         };
         self.outline = self.outline + other.outline;
+        self.world += other.world;
         other.faults.into_iter().for_each(|(fault, count)| *self.faults.entry(fault).or_default() += count);
         for (hardship, rotations) in other.rotations {
             add(self.rotations.entry(hardship).or_default(), rotations);

@@ -135,7 +135,7 @@ impl Victim {
             Fault::TableUnpublished => unpublish(run, random).await,
             Fault::PublicationDropped => {
                 let sql = outage::connect(&run.database, "").await;
-                sql.execute(&format!("DROP PUBLICATION {}", publication(run))).await;
+                sql.execute(&format!("DROP PUBLICATION {}", run.publication())).await;
             }
         }
         self.recover().await;
@@ -206,15 +206,11 @@ async fn deafen(client: &Client, run: &Run) {
     sleep(Duration::from_secs(1)).await;
 }
 
-fn publication(run: &Run) -> String {
-    format!("electric_publication_{}", run.database.name)
-}
-
 async fn unpublish(run: &Run, random: &mut Random) {
     let sql = outage::connect(&run.database, "").await;
     let table = random.choice(&run.schema.tables);
     let one = table.partitions.last().unwrap_or(&table.name);
-    let remove = format!("ALTER PUBLICATION {} DROP TABLE {one}", publication(run));
+    let remove = format!("ALTER PUBLICATION {} DROP TABLE {one}", run.publication());
     // It may not have been published yet.
     let _ = timeout(Duration::from_secs(5), sql.try_execute(&remove)).await;
 }

@@ -77,12 +77,12 @@ async fn subscribe(
     while run.committed.load(Ordering::Relaxed) < joins_at && !run.is_done() {
         sleep(PAUSE).await;
     }
-    let mut copy = Subscription::new(client, run.reference.clone(), shape, &run.shapes[shape]);
+    let mut copy = Subscription::new(client, run.clone(), shape);
     let mut crashes = run.crashes.count.load(Ordering::Relaxed);
     while !run.is_done() {
         let (held, before) = (copy.holds_an_offset(), run.crashes.count.load(Ordering::Relaxed));
         match act(&mut copy, &mut random).await? {
-            Some(Outcome::Away) => sleep(PAUSE).await,
+            Some(Outcome::Away | Outcome::Refused | Outcome::RefusedForGood) => sleep(PAUSE).await,
             Some(outcome) if before != crashes => {
                 crashes = before;
                 note_crash(&run, held, outcome);
@@ -126,11 +126,11 @@ async fn act(copy: &mut Subscription, random: &mut Random) -> Result<Option<Outc
 }
 
 /// Every copy, and a new one of each shape, reaches the last transaction.
-pub async fn converge(run: &Run, server: &Limn, mut copies: Vec<Subscription>) -> Result<(), Violation> {
+pub async fn converge(run: &Arc<Run>, server: &Limn, mut copies: Vec<Subscription>) -> Result<(), Violation> {
     let sql = run.connect("").await;
     let lsn = server.barrier(&sql).await;
-    for (shape, definition) in run.shapes.iter().enumerate() {
-        copies.push(Subscription::new(server.client(), run.reference.clone(), shape, definition));
+    for shape in 0..run.shapes.len() {
+        copies.push(Subscription::new(server.client(), run.clone(), shape));
     }
     let mut reading = JoinSet::new();
     for copy in copies {
@@ -146,7 +146,10 @@ async fn catch_up(mut copy: Subscription, lsn: u64) -> Result<(), Violation> {
     let (mut since, mut place) = (Instant::now(), String::new());
     while copy.seen_lsn().is_none_or(|seen| seen < lsn) {
         let outcome = copy.read(false).await?;
-        if outcome == Outcome::Away || copy.seen_lsn().is_some() {
+        if outcome == Outcome::RefusedForGood {
+            return Ok(());
+        }
+        if matches!(outcome, Outcome::Away | Outcome::Refused) || copy.seen_lsn().is_some() {
             sleep(PAUSE).await;
         }
         if copy.place() != place {

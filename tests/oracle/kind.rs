@@ -14,7 +14,9 @@ pub struct Kind {
 
 /// The types that every database has besides Postgres's own.
 pub const DEFINITIONS: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
-    CREATE TYPE pair AS (a int4, b text); CREATE DOMAIN short AS varchar(9)";
+    CREATE TYPE pair AS (a int4, b text); CREATE DOMAIN short AS varchar(9);
+    CREATE TYPE tone AS ENUM ('low', 'mid', 'high', 'old'); CREATE DOMAIN feeling AS tone;
+    CREATE TYPE couple AS (a int4, b text); CREATE DOMAIN brief AS varchar(9)";
 
 const TEXTS: &[&str] = &[
     "",
@@ -247,6 +249,9 @@ pub const KEY_KINDS: &[Kind] = &[
     Kind { sql: "bool", values: &["t", "f"], conditions: &["{c}", "NOT {c}"] },
 ];
 
+/// The last of them, which makes a key of two columns and few values.
+pub const BOOLEAN_KEY: &Kind = &Kind { sql: "bool", values: &["t", "f"], conditions: &["{c}", "NOT {c}"] };
+
 /// The type of a column that distinguishes the rows of a table without a key.
 pub const DISTINCT: &Kind = &WHOLE;
 
@@ -254,6 +259,15 @@ pub const DISTINCT: &Kind = &WHOLE;
 const KEYS: u64 = 40;
 
 impl Kind {
+    /// A type, values, and conditions in which `{c}` is the column and `{v}` a value.
+    pub const fn of(
+        sql: &'static str,
+        values: &'static [&'static str],
+        conditions: &'static [&'static str],
+    ) -> Self {
+        Self { sql, values, conditions }
+    }
+
     /// A value as a literal of SQL, sometimes NULL.
     pub fn nullable(&self, random: &mut Random) -> String {
         if random.below(6) == 0 { "NULL".to_owned() } else { self.value(random) }

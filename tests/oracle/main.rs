@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a command line program talks to its terminal")]
 
 mod chaos;
+mod circumstance;
 mod fault;
 mod follow;
 mod kind;
@@ -20,8 +21,9 @@ mod totals;
 mod violation;
 mod writer;
 
+use circumstance::Circumstance;
 use clap::Parser;
-use limn_tests::Cluster;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -54,6 +56,9 @@ struct Options {
     /// Run the seeds that failed once, and further ones until so many seconds are over
     #[arg(long, value_name = "SECONDS", conflicts_with = "chaos")]
     known_for: Option<u64>,
+    /// What databases have besides, instead of what the seeds draw; a comma between two, `none` for nothing
+    #[arg(long, value_name = "NAMES")]
+    with: Option<String>,
     /// Go on after a failure
     #[arg(long)]
     keep_going: bool,
@@ -78,7 +83,14 @@ const KNOWN: &[(u64, &str)] = &[
 async fn main() -> ExitCode {
     let options = Options::parse();
     // Writers and clients are tasks of the runtime; what starts and stops servers stays here.
-    let totals = LocalSet::new().run_until(run_all(&options)).await;
+    let told = match options.with.as_deref().map(named).transpose() {
+        Ok(told) => told,
+        Err(error) => {
+            println!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let totals = LocalSet::new().run_until(run_all(&options, told)).await;
     println!("{totals}");
     if totals.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -101,7 +113,12 @@ fn seeds(options: &Options) -> (Box<dyn Iterator<Item = u64>>, Option<Duration>)
     (Box::new((options.first..options.first + options.seeds).flat_map(repeat)), None)
 }
 
-async fn run_all(options: &Options) -> Totals {
+/// Circumstances by their names.
+fn named(names: &str) -> Result<BTreeSet<Circumstance>, String> {
+    names.split(',').filter(|name| *name != "none").map(str::parse).collect()
+}
+
+async fn run_all(options: &Options, told: Option<BTreeSet<Circumstance>>) -> Totals {
     let (mut seeds, time_max) = seeds(options);
     let started = Instant::now();
     let mut totals = Totals::new(options.chaos.is_some());
@@ -113,11 +130,15 @@ async fn run_all(options: &Options) -> Totals {
             && time_max.is_none_or(|limit| started.elapsed() < limit)
         {
             let Some(seed) = seeds.next() else { break };
-            running.spawn_local(async move { (seed, judge(seed, with_faults).await) });
+            let circumstances = told.clone().unwrap_or_else(|| Circumstance::draw(seed, with_faults));
+            running.spawn_local(async move {
+                let outcome = judge(seed, with_faults, circumstances.clone()).await;
+                (seed, circumstances, outcome)
+            });
         }
         let Some(ended) = running.join_next().await else { return totals };
-        let (seed, outcome) = ended.expect("failures are values");
-        totals.add(seed, outcome);
+        let (seed, circumstances, outcome) = ended.expect("failures are values");
+        totals.add(seed, &circumstances, outcome);
         if std::io::stdout().is_terminal() {
             print!("\r{}   ", totals.line());
             let _ = std::io::stdout().flush();
@@ -126,13 +147,13 @@ async fn run_all(options: &Options) -> Totals {
 }
 
 /// A panic, in whatever a seed stands on, is a failure of that seed.
-async fn judge(seed: u64, with_faults: bool) -> Result<chaos::Report, Violation> {
+async fn judge(
+    seed: u64,
+    with_faults: bool,
+    circumstances: BTreeSet<Circumstance>,
+) -> Result<chaos::Report, Violation> {
     let run = async move {
-        if with_faults {
-            return chaos::run(seed).await;
-        }
-        let outline = run::seed(Cluster::shared().await, seed).await?;
-        Ok(chaos::Report { outline, ..chaos::Report::default() })
+        if with_faults { chaos::run(seed, circumstances).await } else { run::seed(seed, circumstances).await }
     };
     let stuck = |text: String| Err(Violation { kind: Kind::Stuck, text });
     match spawn_local(timeout(SEED_TIME_MAX, run)).await {

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio_postgres::SimpleQueryMessage;
 
 /// The state of every shape at every commit so far.
@@ -29,6 +30,10 @@ pub struct Reference {
     /// For each shape, its handles in the order in which they were seen.
     handles: Vec<Vec<String>>,
     is_forgiving: bool,
+    /// Tables whose shapes may show anything until then.
+    forgiven: BTreeMap<usize, Instant>,
+    /// How often more than their transactions explain the shapes of a table may start over.
+    excused: BTreeMap<usize, usize>,
 }
 
 /// A transaction that committed.
@@ -63,6 +68,8 @@ pub struct Transaction {
     pub altered: BTreeSet<usize>,
     /// Those that it truncated, wholly or in part.
     pub truncated: BTreeSet<usize>,
+    /// Those whose shapes may start over by what the stream does not tell.
+    pub disturbed: BTreeSet<usize>,
     /// For a report.
     pub statements: Vec<String>,
 }
@@ -151,6 +158,8 @@ impl Reference {
             bodies: HashMap::new(),
             handles,
             is_forgiving: false,
+            forgiven: BTreeMap::new(),
+            excused: BTreeMap::new(),
         }
     }
 
@@ -165,6 +174,8 @@ impl Reference {
         database: &Database,
         transaction: Transaction,
     ) -> Result<bool, tokio_postgres::Error> {
+        // What is checked at the end is checked before anything is read.
+        sql.try_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
         let told = format!(
             "SELECT pg_current_xact_id_if_assigned()::text AS xid, pg_backend_pid()::text AS pid, {INSERT_LSN} AS lsn"
         );
@@ -196,6 +207,33 @@ impl Reference {
         }
         self.commits.insert(lsn, Commit { xid, transaction });
         Ok(true)
+    }
+
+    /// Commits what was prepared under `gid` by the transaction `xid`. What it shows is read behind it, while nobody else commits.
+    ///
+    /// # Errors
+    /// What Postgres said.
+    pub async fn commit_prepared(
+        &mut self,
+        sql: &Sql,
+        gid: &str,
+        xid: u64,
+        transaction: Transaction,
+    ) -> Result<(), tokio_postgres::Error> {
+        let told = sql.try_rows(&format!("SELECT {INSERT_LSN} AS lsn")).await?;
+        let before =
+            told[0]["lsn"].as_ref().and_then(|text| text.parse().ok()).expect("a position in the WAL");
+        self.counts.transactions += 1;
+        sql.try_execute(&format!("COMMIT PREPARED '{gid}'")).await?;
+        let lsn = commit_lsn(sql, xid, before).await?;
+        let affected = self.affected(&transaction);
+        let shapes: Vec<&Shape> = affected.iter().map(|&number| &self.shapes[number]).collect();
+        let states = read(sql, &shapes).await?;
+        for (shape, state) in affected.into_iter().zip(states) {
+            self.histories[shape].push((lsn, Arc::new(state)));
+        }
+        self.commits.insert(lsn, Commit { xid, transaction });
+        Ok(())
     }
 
     fn affected(&self, transaction: &Transaction) -> Vec<usize> {
@@ -332,10 +370,25 @@ impl Reference {
         self.is_forgiving = is_forgiving;
     }
 
+    /// For a while, a violation of shapes of these tables is counted only.
+    pub fn forgive_tables(&mut self, tables: &[usize], time: Duration) {
+        for table in tables {
+            self.forgiven.insert(*table, Instant::now() + time);
+        }
+    }
+
+    /// Shapes of the table may start over once more than its transactions explain.
+    pub fn excuse(&mut self, table: usize) {
+        *self.excused.entry(table).or_default() += 1;
+    }
+
     /// Whether a violation is forgiven; then it is counted.
-    pub fn pardon(&mut self) -> bool {
-        self.counts.forgiven += u64::from(self.is_forgiving);
-        self.is_forgiving
+    pub fn pardon(&mut self, shape: usize) -> bool {
+        let now = Instant::now();
+        let until = |table: &usize| self.forgiven.get(table).is_some_and(|until| *until > now);
+        let pardons = self.is_forgiving || self.shapes[shape].tables.iter().any(until);
+        self.counts.forgiven += u64::from(pardons);
+        pardons
     }
 
     /// The handles of shapes that had more of them than their transactions, or the server's own causes, explain.
@@ -345,12 +398,13 @@ impl Reference {
         let more = |shape: usize| {
             let tables = &self.shapes[shape].tables;
             let causes = |commit: &Commit| {
-                let Transaction { truncated, altered, .. } = &commit.transaction;
+                let Transaction { truncated, altered, disturbed, .. } = &commit.transaction;
                 let of = |changed: &BTreeSet<usize>| tables.iter().any(|table| changed.contains(table));
                 // The catalog tells of a column before the stream does; who comes in between may be surprised by the stream.
-                usize::from(of(truncated)) + 2 * usize::from(of(altered))
+                usize::from(of(truncated)) + 2 * (usize::from(of(altered)) + usize::from(of(disturbed)))
             };
-            let causes: usize = self.commits.values().map(causes).sum();
+            let excused: usize = tables.iter().filter_map(|table| self.excused.get(table)).sum();
+            let causes: usize = self.commits.values().map(causes).sum::<usize>() + excused;
             let handles: Vec<&String> = self.handles[shape].iter().collect();
             let own = handles.iter().filter(|handle| is_own(handle)).count();
             (handles.len() > 1 + causes + own).then_some((shape, handles))
@@ -419,7 +473,8 @@ pub async fn commit_lsn(sql: &Sql, xid: u64, before: u64) -> Result<u64, tokio_p
     let records = format!(
         "SELECT (start_lsn - '0/0')::text AS lsn
          FROM pg_get_wal_records_info('0/0'::pg_lsn + {before}, pg_current_wal_flush_lsn())
-         WHERE resource_manager = 'Transaction' AND record_type LIKE 'COMMIT%' AND xid::text = '{short}'"
+         WHERE resource_manager = 'Transaction' AND record_type LIKE 'COMMIT%'
+           AND (xid::text = '{short}' OR record_type = 'COMMIT_PREPARED' AND description LIKE '{short}:%')"
     );
     let rows = sql.try_rows(&records).await?;
     let lsn = rows.first().and_then(|row| row["lsn"].as_ref()?.parse().ok());

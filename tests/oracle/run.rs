@@ -1,5 +1,8 @@
 //! One seed: a database, what is in it, and what its writers and clients share.
 
+use crate::chaos::Report;
+use crate::circumstance::application::{read, watch};
+use crate::circumstance::{self, Circumstance, World};
 use crate::follow;
 use crate::outage;
 use crate::reference::{Counts, MARKS, Reference};
@@ -9,9 +12,12 @@ use crate::shape::Shape;
 use crate::statement;
 use crate::violation::{Kind, Violation};
 use limn_tests::{Cluster, Database, Limn, Random, Sql};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 /// Committed transactions of a seed, at least.
 pub const TRANSACTIONS: u64 = 200;
@@ -39,6 +45,10 @@ pub struct Run {
     pub crashes: Crashes,
     /// Whether nothing is done that makes shapes start over.
     pub is_calm: bool,
+    /// Whether things break, so that there may be no answer for a while.
+    pub has_faults: bool,
+    /// What other people's databases have.
+    pub world: World,
     transactions_max: u64,
     done: AtomicBool,
 }
@@ -68,8 +78,12 @@ pub struct Outline {
 }
 
 /// How a seed is run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
+    /// What its database has.
+    pub circumstances: BTreeSet<Circumstance>,
+    /// See [`Run::has_faults`].
+    pub has_faults: bool,
     /// See [`Run::is_calm`].
     pub is_calm: bool,
     /// After so many transactions the writers are done.
@@ -92,10 +106,16 @@ impl Run {
         random: &mut Random,
     ) -> (Arc<Self>, Vec<String>) {
         let is_big = seed.is_multiple_of(BIG_ONE_OF);
-        let schema = Schema::random(random, is_big);
         let database = cluster.database().await;
         let sql = database.connect().await;
-        sql.execute(&schema.ddl(random)).await;
+        let version = sql.value("SELECT current_setting('server_version_num')::int / 10000").await;
+        let world = World::new(plan.circumstances, version.parse().expect("a version"));
+        let mut schema = Schema::random(random, is_big);
+        let mut its_random = Random::new(random.below(u64::MAX));
+        circumstance::extend(&mut schema, &world, &mut its_random);
+        // What other publications bear depends on the identity that tables have.
+        let identities = !world.has(Circumstance::Publications);
+        sql.execute(&schema.ddl(identities, random)).await;
         sql.execute(&format!("CREATE TABLE {MARKS} (mark int8 PRIMARY KEY)")).await;
         fill(&sql, &schema, random).await;
         let shapes: Arc<[Shape]> = shapes(&schema, &sql, random).await.into();
@@ -103,7 +123,11 @@ impl Run {
         // Thousands of rows are not read a dozen at a time.
         let sizes = if is_big { &[500_000, 10_000_000] } else { &[2_000, 20_000] };
         let chunk_bytes = random.choice::<u64>(sizes).to_string();
-        let options = ["--long-poll-timeout-ms", "400", "--chunk-bytes-max", &chunk_bytes].map(str::to_owned);
+        let mut options: Vec<String> =
+            ["--long-poll-timeout-ms", "400", "--chunk-bytes-max", &chunk_bytes].map(str::to_owned).into();
+        if world.has(Circumstance::Manual) {
+            options.push("--manual-table-publishing".to_owned());
+        }
         let run = Self {
             schema,
             database,
@@ -113,15 +137,52 @@ impl Run {
             aborted: AtomicU64::new(0),
             crashes: Crashes::default(),
             is_calm: plan.is_calm,
+            has_faults: plan.has_faults,
+            world,
             transactions_max: plan.transactions_max,
             done: AtomicBool::new(false),
         };
-        (Arc::new(run), options.into())
+        sql.execute(&circumstance::ddl(&run, &mut its_random)).await;
+        (Arc::new(run), options)
+    }
+
+    /// A server for it, yet to be started, that sees the database as `database`.
+    pub fn server(&self, database: &Database, options: &[String]) -> Limn {
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let mut server = Limn::stopped(database, &options);
+        if let Some(login) = circumstance::login(self) {
+            server.log_in_as(&login);
+        }
+        server
+    }
+
+    /// The publication that the server makes.
+    pub fn publication(&self) -> String {
+        format!("electric_publication_{}", self.database.name)
+    }
+
+    /// For a while, shapes of these tables may show anything: the server cannot have noticed.
+    pub async fn forgive(&self, tables: &[usize], time: Duration) {
+        self.reference.lock().await.forgive_tables(tables, time);
+    }
+
+    /// Shapes of this table may start over once.
+    pub async fn excuse(&self, table: usize) {
+        self.reference.lock().await.excuse(table);
+    }
+
+    /// The other sessions of the application, until the run is over.
+    pub fn applications(self: &Arc<Self>, random: &mut Random) -> JoinSet<()> {
+        let mut sessions = JoinSet::new();
+        sessions.spawn(watch(self.clone()));
+        sessions.spawn(read(self.clone(), Random::new(random.below(u64::MAX))));
+        sessions
     }
 
     /// Whether the writers are to go on.
     pub fn transactions_left(&self) -> bool {
-        self.committed.load(Ordering::Relaxed) < self.transactions_max && !self.is_done()
+        let has_enough = self.committed.load(Ordering::Relaxed) >= self.transactions_max;
+        !(self.is_done() || has_enough && self.world.is_over())
     }
 
     /// Whether clients have nothing more to wait for.
@@ -161,21 +222,44 @@ impl std::ops::Add for Outline {
 }
 
 /// Runs one seed without faults.
-pub async fn seed(cluster: &Cluster, seed: u64) -> Result<Outline, Violation> {
+pub async fn seed(seed: u64, circumstances: BTreeSet<Circumstance>) -> Result<Report, Violation> {
+    if Circumstance::needs_cluster(&circumstances) {
+        let own = Cluster::start(&["max_prepared_transactions=10"]).await;
+        return seed_on(&own, false, seed, circumstances).await;
+    }
+    seed_on(Cluster::shared().await, true, seed, circumstances).await
+}
+
+async fn seed_on(
+    cluster: &Cluster,
+    is_shared: bool,
+    seed: u64,
+    circumstances: BTreeSet<Circumstance>,
+) -> Result<Report, Violation> {
     let mut random = Random::new(seed);
-    let plan = Plan { is_calm: false, transactions_max: TRANSACTIONS };
+    let plan = Plan { circumstances, has_faults: false, is_calm: false, transactions_max: TRANSACTIONS };
     let (run, options) = Run::prepare(cluster, seed, plan, &mut random).await;
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let server = Limn::start(&run.database, &options).await;
-    let followed = match follow::follow(&run, &server.client(), &mut random, async {}).await {
+    let mut server = run.server(&run.database, &options);
+    server.resume().await;
+    let client = server.client();
+    circumstance::begin(&run, &mut random).await;
+    let sessions = run.applications(&mut random);
+    let events = circumstance::play(run.clone(), client.clone(), Random::new(random.below(u64::MAX)));
+    let followed = match follow::follow(&run, &client, &mut random, events).await {
         Ok((clients, copies)) => follow::converge(&run, &server, copies).await.map(|()| clients),
         Err(violation) => Err(violation),
     };
     run.finish();
+    drop(sessions);
     let causes = causes(&server.output());
     drop(server);
-    cluster.discard(&run.database).await;
+    if is_shared {
+        cluster.discard(&run.database).await;
+    }
     let clients = followed?;
+    if let Some(violation) = run.world.violation() {
+        return Err(violation);
+    }
     match run.reference.lock().await.unexplained_handles(&causes).first() {
         None => {}
         Some((shape, handles)) => {
@@ -185,13 +269,19 @@ pub async fn seed(cluster: &Cluster, seed: u64) -> Result<Outline, Violation> {
             return Err(Violation { kind: Kind::Rotated, text });
         }
     }
-    Ok(run.outline(clients).await)
+    let outline = run.outline(clients).await;
+    Ok(Report { outline, world: run.world.outcome(), ..Report::default() })
 }
 
 async fn fill(sql: &Sql, schema: &Schema, random: &mut Random) {
     for table in schema.tables.iter().filter(|table| !table.is_big) {
         let rows = random.below(12);
-        if rows > 0 {
+        if table.deferrable.is_some() {
+            for _ in 0..rows {
+                // Nothing says that the key is not there yet.
+                let _ = sql.try_execute(&statement::insert(table, 1, random)).await;
+            }
+        } else if rows > 0 {
             sql.execute(&statement::insert(table, rows, random)).await;
         }
     }
@@ -202,6 +292,10 @@ async fn shapes(schema: &Schema, sql: &Sql, random: &mut Random) -> Vec<Shape> {
         (0..SHAPES_MIN + random.below(4)).map(|_| Shape::random(schema, random)).collect();
     let big = schema.tables.iter().position(|table| table.is_big);
     shapes.extend(big.map(|table| Shape::of(schema, table, random)));
+    for table in schema.only_here() {
+        shapes.push(Shape::assemble(&schema.tables[table], vec![table], None, "", random));
+        shapes.push(Shape::of(schema, table, random));
+    }
     for shape in &shapes {
         // What Postgres refuses is a mistake of the generator.
         sql.rows(&shape.sql).await;

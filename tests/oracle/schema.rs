@@ -22,6 +22,10 @@ pub struct Table {
     pub identity: Identity,
     /// Partitions of any level.
     pub partitions: Vec<String>,
+    /// Children by INHERITS, whose keys are their own.
+    pub children: Vec<String>,
+    /// When its key is checked, where that is not with each row.
+    pub deferrable: Option<&'static str>,
     /// Whether it holds the rows of big transactions.
     pub is_big: bool,
 }
@@ -35,6 +39,8 @@ pub struct Column {
     pub kind: &'static Kind,
     /// Whether it tells rows apart.
     pub is_key: bool,
+    /// What Postgres makes its value of, where nobody writes it.
+    pub generated: Option<&'static str>,
 }
 
 /// How rows are told apart.
@@ -61,11 +67,31 @@ impl Schema {
         Self { tables }
     }
 
-    /// The statements that make it.
-    pub fn ddl(&self, random: &mut Random) -> String {
+    /// Adds a table, before that of big transactions.
+    pub fn add(&mut self, table: Table) {
+        let at = self.tables.iter().position(|table| table.is_big).unwrap_or(self.tables.len());
+        self.tables.insert(at, table);
+    }
+
+    /// The tables that only some seeds have.
+    pub fn only_here(&self) -> Vec<usize> {
+        let is_common = |table: &Table| NAMES.contains(&table.name.as_str()) || table.is_big;
+        (0..self.tables.len()).filter(|&number| !is_common(&self.tables[number])).collect()
+    }
+
+    /// The number of a table.
+    pub fn number(&self, name: &str) -> Option<usize> {
+        self.tables.iter().position(|table| table.name == name)
+    }
+
+    /// The statements that make it. With `identities`, half of the tables have FULL; the server sets that of the others.
+    pub fn ddl(&self, identities: bool, random: &mut Random) -> String {
         let mut ddl = format!("CREATE SCHEMA other; CREATE EXTENSION pg_walinspect; {DEFINITIONS};");
         for table in &self.tables {
-            ddl += &table.ddl(random);
+            ddl += &table.ddl();
+            if random.below(2) == 0 && identities {
+                ddl += &table.full_identity();
+            }
         }
         ddl
     }
@@ -78,6 +104,7 @@ impl Table {
                 name: column_name(number, random),
                 kind: random.choice(KINDS),
                 is_key: false,
+                generated: None,
             })
             .collect();
         let form = random.below(10);
@@ -95,18 +122,51 @@ impl Table {
         };
         for (name, kind) in keys.drain(..) {
             let at = index(random, columns.len() + 1);
-            columns.insert(at, Column { name: name.to_owned(), kind, is_key: true });
+            columns.insert(at, Column::new(name, kind, true));
         }
         let partitions = if partitioned { partitions(name, random) } else { Vec::new() };
-        Self { name: name.to_owned(), columns, identity, partitions, is_big: false }
+        Self { identity, partitions, ..Self::of(name, columns) }
+    }
+
+    /// A table with a key, in one piece.
+    pub fn of(name: &str, columns: Vec<Column>) -> Self {
+        Self {
+            name: name.to_owned(),
+            columns,
+            identity: Identity::Key,
+            partitions: Vec::new(),
+            children: Vec::new(),
+            deferrable: None,
+            is_big: false,
+        }
     }
 
     fn big() -> Self {
-        let column = |name: &str, kind: &'static Kind, is_key| Column { name: name.to_owned(), kind, is_key };
-        let columns =
-            vec![column("id", DISTINCT, true), column("n", DISTINCT, false), column("t", text_key(), false)];
-        let identity = Identity::Key;
-        Self { name: "big".to_owned(), columns, identity, partitions: Vec::new(), is_big: true }
+        let columns = vec![
+            Column::new("id", DISTINCT, true),
+            Column::new("n", DISTINCT, false),
+            Column::new("t", text_key(), false),
+        ];
+        Self { is_big: true, ..Self::of("big", columns) }
+    }
+
+    /// The table, its partitions and its children.
+    pub fn tree(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(&self.partitions).chain(&self.children)
+    }
+
+    /// Those of them that hold rows.
+    pub fn leaves(&self) -> Vec<&String> {
+        let is_divided = |&(number, _): &(usize, &String)| match self.partitions.len() {
+            0 => false,
+            count => number == 0 || number == 2 && count > 2,
+        };
+        self.tree().enumerate().filter(|one| !is_divided(one)).map(|(_, name)| name).collect()
+    }
+
+    /// The columns that statements write.
+    pub fn written(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| column.generated.is_none())
     }
 
     /// The columns that tell rows apart, in the key's order.
@@ -122,27 +182,31 @@ impl Table {
         self.key().iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    fn ddl(&self, random: &mut Random) -> String {
+    fn ddl(&self) -> String {
         let column = |column: &Column| {
             let not_null = if column.is_key { " NOT NULL" } else { "" };
-            format!("{} {}{not_null}", column.name, column.kind.sql)
+            format!("{} {}{not_null} {}", column.name, column.kind.sql, column.generated.unwrap_or_default())
         };
         let mut parts: Vec<String> = self.columns.iter().map(column).collect();
+        let key = format!("PRIMARY KEY ({}) {}", self.key_list(), self.deferrable.unwrap_or_default());
         if self.identity == Identity::Key {
-            parts.push(format!("PRIMARY KEY ({})", self.key_list()));
+            parts.push(key.clone());
         }
         let by = if self.partitions.is_empty() { "" } else { " PARTITION BY LIST (region)" };
         let mut ddl = format!("CREATE TABLE {} ({}){by};", self.name, parts.join(", "));
         for (number, partition) in self.partitions.iter().enumerate() {
             ddl += &self.partition_ddl(number, partition);
         }
-        // The server sets the identity of the others.
-        if random.below(2) == 0 {
-            for table in std::iter::once(&self.name).chain(&self.partitions) {
-                let _ = write!(ddl, "ALTER TABLE {table} REPLICA IDENTITY FULL;");
-            }
+        for child in &self.children {
+            let _ = write!(ddl, "CREATE TABLE {child} ({key}) INHERITS ({});", self.name);
         }
         ddl
+    }
+
+    /// Statements that let it write its old rows whole.
+    pub fn full_identity(&self) -> String {
+        let tree = self.tree().map(|table| format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL;"));
+        tree.collect()
     }
 
     /// The first takes two regions, the second the rest; those behind them are parts of the second.
@@ -160,13 +224,21 @@ impl Table {
     }
 }
 
+impl Column {
+    /// A column that statements write.
+    pub fn new(name: &str, kind: &'static Kind, is_key: bool) -> Self {
+        Self { name: name.to_owned(), kind, is_key, generated: None }
+    }
+}
+
 /// One level of partitions or two.
 fn partitions(name: &str, random: &mut Random) -> Vec<String> {
     let count = *random.choice(&[2, 4]);
     (0..count).map(|number| format!("\"{}_{number}\"", name.replace(['"', '.'], ""))).collect()
 }
 
-fn text_key() -> &'static Kind {
+/// Texts that tell rows apart.
+pub fn text_key() -> &'static Kind {
     KEY_KINDS.iter().find(|kind| kind.sql == "text").expect("texts are keys")
 }
 

@@ -16,22 +16,30 @@ const ROWS_MAX: u64 = 4;
 /// Inserts `rows` rows, leaving out those whose key is taken.
 pub fn insert(table: &Table, rows: u64, random: &mut Random) -> String {
     let rows: Vec<String> = (0..rows).map(|_| row(table, random)).collect();
-    let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-    let into = format!("INSERT INTO {} ({}) VALUES {}", table.name, columns.join(", "), rows.join(", "));
+    let columns: Vec<&str> = table.written().map(|column| column.name.as_str()).collect();
+    let into = match table.children.as_slice() {
+        children @ [_, ..] if random.below(2) == 0 => random.choice(children),
+        _ => &table.name,
+    };
+    let into = format!("INSERT INTO {into} ({}) VALUES {}", columns.join(", "), rows.join(", "));
     match &table.identity {
-        Identity::Writers => into,
-        Identity::Key => into + " ON CONFLICT DO NOTHING",
+        Identity::Key if table.deferrable.is_none() => into + " ON CONFLICT DO NOTHING",
+        // The rows that are there already keep them out.
+        _ => into,
     }
 }
 
 /// A change of some rows of a small table.
 pub fn change(table: &Table, random: &mut Random) -> String {
+    if table.deferrable.is_some() && random.below(3) == 0 {
+        return shift_keys(table, random);
+    }
     match random.below(20) {
         0..=6 => {
             let rows = 1 + random.below(ROWS_MAX);
             insert(table, rows, random)
         }
-        7 if table.identity == Identity::Key => upsert(table, random),
+        7 if table.identity == Identity::Key && table.deferrable.is_none() => upsert(table, random),
         8..=12 => format!(
             "UPDATE {} SET {} WHERE {}",
             table.name,
@@ -47,7 +55,8 @@ pub fn change(table: &Table, random: &mut Random) -> String {
         14 | 15 => move_key(table, random),
         16 => {
             // Nothing changes.
-            let column = &random.choice(&table.columns).name;
+            let columns: Vec<&Column> = table.written().collect();
+            let column = &random.choice(&columns).name;
             format!("UPDATE {} SET {column} = {column} WHERE {}", table.name, some_rows(table, random))
         }
         17 if !table.partitions.is_empty() => {
@@ -99,7 +108,7 @@ pub fn add_column(table: &Table, random: &mut Random) -> String {
 }
 
 fn row(table: &Table, random: &mut Random) -> String {
-    let cells: Vec<String> = table.columns.iter().map(|column| cell(table, column, random)).collect();
+    let cells: Vec<String> = table.written().map(|column| cell(table, column, random)).collect();
     format!("({})", cells.join(", "))
 }
 
@@ -119,14 +128,14 @@ fn region(random: &mut Random) -> String {
 
 fn upsert(table: &Table, random: &mut Random) -> String {
     let others: Vec<&str> =
-        table.columns.iter().filter(|column| !column.is_key).map(|column| column.name.as_str()).collect();
+        table.written().filter(|column| !column.is_key).map(|column| column.name.as_str()).collect();
     let column = random.choice(&others);
     let insert = insert(table, 1, random).replace(" ON CONFLICT DO NOTHING", "");
     format!("{insert} ON CONFLICT ({}) DO UPDATE SET {column} = excluded.{column}", table.key_list())
 }
 
 fn assignments(table: &Table, random: &mut Random) -> String {
-    let others: Vec<&Column> = table.columns.iter().filter(|column| !column.is_key).collect();
+    let others: Vec<&Column> = table.written().filter(|column| !column.is_key).collect();
     let first = index(random, others.len());
     let count = 1 + index(random, 2.min(others.len()));
     let chosen = (0..count).map(|next| others[(first + next) % others.len()]);
@@ -143,6 +152,22 @@ fn move_key(table: &Table, random: &mut Random) -> String {
     let column = random.choice(&key);
     let value = cell(table, column, random);
     format!("UPDATE {} SET {} = {value} WHERE {}", table.name, column.name, rows_by_key(table, 1, random))
+}
+
+/// Moves all keys, swaps two, or lets two rows hold one for a while.
+fn shift_keys(table: &Table, random: &mut Random) -> String {
+    let (name, one, two) = (&table.name, random.below(6), random.below(6));
+    let key = table.key();
+    let number =
+        &key.iter().find(|column| column.kind.sql == "int4").expect("deferrable keys have a number").name;
+    match random.below(4) {
+        0 => format!("UPDATE {name} SET {number} = {number} + 1"),
+        1 => format!("UPDATE {name} SET {number} = {number} - 1 WHERE {number} > {one}"),
+        2 => format!(
+            "UPDATE {name} SET {number} = CASE {number} WHEN {one} THEN {two} ELSE {one} END WHERE {number} IN ({one}, {two})"
+        ),
+        _ => format!("UPDATE {name} SET {number} = {one} - {number}"),
+    }
 }
 
 fn some_rows(table: &Table, random: &mut Random) -> String {

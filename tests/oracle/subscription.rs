@@ -1,6 +1,8 @@
 //! One client's copy of one shape: it reads as real clients do, and has every up-to-date judged.
 
+use crate::circumstance::Verdict;
 use crate::reference::{Reference, Snapshot};
+use crate::run::Run;
 use crate::shape::Shape;
 use crate::state::State;
 use crate::violation::{Kind, Violation};
@@ -14,13 +16,21 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
+/// So long a shape may have no answer but 503, where nothing that names a reason stands in its way.
+const UNSERVED_MAX: Duration = Duration::from_secs(15);
+
 /// A copy of a shape.
 #[derive(Debug)]
 pub struct Subscription {
     client: Client,
+    run: Arc<Run>,
     reference: Arc<Mutex<Reference>>,
     shape: usize,
     query: String,
+    /// Since when there was no answer but 503.
+    unserved: Option<Instant>,
+    /// When the last request began.
+    asked: Instant,
     /// Whether the log has events that move rows: those have no position of their own.
     has_moves: bool,
     held: Held,
@@ -39,6 +49,8 @@ struct Held {
     /// The transactions that the rows began with.
     snapshot: Option<Snapshot>,
     up_to_date: bool,
+    /// Whether the offset is behind the last row; those of a snapshot have no position in a stream.
+    is_placed: bool,
     state: Option<(u64, State)>,
 }
 
@@ -51,13 +63,29 @@ pub enum Outcome {
     Rotated,
     /// No answer, or 503.
     Away,
+    /// A refusal whose reason passes.
+    Refused,
+    /// A refusal whose reason holds until the end.
+    RefusedForGood,
 }
 
 impl Subscription {
     /// Nothing is read yet.
-    pub fn new(client: Client, reference: Arc<Mutex<Reference>>, number: usize, shape: &Shape) -> Self {
-        let (query, has_moves) = (shape.query.clone(), shape.has_subquery);
-        Self { client, reference, shape: number, query, has_moves, held: Held::empty() }
+    pub fn new(client: Client, run: Arc<Run>, number: usize) -> Self {
+        let Shape { query, has_subquery, .. } = run.shapes[number].clone();
+        let reference = run.reference.clone();
+        let held = Held::empty();
+        Self {
+            client,
+            run,
+            reference,
+            shape: number,
+            query,
+            unserved: None,
+            asked: Instant::now(),
+            has_moves: has_subquery,
+            held,
+        }
     }
 
     /// Forgets everything, as a client that is started anew.
@@ -95,7 +123,7 @@ impl Subscription {
 
     /// While violations are forgiven, the copy starts over instead.
     async fn pardoned(&mut self, read: Result<Outcome, Violation>) -> Result<Outcome, Violation> {
-        if read.is_err() && self.reference.lock().await.pardon() {
+        if read.is_err() && self.reference.lock().await.pardon(self.shape) {
             self.forget();
             return Ok(Outcome::Rotated);
         }
@@ -105,6 +133,7 @@ impl Subscription {
     async fn try_read(&mut self, live: bool) -> Result<Outcome, Violation> {
         let target = self.target(live);
         let request = Request { method: "GET", target: &target, ..Request::default() };
+        self.asked = Instant::now();
         match self.client.try_send(&request).await {
             Ok(response) => self.take(&response).await,
             Err(_) => Ok(Outcome::Away),
@@ -121,15 +150,21 @@ impl Subscription {
             Ok(Opened::Other(response)) => return self.take(&response).await,
             Err(_) => return Ok(Outcome::Away),
         };
-        // A stream with moves may end where nothing says how to go on: what it came to is judged, and then read again.
-        let before = self.has_moves.then(|| self.held.clone());
+        // The head says where to go on from where no message has come; the clients of npm believe it.
+        let told = events.head.header("electric-offset").unwrap_or_default().to_owned();
+        if !told.is_empty() && !self.has_moves {
+            self.held.offset = told;
+        }
+        let before = self.held.clone();
         for _ in 0..messages {
             // A stream that was cut goes on behind its last message.
             let Ok(Ok(Some(message))) = timeout_at(deadline, events.next()).await else { break };
             self.take_event(&message).await?;
         }
-        if let Some(held) = before {
-            self.held = held;
+        // A stream may end where nothing says how to go on, behind a move or inside a snapshot: what it came to is judged,
+        // and then read again.
+        if self.has_moves || !self.held.is_placed {
+            self.held = before;
         }
         Ok(Outcome::Read)
     }
@@ -156,14 +191,39 @@ impl Subscription {
 
     async fn take(&mut self, response: &Response) -> Result<Outcome, Violation> {
         match response.status {
-            200 => self.accept(response).await.map(|()| Outcome::Read),
-            409 => self.start_over(response).await.map(|()| Outcome::Rotated),
-            503 => Ok(Outcome::Away),
-            status => {
-                let text = format!("{status} for {}: {}", self.target(false), response.text());
-                Err(self.violation(Kind::Refused, text).await)
+            200 => {
+                self.unserved = None;
+                self.accept(response).await.map(|()| Outcome::Read)
             }
+            409 => self.start_over(response).await.map(|()| Outcome::Rotated),
+            _ => self.judge_refusal(response).await,
         }
+    }
+
+    /// A refusal names a reason that holds; a state that passes without one does so in time.
+    async fn judge_refusal(&mut self, response: &Response) -> Result<Outcome, Violation> {
+        let text = response.text();
+        match self.run.world.judge(&self.run.shapes[self.shape], &text) {
+            Verdict::Passing => {
+                self.unserved = None;
+                return Ok(Outcome::Refused);
+            }
+            Verdict::Lasting => {
+                self.unserved = None;
+                return Ok(Outcome::RefusedForGood);
+            }
+            Verdict::Unjustified => {}
+        }
+        let has_code = response.json()["code"].is_string();
+        let since = self.unserved.get_or_insert(self.asked).elapsed();
+        if response.status == 503 && (self.run.has_faults || !has_code && since < UNSERVED_MAX) {
+            self.run.world.note_away(&text);
+            return Ok(Outcome::Away);
+        }
+        let told = format!("{} for {}: {text}", response.status, self.target(false));
+        Err(self
+            .violation(Kind::Refused, format!("{told}\n  not served for {:.1} s", since.as_secs_f64()))
+            .await)
     }
 
     async fn accept(&mut self, response: &Response) -> Result<(), Violation> {
@@ -220,10 +280,15 @@ impl Subscription {
         self.apply(message).await?;
         let headers = &message["headers"];
         if let (Some(lsn), Some(op)) = (headers["lsn"].as_str(), headers["op_position"].as_u64()) {
-            self.held.offset = format!("{lsn}_{op}");
+            (self.held.offset, self.held.is_placed) = (format!("{lsn}_{op}"), true);
+        } else if is_change(message) {
+            self.held.is_placed = false;
         }
         let lsn = up_to_date_lsn(message);
         self.held.up_to_date = lsn.is_some();
+        if let Some(lsn) = lsn.filter(|_| !self.held.is_placed) {
+            (self.held.offset, self.held.is_placed) = (format!("{lsn}_0"), true);
+        }
         match lsn {
             Some(lsn) => self.judge(lsn).await,
             None => Ok(()),
@@ -312,6 +377,7 @@ impl Held {
             checker: LogChecker::default(),
             snapshot: None,
             up_to_date: false,
+            is_placed: true,
             state: None,
         }
     }

@@ -1,8 +1,10 @@
 //! What some seeds came to, for people.
 
 use crate::chaos::Report;
+use crate::circumstance::Circumstance;
 use crate::run::Outline;
 use crate::violation::{Kind, Violation};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Instant;
 
@@ -13,7 +15,8 @@ pub struct Totals {
     with_faults: bool,
     seeds: u64,
     report: Report,
-    failed: Vec<(u64, Violation)>,
+    /// The seeds that failed, with what their databases had.
+    failed: Vec<(u64, String, Violation)>,
 }
 
 impl Totals {
@@ -23,11 +26,20 @@ impl Totals {
     }
 
     /// A seed has ended.
-    pub fn add(&mut self, seed: u64, outcome: Result<Report, Violation>) {
+    pub fn add(
+        &mut self,
+        seed: u64,
+        circumstances: &BTreeSet<Circumstance>,
+        outcome: Result<Report, Violation>,
+    ) {
         self.seeds += 1;
         match outcome {
             Ok(report) => self.report += report,
-            Err(violation) => self.failed.push((seed, violation)),
+            Err(violation) => {
+                let names: Vec<String> = circumstances.iter().map(ToString::to_string).collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(",") };
+                self.failed.push((seed, names, violation));
+            }
         }
     }
 
@@ -54,8 +66,11 @@ impl fmt::Display for Totals {
         writeln!(f, "{}", self.line())?;
         let counts = self.report.outline.counts;
         writeln!(f, "of the checks, {} of rows that began ahead of the stream", counts.ahead)?;
+        writeln!(f, "{}", self.report.world)?;
         if self.with_faults {
             writeln!(f, "{}", self.report)?;
+        }
+        if counts.forgiven > 0 {
             writeln!(f, "violations while a loss could not be known: {}", counts.forgiven)?;
         }
         let kinds = [
@@ -65,21 +80,23 @@ impl fmt::Display for Totals {
             Kind::Torn,
             Kind::Rotated,
             Kind::Refused,
+            Kind::Harmed,
+            Kind::Unsaid,
             Kind::Stuck,
         ];
-        let of = |kind| self.failed.iter().filter(|(_, violation)| violation.kind == kind).count();
+        let of = |kind| self.failed.iter().filter(|(_, _, violation)| violation.kind == kind).count();
         let each: Vec<String> = kinds
             .iter()
             .map(|kind| format!("{} {}", format!("{kind:?}").to_lowercase(), of(*kind)))
             .collect();
         writeln!(f, "{}", each.join(", "))?;
-        for (seed, violation) in &self.failed {
+        for (seed, names, violation) in &self.failed {
             let again = if self.with_faults {
                 format!("chaos --minutes 1 --seed {seed}")
             } else {
                 format!("oracle --seed {seed} --times 10")
             };
-            writeln!(f, "seed {seed}: {violation}\n  again: cargo x {again}")?;
+            writeln!(f, "seed {seed} ({names}): {violation}\n  again: cargo x {again} --with {names}")?;
         }
         Ok(())
     }

@@ -26,6 +26,10 @@ pub enum Kind {
     Rotated,
     /// An answer that no client may get.
     Refused,
+    /// A write of the application that the server made fail, or a long wait behind it.
+    Harmed,
+    /// Something that the server must tell people and does not.
+    Unsaid,
     /// No end.
     Stuck,
 }

@@ -1,9 +1,10 @@
 //! One of the concurrent writers.
 
+use crate::circumstance::application;
 use crate::kind::quoted;
 use crate::reference::Transaction;
-use crate::run::Run;
-use crate::schema::{Table, index};
+use crate::run::{Run, TRANSACTIONS};
+use crate::schema::index;
 use crate::state::EXTRA;
 use crate::statement;
 use limn_tests::{Random, Sql};
@@ -29,6 +30,9 @@ enum Form {
     Big,
 }
 
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(30);
+
 /// Writes until the seed has its transactions.
 pub async fn write(seed: Arc<Run>, mut random: Random) {
     let mut sql = seed.connect(SETTINGS).await;
@@ -46,7 +50,9 @@ pub async fn write(seed: Arc<Run>, mut random: Random) {
                 sql = seed.connect(SETTINGS).await;
             }
         }
-        pause(&mut random, 8).await;
+        // What comes and goes may take longer than the transactions that are asked for.
+        let has_enough = seed.committed.load(Ordering::Relaxed) > TRANSACTIONS && !seed.has_faults;
+        pause(&mut random, if has_enough { 60 } else { 8 }).await;
     }
 }
 
@@ -67,7 +73,7 @@ async fn transact(
         let number = index(random, seed.schema.tables.len());
         let table = &seed.schema.tables[number];
         if !table.is_big {
-            step(sql, &mut transaction, number, table, random).await?;
+            step(seed, sql, &mut transaction, number, random).await?;
         }
         if random.below(4) == 0 {
             pause(random, 12).await;
@@ -95,13 +101,13 @@ async fn transact(
 
 /// One statement; where it fails, what it did is taken back.
 async fn step(
+    seed: &Run,
     sql: &Sql,
     transaction: &mut Transaction,
     number: usize,
-    table: &Table,
     random: &mut Random,
 ) -> Result<(), tokio_postgres::Error> {
-    let change = statement::change(table, random);
+    let change = statement::change(&seed.schema.tables[number], random);
     sql.try_execute("SAVEPOINT step").await?;
     let taken_back = random.below(12) == 0;
     match run(sql, &change).await {
@@ -111,7 +117,10 @@ async fn step(
             Ok(())
         }
         Err(error) if error.is_closed() => Err(error),
-        Err(_) => sql.try_execute("ROLLBACK TO step").await,
+        Err(error) => {
+            application::judge(seed, &change, &error);
+            sql.try_execute("ROLLBACK TO step").await
+        }
     }
 }
 
@@ -136,9 +145,28 @@ async fn big(
     let table = &seed.schema.tables[number];
     let shrink = random.below(3) == 0;
     let change = if shrink { statement::shrink(table) } else { statement::big_change(table, random) };
-    let rows = run(sql, &change).await?;
+    let rows = run(sql, &change).await.inspect_err(|error| application::judge(seed, &change, error))?;
     transaction.note(number, change, rows);
     Ok(())
+}
+
+/// Runs the statements of a transaction and commits it, again until that succeeds or the run is over.
+pub async fn commit(seed: &Run, sql: &Sql, transaction: Transaction) {
+    let statements = format!("BEGIN; {}", transaction.statements.join("; "));
+    while !seed.is_done() {
+        let committed = match sql.try_execute(&statements).await {
+            Ok(()) => {
+                // Whoever waits for a table that this transaction has locked gives up by itself.
+                let mut reference = seed.reference.lock().await;
+                reference.commit(sql, &seed.database, transaction.clone()).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        let Err(error) = committed else { return };
+        application::judge(seed, &statements, &error);
+        let _ = sql.try_execute("ROLLBACK").await;
+        sleep(PAUSE).await;
+    }
 }
 
 async fn truncate(
