@@ -19,6 +19,7 @@ mod lockfile;
 mod matrix;
 mod mutants;
 mod oracle;
+mod planted;
 mod postgres;
 mod process;
 mod setup;

@@ -114,13 +114,14 @@ fn summarize(reports: &[Report]) -> Result<()> {
 
 /// Programs that every user can reach. Postgres does not run as root, and root's cache is closed to others:
 /// the programs are then copied for as long as the value lives.
-struct Readable {
+pub struct Readable {
     bin: PathBuf,
     copy: Option<PathBuf>,
 }
 
 impl Readable {
-    fn of(bin: &Path) -> Result<Self> {
+    /// Of the programs in `bin`.
+    pub fn of(bin: &Path) -> Result<Self> {
         let closed = |dir: &Path| fs::metadata(dir).is_ok_and(|dir| dir.permissions().mode() & 0o001 == 0);
         if !bin.ancestors().any(closed) {
             return Ok(Self { bin: bin.to_owned(), copy: None });
@@ -131,7 +132,8 @@ impl Readable {
         Ok(Self { bin: copy.join("bin"), copy: Some(copy) })
     }
 
-    fn bin(&self) -> &Path {
+    /// Their folder.
+    pub fn bin(&self) -> &Path {
         &self.bin
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::planted;
 use crate::process::{command, run as run_command};
 use crate::setup::{self, Part};
 use crate::test::with_servers;
@@ -26,6 +27,12 @@ pub struct OracleOptions {
     /// How many at a time
     #[arg(long, default_value_t = 3, value_name = "N")]
     jobs: u64,
+    /// What databases have besides, instead of what the seeds draw, such as `deferrable,dump`; `none` for nothing
+    #[arg(long, value_name = "NAMES")]
+    with: Option<String>,
+    /// Take mends back, all or the one with this number: each must be found
+    #[arg(long, value_name = "NUMBER", num_args = 0..=1, default_missing_value = "all")]
+    planted: Option<String>,
     /// Go on after a failure
     #[arg(long)]
     keep_going: bool,
@@ -46,6 +53,9 @@ pub struct ChaosOptions {
     /// How many at a time
     #[arg(long, default_value_t = 2, value_name = "N")]
     jobs: u64,
+    /// What databases have besides, as for `cargo x oracle`
+    #[arg(long, value_name = "NAMES")]
+    with: Option<String>,
     /// Go on after a failure
     #[arg(long)]
     keep_going: bool,
@@ -56,12 +66,16 @@ const KNOWN_FOR_S: u64 = 40;
 
 /// Seeds without faults.
 pub fn run(workspace: &Workspace, options: &OracleOptions) -> Result<()> {
+    if let Some(number) = &options.planted {
+        return planted::run(workspace, number);
+    }
     let mut arguments = seeds(options.seed, options.first);
     if options.seed.is_none() {
         arguments.extend(["--seeds".to_owned(), options.seeds.to_string()]);
     }
     arguments.extend(["--times".to_owned(), options.times.to_string()]);
     arguments.extend(pace(options.jobs, options.keep_going));
+    arguments.extend(with(options.with.as_ref()));
     set_up(workspace)?;
     start(workspace, &arguments)
 }
@@ -71,6 +85,7 @@ pub fn chaos(workspace: &Workspace, options: &ChaosOptions) -> Result<()> {
     let mut arguments = seeds(options.seed, options.first);
     arguments.extend(["--chaos".to_owned(), options.minutes.to_string()]);
     arguments.extend(pace(options.jobs, options.keep_going));
+    arguments.extend(with(options.with.as_ref()));
     set_up(workspace)?;
     start(workspace, &arguments)
 }
@@ -88,6 +103,10 @@ fn seeds(one: Option<u64>, first: u64) -> Vec<String> {
 fn pace(jobs: u64, keep_going: bool) -> Vec<String> {
     let keep_going = keep_going.then(|| "--keep-going".to_owned());
     ["--jobs".to_owned(), jobs.to_string()].into_iter().chain(keep_going).collect()
+}
+
+fn with(names: Option<&String>) -> Vec<String> {
+    names.map_or_else(Vec::new, |names| vec!["--with".to_owned(), names.clone()])
 }
 
 fn set_up(workspace: &Workspace) -> Result<()> {
