@@ -13,6 +13,7 @@ use crate::config::{ServeConfig, ServeOptions};
 use crate::postgres::diagnosis::{self, ServerFacts};
 use crate::postgres::preflight::PreflightError;
 use crate::postgres::replication::SystemIdentity;
+use crate::postgres::slot_wait;
 use crate::postgres::{PostgresError, ReplicationConnection, Session};
 use anyhow::Result;
 use clap::Args;
@@ -127,6 +128,12 @@ async fn ask(
     };
     source::judge_publication(report, &source, &facts, publication.as_ref());
     source::judge_slot(report, &source, slot.as_ref(), holder);
+    let writers = match slot.as_ref().map(|slot| slot.reader) {
+        None => slot_wait::standing(session).await?,
+        Some(Some(pid)) => slot_wait::awaited_by(session, pid).await?,
+        Some(None) => Vec::new(),
+    };
+    source::judge_writers(report, &source, &writers);
     let oids: Vec<u32> = shapes.iter().map(|(oid, _)| *oid).collect();
     let tables = diagnosis::tables(session, publication_name, &oids).await?;
     source::judge_tables(report, &source, &tables);

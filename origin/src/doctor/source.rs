@@ -3,6 +3,7 @@
 use super::report::Report;
 use crate::postgres::conflict::{self, Conflict};
 use crate::postgres::diagnosis::{PublicationFacts, ServerFacts, SlotFacts, TableFacts};
+use crate::postgres::slot_wait::Writer;
 use limn_core::pg::relation::{quote_identifier, quote_literal};
 
 /// WAL that an unread slot may keep before it is worth a word.
@@ -104,6 +105,14 @@ pub fn judge_slot(report: &mut Report, source: &Source<'_>, facts: Option<&SlotF
             report.ok("lock", format!("held by Postgres's process {pid}: a server runs, another one waits"));
         }
         None => report.ok("lock", "free"),
+    }
+}
+
+/// Judges transactions that the creation of the slot waits for, or would wait for.
+pub fn judge_writers(report: &mut Report, source: &Source<'_>, writers: &[Writer]) {
+    for writer in writers {
+        let text = format!("creating `{}` waits for {writer}", source.slot);
+        report.warning("slot_creation", text, Some(writer.remedy()));
     }
 }
 

@@ -5,6 +5,7 @@ use crate::postgres::catalog::{self, Description};
 use crate::postgres::preflight::{self, PreflightError};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::slot::{self, SlotError};
+use crate::postgres::slot_wait;
 use crate::postgres::snapshot;
 use crate::postgres::{
     PostgresConfig, PostgresError, ReplicationConnection, ReplicationError, ReplicationStream, Session,
@@ -30,7 +31,7 @@ const PAUSE_LAST: Duration = Duration::from_secs(5);
 const VISIBLE_POLL: Duration = Duration::from_millis(2);
 const VISIBLE_WAIT: Duration = Duration::from_secs(1);
 /// How long creating the slot may take without a word.
-const SLOT_PATIENCE: Duration = Duration::from_secs(10);
+const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 /// What an attempt to connect may have to tell before it ends.
 const NEWS_MAX: usize = 4;
 
@@ -430,21 +431,42 @@ async fn claim_slot(source: &Source, session: &Session) -> Result<bool, ConnectE
     Ok(continues)
 }
 
-/// Creating a slot waits for every transaction that is writing, however long: says so meanwhile.
+/// Creating a slot waits for every transaction that is writing, however long: says for whom meanwhile.
 async fn create_slot(
     connection: &mut ReplicationConnection,
     source: &Source,
 ) -> Result<slot::Slot, SlotError> {
+    let pid = connection.pid().await?;
     let ensure = slot::ensure(connection, &source.slot, source.temporary_slot);
     tokio::pin!(ensure);
+    let mut told = None;
     loop {
         if let Ok(slot) = tokio::time::timeout(SLOT_PATIENCE, &mut ensure).await {
             return slot;
         }
-        tracing::warn!(
-            slot = source.slot,
-            "still creating the replication slot: Postgres waits for open transactions; \
-             find them by `SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL`"
-        );
+        let awaited = tokio::select! {
+            slot = &mut ensure => return slot,
+            awaited = awaited_by(source, pid) => awaited,
+        };
+        if told.as_ref() != Some(&awaited) {
+            let slot = &source.slot;
+            tracing::warn!(slot, "still creating the replication slot: Postgres waits for {awaited}");
+            told = Some(awaited);
+        }
+    }
+}
+
+/// Whom a process of Postgres waits for, with what ends it.
+async fn awaited_by(source: &Source, pid: i32) -> String {
+    let asked = async {
+        let session = Session::connect(&source.config).await?;
+        slot_wait::awaited_by(&session, pid).await
+    };
+    let writers = asked.await.unwrap_or_default();
+    let texts: Vec<String> =
+        writers.iter().map(|writer| format!("{writer} (`{}` ends it)", writer.remedy())).collect();
+    match texts.is_empty() {
+        true => "open transactions: see `limn check`".to_owned(),
+        false => texts.join(", "),
     }
 }

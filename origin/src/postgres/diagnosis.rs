@@ -58,6 +58,8 @@ pub struct SlotFacts {
     pub foreign: Option<String>,
     /// Whether it is being read.
     pub active: bool,
+    /// The process of Postgres that reads it, or creates it.
+    pub reader: Option<i32>,
     /// `wal_status`: `reserved`, `extended`, `unreserved`, `lost`.
     pub wal_status: Option<String>,
     /// `invalidation_reason`
@@ -149,7 +151,7 @@ pub async fn slot(client: &Client, name: &str) -> Result<Option<SlotFacts>, Post
                            WHEN plugin <> 'pgoutput' THEN 'the plugin `' || plugin || '`' END,
                       active, wal_status, to_jsonb(s) ->> 'invalidation_reason',
                       CASE WHEN NOT pg_is_in_recovery()
-                           THEN (pg_current_wal_lsn() - restart_lsn)::bigint END
+                           THEN (pg_current_wal_lsn() - restart_lsn)::bigint END, active_pid
                  FROM pg_replication_slots s WHERE slot_name = $1";
     let rows = client.query_typed(sql, &[(&name, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -159,6 +161,7 @@ pub async fn slot(client: &Client, name: &str) -> Result<Option<SlotFacts>, Post
         wal_status: row.try_get(2)?,
         invalidated: row.try_get(3)?,
         retained_bytes: row.try_get(4)?,
+        reader: row.try_get(5)?,
     }))
 }
 

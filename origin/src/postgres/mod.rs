@@ -20,6 +20,7 @@ pub mod rights;
 pub mod session;
 mod settings;
 pub mod slot;
+pub mod slot_wait;
 pub mod snapshot;
 mod socket;
 pub mod survey;

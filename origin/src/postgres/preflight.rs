@@ -12,6 +12,18 @@ use tokio_postgres::types::Type;
 /// The oldest version that the stream's and the catalog's queries are written for.
 const SERVER_VERSION_MIN: u32 = 140_000;
 
+/// `protocol_violation`, by which PgBouncer refuses a start-up parameter.
+const PROTOCOL_VIOLATION: &str = "08P01";
+/// `syntax_error`
+const SYNTAX_ERROR: &str = "42601";
+/// What poolers call themselves in their errors.
+const POOLERS: [&str; 7] =
+    ["pgbouncer", "odyssey", "supavisor", "pgcat", "rds proxy", "pooler", "tenant or user not found"];
+/// The ports that poolers listen on by default: PgBouncer's and Odyssey's, Supavisor's.
+const POOLER_PORTS: [u16; 2] = [6432, 6543];
+/// Parts of hosts' names at services that offer one: Neon, Supabase, DigitalOcean.
+const POOLER_HOSTS: [&str; 2] = ["-pooler.", ".pooler."];
+
 /// What the server is, once it is known to be usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Server {
@@ -74,6 +86,16 @@ pub enum PreflightError {
         /// The database.
         database: String,
     },
+    /// A pooler answers, which carries no replication.
+    #[error(
+        "this looks like a pooler ({reason}), and poolers carry no replication: DATABASE_URL (`--database-url`) must \
+         reach Postgres itself; give the pooler's URL as LIMN_POOLED_DATABASE_URL (`--pooled-database-url`), and \
+         queries go through it"
+    )]
+    Pooler {
+        /// By what it is known.
+        reason: String,
+    },
     /// Anything else; see [`PostgresError::is_transient`].
     #[error("{0}; check DATABASE_URL and that Postgres is running")]
     Connection(PostgresError),
@@ -90,6 +112,9 @@ impl PreflightError {
     #[must_use]
     pub fn of_connection(error: PostgresError, config: &PostgresConfig) -> Self {
         let role = config.user.clone();
+        if let Some(reason) = pooler(&error, config) {
+            return Self::Pooler { reason };
+        }
         match error.code() {
             Some("42501") => Self::NoReplication { role },
             Some("3D000") => Self::NoDatabase { database: config.database.clone() },
@@ -119,6 +144,22 @@ pub async fn check(
     let mut replication = ReplicationConnection::connect(config).await.map_err(connection)?;
     replication.identify_system().await.map_err(connection)?;
     Ok(server)
+}
+
+/// By what an answer shows that it is a pooler's: Postgres itself knows the parameters and commands of replication.
+fn pooler(error: &PostgresError, config: &PostgresConfig) -> Option<String> {
+    let PostgresError::Server(error) = error else { return None };
+    let (code, message) = (error.code.as_str(), error.message.to_lowercase());
+    let named = POOLERS.iter().find(|name| message.contains(*name));
+    // A start-up parameter that it does not know; IDENTIFY_SYSTEM on a session that is no walsender.
+    let is_answer = named.is_some() || matches!(code, PROTOCOL_VIOLATION | SYNTAX_ERROR);
+    let host = config.host.to_string();
+    let looks_like_one =
+        POOLER_PORTS.contains(&config.port) || POOLER_HOSTS.iter().any(|part| host.contains(part));
+    // A wrong password or a missing right is one behind a pooler too.
+    let may_be_postgres =
+        code.starts_with("28") || code == "42501" || code == "3D000" || code.starts_with("53");
+    (is_answer || looks_like_one && !may_be_postgres).then(|| format!("it says `{}`", error.message))
 }
 
 async fn check_server(client: &Client) -> Result<Server, PreflightError> {

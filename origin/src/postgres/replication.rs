@@ -130,6 +130,16 @@ impl ReplicationConnection {
         identity().ok_or_else(|| PostgresError::Protocol("not an answer to IDENTIFY_SYSTEM".to_owned()))
     }
 
+    /// The process of Postgres that serves it.
+    ///
+    /// # Errors
+    /// Where the connection or the answer fails.
+    pub async fn pid(&mut self) -> Result<i32, PostgresError> {
+        let rows = self.wire.query("SELECT pg_backend_pid()").await?;
+        let pid = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+        pid.ok_or_else(|| PostgresError::Protocol("not a process's number".to_owned()))
+    }
+
     /// Runs one SQL statement or replication command and returns its rows.
     ///
     /// # Errors

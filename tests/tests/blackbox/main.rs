@@ -12,6 +12,7 @@ mod delete;
 mod dev;
 mod disk;
 mod elixir;
+mod first_connection;
 mod initial_sync;
 mod joining;
 mod large_transaction;
