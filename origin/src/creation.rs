@@ -298,7 +298,15 @@ impl Creator {
 
     /// Takes the shape through its creation; a failure is kept in the shape for those who wait.
     async fn create(self, shape: Arc<Shape>, tables: Tables) {
-        let Err(mut error) = self.try_create(&shape, &tables).await else { return };
+        let created = self.try_create(&shape, &tables).await;
+        if shape.life() == Life::Removed {
+            // Deleted, or its table has changed: whoever waited has been told. The engine may have learned of the
+            // shape after that.
+            let _ = self.engine.remove(shape.id, "deleted").await;
+            tracing::debug!(handle = %shape.handle, ?created, "a shape was removed while it was created");
+            return;
+        }
+        let Err(mut error) = created else { return };
         if error.is_denied()
             && let Ok(Some(denial)) = self.denial(&shape.definition).await
         {

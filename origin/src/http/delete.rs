@@ -1,6 +1,7 @@
 //! `DELETE /v1/shape` (protocol §2.4).
 
 use super::Server;
+use crate::shape::Life;
 use crate::status::Phase;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::parse_delete_request;
@@ -43,7 +44,12 @@ pub(super) async fn delete(server: &Server, query: &str) -> Reply {
     };
     let Some(shape) = shape else { return Reply::no_such_shape(cache) };
     match server.creator.engine.remove(shape.id, "deleted").await {
-        Ok(()) => Reply::deleted(cache),
+        Ok(()) => {
+            // The engine does not know a shape whose creation has just begun.
+            server.registry.remove(&shape);
+            shape.set_life(Life::Removed);
+            Reply::deleted(cache)
+        }
         Err(error) => Reply::unavailable(cache, Method::Delete, &Unavailable::new(error.to_string(), 5)),
     }
 }

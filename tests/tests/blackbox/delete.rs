@@ -1,8 +1,9 @@
 //! Items 157–160: `DELETE /v1/shape`.
 
-use super::{invalid, must_refetch, open, shared, small_chunks, table};
-use limn_tests::{Limn, Request, Response};
+use super::{HeldSnapshot, invalid, must_refetch, open, shared, small_chunks, table};
+use limn_tests::{Limn, Request, Response, eventually};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 async fn delete(server: &Limn, query: &str) -> Response {
     let target = format!("/v1/shape?{query}");
@@ -90,4 +91,60 @@ async fn item_160_a_deleted_shape_is_made_anew() {
     assert_eq!((refused.status, refused.json()), (409, must_refetch()));
     let shape = server.follow("table=t").await;
     assert!(shape.handle() != old && shape.rows().len() == 3);
+}
+
+/// A request for the shape, which is being created.
+fn ask(server: &Limn, query: &'static str) -> JoinHandle<Response> {
+    let client = server.client();
+    tokio::spawn(async move { client.get(&format!("/v1/shape?{query}")).await })
+}
+
+/// What a deletion must not leave behind: a warning, or the shape.
+async fn assert_gone_in_silence(server: &Limn) {
+    eventually("no snapshot is under way", async || {
+        (server.metric("limn_snapshots").await == 0).then_some(())
+    })
+    .await;
+    let output = server.output();
+    assert!(!output.contains("WARN") && !output.contains("cannot create"), "{output}");
+}
+
+/// The engine knows the shape; its snapshot waits for a lock.
+#[tokio::test]
+async fn a_shape_whose_snapshot_waits_is_deleted_without_a_warning() {
+    let held = HeldSnapshot::begin(&["--allow-shape-deletion"]).await;
+    held.reading.abort();
+    let waiting = ask(&held.server, "table=t&offset=-1");
+    assert_eq!(delete(&held.server, "table=t").await.status, 202);
+    let told = waiting.await.expect("an answer");
+    assert_eq!((told.status, told.json()), (409, must_refetch()));
+    held.holder.execute("ROLLBACK").await;
+    assert_gone_in_silence(&held.server).await;
+    assert_eq!(held.server.get("table=t&offset=-1").await.status, 200, "it can be asked for again");
+}
+
+/// The engine does not know the shape yet; the table is about to be published, and has an open writer.
+#[tokio::test]
+async fn a_shape_that_waits_for_writers_is_deleted() {
+    let server = shared(&["--allow-shape-deletion"]).await;
+    let (sql, writer) = (server.sql().await, server.sql().await);
+    table(&sql, "fresh").await;
+    // Elsewhere the identity would have to wait for the writer too.
+    sql.execute("ALTER TABLE fresh REPLICA IDENTITY FULL").await;
+    writer.execute("BEGIN; INSERT INTO fresh VALUES (4, 'x', 1)").await;
+    let waiting = ask(&server, "table=fresh&offset=-1");
+    eventually("the shape is being created", async || {
+        (server.metric("limn_snapshots").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(delete(&server, "table=fresh").await.status, 202);
+    let told = waiting.await.expect("an answer");
+    assert_eq!((told.status, told.json()), (409, must_refetch()));
+    writer.execute("COMMIT").await;
+    assert_gone_in_silence(&server).await;
+    assert_eq!(delete(&server, "table=fresh").await.status, 404, "nothing is left of it");
+    let mut shape = server.follow("table=fresh").await;
+    assert_eq!(shape.rows().len(), 4);
+    sql.execute("DELETE FROM fresh WHERE id = 4").await;
+    shape.changes(1).await;
 }
