@@ -45,6 +45,8 @@ pub struct Shape {
     moved_to: AtomicU64,
     /// False while the WAL has not been read up to its snapshot: the rows are ahead of any LSN that could be named.
     is_joined: AtomicBool,
+    /// Whether a table is described otherwise than when the shape was made, in ways that the shape outlives.
+    is_outdated: AtomicBool,
     /// Rises with every read of any shape.
     last_read: AtomicU64,
     changed: Notify,
@@ -104,6 +106,7 @@ impl Shape {
             whole_up_to: AtomicU64::new(u64::MAX),
             moved_to: AtomicU64::new(0),
             is_joined: AtomicBool::new(is_joined),
+            is_outdated: AtomicBool::new(false),
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
         }
@@ -176,6 +179,21 @@ impl Shape {
         let columns = columns.filter_map(|column| now.columns.get(now.column_index(&column.name)?));
         let schema = schema_header(columns).into();
         *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = schema;
+    }
+
+    /// Any of its tables was described: the definition may be of an older description.
+    pub fn note_description(&self, now: &Relation) {
+        let is_older = |then: &Arc<Relation>| then.oid == now.oid && **then != *now;
+        if self.definition.relations().iter().any(is_older) {
+            self.is_outdated.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether clauses must be checked against a newer description than that of its definition: columns and labels may
+    /// have come.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::Acquire)
     }
 
     /// The log. Held for moments only, never across an await.

@@ -205,6 +205,9 @@ fn equal_text(column: &Type, order: Order, value: &Value<'static>) -> Option<Str
         (Type::Int2 | Type::Int4 | Type::Int8, Value::Int(value)) if order == Order::Natural => {
             Some(value.to_string())
         }
+        (Type::Enum(of), Value::Int(ordinal)) if order == Order::Natural => {
+            Some(of.label(*ordinal).to_owned())
+        }
         (Type::Bool, Value::Bool(value)) => Some(if *value { "t" } else { "f" }.to_owned()),
         (Type::Uuid, Value::Uuid(_)) => {
             String::from_utf8(value.borrowed().text(&Type::Uuid).into_owned()).ok()

@@ -6,4 +6,4 @@ pub mod relation;
 pub mod typing;
 
 pub use relation::{Column, QualifiedName, Relation};
-pub use typing::{Collation, DomainBase, TypeKind, Typing};
+pub use typing::{Collation, DomainBase, TypeKind, TypeParts, Typing};

@@ -2,6 +2,7 @@
 
 use super::relation::QualifiedName;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Facts about a column's type, or about the element type where the column is an array.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -16,6 +17,51 @@ pub struct Typing {
     pub collation: Collation,
     /// The name of the column's collation where it is not the database's own.
     pub collation_name: Option<QualifiedName>,
+    /// What decides the texts of the type's values. Empty for Postgres's own types, and unknown of relations that were
+    /// stored by older versions.
+    #[serde(skip_serializing_if = "TypeParts::is_empty")]
+    pub parts: TypeParts,
+}
+
+/// Enums and row types of which a type is made, at any depth: the type itself, the element of an array, what lies under
+/// a domain or a range, the fields of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TypeParts {
+    /// The labels of its enums, by `pg_enum.oid`.
+    pub labels: BTreeMap<u32, String>,
+    /// The fields of its row types: relation, number and type of each (`pg_attribute`), as text.
+    pub fields: Vec<String>,
+}
+
+impl TypeParts {
+    /// True where nothing can change the values' texts, or where it is not known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// True where values that were written before have the texts that they had: labels may come, none may be renamed,
+    /// and row types have the fields that they had.
+    #[must_use]
+    pub fn keeps_texts(&self, now: &Self) -> bool {
+        let is_kept = |(oid, label): (&u32, &String)| now.labels.get(oid) == Some(label);
+        self.is_empty() || (self.fields == now.fields && self.labels.iter().all(is_kept))
+    }
+}
+
+impl TypeKind {
+    /// The kind of the type, or of the type under a domain, without the labels that an enum has.
+    #[must_use]
+    pub fn without_labels(&self) -> Self {
+        match self {
+            Self::Enum { .. } => Self::Enum { labels: Vec::new() },
+            Self::Domain(base) => Self::Domain(Box::new(DomainBase {
+                kind: base.kind.without_labels(),
+                ..base.as_ref().clone()
+            })),
+            other => other.clone(),
+        }
+    }
 }
 
 /// `pg_type.typtype`
@@ -97,6 +143,20 @@ mod tests {
         assert_eq!(Collation::classify(b'c', true, "en_US.UTF-8", "C"), Collation::Linguistic);
         assert_eq!(Collation::classify(b'i', true, "C", "C"), Collation::Linguistic);
         assert_eq!(Collation::classify(b'c', false, "C", "C"), Collation::Nondeterministic);
+    }
+
+    #[test]
+    fn texts_stay_where_labels_come_and_change_where_one_is_renamed() {
+        let parts = |labels: &[(u32, &str)], fields: &[&str]| TypeParts {
+            labels: labels.iter().map(|(oid, label)| (*oid, (*label).to_owned())).collect(),
+            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        };
+        let then = parts(&[(1, "a"), (2, "b")], &["9:1:23"]);
+        assert!(then.keeps_texts(&parts(&[(1, "a"), (2, "b"), (3, "c")], &["9:1:23"])));
+        assert!(!then.keeps_texts(&parts(&[(1, "a"), (2, "c")], &["9:1:23"])));
+        assert!(!then.keeps_texts(&parts(&[(1, "c"), (2, "b"), (3, "a")], &["9:1:23"])));
+        assert!(!then.keeps_texts(&parts(&[(1, "a"), (2, "b")], &["9:1:23", "9:2:23"])));
+        assert!(TypeParts::default().keeps_texts(&then), "what was stored before is not known");
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Definition {
         let mut filtered = self.filter.iter().flat_map(Clause::columns);
         let mut used = self.projection.columns.iter().chain(filtered.clone());
         let used_columns_stay = used.all(|index| stays(then, *index, now))
-            && filtered.all(|index| is_ordered_alike(then, *index, now));
+            && filtered.all(|index| self.is_judged_alike(*index, now));
         let key = |relation: &Relation| {
             let names = names(relation, &relation.key_columns()).into_iter().map(str::to_owned);
             (relation.has_primary_key(), names.collect::<Vec<_>>())
@@ -124,14 +124,29 @@ impl Definition {
             && key(then) == key(now)
     }
 
+    /// Whether the clause judges a column's values as it did. A new label of an enum may stand between others. It does not
+    /// matter where the clause demands one label of the column, since rows with another one are not looked at, nor where
+    /// Postgres judges the rows.
+    fn is_judged_alike(&self, index: usize, now: &Relation) -> bool {
+        let any_labels = match &self.filter {
+            Some(Clause::Plain(filter)) => filter.equality().is_some_and(|equality| equality.column == index),
+            Some(Clause::Postgres(_)) => true,
+            Some(Clause::Subqueries(_)) | None => false,
+        };
+        is_compared_alike(&self.relation, index, now, any_labels)
+    }
+
     /// The same of a table that subqueries read: its name and every column that they mention.
     #[must_use]
     pub fn inner_still_holds(&self, now: &Relation) -> bool {
         self.dependencies().iter().filter(|dependency| dependency.relation.oid == now.oid).all(|dependency| {
             let then = &dependency.relation;
             let used = dependency.used_columns();
-            then.name == now.name
-                && used.iter().all(|index| stays(then, *index, now) && is_ordered_alike(then, *index, now))
+            let filtered: Vec<usize> = dependency.filter.iter().flat_map(Clause::columns).copied().collect();
+            let is_alike = |index: &usize| {
+                stays(then, *index, now) && is_compared_alike(then, *index, now, !filtered.contains(index))
+            };
+            then.name == now.name && used.iter().all(is_alike)
         })
     }
 
@@ -309,19 +324,33 @@ fn check_none_generated(projection: &Projection, relation: &Relation) -> Result<
     Err(RequestError::new("columns", text))
 }
 
-/// Whether a column is under its name what it was.
+/// Whether a column is under its name what it was, and its values have the texts that they had.
 fn stays(then: &Relation, index: usize, now: &Relation) -> bool {
     let Some(column) = then.columns.get(index) else { return false };
     let other = now.column_index(&column.name).and_then(|index| now.columns.get(index));
-    other.is_some_and(|other| column.type_oid == other.type_oid && column.generated == other.generated)
+    other.is_some_and(|other| {
+        column.type_oid == other.type_oid
+            && column.generated == other.generated
+            && column.typing.parts.keeps_texts(&other.typing.parts)
+    })
 }
 
-/// Whether texts of a column compare as they did.
-fn is_ordered_alike(then: &Relation, index: usize, now: &Relation) -> bool {
+/// Whether values of a column compare as they did, and SQL that names its type still does; with `any_labels` an enum may
+/// have got more of them.
+fn is_compared_alike(then: &Relation, index: usize, now: &Relation, any_labels: bool) -> bool {
     let Some(column) = then.columns.get(index) else { return false };
     let other = now.column_index(&column.name).and_then(|index| now.columns.get(index));
-    let collation = |column: &Column| (column.typing.collation, column.typing.collation_name.clone());
-    other.is_some_and(|other| collation(column) == collation(other))
+    other.is_some_and(|other| {
+        let (then, now) = (&column.typing, &other.typing);
+        let same_kind = match any_labels {
+            true => then.kind.without_labels() == now.kind.without_labels(),
+            false => then.kind == now.kind,
+        };
+        same_kind
+            && column.type_name == other.type_name
+            && (&then.schema, then.collation, &then.collation_name)
+                == (&now.schema, now.collation, &now.collation_name)
+    })
 }
 
 fn refusal(error: &FilterError) -> RequestError {

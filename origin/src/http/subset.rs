@@ -103,8 +103,8 @@ pub(super) async fn answer(
     let method = request.method;
     let refuse = |error: &RequestError| Box::new(Reply::bad_request(cache, method, error));
     let definition = match server.registry.by_spelling(&request.definition) {
-        Some(shape) => shape.definition.clone(),
-        None => {
+        Some(shape) if !shape.is_outdated() => shape.definition.clone(),
+        _ => {
             let found = server.creator.definition(&request.definition).await;
             found.map_err(|error| error.into_reply(cache, method))?
         }
@@ -116,6 +116,10 @@ pub(super) async fn answer(
     let shape = find_or_create(server, method, &request.definition).await?;
     if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
         return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
+    }
+    if definition.identity() != shape.identity {
+        // The table was altered, and the shape is about to go.
+        return Err(Box::new(Reply::must_refetch(cache, method, None)));
     }
     // The log must be kept before the query is run: what the query does not see comes there.
     wait_readable(server, method, &shape).await?;

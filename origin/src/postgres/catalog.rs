@@ -1,8 +1,9 @@
 //! What the catalog says about a table: all that the replication stream does not.
 
 use super::error::PostgresError;
+use super::publication::FIRST_USER_OID;
 use limn_core::Lsn;
-use limn_core::pg::{Collation, Column, DomainBase, QualifiedName, Relation, TypeKind, Typing};
+use limn_core::pg::{Collation, Column, DomainBase, QualifiedName, Relation, TypeKind, TypeParts, Typing};
 use limn_core::pgoutput::ReplicaIdentity;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -91,7 +92,8 @@ const DESCRIBE: &str = "
                          UNION
                         SELECT h.inhrelid FROM pg_inherits h JOIN below b ON h.inhparent = b.inhrelid)
                    SELECT FROM below JOIN pg_index p ON p.indrelid = inhrelid
-                    WHERE p.indisprimary AND NOT p.indimmediate)
+                    WHERE p.indisprimary AND NOT p.indimmediate),
+           parts.label_oids, parts.labels, parts.fields
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -120,11 +122,26 @@ const DESCRIBE: &str = "
                     WHERE o.datname = current_database() AND a.attcollation IN (0, 100)) s (j)) l ON true
       LEFT JOIN pg_collation lo ON lo.oid = a.attcollation AND lo.oid <> 100
       LEFT JOIN pg_namespace ln ON ln.oid = lo.collnamespace
+      LEFT JOIN LATERAL (
+           WITH RECURSIVE used (oid) AS (
+                SELECT a.atttypid WHERE a.atttypid >= $first_user_oid
+                 UNION
+                SELECT below.oid FROM used JOIN pg_type y ON y.oid = used.oid CROSS JOIN LATERAL $types_below below (oid))
+           SELECT ARRAY(SELECT m.oid FROM used JOIN pg_enum m ON m.enumtypid = used.oid ORDER BY m.oid) AS label_oids,
+                  ARRAY(SELECT enumlabel::text FROM used JOIN pg_enum m ON m.enumtypid = used.oid ORDER BY m.oid) AS labels,
+                  ARRAY(SELECT concat_ws(':', h.attrelid, h.attnum, h.atttypid)
+                          FROM used JOIN pg_type y ON y.oid = used.oid
+                          JOIN pg_attribute h ON h.attrelid = y.typrelid AND y.typrelid <> 0
+                         WHERE h.attnum > 0 AND NOT h.attisdropped ORDER BY h.attrelid, h.attnum) AS fields) parts ON true
       LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
       LEFT JOIN LATERAL (
            SELECT min(s) AS position FROM generate_series(0, i.indnkeyatts - 1) s
             WHERE i.indkey[s] = a.attnum) k ON true
      WHERE c.relkind IN ('r', 'p')";
+
+fn describe_sql() -> String {
+    DESCRIBE.replace("$types_below", TYPES_BELOW).replace("$first_user_oid", &FIRST_USER_OID.to_string())
+}
 
 /// Describes a table by name, in one round trip. `None` where there is no such table; views and
 /// the like do not count.
@@ -132,7 +149,7 @@ const DESCRIBE: &str = "
 /// # Errors
 /// Where the query fails.
 pub async fn describe(client: &Client, name: &QualifiedName) -> Result<Option<Description>, PostgresError> {
-    let sql = format!("{DESCRIBE} AND n.nspname = $1 AND c.relname = $2 ORDER BY a.attnum");
+    let sql = format!("{} AND n.nspname = $1 AND c.relname = $2 ORDER BY a.attnum", describe_sql());
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&name.schema, Type::TEXT), (&name.name, Type::TEXT)];
     description(&client.query_typed(&sql, &parameters).await?)
 }
@@ -142,7 +159,7 @@ pub async fn describe(client: &Client, name: &QualifiedName) -> Result<Option<De
 /// # Errors
 /// Where the query fails.
 pub async fn describe_oid(client: &Client, oid: u32) -> Result<Option<Description>, PostgresError> {
-    let sql = format!("{DESCRIBE} AND c.oid = $1 ORDER BY a.attnum");
+    let sql = format!("{} AND c.oid = $1 ORDER BY a.attnum", describe_sql());
     description(&client.query_typed(&sql, &[(&oid, Type::OID)]).await?)
 }
 
@@ -248,5 +265,7 @@ fn typing(row: &Row) -> Result<Typing, PostgresError> {
         None => None,
         Some(schema) => Some(QualifiedName::new(schema, row.try_get::<_, String>(29)?)),
     };
-    Ok(Typing { schema: row.try_get(15)?, kind, collation, collation_name })
+    let labels = row.try_get::<_, Vec<u32>>(32)?.into_iter().zip(row.try_get::<_, Vec<String>>(33)?);
+    let parts = TypeParts { labels: labels.collect(), fields: row.try_get(34)? };
+    Ok(Typing { schema: row.try_get(15)?, kind, collation, collation_name, parts })
 }

@@ -201,6 +201,7 @@ impl Reconciler {
                 self.remove(std::slice::from_ref(shape), "schema_changed").await;
             }
         }
+        users.all().iter().for_each(|shape| shape.note_description(&relation));
         let mut changed = users.inner.clone();
         changed.retain(|shape| !shape.definition.inner_still_holds(&relation));
         self.remove(&changed, "schema_changed").await;

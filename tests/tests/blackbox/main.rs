@@ -43,6 +43,7 @@ mod subqueries;
 mod subquery_clauses;
 mod subset;
 mod table_faults;
+mod types_change;
 mod unreadable;
 mod unsound;
 mod validation;

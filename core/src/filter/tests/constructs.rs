@@ -41,7 +41,7 @@ fn typing(name: &str) -> Typing {
         _ => TypeKind::Base,
     };
     let collation = if name == "l" { Collation::Linguistic } else { Collation::CodePoint };
-    Typing { schema: "public".to_owned(), kind, collation, collation_name: None }
+    Typing { schema: "public".to_owned(), kind, collation, ..Typing::default() }
 }
 
 fn columns() -> Vec<Column> {
@@ -78,6 +78,13 @@ fn truth(text: &str, values: &[(&str, &'static str)]) -> Option<bool> {
     let filter = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     assert_eq!(Filter::restore(filter.sql(), &columns()).as_ref(), Ok(&filter), "{text}");
     filter.evaluate(&row).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[test]
+fn an_enums_label_is_its_place_in_the_index() {
+    let equality = |text: &str| Some(parse(text).expect(text).equality()?.text.to_owned());
+    assert_eq!(equality("en = 'ok'"), Some("ok".to_owned()));
+    assert_eq!(equality("en < 'ok'"), None);
 }
 
 #[test]
