@@ -7,7 +7,8 @@ use crate::postgres::catalog::{self, Description};
 use crate::postgres::confirm::{self, Unconfirmed};
 use crate::postgres::obstacle;
 use limn_core::filter::{PostgresFilter, subquery_tables};
-use limn_core::pg::{QualifiedName, Relation};
+use limn_core::pg::relation::quote_identifier;
+use limn_core::pg::{QualifiedName, Relation, TypeKind};
 use limn_core::protocol::RequestError;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::Definition;
@@ -69,7 +70,23 @@ pub async fn confirm(
     parameter: &'static str,
 ) -> Result<(), LookupError> {
     confirm::confirm(session, relation, filter).await.map_err(|error| match error {
-        Unconfirmed::Refused(text) => LookupError::Request(RequestError::new(parameter, text)),
+        Unconfirmed::Refused(mut text) => {
+            text.push_str(&cast_advice(relation, filter));
+            LookupError::Request(RequestError::new(parameter, text))
+        }
         Unconfirmed::Postgres(error) => unreachable(&error),
     })
+}
+
+/// What to write where the clause reads a column whose type is a domain over an enum: Postgres has no operators for it.
+fn cast_advice(relation: &Relation, filter: &PostgresFilter) -> String {
+    let columns = filter.columns().iter().filter_map(|index| relation.columns.get(*index));
+    let mut advice = columns.filter_map(|column| match &column.typing.kind {
+        TypeKind::Domain(base) if base.is_enum() => {
+            let (name, of) = (quote_identifier(&column.name), QualifiedName::new(&*base.schema, &*base.type_name));
+            Some(format!(". `{name}` is a domain over an enum, for which Postgres has few operators: write `{name}::{of}`"))
+        }
+        _ => None,
+    });
+    advice.next().unwrap_or_default()
 }

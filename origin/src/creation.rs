@@ -313,7 +313,8 @@ impl Creator {
             error = CreateError::Denied(denial);
         }
         tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
-        let failure = error.failure();
+        let has_gone = error.misses_something() && self.has_changed(&shape).await;
+        let failure = if has_gone { Failure::Gone } else { error.failure() };
         if let Failure::Clause(reason) = &failure {
             self.shared.refusals.remember(&shape.identity, reason);
         }
@@ -321,6 +322,16 @@ impl Creator {
         self.shared.parts.registry.remove(&shape);
         // Where the engine does not know it yet, this changes nothing.
         let _ = self.engine.remove(shape.id, "creation_failed").await;
+    }
+
+    /// True where a table is not what the definition took it for, or that cannot be told.
+    async fn has_changed(&self, shape: &Shape) -> bool {
+        for relation in shape.definition.relations() {
+            if self.describe(relation.oid).await.ok().flatten().as_ref() != Some(&*relation) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn try_create(&self, shape: &Arc<Shape>, tables: &Tables) -> Result<(), CreateError> {

@@ -5,9 +5,10 @@ use super::check::Resolver;
 use super::error::FilterError;
 use super::parse::{self, Subqueries};
 use super::postgres::PostgresFilter;
+use super::subject::Subject;
 use super::subquery::{Dependency, SubqueryFilter};
 use super::{Filter, check_size};
-use crate::pg::{Column, QualifiedName, Relation};
+use crate::pg::{QualifiedName, Relation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,19 +24,19 @@ pub enum Clause {
 }
 
 impl Clause {
-    /// Reads a clause. `columns` are those of the table in table order, `params` the values of `$1`, `$2`, …,
+    /// Reads a clause about the rows of `table`. `params` are the values of `$1`, `$2`, …,
     /// `inner` the tables that [`subquery_tables`] names, as far as they exist.
     ///
     /// # Errors
     /// As [`Filter::parse`].
-    pub fn parse(
+    pub fn parse<'a>(
         text: &str,
         params: &BTreeMap<u32, String>,
-        columns: &[Column],
+        table: impl Into<Subject<'a>>,
         inner: &[Arc<Relation>],
     ) -> Result<Self, FilterError> {
         check_size(text)?;
-        Self::restore(text, params, columns, inner)
+        Self::restore(text, params, table, inner)
     }
 
     /// Reads a clause about the row alone.
@@ -45,30 +46,30 @@ impl Clause {
     pub fn parse_plain(
         text: &str,
         params: &BTreeMap<u32, String>,
-        columns: &[Column],
+        table: Subject<'_>,
     ) -> Result<Self, FilterError> {
         check_size(text)?;
-        Self::read(text, params, columns, &[], Subqueries::Refused)
+        Self::read(text, params, table, &[], Subqueries::Refused)
     }
 
     /// Reads a text that [`Clause::sql`] wrote, which may be longer than what requests may send.
-    pub(super) fn restore(
+    pub(super) fn restore<'a>(
         text: &str,
         params: &BTreeMap<u32, String>,
-        columns: &[Column],
+        table: impl Into<Subject<'a>>,
         inner: &[Arc<Relation>],
     ) -> Result<Self, FilterError> {
-        Self::read(text, params, columns, inner, Subqueries::Accepted)
+        Self::read(text, params, table.into(), inner, Subqueries::Accepted)
     }
 
     fn read(
         text: &str,
         params: &BTreeMap<u32, String>,
-        columns: &[Column],
+        Subject { name, columns }: Subject<'_>,
         inner: &[Arc<Relation>],
         subqueries: Subqueries,
     ) -> Result<Self, FilterError> {
-        let node = parse::parse(text, subqueries)?;
+        let node = parse::parse(text, subqueries, name)?;
         match Resolver::new(columns, params, inner).clause(&node) {
             Err(error) if !error.needs_postgres() => Err(error),
             Err(error) if node.has_subquery() => Err(FilterError::BesideSubquery(Box::new(error))),
@@ -140,7 +141,7 @@ impl Clause {
 pub fn subquery_tables(text: &str) -> Result<Vec<QualifiedName>, FilterError> {
     check_size(text)?;
     let mut tables = Vec::new();
-    collect_tables(&parse::parse(text, Subqueries::Accepted)?, &mut tables);
+    collect_tables(&parse::parse(text, Subqueries::Accepted, None)?, &mut tables);
     Ok(tables)
 }
 

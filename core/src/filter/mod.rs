@@ -39,6 +39,7 @@ mod order_by;
 mod parse;
 mod postgres;
 mod sql;
+mod subject;
 mod subquery;
 mod text;
 mod timetz;
@@ -54,6 +55,7 @@ pub use error::{EvalError, FilterError, Reason};
 pub use membership::Equal;
 pub use order_by::{OrderBy, OrderByError};
 pub use postgres::{Claim, Claims, PostgresFilter, STABLE_FUNCTIONS, Signature};
+pub use subject::Subject;
 pub use subquery::{Condition, Dependency, Position, SubqueryFilter};
 
 use crate::pg::Column;
@@ -126,7 +128,7 @@ impl Filter {
     }
 
     fn read(text: &str, params: &BTreeMap<u32, String>, columns: &[Column]) -> Result<Self, FilterError> {
-        let node = parse::parse(text, Subqueries::Refused)?;
+        let node = parse::parse(text, Subqueries::Refused, None)?;
         check::Checker::new(columns, params).clause(&node).map(Self::of)
     }
 

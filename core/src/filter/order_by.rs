@@ -3,6 +3,7 @@
 
 use super::error::{FilterError, Reason};
 use super::lexer::{Token, TokenKind, spelled, tokenize};
+use super::subject::{Qualifier, Subject};
 use super::{MAX_BYTES, SYNTAX_CURSOR_OFFSET, keywords, quoted};
 use crate::pg::Column;
 use thiserror::Error;
@@ -90,18 +91,20 @@ pub enum OrderByError {
 type Parsed<T> = Result<T, OrderByError>;
 
 impl OrderBy {
-    /// Reads a clause over `columns`; `selected` is the number of columns that positions can name.
+    /// Reads a clause over the columns of `table`; `selected` is the number of columns that positions can name.
     ///
     /// # Errors
     /// Everything that is wrong with the clause, in the words of the 400 answer.
-    pub fn parse(text: &str, columns: &[Column], selected: usize) -> Parsed<Self> {
+    pub fn parse<'a>(text: &str, table: impl Into<Subject<'a>>, selected: usize) -> Parsed<Self> {
+        let Subject { name, columns } = table.into();
         if text.len() > MAX_BYTES {
             return Err(OrderByError::TooLarge { size: text.len() });
         }
         if let Some(at) = text.find('\0') {
             return Err(syntax(at, Reason::SyntaxAtEnd));
         }
-        let mut parser = Parser { text, tokens: tokenize(text)?, next: 0, columns, selected };
+        let qualifier = name.map(|table| Qualifier::new(table, None));
+        let mut parser = Parser { text, tokens: tokenize(text)?, next: 0, qualifier, columns, selected };
         let mut keys = vec![parser.sort_key()?];
         while parser.eat(',') {
             if keys.len() == MAX_SORT_KEYS {
@@ -142,6 +145,7 @@ struct Parser<'a> {
     text: &'a str,
     tokens: Vec<Token>,
     next: usize,
+    qualifier: Option<Qualifier>,
     columns: &'a [Column],
     selected: usize,
 }
@@ -319,29 +323,39 @@ impl Parser<'_> {
             TokenKind::Punct('(') => return not_allowed(start, "FuncCall"),
             // `date '2026-01-01'`
             TokenKind::Text(_) => return not_allowed(start, "TypeCast"),
-            TokenKind::Punct('.') => return Err(self.qualified(name, start)),
+            TokenKind::Punct('.') => return self.qualified(name, start),
             _ => {}
         }
-        if !self.columns.iter().any(|column| column.name == name) {
-            return Err(syntax(start, Reason::UnknownReference(spelled(name))));
-        }
-        Ok(quoted(name))
+        self.column(std::slice::from_ref(&name.to_owned()), start)
     }
 
-    /// `t.a`, `s.t.a`: nothing that has a table's name is known.
-    fn qualified(&mut self, first: &str, start: usize) -> OrderByError {
-        let mut parts = vec![spelled(first)];
+    fn column(&self, parts: &[String], start: usize) -> Parsed<String> {
+        let found = parts.split_last().filter(|(name, before)| {
+            let is_ours =
+                before.is_empty() || self.qualifier.as_ref().is_some_and(|table| table.matches(before));
+            is_ours && self.columns.iter().any(|column| column.name == **name)
+        });
+        let unknown = || {
+            let parts: Vec<_> = parts.iter().map(|part| spelled(part)).collect();
+            syntax(start, Reason::UnknownReference(parts.join(".")))
+        };
+        found.map(|(name, _)| quoted(name)).ok_or_else(unknown)
+    }
+
+    /// `t.a`, `s.t.a`
+    fn qualified(&mut self, first: &str, start: usize) -> Parsed<String> {
+        let mut parts = vec![first.to_owned()];
         while self.eat('.') {
             match &self.ahead(0).kind {
-                TokenKind::Word(part) | TokenKind::Quoted(part) => parts.push(spelled(part)),
-                _ => return self.unexpected(),
+                TokenKind::Word(part) | TokenKind::Quoted(part) => parts.push(part.clone()),
+                _ => return Err(self.unexpected()),
             }
             self.next += 1;
         }
         if self.is(0, '(') {
-            return OrderByError::Expression { at: start + CURSOR_OFFSET, node: "FuncCall" };
+            return not_allowed(start, "FuncCall");
         }
-        syntax(start, Reason::UnknownReference(parts.join(".")))
+        self.column(&parts, start)
     }
 
     /// Refuses what would make a larger expression of the operand before it.
@@ -402,7 +416,7 @@ mod tests {
             generated: false,
             typing: Typing::default(),
         });
-        OrderBy::parse(text, &columns, 2)
+        OrderBy::parse(text, &columns[..], 2)
     }
 
     fn refused(text: &str) -> String {

@@ -5,7 +5,9 @@ use super::ast::{Kind, Node};
 use super::error::{FilterError, Reason};
 use super::keywords;
 use super::lexer::{Token, TokenKind, tokenize};
+use super::subject::Qualifier;
 use super::{MAX_DEPTH, MAX_NESTING, MAX_TERMS, SYNTAX_CURSOR_OFFSET};
+use crate::pg::QualifiedName;
 
 mod call;
 mod infix;
@@ -34,13 +36,25 @@ mod level {
     pub(super) const CAST: u8 = 16;
 }
 
-/// Parses one whole clause.
-pub(super) fn parse(text: &str, subqueries: Subqueries) -> Result<Node, FilterError> {
+/// Parses one whole clause; its columns may be qualified by the name of their table.
+pub(super) fn parse(
+    text: &str,
+    subqueries: Subqueries,
+    table: Option<&QualifiedName>,
+) -> Result<Node, FilterError> {
     if let Some(at) = text.find('\0') {
         return Err(FilterError::at(at + SYNTAX_CURSOR_OFFSET, Reason::SyntaxAtEnd));
     }
-    let mut parser =
-        Parser { text, tokens: tokenize(text)?, next: 0, depth: 0, terms: 0, subqueries, queries: 0 };
+    let mut parser = Parser {
+        text,
+        tokens: tokenize(text)?,
+        next: 0,
+        depth: 0,
+        terms: 0,
+        subqueries,
+        queries: 0,
+        qualifier: table.map(|table| Qualifier::new(table, None)),
+    };
     let node = parser.expression(level::OR, Grammar::Full)?;
     parser.finish()?;
     Ok(node)
@@ -69,6 +83,8 @@ pub(super) struct Parser<'a> {
     subqueries: Subqueries,
     /// Subqueries met.
     queries: usize,
+    /// The table whose columns are read here: that of the innermost query.
+    qualifier: Option<Qualifier>,
 }
 
 impl Parser<'_> {

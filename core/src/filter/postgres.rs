@@ -111,7 +111,7 @@ impl PostgresFilter {
         columns: &[Column],
     ) -> Result<Self, FilterError> {
         check_size(text)?;
-        let node = parse::parse(text, Subqueries::Refused)?;
+        let node = parse::parse(text, Subqueries::Refused, None)?;
         let beyond_core = FilterError::at(node.at, Reason::BeyondCore("expression"));
         Self::new(&node, params, columns, beyond_core)
     }

@@ -366,6 +366,23 @@ fn hostile_sizes_are_refused() {
     assert_eq!(truth(&wide, &[("f", "t")]), Some(true));
 }
 
+#[test]
+fn columns_may_be_qualified_by_their_table() {
+    let name = crate::pg::QualifiedName::new("public", "User");
+    let columns = columns();
+    let parse = |text: &str| {
+        let table = Subject { name: Some(&name), columns: &columns };
+        Clause::parse_plain(text, &BTreeMap::new(), table)
+    };
+    let plain = parse("a = 1").unwrap();
+    for text in ["\"User\".a = 1", "public.\"User\".a = 1", "\"public\".\"User\".\"a\" = 1"] {
+        assert_eq!(parse(text).unwrap().sql(), plain.sql(), "{text}");
+    }
+    for text in ["\"user\".a = 1", "other.\"User\".a = 1", "x.public.\"User\".a = 1", "\"User\".zz = 1"] {
+        assert!(parse(text).is_err(), "{text}");
+    }
+}
+
 #[cfg(not(target_arch = "wasm32"))]
 mod properties {
     use super::*;

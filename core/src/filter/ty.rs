@@ -1,4 +1,4 @@
-//! The types that core reads, and which type a column has. A domain counts as the type under it, as it does in
+//! The types that core reads, and which type a column has. A domain counts as the type under it, but for an enum, as it does in
 //! every operator.
 
 use super::error::EvalError;
@@ -92,6 +92,10 @@ impl Type {
     pub(super) fn of_column(column: &Column) -> Self {
         let (type_oid, element_oid) = (column.type_oid, column.element_oid);
         match &column.typing.kind {
+            // Postgres's functions and operators for enums take no domain over one: what there is it knows itself.
+            TypeKind::Domain(base) if base.is_enum() && type_oid == element_oid => {
+                Self::Opaque { name: column.type_name.clone(), composite: false }
+            }
             TypeKind::Domain(base) if type_oid == element_oid => {
                 Self::of_parts((base.type_oid, base.element_oid), (&base.schema, &base.type_name), &base.kind)
             }

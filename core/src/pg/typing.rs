@@ -98,6 +98,14 @@ pub struct DomainBase {
     pub kind: TypeKind,
 }
 
+impl DomainBase {
+    /// True where the base is an enum, not an array of one.
+    #[must_use]
+    pub fn is_enum(&self) -> bool {
+        self.type_oid == self.element_oid && matches!(self.kind, TypeKind::Enum { .. })
+    }
+}
+
 /// What is known of a collation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Collation {

@@ -58,8 +58,8 @@ impl Definition {
             None => None,
             Some(text) => {
                 let params = numbered(&request.params).map_err(|text| RequestError::new("params", text))?;
-                let filter = Clause::parse(text, &params, &relation.columns, inner)
-                    .map_err(|error| refusal(&error))?;
+                let filter =
+                    Clause::parse(text, &params, &**relation, inner).map_err(|error| refusal(&error))?;
                 if request.compaction && filter.subqueries().is_some() {
                     return Err(RequestError::new("experimental_compaction", NO_COMPACTION));
                 }

@@ -1,8 +1,7 @@
 //! The query for a subset of a shape: its own filter, order and bounds on top of the shape's.
 
 use super::definition::{Definition, numbered};
-use crate::filter::{Clause, FilterError, OrderBy, PostgresFilter, Reason};
-use crate::pg::Column;
+use crate::filter::{Clause, FilterError, OrderBy, PostgresFilter, Reason, Subject};
 use crate::protocol::RequestError;
 use crate::protocol::subset::SubsetRequest;
 
@@ -26,11 +25,12 @@ impl SubsetQuery {
     ) -> Result<Self, RequestError> {
         let mut columns = definition.relation.columns.clone();
         columns.retain(|column| queryable.is_none_or(|names| names.contains(&column.name)));
-        let filter = resolve_filter(request, &columns)?;
+        let table = Subject { name: Some(&definition.relation.name), columns: &columns };
+        let filter = resolve_filter(request, table)?;
         let order_by = match &request.order_by {
             None => None,
             Some(text) => {
-                let parsed = OrderBy::parse(text, &columns, definition.projection.columns.len());
+                let parsed = OrderBy::parse(text, table, definition.projection.columns.len());
                 Some(parsed.map_err(|error| RequestError::new("subset.order_by", error.to_string()))?)
             }
         };
@@ -62,10 +62,10 @@ impl SubsetQuery {
     }
 }
 
-fn resolve_filter(request: &SubsetRequest, columns: &[Column]) -> Result<Option<Clause>, RequestError> {
+fn resolve_filter(request: &SubsetRequest, table: Subject<'_>) -> Result<Option<Clause>, RequestError> {
     let Some(text) = &request.where_clause else { return Ok(None) };
     let params = numbered(&request.params).map_err(|text| RequestError::new("subset.params", text))?;
-    let filter = Clause::parse_plain(text, &params, columns);
+    let filter = Clause::parse_plain(text, &params, table);
     filter.map(Some).map_err(|error| RequestError::new("subset.where", refusal(&error)))
 }
 
@@ -88,7 +88,7 @@ fn push_filters<'a>(sql: &mut String, filters: impl Iterator<Item = &'a str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::{QualifiedName, Relation, Typing, oid};
+    use crate::pg::{Column, QualifiedName, Relation, Typing, oid};
     use crate::protocol::query::Query;
     use crate::protocol::request::parse_shape_request;
     use crate::protocol::route::Method;

@@ -65,6 +65,17 @@ impl CreateError {
         matches!(self, Self::Postgres(error) if error.code() == Some(INSUFFICIENT_PRIVILEGE))
     }
 
+    /// True where Postgres misses a table, a column, a schema, a function or an operator: one of a table that has changed
+    /// since the request was checked, or one that the clause asks for and that never was.
+    pub(super) fn misses_something(&self) -> bool {
+        match self {
+            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
+                error.code().is_some_and(|code| MISSING.contains(&code))
+            }
+            _ => false,
+        }
+    }
+
     /// What those who wait for the shape are told.
     pub(super) fn failure(&self) -> Failure {
         let known = |retry_after_s| {
@@ -76,8 +87,6 @@ impl CreateError {
         match self {
             Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
                 match error.code() {
-                    // Table, column, schema or function is not there any more.
-                    Some("42P01" | "42703" | "3F000" | "42883") => Failure::Gone,
                     Some(INSUFFICIENT_PRIVILEGE) => {
                         let text = format!(
                             "Unable to create initial snapshot: {error}. Make the server's role the table's owner, \
@@ -102,8 +111,11 @@ impl CreateError {
     }
 }
 
+/// SQLSTATEs for a table, a column, a schema, and a function or operator that are not there.
+const MISSING: [&str; 4] = ["42P01", "42703", "3F000", "42883"];
+
 /// The classes of SQLSTATE by which a snapshot query fails on the rows it reads: data, what is not implemented, what
 /// a function raises, limits of an expression.
 fn is_of_rows(code: &str) -> bool {
-    ["0A", "21", "22", "38", "39", "42", "54", "P0"].iter().any(|class| code.starts_with(class))
+    ["0A", "21", "3F", "22", "38", "39", "42", "54", "P0"].iter().any(|class| code.starts_with(class))
 }

@@ -25,6 +25,7 @@ mod outage;
 mod overload;
 mod partitions;
 mod publishing;
+mod refused_clauses;
 mod relation_kinds;
 mod restart;
 mod rights;

@@ -111,7 +111,7 @@ async fn item_206_a_subquery_reads_columns_of_one_table() {
     let clauses = "SELECT statement must not contain any clauses";
     let single = "Expected a single table reference";
     for (query, text) in [
-        ("SELECT p.id FROM q_proj p", column),
+        ("SELECT q_proj.id FROM q_proj p", column),
         ("SELECT * FROM q_proj", column),
         ("SELECT max(id) FROM q_proj", column),
         ("SELECT 1", column),

@@ -317,6 +317,10 @@ impl Parser<'_> {
         if self.is_punct(0, '(') {
             return self.plain_call(at, parts);
         }
+        let (column, before) = parts.split_last().expect("there is the first part");
+        if self.qualifier.as_ref().is_some_and(|table| table.matches(before)) {
+            parts = vec![column.clone()];
+        }
         self.node(at, at, Kind::Column(parts))
     }
 }

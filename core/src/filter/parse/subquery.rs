@@ -5,9 +5,27 @@ use super::super::ast::Query;
 use super::super::error::{FilterError, Reason};
 use super::super::keywords;
 use super::super::lexer::TokenKind;
+use super::super::subject::Qualifier;
 use super::super::{MAX_SUBQUERIES, SYNTAX_CURSOR_OFFSET};
 use super::{Grammar, Parser, Subqueries, level};
 use crate::pg::QualifiedName;
+
+/// A column of a select list, before it is known of which table.
+struct SelectedColumn {
+    name: String,
+    /// What it is qualified by.
+    before: Vec<String>,
+    start: usize,
+}
+
+impl SelectedColumn {
+    fn of(self, table: &Qualifier) -> Result<String, FilterError> {
+        if table.matches(&self.before) {
+            return Ok(self.name);
+        }
+        Err(FilterError::at(self.start + SYNTAX_CURSOR_OFFSET, Reason::NotPlainColumn))
+    }
+}
 
 impl Parser<'_> {
     pub(super) fn begins_query(&self) -> bool {
@@ -41,17 +59,21 @@ impl Parser<'_> {
         if matches!(self.word(), "distinct" | "all") {
             return Err(FilterError::SubqueryClauses);
         }
-        let select = self.selected_columns()?;
-        let (table, only) = self.single_table()?;
+        let selected = self.selected_columns()?;
+        let (table, only, alias) = self.single_table()?;
+        let qualifier = Qualifier::new(&table, alias);
+        let select = selected.into_iter().map(|column| column.of(&qualifier)).collect::<Result<_, _>>()?;
         let mut filter = None;
         if self.eat_word("where") {
+            let outer = self.qualifier.replace(qualifier);
             filter = Some(self.expression(level::OR, Grammar::Full)?);
+            self.qualifier = outer;
         }
         self.end_of_query()?;
         Ok(Query { select, table, only, filter })
     }
 
-    fn selected_columns(&mut self) -> Result<Vec<String>, FilterError> {
+    fn selected_columns(&mut self) -> Result<Vec<SelectedColumn>, FilterError> {
         let mut columns = vec![self.selected_column()?];
         while self.eat(',') {
             columns.push(self.selected_column()?);
@@ -60,10 +82,14 @@ impl Parser<'_> {
     }
 
     /// A bare column. What it is called in the query's result changes nothing.
-    fn selected_column(&mut self) -> Result<String, FilterError> {
+    fn selected_column(&mut self) -> Result<SelectedColumn, FilterError> {
         let start = self.token().start;
         let not_plain = || FilterError::at(start + SYNTAX_CURSOR_OFFSET, Reason::NotPlainColumn);
-        let name = self.name().ok_or_else(not_plain)?;
+        let mut name = self.name().ok_or_else(not_plain)?;
+        let mut before = Vec::new();
+        while self.eat('.') {
+            before.push(std::mem::replace(&mut name, self.name().ok_or_else(not_plain)?));
+        }
         if self.eat_word("as") {
             if !matches!(self.token().kind, TokenKind::Word(_) | TokenKind::Quoted(_)) {
                 return Err(self.syntax());
@@ -77,11 +103,11 @@ impl Parser<'_> {
             TokenKind::Word(word) => word == "from" || keywords::begins_clause(word),
             _ => false,
         };
-        if ends { Ok(name) } else { Err(not_plain()) }
+        if ends { Ok(SelectedColumn { name, before, start }) } else { Err(not_plain()) }
     }
 
     /// `FROM [ONLY] table [[AS] alias]`
-    fn single_table(&mut self) -> Result<(QualifiedName, bool), FilterError> {
+    fn single_table(&mut self) -> Result<(QualifiedName, bool, Option<String>), FilterError> {
         if !self.eat_word("from") {
             return Err(FilterError::SubqueryTable);
         }
@@ -93,7 +119,8 @@ impl Parser<'_> {
             QualifiedName::new("public", first)
         };
         let named = self.eat_word("as");
-        if self.name().is_none() && named {
+        let alias = self.name();
+        if alias.is_none() && named {
             return Err(self.syntax());
         }
         let ends = match &self.token().kind {
@@ -101,7 +128,7 @@ impl Parser<'_> {
             TokenKind::Word(word) => word == "where" || keywords::begins_clause(word),
             _ => false,
         };
-        if ends { Ok((table, only)) } else { Err(FilterError::SubqueryTable) }
+        if ends { Ok((table, only, alias)) } else { Err(FilterError::SubqueryTable) }
     }
 
     fn end_of_query(&mut self) -> Result<(), FilterError> {

@@ -178,7 +178,7 @@ fn refusals_have_their_own_words() {
     let left = "currently, left side of `IN (SELECT ...)` can only be a column reference or a list of column references";
     let sublink = "only `value IN (SELECT ...)` sublinks are supported right now";
     for (text, expected) in [
-        ("a IN (SELECT p.id FROM proj p)", format!("At location 28: {plain}")),
+        ("a IN (SELECT q.id FROM proj p)", format!("At location 28: {plain}")),
         ("a IN (SELECT * FROM proj)", format!("At location 28: {plain}")),
         ("a IN (SELECT max(id) FROM proj)", format!("At location 28: {plain}")),
         ("a IN (SELECT id, 1)", format!("At location 32: {plain}")),
@@ -274,7 +274,7 @@ fn enums_are_told_by_schema_and_name() {
         })
     };
     let parse = |schema| {
-        Clause::parse("m IN (SELECT m FROM t)", &BTreeMap::new(), &[mood("public")], &[table(schema)])
+        Clause::parse("m IN (SELECT m FROM t)", &BTreeMap::new(), &[mood("public")][..], &[table(schema)])
     };
     assert!(parse("public").is_ok());
     assert!(parse("other").is_err());
