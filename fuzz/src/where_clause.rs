@@ -75,6 +75,7 @@ fn columns() -> Vec<Column> {
         not_null: false,
         pk_index: None,
         generated: false,
+        is_virtual: false,
         typing: Typing::default(),
     };
     COLUMNS.iter().map(column).collect()

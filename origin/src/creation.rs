@@ -95,7 +95,6 @@ struct Shared {
 #[derive(Clone)]
 struct Catalog {
     session: Arc<Session>,
-    server_version_num: u32,
 }
 
 /// The tables of a definition, as the catalog describes them.
@@ -255,8 +254,9 @@ impl Creator {
         let relation = Arc::new(table.relation.clone());
         let inner = clause::inner_tables(&catalog.session, request).await?;
         let relations: Vec<_> = inner.iter().map(|table| Arc::new(table.relation.clone())).collect();
-        let definition = match Definition::resolve(request, &relation, catalog.server_version_num, &relations)
-        {
+        let generated = self.shared.parts.publication.generated_columns(&catalog.session).await;
+        let generated = generated.map_err(|error| unreachable(&error))?;
+        let definition = match Definition::resolve(request, &relation, &generated, &relations) {
             Ok(definition) => definition,
             Err(error) => return Err(clause::explain(&catalog.session, request, error).await),
         };
@@ -459,8 +459,7 @@ impl Creator {
             return Ok(catalog.clone());
         }
         let session = Session::connect(&self.shared.parts.config).await?;
-        let server_version_num = catalog::server_version_num(&session).await?;
-        let catalog = Catalog { session: Arc::new(session), server_version_num };
+        let catalog = Catalog { session: Arc::new(session) };
         *current = Some(catalog.clone());
         Ok(catalog)
     }

@@ -7,7 +7,7 @@ use limn_core::log::{Read, ShapeLog};
 use limn_core::pg::Relation;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
-use limn_core::shape::{Definition, ShapeId, schema_header};
+use limn_core::shape::{Definition, GeneratedColumns, ShapeId, schema_header};
 use limn_core::{Handle, Offset};
 use std::collections::BTreeMap;
 use std::io;
@@ -123,11 +123,9 @@ impl Shape {
         log: ShapeLog,
         life: Life,
     ) -> Result<Self> {
-        // What the server's version allows was checked when the shape was made.
-        const ANY_VERSION: u32 = u32::MAX;
         let relation = Arc::new(created.relation.clone());
         let inner: Vec<_> = created.inner.iter().cloned().map(Arc::new).collect();
-        let definition = Definition::resolve(&created.request, &relation, ANY_VERSION, &inner)
+        let definition = Definition::resolve(&created.request, &relation, &GeneratedColumns::Checked, &inner)
             .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))?;
         Ok(Self::new(created, handle, definition, dir, log, life))
     }

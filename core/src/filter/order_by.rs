@@ -414,6 +414,7 @@ mod tests {
             not_null: false,
             pk_index: None,
             generated: false,
+            is_virtual: false,
             typing: Typing::default(),
         });
         OrderBy::parse(text, &columns[..], 2)

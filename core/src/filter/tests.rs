@@ -42,6 +42,7 @@ fn columns() -> Vec<Column> {
             not_null: false,
             pk_index: None,
             generated: false,
+            is_virtual: false,
             typing: crate::pg::Typing::default(),
         })
         .collect()

@@ -330,6 +330,7 @@ mod tests {
             not_null: false,
             pk_index,
             generated: false,
+            is_virtual: false,
             typing: crate::pg::Typing::default(),
         };
         Relation {

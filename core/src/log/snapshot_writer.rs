@@ -108,6 +108,7 @@ mod tests {
             not_null: true,
             pk_index: Some(0),
             generated: false,
+            is_virtual: false,
             typing: crate::pg::Typing::default(),
         };
         let relation = Relation {

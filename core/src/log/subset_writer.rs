@@ -95,6 +95,7 @@ mod tests {
             not_null: true,
             pk_index: Some(0),
             generated: false,
+            is_virtual: false,
             typing: Typing::default(),
         };
         let relation = Relation {

@@ -64,6 +64,9 @@ pub struct Column {
     pub pk_index: Option<u32>,
     /// `pg_attribute.attgenerated <> ''`
     pub generated: bool,
+    /// `pg_attribute.attgenerated = 'v'`: generated when it is read, so that no version of Postgres sends it.
+    #[serde(default)]
+    pub is_virtual: bool,
     /// What else the catalog knows about the type.
     #[serde(default)]
     pub typing: Typing,
@@ -129,6 +132,7 @@ mod tests {
             not_null: false,
             pk_index,
             generated: false,
+            is_virtual: false,
             typing: Typing::default(),
         }
     }

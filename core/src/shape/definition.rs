@@ -1,6 +1,7 @@
 //! What a shape is: a request that the catalog has confirmed.
 
 use super::dependent::{Tagger, View};
+use super::generated::GeneratedColumns;
 use crate::filter::{Clause, Dependency, FilterError, SubqueryFilter};
 use crate::pg::copy::ProjectedRow;
 use crate::pg::relation::quote_identifier;
@@ -10,9 +11,6 @@ use crate::protocol::request::{DefinitionRequest, LogMode, Replica};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// The first version of Postgres that can replicate generated columns, as `server_version_num`.
-const GENERATED_COLUMNS_SINCE: u32 = 180_000;
 
 const NO_COMPACTION: &str = "can't be enabled for shapes with subqueries";
 
@@ -42,17 +40,16 @@ pub struct Projection {
 
 impl Definition {
     /// Checks a request against the table it names, in the order of protocol §2.3. `inner` are the tables that its
-    /// subqueries name ([`subquery_tables`](crate::filter::subquery_tables)), as far as they exist.
+    /// subqueries name ([`subquery_tables`](crate::filter::subquery_tables)), as far as they exist. `generated_columns` says which generated columns changes will have.
     ///
     /// # Errors
     /// The texts of the 400, under `columns`, `queryable_columns`, `params`, `where` or `table`.
     pub fn resolve(
         request: &DefinitionRequest,
         relation: &Arc<Relation>,
-        server_version_num: u32,
+        generated_columns: &GeneratedColumns,
         inner: &[Arc<Relation>],
     ) -> Result<Self, RequestError> {
-        let generated_columns = server_version_num >= GENERATED_COLUMNS_SINCE;
         let projection = resolve_projection(request, relation, generated_columns)?;
         let filter = match &request.where_clause {
             None => None,
@@ -63,8 +60,9 @@ impl Definition {
                 if request.compaction && filter.subqueries().is_some() {
                     return Err(RequestError::new("experimental_compaction", NO_COMPACTION));
                 }
-                if !generated_columns {
-                    check_clause_reads_none_generated(&filter, relation)?;
+                generated_columns.check_read(filter.columns(), relation)?;
+                for dependency in filter.dependencies() {
+                    generated_columns.check_read(&dependency.used_columns(), &dependency.relation)?;
                 }
                 Some(filter)
             }
@@ -248,7 +246,7 @@ impl Definition {
 fn resolve_projection(
     request: &DefinitionRequest,
     relation: &Relation,
-    generated_columns: bool,
+    generated_columns: &GeneratedColumns,
 ) -> Result<Projection, RequestError> {
     let table: Vec<&str> = relation.columns.iter().map(|column| column.name.as_str()).collect();
     if let Some(queryable) = &request.queryable_columns {
@@ -265,9 +263,7 @@ fn resolve_projection(
     let selected = |column: &Column| named.is_none_or(|names| names.contains(&column.name));
     let positions = relation.columns.iter().enumerate().filter(|(_, column)| selected(column));
     let projection = Projection { columns: positions.map(|(i, _)| i).collect(), all: named.is_none() };
-    if !generated_columns {
-        check_none_generated(&projection, relation)?;
-    }
+    generated_columns.check_shown(&projection.columns, projection.all, relation)?;
     Ok(projection)
 }
 
@@ -305,25 +301,6 @@ fn check_names(
     Err(RequestError::new(parameter, text))
 }
 
-fn check_none_generated(projection: &Projection, relation: &Relation) -> Result<(), RequestError> {
-    let mut generated = projection.columns.clone();
-    generated.retain(|index| relation.columns.get(*index).is_some_and(|column| column.generated));
-    if generated.is_empty() {
-        return Ok(());
-    }
-    let mut text = format!(
-        "The following columns are generated and cannot be included in the shape: {}",
-        names(relation, &generated).join(", ")
-    );
-    if projection.all {
-        text.push_str(
-            ". You can exclude them from the shape by explicitly listing which columns to fetch \
-             in the 'columns' query param",
-        );
-    }
-    Err(RequestError::new("columns", text))
-}
-
 /// Whether a column is under its name what it was, and its values have the texts that they had.
 fn stays(then: &Relation, index: usize, now: &Relation) -> bool {
     let Some(column) = then.columns.get(index) else { return false };
@@ -359,27 +336,6 @@ fn refusal(error: &FilterError) -> RequestError {
         FilterError::UnknownColumns(_) => RequestError::new("columns", error.to_string()),
         _ => RequestError::new("where", error.to_string()),
     }
-}
-
-/// The stream would never show such columns, and no row could be judged.
-fn check_clause_reads_none_generated(clause: &Clause, relation: &Relation) -> Result<(), RequestError> {
-    check_reads_none_generated(clause.columns(), relation)?;
-    clause.dependencies().iter().try_for_each(|dependency| {
-        check_reads_none_generated(&dependency.used_columns(), &dependency.relation)
-    })
-}
-
-fn check_reads_none_generated(columns: &[usize], relation: &Relation) -> Result<(), RequestError> {
-    let mut generated = columns.to_vec();
-    generated.retain(|index| relation.columns.get(*index).is_some_and(|column| column.generated));
-    if generated.is_empty() {
-        return Ok(());
-    }
-    let text = format!(
-        "The following columns are generated and cannot be used in a where clause: {}",
-        names(relation, &generated).join(", ")
-    );
-    Err(RequestError::new("where", text))
 }
 
 /// Placeholders by number. Keys count from 1 without a gap; only their plain spelling (`1`, not `01`) names a

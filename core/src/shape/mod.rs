@@ -6,6 +6,7 @@ mod asked_tests;
 pub mod definition;
 pub mod dependent;
 mod encode;
+mod generated;
 mod held_row;
 pub mod id;
 mod net;
@@ -22,6 +23,7 @@ pub mod typescript;
 mod waiting;
 
 pub use definition::{Definition, Projection};
+pub use generated::GeneratedColumns;
 pub use id::ShapeId;
 pub use router::{Described, RotationCause, RouteError, Router, Step};
 pub use schema_header::schema_header;

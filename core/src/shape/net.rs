@@ -215,6 +215,7 @@ mod tests {
             not_null: true,
             pk_index,
             generated: false,
+            is_virtual: false,
             typing: Typing::default(),
         };
         Relation {

@@ -119,6 +119,7 @@ mod tests {
             not_null: false,
             pk_index: None,
             generated: false,
+            is_virtual: false,
             typing: crate::pg::Typing::default(),
         }
     }

@@ -92,6 +92,7 @@ mod tests {
     use crate::protocol::query::Query;
     use crate::protocol::request::parse_shape_request;
     use crate::protocol::route::Method;
+    use crate::shape::GeneratedColumns;
     use std::sync::Arc;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -107,6 +108,7 @@ mod tests {
             not_null: pk_index.is_some(),
             pk_index,
             generated: false,
+            is_virtual: false,
             typing: Typing::default(),
         }
     }
@@ -126,7 +128,7 @@ mod tests {
         });
         let query = format!("table=t&offset=-1&{query}");
         let request = parse_shape_request(Method::Get, &query).unwrap().definition;
-        let definition = Definition::resolve(&request, &relation, 150_018, &[]).unwrap();
+        let definition = Definition::resolve(&request, &relation, &GeneratedColumns::Never, &[]).unwrap();
         let subset = SubsetRequest::read(&Query::parse(&query).unwrap()).unwrap().unwrap();
         SubsetQuery::resolve(&subset, &definition, request.queryable_columns.as_deref())
     }

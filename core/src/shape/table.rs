@@ -271,8 +271,8 @@ impl Table {
         routes.chain(self.watchers.iter().filter(watcher_changed).map(|watcher| watcher.id)).collect()
     }
 
-    /// True where the stream shows every column that the description has, and no other. A generated
-    /// column may be missing: whether it is published depends on the server.
+    /// True where the stream shows every column that the description has, and no other. A generated column may be
+    /// missing, as it was when the shape was made: one that the shape shows is missed as any other.
     fn has_same_columns(&self, positions: &[Option<usize>]) -> bool {
         let seen = |index: usize| positions.contains(&Some(index));
         let all_seen =

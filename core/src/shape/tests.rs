@@ -1,5 +1,6 @@
 //! The router with real pgoutput frames: which items reach which shape.
 
+use super::GeneratedColumns;
 use super::definition::Definition;
 use super::dependent::DependentState;
 use super::id::ShapeId;
@@ -39,7 +40,7 @@ fn relation() -> Arc<Relation> {
 
 fn definition(query: &str) -> Definition {
     let request = parse_shape_request(Method::Get, &format!("table=t&offset=-1&{query}")).unwrap();
-    Definition::resolve(&request.definition, &relation(), 150_000, &[]).unwrap()
+    Definition::resolve(&request.definition, &relation(), &GeneratedColumns::Never, &[]).unwrap()
 }
 
 /// Sees every transaction below 800, and none that commits later.

@@ -71,7 +71,7 @@ const DESCRIBE: &str = "
                  SELECT inhparent FROM above GROUP BY 1 ORDER BY min(distance)),
            a.attname, a.atttypid, coalesce(e.typname, t.typname), coalesce(e.oid, t.oid),
            CASE WHEN e.oid IS NULL THEN 0 ELSE greatest(a.attndims, 1) END::int4,
-           a.atttypmod, a.attnotnull, a.attgenerated <> '', k.position,
+           a.atttypmod, a.attnotnull, a.attgenerated::text, k.position,
            xn.nspname, x.typtype, b.oid, coalesce(be.typname, b.typname), coalesce(be.oid, b.oid), bn.nspname,
            f.typtype, ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = f.oid ORDER BY enumsortorder),
            l.provider, l.deterministic, coalesce(l.locale, l.collate), coalesce(l.locale, l.ctype),
@@ -219,6 +219,7 @@ fn description(rows: &[Row]) -> Result<Option<Description>, PostgresError> {
 
 fn column(row: &Row) -> Result<Option<Column>, PostgresError> {
     let Some(name) = row.try_get::<_, Option<String>>(6)? else { return Ok(None) };
+    let generated: &str = row.try_get(13)?;
     Ok(Some(Column {
         name,
         type_oid: row.try_get(7)?,
@@ -227,7 +228,8 @@ fn column(row: &Row) -> Result<Option<Column>, PostgresError> {
         dims: row.try_get::<_, i32>(10)?.unsigned_abs(),
         type_mod: row.try_get(11)?,
         not_null: row.try_get(12)?,
-        generated: row.try_get(13)?,
+        generated: !generated.is_empty(),
+        is_virtual: generated == "v",
         pk_index: row.try_get::<_, Option<i32>>(14)?.map(i32::unsigned_abs),
         typing: typing(row)?,
     }))

@@ -5,6 +5,7 @@ use super::conflict::{self, Assumed, Conflict, conflicts};
 use super::error::PostgresError;
 use super::lock_holders::{self, Holder};
 use limn_core::pg::relation::{quote_identifier, quote_literal};
+use limn_core::shape::GeneratedColumns;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -331,6 +332,24 @@ impl Publication {
         let name = quote_identifier(&self.name);
         let comment = format!("COMMENT ON PUBLICATION {name} IS {}", quote_literal(text));
         Ok(client.batch_execute(&comment).await?)
+    }
+
+    /// Which generated columns it carries.
+    ///
+    /// # Errors
+    /// Where the query fails.
+    pub async fn generated_columns(&self, client: &Client) -> Result<GeneratedColumns, PostgresError> {
+        // Where there is none yet, it will be made with the option.
+        let sql = "SELECT current_setting('server_version_num')::int4,
+                          coalesce((SELECT to_jsonb(p) ->> 'pubgencols' FROM pg_publication p WHERE pubname = $1), 's') = 's'";
+        let rows = client.query_typed(sql, &[(&self.name, Type::TEXT)]).await?;
+        let row = rows.first().ok_or_else(|| PostgresError::Protocol("no row of constants".to_owned()))?;
+        let can_publish = row.try_get::<_, i32>(0)? >= GENERATED_COLUMNS_VERSION.cast_signed();
+        Ok(match (can_publish, row.try_get(1)?) {
+            (false, _) => GeneratedColumns::Never,
+            (true, true) => GeneratedColumns::Stored,
+            (true, false) => GeneratedColumns::LeftOut { publication: self.name.clone() },
+        })
     }
 
     async fn find(&self, client: &Client) -> Result<Option<PublicationState>, PublicationError> {

@@ -42,6 +42,7 @@ async fn columns_are_described_as_the_catalog_has_them() {
         not_null: true,
         pk_index: Some(0),
         generated: false,
+        is_virtual: false,
         typing: Typing { schema: "pg_catalog".to_owned(), ..relation.columns[1].typing.clone() },
     };
     assert_eq!(relation.columns[1], expected);

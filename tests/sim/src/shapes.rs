@@ -3,7 +3,7 @@
 use crate::postgres::{COLUMNS, Postgres, Row};
 use limn_core::protocol::request::{DefinitionRequest, parse_shape_request};
 use limn_core::protocol::route::Method;
-use limn_core::shape::Definition;
+use limn_core::shape::{Definition, GeneratedColumns};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -50,10 +50,9 @@ impl Kind {
 }
 
 fn kind(table: usize, query: &str, holds: fn(&Row) -> bool) -> Kind {
-    const SERVER_VERSION: u32 = 150_000;
     let request = parse_shape_request(Method::Get, &format!("{query}&offset=-1"));
     let request = request.expect("the query is a shape's").definition;
-    let definition = Definition::resolve(&request, &Postgres::relation(table), SERVER_VERSION, &[]);
+    let definition = Definition::resolve(&request, &Postgres::relation(table), &GeneratedColumns::Never, &[]);
     Kind { table, holds, request, definition: definition.expect("the table has these columns") }
 }
 

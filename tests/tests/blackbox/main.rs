@@ -13,6 +13,7 @@ mod dev;
 mod disk;
 mod elixir;
 mod first_connection;
+mod generated_columns;
 mod initial_sync;
 mod joining;
 mod large_transaction;

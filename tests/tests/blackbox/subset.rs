@@ -276,7 +276,7 @@ async fn item_169_an_order_is_columns_and_nothing_else() {
         ("$1", "At location 18: parameter $1 is not supported in ORDER BY clauses".to_owned()),
         ("id::text", expression(22, "TypeName")),
         ("id COLLATE \"C\"", expression(21, "CollateClause")),
-        ("t169.id", "At location 18: unknown reference t169.id".to_owned()),
+        ("t.id", "At location 18: unknown reference t.id".to_owned()),
         ("id desc,", "At location 26: syntax error at end of input".to_owned()),
         ("'a'", "At location 18: non-integer constant in ORDER BY".to_owned()),
         ("id FOR UPDATE", "malformed query ending with SQL clauses".to_owned()),

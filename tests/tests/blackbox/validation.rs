@@ -274,7 +274,7 @@ async fn item_052_a_clause_is_a_boolean() {
 async fn item_053_unknown_references() {
     assert_invalid("offset=-1&table=t&where=zzz%20%3D%201", "where", "At location 0: unknown reference zzz")
         .await;
-    assert_invalid("offset=-1&table=t&where=t.n%20%3D%201", "where", "At location 0: unknown reference t.n")
+    assert_invalid("offset=-1&table=t&where=u.n%20%3D%201", "where", "At location 0: unknown reference u.n")
         .await;
 }
 

@@ -55,6 +55,7 @@ fn columns() -> Vec<Column> {
         not_null: false,
         pk_index: None,
         generated: false,
+        is_virtual: false,
         typing: typing(name),
     };
     COLUMNS.iter().map(column).collect()

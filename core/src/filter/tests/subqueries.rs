@@ -18,6 +18,7 @@ fn column(name: &str, type_oid: u32, type_name: &str) -> Column {
         not_null: false,
         pk_index: None,
         generated: false,
+        is_virtual: false,
         typing: Typing::default(),
     }
 }

@@ -7,8 +7,6 @@ use crate::protocol::route::Method;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const VERSION: u32 = 150_018;
-
 fn column(name: &str, type_oid: u32, type_name: &str, pk_index: Option<u32>) -> Column {
     Column {
         name: name.to_owned(),
@@ -20,6 +18,7 @@ fn column(name: &str, type_oid: u32, type_name: &str, pk_index: Option<u32>) -> 
         not_null: pk_index.is_some(),
         pk_index,
         generated: false,
+        is_virtual: false,
         typing: crate::pg::Typing::default(),
     }
 }
@@ -49,7 +48,7 @@ fn request(query: &str) -> DefinitionRequest {
 }
 
 fn resolve_on(relation: Relation, query: &str) -> Result<Definition, RequestError> {
-    Definition::resolve(&request(query), &Arc::new(relation), VERSION, &[])
+    Definition::resolve(&request(query), &Arc::new(relation), &GeneratedColumns::Never, &[])
 }
 
 fn resolve(query: &str) -> Definition {
@@ -93,8 +92,28 @@ fn generated_columns_need_a_server_that_replicates_them() {
                 in the 'columns' query param";
     refused_on(with_generated(), "", "columns", &format!("{text}{hint}"));
     assert_eq!(resolve_on(with_generated(), "columns=id,a").unwrap().projection.columns, [0, 1]);
-    let newer = Definition::resolve(&request(""), &Arc::new(with_generated()), 180_000, &[]).unwrap();
+    let on = |generated: &GeneratedColumns, relation: Relation, query| {
+        Definition::resolve(&request(query), &Arc::new(relation), generated, &[])
+    };
+    let newer = on(&GeneratedColumns::Stored, with_generated(), "").unwrap();
     assert_eq!(newer.projection.columns, [0, 1, 2]);
+
+    let mut on_read = with_generated();
+    on_read.columns[2].is_virtual = true;
+    let error = on(&GeneratedColumns::Stored, on_read.clone(), "where=n%3D1&columns=id").unwrap_err();
+    let advice =
+        ". Postgres computes a VIRTUAL column when it is read, and does not replicate it; make it STORED";
+    let clause = "The following columns are generated and cannot be used in a where clause: n";
+    assert_eq!(error.texts("where"), [format!("{clause}{advice}")]);
+    let error = on(&GeneratedColumns::Stored, on_read, "").unwrap_err();
+    assert_eq!(error.texts("columns"), [format!("{text}{hint}{advice}")]);
+
+    let left_out = GeneratedColumns::LeftOut { publication: "p q".to_owned() };
+    let error = on(&left_out, with_generated(), "columns=id,n").unwrap_err();
+    let advice = ". The publication leaves them out; run: \
+                  ALTER PUBLICATION \"p q\" SET (publish_generated_columns = stored)";
+    assert_eq!(error.texts("columns"), [format!("{text}{advice}")]);
+    assert!(on(&left_out, with_generated(), "columns=id,a").is_ok());
 }
 
 #[test]
@@ -194,7 +213,7 @@ fn inner() -> Relation {
 }
 
 fn resolve_with(inner: Relation, query: &str) -> Result<Definition, RequestError> {
-    Definition::resolve(&request(query), &Arc::new(relation()), VERSION, &[Arc::new(inner)])
+    Definition::resolve(&request(query), &Arc::new(relation()), &GeneratedColumns::Never, &[Arc::new(inner)])
 }
 
 const NESTED: &str = "where=n+IN+(SELECT+id+FROM+q+WHERE+a+IN+(SELECT+a+FROM+q+WHERE+id=1))";

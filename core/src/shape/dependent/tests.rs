@@ -7,6 +7,7 @@ use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
 use crate::pg::{QualifiedName, Relation, oid};
 use crate::protocol::request::parse_shape_request;
 use crate::protocol::route::Method;
+use crate::shape::GeneratedColumns;
 use crate::shape::definition::Definition;
 use crate::shape::dependent::Member;
 use crate::shape::id::ShapeId;
@@ -45,7 +46,7 @@ fn definition(clause: &str) -> Definition {
     let request = parse_shape_request(Method::Get, &query).unwrap();
     let inner = relation(INNER, "q", &INNER_COLUMNS);
     let outer = relation(OUTER, "t", &OUTER_COLUMNS);
-    Definition::resolve(&request.definition, &outer, 150_000, &[inner]).unwrap()
+    Definition::resolve(&request.definition, &outer, &GeneratedColumns::Never, &[inner]).unwrap()
 }
 
 fn view(members: &[Cell]) -> View {

@@ -130,6 +130,7 @@ impl Postgres {
             not_null: index == 0,
             pk_index: (index == 0).then_some(0),
             generated: false,
+            is_virtual: false,
             typing: limn_core::pg::Typing::default(),
         };
         let columns = COLUMNS.iter().enumerate().map(column).collect();
