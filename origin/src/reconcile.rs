@@ -4,6 +4,7 @@
 //! shapes it touches; a table that lost its place in the publication may have lost changes, so its shapes
 //! start over (which publishes it again). What is wrong with one table and cannot be mended is a fault of that table.
 
+mod conflicts;
 mod mending;
 mod tables;
 

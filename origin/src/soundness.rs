@@ -10,6 +10,8 @@ pub const SLOT_LOST: &str = "slot_lost";
 pub const REPLICA_IDENTITY: &str = "replica_identity";
 /// The code for a table that the catalog does not describe.
 pub const CATALOG: &str = "catalog";
+/// The code for tables that the application cannot update or delete from, because of their identity and a publication.
+pub const PUBLICATION_CONFLICT: &str = "publication_conflict";
 /// The code for a stream that has fallen silent.
 pub const STALLED: &str = "stalled";
 

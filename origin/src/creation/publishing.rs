@@ -15,7 +15,6 @@ use futures::future::{BoxFuture, FutureExt, Shared};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 /// How long a new table waits for the transactions that were writing it.
@@ -40,8 +39,6 @@ type Flight = Shared<BoxFuture<'static, Result<(), Arc<CreateError>>>>;
 pub(super) struct Publishings {
     flights: Mutex<HashMap<u32, Flight>>,
     settled: Mutex<HashMap<u32, Settled>>,
-    /// What the looks at the catalog began.
-    again: Mutex<HashMap<u32, JoinHandle<Result<(), CreateError>>>>,
 }
 
 /// A table that is published.
@@ -79,27 +76,11 @@ impl Creator {
         flight.await.map_err(CreateError::Publishing)
     }
 
-    /// Begins to set what publishing a table sets, for partitions that came since, unless that is under way. It goes on
-    /// beside the caller; how it ended is told by a later call.
+    /// Sets what publishing a table sets, for partitions that came since.
     ///
     /// # Errors
-    /// What kept it from being set the last time.
+    /// What keeps it from being set.
     pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
-        let ended = {
-            let mut again = self.shared.publishings.again.lock().unwrap_or_else(PoisonError::into_inner);
-            if again.get(&oid).is_some_and(|task| !task.is_finished()) {
-                return Ok(());
-            }
-            let creator = self.clone();
-            again.insert(oid, tokio::spawn(async move { creator.publish_oid(oid).await }))
-        };
-        match ended {
-            Some(task) => task.await.unwrap_or(Ok(())),
-            None => Ok(()),
-        }
-    }
-
-    async fn publish_oid(&self, oid: u32) -> Result<(), CreateError> {
         let session = self.session().await?;
         match catalog::describe_oid(&session, oid).await? {
             Some(table) => self.publish(&table).await,

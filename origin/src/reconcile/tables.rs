@@ -5,7 +5,7 @@ use crate::degraded::Degraded;
 use crate::postgres::survey::{self, Surveyed};
 use crate::postgres::{PostgresError, Session};
 use crate::shape::Shape;
-use crate::soundness::{CATALOG, REPLICA_IDENTITY};
+use crate::soundness::{CATALOG, PUBLICATION_CONFLICT, REPLICA_IDENTITY};
 use crate::status::Phase;
 use limn_core::log::record::ShapePartitions;
 use std::collections::{BTreeMap, HashMap};
@@ -46,6 +46,8 @@ impl Reconciler {
         self.known.retain(|oid, _| users.contains_key(oid));
         let oids: Vec<u32> = users.keys().copied().collect();
         let Look { mut tables, mut failed } = self.survey(session, &oids, &users).await?;
+        let conflicts = self.conflicts(session, &tables).await?;
+        self.status.set_degraded(PUBLICATION_CONFLICT, conflicts);
         let mends = self.looked_as == Phase::Active;
         if mends && !self.creator.publication().is_manual() {
             // A partition that was made since, or somebody who altered the table.

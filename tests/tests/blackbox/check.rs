@@ -94,6 +94,11 @@ impl Check {
     }
 }
 
+/// What `limn check` finds with these arguments, as text.
+pub(super) async fn report(arguments: Vec<String>) -> String {
+    Check { arguments }.json().await.to_string()
+}
+
 async fn own(settings: &[&str]) -> (Cluster, Database, Sql) {
     let cluster = Cluster::start(settings).await;
     let database = cluster.database().await;

@@ -216,3 +216,73 @@ async fn who_publishes_by_hand_is_warned_before_the_identity_is_asked_for() {
     server.follow("table=t").await;
     assert_writable(&sql, "t").await;
 }
+
+/// The entry of a table that health lists, once it does.
+async fn warning(server: &Limn) -> serde_json::Value {
+    eventually("health warns of the publication", async || {
+        let health = server.client().get("/v1/health").await;
+        assert_eq!(health.status, 200, "{}", health.text());
+        health.json()["degraded"]
+            .as_array()?
+            .iter()
+            .find(|entry| entry["code"] == "publication_conflict")
+            .cloned()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_publication_that_is_made_later_is_warned_of_by_health_and_check() {
+    let Some((database, sql)) = database(LISTS).await else { return };
+    sql.execute(
+        "CREATE TABLE r (id int PRIMARY KEY, a text) PARTITION BY RANGE (id);
+         CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10); INSERT INTO r VALUES (1, 'x')",
+    )
+    .await;
+    let server = Limn::start(&database, &[]).await;
+    let mut shape = server.follow("table=r").await;
+    for listed in ["r1", "r"] {
+        let options = if listed == "r" { " WITH (publish_via_partition_root = true)" } else { "" };
+        sql.execute(&format!("CREATE PUBLICATION later FOR TABLE {listed} (id){options}")).await;
+        assert!(sql.try_execute("UPDATE r SET a = 'y'").await.is_err(), "that is the harm");
+        let warning = warning(&server).await;
+        let message = warning["message"].as_str().expect("a message");
+        assert_eq!(warning["table"], "public.r", "{warning}");
+        assert!(
+            message.contains(&format!("publication `later` has a list of columns for public.{listed}")),
+            "{message}"
+        );
+        let (server_arguments, told) =
+            (server.check_arguments(), message.rsplit('`').nth(1).expect("SQL").to_owned());
+        let check = super::check::report(server_arguments).await;
+        assert!(check.contains("`later`") && check.contains("UPDATE and DELETE of public.r"), "{check}");
+        // Shapes are served all the same: what is told of the table is true.
+        sql.execute("INSERT INTO r VALUES (2, 'z')").await;
+        assert_eq!(shape.changes(1).await[0]["headers"]["operation"], "insert");
+        for statement in told.split_inclusive(';') {
+            sql.execute(statement).await;
+        }
+        sql.execute(&format!("UPDATE r SET a = '{listed}' WHERE id = 1; DELETE FROM r WHERE id = 2")).await;
+        shape.changes(2).await;
+        eventually("the warning goes", async || {
+            let health = server.client().get("/v1/health").await;
+            health.json().get("degraded").is_none().then_some(())
+        })
+        .await;
+        sql.execute("DROP PUBLICATION later").await;
+    }
+    assert_eq!(shape.rotations(), 0);
+}
+
+#[tokio::test]
+async fn a_generated_column_that_is_added_later_is_warned_of() {
+    let Some((database, sql)) = database(GENERATED).await else { return };
+    let mut server = Limn::start(&database, &[]).await;
+    server.follow("table=t&columns=id,a").await;
+    sql.execute("ALTER TABLE t ADD COLUMN twice int GENERATED ALWAYS AS (n * 2) VIRTUAL").await;
+    assert!(warning(&server).await["message"].as_str().expect("text").contains("virtual generated columns"));
+    // A start finds it as well.
+    server.stop().await;
+    server.resume().await;
+    warning(&server).await;
+}
