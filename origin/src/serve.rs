@@ -39,7 +39,7 @@ pub struct Running {
 /// # Errors
 /// Where the folder or a port cannot be used.
 pub async fn start(config: ServeConfig) -> Result<Running> {
-    let listener = listen(config.address).await?;
+    let listener = listen(config.address, "--port").await?;
     let folder = Arc::new(Folder::open(&config.storage_dir)?);
     let lock = folder.try_lock()?;
     if lock.is_none() {
@@ -80,7 +80,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         None => tokio::spawn(writer.stand_by(inbox)),
     };
     if let Some(address) = config.metrics_address {
-        tokio::spawn(http::serve_metrics(listen(address).await?, metrics.clone()));
+        tokio::spawn(http::serve_metrics(listen(address, "--metrics-port").await?, metrics.clone()));
     }
     let reconciler =
         Reconciler::new(creator.clone(), config.slot, registry.clone(), status.clone(), metrics.clone());
@@ -198,8 +198,14 @@ impl Running {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
+/// Listens on an address that `option` chooses.
+///
+/// # Errors
+/// Where that is not possible.
+pub(crate) async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on `{address}`: is another server running there? Choose another with `--port`")
+        format!(
+            "cannot listen on `{address}`: is another server running there? Choose another with `{option}`"
+        )
     })
 }

@@ -1,7 +1,9 @@
 // `cargo x demo` from its first line to its end: it serves, it moves, and Ctrl-C leaves nothing running.
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { after, describe, it } from 'node:test'
 import { Servers, freePort, isServing, read, shapeUrl, until } from './support.mjs'
 
@@ -10,6 +12,23 @@ const servers = new Servers()
 after(() => servers.end())
 
 describe('cargo x demo', { skip: process.env.XTASK_BIN ? false : 'XTASK_BIN is not set' }, () => {
+  it('looks at its ports before it builds anything', async (t) => {
+    const [port, edgePort] = [await freePort(), await freePort()]
+    for (const [taken, option] of [[port, '--port'], [edgePort, '--edge-port']]) {
+      const holder = createServer().listen(taken, '127.0.0.1')
+      await once(holder, 'listening')
+      t.after(() => holder.close())
+      // With the build: this must end long before it could begin.
+      const args = ['demo', '--port', String(port), '--edge-port', String(edgePort)]
+      const { status, stdout, stderr } = spawnSync(process.env.XTASK_BIN, args, { encoding: 'utf8', timeout: 20_000 })
+      assert.equal(status, 1, stderr)
+      assert.match(stderr, new RegExp(`port ${taken} \\(another program listens there\\); choose another, such as .${option} \\d+.`))
+      assert.equal(stdout, '', 'nothing was set up or built')
+    }
+    const both = spawnSync(process.env.XTASK_BIN, ['demo', '--port', '1234', '--edge-port', '1234'], { encoding: 'utf8' })
+    assert.match(both.stderr, /--port and --edge-port are both 1234/)
+  })
+
   it('serves a page and a shape that moves, and ends all of it on SIGINT', async () => {
     const [port, edgePort] = [await freePort(), await freePort()]
     const args = ['demo', '--no-build', '--port', port, '--edge-port', edgePort]

@@ -1,5 +1,6 @@
 //! `cargo x demo`: a private Postgres with the origin, the edge worker before it, a page, and a writer.
 
+use std::io;
 use std::net::TcpListener;
 
 use anyhow::{Result, bail};
@@ -30,12 +31,12 @@ pub struct Options {
 
 /// Runs until Ctrl-C, or until one of the parts ends by itself.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    options.check_ports()?;
     if !options.no_build {
         setup::run(workspace, Part::DEMO)?;
         build(workspace)?;
-    }
-    for port in [options.port, options.edge_port] {
-        ensure_free(port)?;
+        // That may have taken minutes.
+        options.check_ports()?;
     }
     let mut children = Children::supervised()?;
     let outcome = serve(workspace, options, &mut children);
@@ -50,12 +51,42 @@ fn build(workspace: &Workspace) -> Result<()> {
     client::build(workspace)
 }
 
-/// A port in use would only show as a child's failure, after everything was built.
-fn ensure_free(port: u16) -> Result<()> {
-    if TcpListener::bind(("127.0.0.1", port)).is_err() {
-        bail!("port {port} is in use; choose others by --port and --edge-port");
+impl Options {
+    /// Fails where a port cannot be used. It is looked at first: a port in use would otherwise only show as a child's
+    /// failure, after everything was built.
+    fn check_ports(&self) -> Result<()> {
+        if self.port == self.edge_port {
+            bail!(
+                "--port and --edge-port are both {}: the origin and the edge worker need one each",
+                self.port
+            );
+        }
+        let ports = [("origin", self.port, "--port"), ("edge worker", self.edge_port, "--edge-port")];
+        let taken: Vec<String> = ports
+            .into_iter()
+            .filter_map(|(part, port, option)| {
+                let error = TcpListener::bind(("127.0.0.1", port)).err()?;
+                Some(format!(
+                    "the {part} cannot listen on port {port} ({}); choose another, such as `{option} {}`",
+                    reason(&error),
+                    free_port().unwrap_or(port),
+                ))
+            })
+            .collect();
+        if taken.is_empty() { Ok(()) } else { bail!("{}", taken.join("\n")) }
     }
-    Ok(())
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A port that is free now.
+fn free_port() -> Option<u16> {
+    Some(TcpListener::bind(("127.0.0.1", 0)).ok()?.local_addr().ok()?.port())
 }
 
 fn serve(workspace: &Workspace, options: &Options, children: &mut Children) -> Result<()> {

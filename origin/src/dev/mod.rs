@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use page::Page;
 use private_postgres::PrivatePostgres;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,10 @@ pub struct DevOptions {
 /// # Errors
 /// One sentence that says what to do.
 pub async fn run(options: DevOptions) -> Result<()> {
+    // Before a Postgres is made that would only have to go again.
+    for (port, option) in [(options.port, "--port"), (options.metrics_port, "--metrics-port")] {
+        drop(serve::listen((Ipv4Addr::LOCALHOST, port).into(), option).await?);
+    }
     let scratch = Scratch::new("dev")?;
     let postgres = match &options.database_url {
         Some(_) => None,

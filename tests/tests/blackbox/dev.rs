@@ -1,7 +1,8 @@
 //! `limn dev`, without arguments but for its port: page, rows, button, and nothing left behind.
 
-use limn_tests::{DevServer, Follower, Request, Signal, command_lines_with};
+use limn_tests::{DevServer, Follower, Request, Signal, command, command_lines_with, free_port, new_folder};
 use std::fs;
+use std::net::TcpListener;
 
 #[tokio::test]
 async fn everything_is_there_and_then_nothing() {
@@ -35,4 +36,24 @@ async fn it_ends_as_well_when_a_supervisor_ends_it() {
     assert!(server.end(Signal::SIGTERM).await.success());
     assert_eq!(command_lines_with(&folder), Vec::<String>::new());
     assert_eq!(fs::read_dir(&folder).expect("the folder that held it").count(), 0);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told_before_anything_is_made() {
+    let holder = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = holder.local_addr().expect("it listens").port();
+    for option in ["--port", "--metrics-port"] {
+        let temporary = new_folder("dev");
+        let other = free_port().to_string();
+        let mut command = command();
+        command.args(["dev", option, &port.to_string()]).env("TMPDIR", &temporary).current_dir(&temporary);
+        if option != "--port" {
+            command.args(["--port", &other]);
+        }
+        let output = command.output().expect("it can be started");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(&format!("127.0.0.1:{port}")), "{told}");
+        assert!(told.contains(&format!("Choose another with `{option}`")), "{told}");
+        assert_eq!(fs::read_dir(&temporary).expect("its folder").count(), 0, "no Postgres was made");
+    }
 }
