@@ -14,7 +14,7 @@ use crate::postgres::diagnosis::{self, ServerFacts};
 use crate::postgres::preflight::PreflightError;
 use crate::postgres::replication::SystemIdentity;
 use crate::postgres::slot_wait;
-use crate::postgres::{PostgresError, ReplicationConnection, Session};
+use crate::postgres::{PostgresError, ReplicationConnection, Session, obstacle};
 use anyhow::Result;
 use clap::Args;
 use source::Source;
@@ -136,6 +136,7 @@ async fn ask(
     source::judge_writers(report, &source, &writers);
     let oids: Vec<u32> = shapes.iter().map(|(oid, _)| *oid).collect();
     let tables = diagnosis::tables(session, publication_name, &oids).await?;
-    source::judge_tables(report, &source, &tables);
+    let without_wal = obstacle::below_tables(session, source.publication, &oids).await?;
+    source::judge_tables(report, &source, &tables, &without_wal);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::report::Report;
 use crate::postgres::conflict::{self, Conflict};
 use crate::postgres::diagnosis::{PublicationFacts, ServerFacts, SlotFacts, TableFacts};
+use crate::postgres::obstacle::WithoutWal;
 use crate::postgres::slot_wait::Writer;
 use limn_core::pg::relation::{quote_identifier, quote_literal};
 
@@ -136,9 +137,18 @@ fn judge_living_slot(report: &mut Report, name: &str, facts: &SlotFacts, drop: O
     }
 }
 
-/// Judges each table that is published or has shapes.
-pub fn judge_tables(report: &mut Report, source: &Source<'_>, tables: &[TableFacts]) {
+/// Judges each table that is published or has shapes, and what lies below such tables without being in the WAL.
+pub fn judge_tables(
+    report: &mut Report,
+    source: &Source<'_>,
+    tables: &[TableFacts],
+    without_wal: &[(String, WithoutWal)],
+) {
     let before = report.findings.len();
+    for (table, below) in without_wal {
+        let text = format!("shapes of {table} are refused: {}", below.fact());
+        report.error("tables", text, below.statements().into_iter().next());
+    }
     for (oid, name) in source.shapes {
         if !tables.iter().any(|table| table.oid == *oid) {
             report.warning("tables", format!("{name} has shapes and is gone: they start over"), None);

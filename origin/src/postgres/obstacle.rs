@@ -1,6 +1,7 @@
 //! Relations that no shape can follow: what is not a table, and tables whose rows are in no WAL.
 
 use super::error::PostgresError;
+use super::publication::carries;
 use limn_core::pg::QualifiedName;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
@@ -57,7 +58,7 @@ enum Reason {
 
 /// A partition, or a child by INHERITS, whose rows are in no WAL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("its {} {name} is {}, so clients would never learn of changes of its rows. Run {}", self.noun(), self.kind(), self.mend())]
+#[error("{}. Run `{}`", self.fact(), self.statements().join("` or `"))]
 pub struct WithoutWal {
     name: String,
     parent: String,
@@ -66,6 +67,17 @@ pub struct WithoutWal {
 }
 
 impl WithoutWal {
+    /// What is wrong, without what mends it.
+    #[must_use]
+    pub fn fact(&self) -> String {
+        let Self { name, .. } = self;
+        format!(
+            "its {} {name} is {}, so clients would never learn of changes of its rows",
+            self.noun(),
+            self.kind()
+        )
+    }
+
     const fn noun(&self) -> &'static str {
         if self.is_partition { "partition" } else { "child table" }
     }
@@ -78,15 +90,17 @@ impl WithoutWal {
         }
     }
 
-    fn mend(&self) -> String {
+    /// Each of these mends it.
+    #[must_use]
+    pub fn statements(&self) -> Vec<String> {
         let Self { name, parent, .. } = self;
         let take_out = match self.is_partition {
-            true => format!("`ALTER TABLE {parent} DETACH PARTITION {name};`"),
-            false => format!("`ALTER TABLE {name} NO INHERIT {parent};`"),
+            true => format!("ALTER TABLE {parent} DETACH PARTITION {name};"),
+            false => format!("ALTER TABLE {name} NO INHERIT {parent};"),
         };
         match self.is_foreign {
-            true => take_out,
-            false => format!("`ALTER TABLE {name} SET LOGGED;` or {take_out}"),
+            true => vec![take_out],
+            false => vec![format!("ALTER TABLE {name} SET LOGGED;"), take_out],
         }
     }
 }
@@ -164,6 +178,44 @@ fn below(row: &Row) -> Result<Option<WithoutWal>, PostgresError> {
         is_foreign: row.try_get(6)?,
         is_partition: row.try_get(7)?,
     }))
+}
+
+/// Partitions and children whose rows are in no WAL, each once, with a table above that is in the publication or among
+/// `oids`.
+///
+/// # Errors
+/// Where the query fails.
+pub async fn below_tables(
+    client: &Client,
+    publication: &str,
+    oids: &[u32],
+) -> Result<Vec<(String, WithoutWal)>, PostgresError> {
+    let sql = format!(
+        "WITH RECURSIVE tree (oid, parent, top) AS (
+              SELECT c.oid, NULL::oid, c.oid FROM pg_class c
+               WHERE c.relkind IN ('r', 'p') AND (c.oid = ANY ($2) OR {carries})
+               UNION
+              SELECT i.inhrelid, i.inhparent, tree.top
+                FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid JOIN pg_class k ON k.oid = i.inhrelid
+               WHERE k.relpersistence <> 't')
+         SELECT DISTINCT ON (t.oid) format('%I.%I', an.nspname, a.relname), NULL, NULL, NULL,
+                format('%I.%I', ln.nspname, l.relname), format('%I.%I', pn.nspname, p.relname),
+                l.relkind = 'f', l.relispartition
+           FROM tree t
+           JOIN pg_class l ON l.oid = t.oid JOIN pg_namespace ln ON ln.oid = l.relnamespace
+           JOIN pg_class p ON p.oid = t.parent JOIN pg_namespace pn ON pn.oid = p.relnamespace
+           JOIN pg_class a ON a.oid = t.top JOIN pg_namespace an ON an.oid = a.relnamespace
+          WHERE {lacks_wal} ORDER BY t.oid, t.top",
+        carries = carries("$1", "c"),
+        lacks_wal = lacks_wal("l")
+    );
+    let rows = client.query_typed(&sql, &[(&publication, Type::TEXT), (&oids, Type::OID_ARRAY)]).await?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let top = row.try_get(0)?;
+        found.extend(below(row)?.map(|below| (top, below)));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //! their rows, and no change of them would ever be told.
 
 use super::{must_refetch, table};
-use limn_tests::{Cluster, Database, Follower, Limn, Response, Sql, encode, eventually};
+use limn_tests::{Cluster, Database, Follower, Limn, Response, Sql, command, encode, eventually};
+use serde_json::Value;
+use tokio::task::spawn_blocking;
 
 const NOWHERE: &str =
     "CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere";
@@ -84,6 +86,17 @@ fn assert_refused(response: &Response, named: &str, run: &str) -> String {
     statement.to_owned()
 }
 
+/// The statements that `limn check` names for tables that must be mended.
+async fn check(server: &Limn) -> Vec<String> {
+    let mut check = command();
+    check.arg("check").args(server.check_arguments()).arg("--json");
+    let output = spawn_blocking(move || check.output().expect("it runs")).await.expect("it ends");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = report["findings"].as_array().expect("a list").iter();
+    let errors = findings.filter(|finding| finding["check"] == "tables" && finding["level"] == "error");
+    errors.map(|finding| finding["run"].as_str().expect("what to run").to_owned()).collect()
+}
+
 /// Waits until the shape is told to start over.
 async fn wait_rotated(server: &Limn, shape: &Follower) {
     let refused = eventually("the shape starts over", async || {
@@ -98,6 +111,8 @@ async fn wait_rotated(server: &Limn, shape: &Follower) {
 async fn rows_without_wal_below_a_table_are_refused_until_they_have_one() {
     let World { server, sql, .. } = &World::new().await;
     for (create, table, named, run) in INTRUDERS {
+        // Published by its first shape.
+        server.follow(&format!("table={table}")).await;
         sql.execute(create).await;
         let own = format!("table={table}");
         for query in [&own, &by_subquery(table), &format!("{own}&subset__where=true")] {
@@ -108,6 +123,7 @@ async fn rows_without_wal_below_a_table_are_refused_until_they_have_one() {
             });
             assert_refused(&refused.await, named, run);
         }
+        assert_eq!(check(server).await, [run], "{create}");
         let schema = server.client().get(&format!("/v1/schema?table={table}")).await;
         sql.execute(&assert_refused(&schema, named, run)).await;
         assert_eq!(server.follow(&own).await.rows().len(), 1, "{create}");
