@@ -32,6 +32,9 @@ const VISIBLE_POLL: Duration = Duration::from_millis(2);
 const VISIBLE_WAIT: Duration = Duration::from_secs(1);
 /// How long creating the slot may take without a word.
 const SLOT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long Postgres may work on a question about the catalog or about rows, while the stream waits. A clause that needs
+/// longer is refused, so that one shape does not hold up all others.
+const QUESTION_MS_MAX: u32 = 10_000;
 /// What an attempt to connect may have to tell before it ends.
 const NEWS_MAX: usize = 4;
 
@@ -219,7 +222,12 @@ impl Link {
     async fn session(&mut self) -> Result<Session, PostgresError> {
         match self.session.take().filter(|session| !session.is_closed()) {
             Some(session) => Ok(session),
-            None => Session::connect(&self.source.config).await,
+            None => {
+                let session = Session::connect(&self.source.config).await?;
+                let limit = format!("SET statement_timeout = {QUESTION_MS_MAX}");
+                session.batch_execute(&limit).await?;
+                Ok(session)
+            }
         }
     }
 

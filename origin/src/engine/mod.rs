@@ -359,7 +359,10 @@ impl Engine {
             self.logs.metrics.judged_by_postgres.inc_by(question.rows() as u64);
             match self.link.judge(&question).await {
                 Ok(answers) => self.router.handle_judged(question.id, &answers),
-                Err(error) if error.is_transient() => return Err(Trouble::stream(error)),
+                // Memory that a clause needs for its rows it will need again.
+                Err(error) if error.is_transient() && error.code() != Some("53200") => {
+                    return Err(Trouble::stream(error));
+                }
                 Err(error) => self.router.handle_refused(question.id, error.to_string()),
             }
         }

@@ -200,3 +200,21 @@ async fn incomplete_old_rows_are_told_until_somebody_mends_them() {
     t.changes(1).await;
     assert_eq!((t.rows().len(), t.rotations()), (4, 0), "nothing was lost");
 }
+
+#[tokio::test]
+async fn a_clause_that_takes_too_long_concerns_its_shape() {
+    let World { server, sql, .. } = &World::new().await;
+    // It is not as immutable as it says: only so can it take its time.
+    sql.execute(
+        "CREATE FUNCTION slow(n int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+         $$ BEGIN IF n = 99 THEN PERFORM pg_sleep(120); END IF; RETURN true; END $$",
+    )
+    .await;
+    let slow = server.follow("table=m&where=slow(id)").await;
+    let mut t = server.follow("table=t").await;
+    sql.execute("INSERT INTO m VALUES (99, 'slow')").await;
+    sql.execute("INSERT INTO t VALUES (60, 'behind it', 1)").await;
+    t.changes(1).await;
+    let cause = r#"limn_rotations_total{cause="refused_by_postgres"}"#;
+    assert_eq!((server.metric(cause).await, slow.rotations()), (1, 0));
+}
