@@ -10,7 +10,7 @@ use crate::metrics::{Counted, Metrics};
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::Publication;
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresConfig, PostgresError, Session, obstacle};
+use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, obstacle};
 use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::shape::{Failure, Life, Shape};
@@ -225,6 +225,12 @@ impl Creator {
     /// [`LookupError`]
     pub async fn definition(&self, request: &DefinitionRequest) -> Result<Definition, LookupError> {
         self.resolve(request).await.map(|(definition, _)| definition)
+    }
+
+    /// Whether Postgres has run out of connections for queries.
+    #[must_use]
+    pub fn scarcity(&self) -> &Scarcity {
+        &self.shared.parts.config.scarcity
     }
 
     /// A session of its own for a query.

@@ -79,6 +79,9 @@ impl Reconciler {
                 Ok(Err(error)) => tracing::debug!(%error, "cannot look at the catalog"),
                 Err(_) => tracing::warn!("a look at the catalog did not end: is a table locked?"),
             }
+            if self.creator.scarcity().is_scarce() {
+                self.session = None;
+            }
             // With very many tables, or a Postgres that has no time, looks become rarer instead of all it does.
             let pause = PERIOD.max(started.elapsed() * PAUSE_LOOKS);
             tokio::select! {

@@ -101,6 +101,8 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         subsets: Subsets::new(config.connections.subsets),
         unique,
     });
+    let watched = server.clone();
+    tokio::spawn(async move { watched.subsets.watch(watched.creator.scarcity()).await });
     Ok(Running { server, engine, engine_task, listener, _scratch: config.scratch })
 }
 

@@ -138,6 +138,10 @@ impl Link {
 
     /// Waits for the next event. Cancel-safe.
     pub(super) async fn next(&mut self) -> LinkEvent {
+        if self.source.config.scarcity.is_scarce() {
+            // Others wait for it; the walsender's signs of life lead here every few seconds.
+            self.session = None;
+        }
         match &mut self.state {
             State::Connecting(attempt) => {
                 let result = tokio::select! {

@@ -67,7 +67,19 @@ enum AskError {
 
 impl Task {
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<RoundRequest>) {
-        while let Some(request) = requests.recv().await {
+        let scarcity = self.config.scarcity.clone();
+        loop {
+            let request = tokio::select! {
+                request = requests.recv() => request,
+                () = scarcity.refused() => {
+                    // Others wait for a session that has nothing to do.
+                    if let State::Closed(session) = &mut self.state {
+                        *session = None;
+                    }
+                    continue;
+                }
+            };
+            let Some(request) = request else { return };
             match request {
                 RoundRequest::Open(tables) => match spans::move_round(0, self.open(&tables)).await {
                     Ok(filter) => self.engine.round_opened(filter).await,
@@ -83,7 +95,10 @@ impl Task {
                         Err(AskError::Postgres(error)) => self.fail(&error).await,
                     }
                 }
-                RoundRequest::Close => self.state = State::Closed(self.close().await),
+                RoundRequest::Close => {
+                    let session = self.close().await.filter(|_| !scarcity.is_scarce());
+                    self.state = State::Closed(session);
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::clause;
 use crate::creation::{LookupError, ViewError, unreachable, views};
 use crate::postgres::rights::INSUFFICIENT_PRIVILEGE;
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresError, Session};
+use crate::postgres::{PostgresError, Scarcity, Session};
 use crate::shape::Shape;
 use crate::status::Phase;
 use axum::body::{Body, Bytes};
@@ -82,6 +82,14 @@ impl Subsets {
     fn take_idle(&self) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         std::iter::from_fn(|| idle.pop()).find(|session| !session.is_closed())
+    }
+
+    /// Gives up the sessions that are kept whenever Postgres has run out of connections.
+    pub async fn watch(&self, scarcity: &Scarcity) {
+        loop {
+            scarcity.refused().await;
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     fn keep(&self, session: Session) {
@@ -333,7 +341,9 @@ impl Rows {
         if let Some(Copy { snapshot, chunks }) = self.copy.take() {
             drop(chunks);
             // All rows are there: how the read-only transaction ends changes nothing.
-            if let Ok(Ok(session)) = timeout_at(self.deadline, snapshot.finish()).await {
+            if let Ok(Ok(session)) = timeout_at(self.deadline, snapshot.finish()).await
+                && !self.server.creator.scarcity().is_scarce()
+            {
                 self.server.subsets.keep(session);
             }
         }

@@ -1,5 +1,6 @@
 //! Where Postgres is and how to log in: the connection URL.
 
+use super::scarcity::Scarcity;
 use super::tcp::TcpOptions;
 use super::tls::{self, Roots, TlsOptions};
 use super::url::UrlParts;
@@ -33,6 +34,8 @@ pub struct PostgresConfig {
     pub prefer_ipv6: bool,
     /// The kernel's timers.
     pub tcp: TcpOptions,
+    /// Whether Postgres has run out of connections for us.
+    pub scarcity: Scarcity,
     pub(super) tls: Arc<ClientConfig>,
 }
 
@@ -196,6 +199,7 @@ impl PostgresConfig {
             channel_binding: binding(parts.parameter("channel_binding"))?,
             prefer_ipv6,
             tcp: TcpOptions::default(),
+            scarcity: Scarcity::new(),
             tls: tls::client_config(options)?,
         })
     }

@@ -17,6 +17,7 @@ pub mod preflight;
 pub mod publication;
 pub mod replication;
 pub mod rights;
+mod scarcity;
 pub mod session;
 mod settings;
 pub mod slot;
@@ -33,6 +34,7 @@ mod wire;
 pub use config::{ConfigError, PostgresConfig};
 pub use error::{PostgresError, ServerError};
 pub use replication::{Frame, ReplicationConnection, ReplicationError, ReplicationStream};
+pub use scarcity::Scarcity;
 pub use session::Session;
 pub use tcp::TcpOptions;
 

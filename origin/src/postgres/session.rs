@@ -9,12 +9,20 @@ use futures::FutureExt;
 use std::ops::Deref;
 use std::time::Duration;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 
 /// How long login and settings may take.
 const LOGIN_SECONDS_MAX: u64 = 30;
+
+/// How long a session waits where all connections are in use, and the pauses between two attempts.
+const FREE_SECONDS_MAX: u64 = 20;
+const FREE_POLL_FIRST: Duration = Duration::from_millis(50);
+const FREE_POLL_LAST: Duration = Duration::from_secs(1);
+
+/// The SQLSTATE by which Postgres says that a limit on connections is reached: its own, the database's or the role's.
+pub const TOO_MANY_CONNECTIONS: &str = "53300";
 
 /// A logged-in session; it ends when dropped, once the answers on their way have come.
 pub struct Session {
@@ -23,11 +31,38 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects, logs in and applies the settings that make values' text the same everywhere.
+    /// Connects, logs in and applies the settings that make values' text the same everywhere. Where all connections
+    /// are in use, by `CONNECTION LIMIT` or `max_connections`, it waits for a while until one is free.
     ///
     /// # Errors
     /// See [`PostgresError::is_transient`].
     pub async fn connect(config: &PostgresConfig) -> Result<Self, PostgresError> {
+        let deadline = Instant::now() + Duration::from_secs(FREE_SECONDS_MAX);
+        let mut pause = FREE_POLL_FIRST;
+        loop {
+            match Self::try_connect(config).await {
+                Err(error) if error.code() == Some(TOO_MANY_CONNECTIONS) && Instant::now() < deadline => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(FREE_POLL_LAST);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The same without waiting for others.
+    ///
+    /// # Errors
+    /// See [`PostgresError::is_transient`].
+    pub async fn try_connect(config: &PostgresConfig) -> Result<Self, PostgresError> {
+        let connected = Self::connect_once(config).await;
+        if connected.as_ref().is_err_and(|error| error.code() == Some(TOO_MANY_CONNECTIONS)) {
+            config.scarcity.handle_refused();
+        }
+        connected
+    }
+
+    async fn connect_once(config: &PostgresConfig) -> Result<Self, PostgresError> {
         Socket::log_in(config, |socket| Self::log_in(config, socket).boxed()).await
     }
 

@@ -4,7 +4,7 @@ use super::catalog::{lsn, one_row};
 use super::config::PostgresConfig;
 use super::error::{PostgresError, ServerError};
 use super::rights::INSUFFICIENT_PRIVILEGE;
-use super::session::Session;
+use super::session::{Session, TOO_MANY_CONNECTIONS};
 use super::settings::{Scope, newer_statement, statements};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -24,6 +24,12 @@ const FLUSH_POLLS: u32 = 4;
 
 /// How often a snapshot is begun again because a table was truncated or rewritten meanwhile.
 const REWRITES_MAX: u32 = 5;
+
+/// Snapshots that are taken in a row because no session was free to flush what they saw.
+const SNAPSHOTS_MAX: u32 = 20;
+/// Writes something that is not replicated.
+const FLUSHING_COMMIT: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
+    SELECT pg_logical_emit_message(true, 'limn', ''); COMMIT";
 
 /// The SQLSTATE of what may succeed when it is tried again.
 const SERIALIZATION_FAILURE: &str = "40001";
@@ -53,10 +59,34 @@ impl Snapshot {
     /// # Errors
     /// Where a statement fails.
     pub async fn begin(
-        session: Session,
+        mut session: Session,
         tables: &[Arc<Relation>],
         config: &PostgresConfig,
     ) -> Result<Self, PostgresError> {
+        for _ in 0..SNAPSHOTS_MAX {
+            let snapshot = Self::take(session, tables).await?;
+            if snapshot.is_flushed().await? {
+                return Ok(snapshot);
+            }
+            // A commit that wrote something is flushed, with everything before it.
+            match Session::try_connect(config).await {
+                Ok(other) => {
+                    other.batch_execute(FLUSHING_COMMIT).await?;
+                    return Ok(snapshot);
+                }
+                Err(error) if error.code() == Some(TOO_MANY_CONNECTIONS) => {}
+                Err(error) => return Err(error),
+            }
+            // No other session is to be had: this one commits, and the next snapshot is of what is flushed then.
+            session = snapshot.finish().await?;
+            session.batch_execute(FLUSHING_COMMIT).await?;
+        }
+        let message =
+            format!("Postgres writes faster than it flushes, for {SNAPSHOTS_MAX} snapshots in a row");
+        Err(ServerError { code: SERIALIZATION_FAILURE.to_owned(), message, ..ServerError::default() }.into())
+    }
+
+    async fn take(session: Session, tables: &[Arc<Relation>]) -> Result<Self, PostgresError> {
         // The tables are locked before the snapshot is taken: what TRUNCATE and a rewriting ALTER TABLE leave looks
         // empty to a snapshot from before them, also to one whose query waited for them (the Postgres
         // documentation, *Caveats* of *Concurrency Control*).
@@ -73,28 +103,22 @@ impl Snapshot {
         let row = one_row(&session, sql).await?;
         let bounds = parsed(row.try_get(0)?)?;
         let ends_at = lsn(row.try_get(1)?)?;
-        let snapshot = Self { session: Some(session), bounds, ends_at };
-        snapshot.make_durable(config).await?;
-        Ok(snapshot)
+        Ok(Self { session: Some(session), bounds, ends_at })
     }
 
-    /// Sees to it that everything which the snapshot saw is on Postgres's disk. A crash forgets what is not, and gives
-    /// its transaction ids and WAL positions to others: the rows would be of commits that never were, and later
-    /// transactions would pass for ones that the snapshot holds.
-    async fn make_durable(&self, config: &PostgresConfig) -> Result<(), PostgresError> {
+    /// Whether everything which the snapshot saw is on Postgres's disk, or is within a moment. A crash forgets what is
+    /// not, and gives its transaction ids and WAL positions to others: the rows would be of commits that never were,
+    /// and later transactions would pass for ones that the snapshot holds.
+    async fn is_flushed(&self) -> Result<bool, PostgresError> {
         let sql = format!("SELECT pg_current_wal_flush_lsn() >= '{}'::pg_lsn", self.ends_at);
         for _ in 0..FLUSH_POLLS {
             if one_row(self.session(), &sql).await?.try_get(0)? {
-                return Ok(());
+                return Ok(true);
             }
             // Mostly somebody commits within a moment.
             tokio::time::sleep(FLUSH_POLL).await;
         }
-        // A commit that wrote something is flushed, with everything before it.
-        let session = Session::connect(config).await?;
-        let commit = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
-                      SELECT pg_logical_emit_message(true, 'limn', ''); COMMIT";
-        Ok(session.batch_execute(commit).await?)
+        Ok(false)
     }
 
     /// Which transactions it sees.

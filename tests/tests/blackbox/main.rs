@@ -12,6 +12,7 @@ mod delete;
 mod dev;
 mod disk;
 mod elixir;
+mod few_connections;
 mod first_connection;
 mod generated_columns;
 mod initial_sync;
