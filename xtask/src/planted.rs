@@ -36,6 +36,22 @@ const TIMES: &str = "3";
 
 const PLANTED: &[Planted] = &[
     Planted {
+        number: "01",
+        what: "identity FULL is set though another publication does not bear it",
+        seed: 1,
+        with: "publications",
+        kinds: &["Harmed"],
+        postgres: None,
+    },
+    Planted {
+        number: "02",
+        what: "a lock on a table is waited for five seconds",
+        seed: 5,
+        with: "dump",
+        kinds: &["Harmed"],
+        postgres: None,
+    },
+    Planted {
         number: "03",
         what: "sessions let row-level security hide rows",
         seed: 1,
@@ -49,6 +65,14 @@ const PLANTED: &[Planted] = &[
         seed: 1,
         with: "deferrable",
         kinds: &["Duplicated", "Lost", "Torn"],
+        postgres: None,
+    },
+    Planted {
+        number: "05",
+        what: "unlogged and foreign tables below a table are overlooked",
+        seed: 3,
+        with: "strays",
+        kinds: &["Lost", "Stale", "Duplicated"],
         postgres: None,
     },
     Planted {
@@ -66,6 +90,22 @@ const PLANTED: &[Planted] = &[
         with: "role",
         kinds: &["Refused", "Stuck"],
         postgres: Some(18),
+    },
+    Planted {
+        number: "11",
+        what: "a fault of one table is everybody's",
+        seed: 1,
+        with: "manual",
+        kinds: &["Refused"],
+        postgres: None,
+    },
+    Planted {
+        number: "12",
+        what: "a new table waits for every transaction of the cluster",
+        seed: 1,
+        with: "other-database",
+        kinds: &["Refused"],
+        postgres: None,
     },
 ];
 

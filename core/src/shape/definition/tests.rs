@@ -34,7 +34,6 @@ fn relation() -> Relation {
             column("n", oid::INT4, "int4", None),
         ],
         key_always_unique: true,
-        has_children: false,
     }
 }
 

@@ -303,8 +303,7 @@ impl Dependent {
         new: Option<&impl Row>,
         at: ChangePosition,
     ) -> Result<(), RotationCause> {
-        // A child's oid stands behind the columns.
-        let width = self.relation.columns.len() + 1;
+        let width = self.relation.columns.len();
         let change = HeldChange {
             op: at.op,
             old: old.map(|row| HeldRow::new(width, row)),
