@@ -34,6 +34,8 @@ pub struct ItemFormat {
     relation: Vec<u8>,
     /// Positions of the key columns, in key order.
     key: Vec<usize>,
+    /// [`Relation::child_position`]
+    child: Option<usize>,
     /// Selected columns with their name as a JSON string and a colon.
     columns: Vec<(usize, Vec<u8>)>,
     replica: Replica,
@@ -57,7 +59,14 @@ impl ItemFormat {
             name.push(b':');
             Some((index, name))
         });
-        Self { key_prefix, relation: names, key: relation.key_columns(), columns: columns.collect(), replica }
+        Self {
+            key_prefix,
+            relation: names,
+            key: relation.key_columns(),
+            child: relation.child_position(),
+            columns: columns.collect(),
+            replica,
+        }
     }
 
     /// Appends a row of the initial snapshot.
@@ -184,6 +193,11 @@ impl ItemFormat {
     fn push_key(&self, out: &mut Vec<u8>, row: &impl Row) {
         out.push(b'"');
         out.extend_from_slice(&self.key_prefix);
+        // Without quotes: no value looks like it.
+        if let Some(oid) = self.child.and_then(|child| row.text(child)) {
+            out.push(b'/');
+            out.extend_from_slice(oid);
+        }
         for &column in &self.key {
             match row.text(column) {
                 None => out.extend_from_slice(b"/_"),
@@ -338,6 +352,7 @@ mod tests {
             name: QualifiedName::new("public", "crate"),
             columns: vec![column("id", Some(0)), column("label", None), column("note", None)],
             key_always_unique: true,
+            has_children: false,
         }
     }
 

@@ -407,6 +407,7 @@ mod tests {
                     name: QualifiedName::new("public", "t"),
                     columns: Vec::new(),
                     key_always_unique: true,
+                    has_children: false,
                 },
                 partitions: vec![3],
                 inner: Vec::new(),

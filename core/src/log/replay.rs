@@ -295,6 +295,7 @@ mod tests {
                 name: QualifiedName::new("public", "t"),
                 columns: Vec::new(),
                 key_always_unique: true,
+                has_children: false,
             },
             partitions: Vec::new(),
             inner: Vec::new(),

@@ -116,6 +116,7 @@ mod tests {
             name: QualifiedName::new("public", "t"),
             columns: vec![column],
             key_always_unique: true,
+            has_children: false,
         };
         SnapshotWriter::new(ItemFormat::new(&relation, &[0], Replica::Default), None, chunk_bytes_max)
     }

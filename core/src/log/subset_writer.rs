@@ -103,6 +103,7 @@ mod tests {
             name: QualifiedName::new("public", "t"),
             columns: vec![column],
             key_always_unique: true,
+            has_children: false,
         };
         let format = ItemFormat::new(&relation, &[0], Replica::Default);
         let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: vec![] };

@@ -41,6 +41,10 @@ pub struct Relation {
     /// it is read as false, which is right for every table.
     #[serde(default)]
     pub key_always_unique: bool,
+    /// True where tables inherit from it that are no partitions: a row of such a child may have the key of another
+    /// row, so that its own key on the wire names the child too.
+    #[serde(default)]
+    pub has_children: bool,
 }
 
 /// One column of a [`Relation`].
@@ -90,6 +94,23 @@ impl Relation {
         }
         key.sort_unstable();
         key.into_iter().map(|(_, index)| index).collect()
+    }
+
+    /// Where a row has the oid of the child that it is in, behind all columns; absent where there are no children. The
+    /// table's own rows have NULL there.
+    #[must_use]
+    pub fn child_position(&self) -> Option<usize> {
+        self.has_children.then_some(self.columns.len())
+    }
+
+    /// What a query selects for these positions.
+    #[must_use]
+    pub fn select_list(&self, positions: &[usize]) -> String {
+        let expression = |position: &usize| match self.columns.get(*position) {
+            Some(column) => quote_identifier(&column.name),
+            None => format!("NULLIF(tableoid, {})", self.oid),
+        };
+        positions.iter().map(expression).collect::<Vec<_>>().join(", ")
     }
 
     /// True where the table has a primary key.
@@ -144,6 +165,7 @@ mod tests {
             name: QualifiedName::new("public", "t"),
             columns: vec![column("a", Some(1)), column("b", None), column("c", Some(0))],
             key_always_unique: true,
+            has_children: false,
         };
         assert_eq!(relation.key_columns(), [2, 0]);
         relation.columns.iter_mut().for_each(|c| c.pk_index = None);

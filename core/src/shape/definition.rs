@@ -4,7 +4,6 @@ use super::dependent::{Tagger, View};
 use super::generated::GeneratedColumns;
 use crate::filter::{Clause, Dependency, FilterError, SubqueryFilter};
 use crate::pg::copy::ProjectedRow;
-use crate::pg::relation::quote_identifier;
 use crate::pg::{Column, Relation};
 use crate::protocol::RequestError;
 use crate::protocol::request::{DefinitionRequest, LogMode, Replica};
@@ -117,6 +116,7 @@ impl Definition {
         // Without a primary key every column is one, so that a new column changes the key as well.
         then.oid == now.oid
             && then.name == now.name
+            && then.has_children == now.has_children
             && used_columns_stay
             && all_columns_stay
             && key(then) == key(now)
@@ -209,13 +209,14 @@ impl Definition {
         let tagged =
             self.filter.as_ref().and_then(Clause::subqueries).map_or(&[][..], SubqueryFilter::columns);
         columns.extend(tagged.iter().filter(|column| !self.projection.columns.contains(column)));
+        columns.extend(self.relation.child_position());
         columns
     }
 
     /// For each column of the table, its place in a row of such a query.
     #[must_use]
     pub fn places(&self) -> Vec<Option<usize>> {
-        ProjectedRow::places(&self.read_columns(), self.relation.columns.len())
+        ProjectedRow::places(&self.read_columns(), self.relation.columns.len() + 1)
     }
 
     /// The query for the rows of the initial snapshot: the selected columns in table order, without order of
@@ -232,9 +233,7 @@ impl Definition {
 
     /// What is read of every row of the table, as SQL.
     pub(super) fn select(&self) -> String {
-        let columns = self.read_columns().into_iter().filter_map(|index| self.relation.columns.get(index));
-        let columns: Vec<String> = columns.map(|column| quote_identifier(&column.name)).collect();
-        format!("SELECT {} FROM {}", columns.join(", "), self.relation.name)
+        format!("SELECT {} FROM {}", self.relation.select_list(&self.read_columns()), self.relation.name)
     }
 
     /// The selected columns in table order.

@@ -80,7 +80,7 @@ impl NetChanges {
         (old, new): (Option<&Row<'_>>, Option<&Row<'_>>),
         at: ChangePosition,
     ) -> Result<(), SettledTooEarly> {
-        let key = relation.key_columns();
+        let key = key_positions(relation);
         if !self.settled.is_empty() {
             let is_settled = |row: &Row<'_>| self.settled.contains(&hash(&key_of(&key, row)));
             if [old, new].into_iter().flatten().any(is_settled) {
@@ -111,7 +111,7 @@ impl NetChanges {
     /// # Errors
     /// Where more keys were settled before their transaction's end than are remembered.
     pub(super) fn settle(&mut self, relation: &Relation, is_over: bool) -> Result<(), SettledTooEarly> {
-        let key = relation.key_columns();
+        let key = key_positions(relation);
         let mut changes: HashMap<Box<[u8]>, KeyChange> = HashMap::new();
         for (row, count) in self.rows.drain() {
             let change = changes.entry(key_of(&key, &row.row())).or_default();
@@ -185,6 +185,13 @@ fn in_order(keys: impl Iterator<Item = KeyChange>) -> Vec<NetChange> {
     changes
 }
 
+/// The key, and the child that a row is in.
+fn key_positions(relation: &Relation) -> Vec<usize> {
+    let mut key = relation.key_columns();
+    key.extend(relation.child_position());
+    key
+}
+
 /// The key's cells.
 fn key_of(key: &[usize], row: &Row<'_>) -> Box<[u8]> {
     let mut bytes = Vec::new();
@@ -223,6 +230,7 @@ mod tests {
             name: QualifiedName::new("public", "t"),
             columns: vec![column("id", Some(0)), column("v", None)],
             key_always_unique: false,
+            has_children: false,
         }
     }
 

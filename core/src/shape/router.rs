@@ -321,12 +321,18 @@ impl Router {
         let Described { ancestors, is_partition, key_always_unique } = described;
         let followers =
             std::iter::once((oid, true)).chain(ancestors.iter().map(|above| (*above, is_partition)));
+        let mut changed = Vec::new();
         for (follower, is_whole) in followers {
             for table in self.tables.get_mut(&follower).into_iter().flatten() {
+                // Their keys would not say which rows are the child's.
+                if !is_whole && !table.relation.has_children {
+                    changed.extend(table.own_shapes());
+                }
                 // From here on: until now its keys were unique, and so they are at this point of a transaction.
                 table.has_double_keys |= !(key_always_unique && is_whole);
             }
         }
+        changed.into_iter().for_each(|id| self.rotate(id, RotationCause::SchemaChanged));
         if is_partition {
             self.partitions.insert(oid);
         } else {
@@ -504,13 +510,17 @@ impl Router {
         at: ChangePosition,
         lost: &mut Vec<(ShapeId, RotationCause)>,
     ) -> Result<(), RouteError> {
+        let child_oid = if follower == oid { String::new() } else { oid.to_string() };
         for table in self.tables.get_mut(&follower).into_iter().flatten() {
             let Some(positions) = table.positions.get(&oid) else {
                 return Err(RouteError::UnknownRelation { oid });
             };
             let [old_cells, new_cells] = std::mem::take(&mut self.cells);
-            let old = old.map(|old| Row::new(old, None, positions, recycle(old_cells)));
-            let new = new.map(|new| Row::new(new, old.as_ref(), positions, recycle(new_cells)));
+            let child = table.relation.child_position().filter(|_| follower != oid);
+            let child = child.map(|position| (position, child_oid.as_bytes()));
+            let old = old.map(|old| Row::new(old, None, positions, recycle(old_cells)).of_child(child));
+            let new =
+                new.map(|new| Row::new(new, old.as_ref(), positions, recycle(new_cells)).of_child(child));
             let rows = (old.as_ref(), new.as_ref());
             let mut sinks = Sinks {
                 encoder: &mut self.encoder,

@@ -169,6 +169,15 @@ impl<'a> Row<'a> {
         }
         Self { cells }
     }
+
+    /// The same of a table's child, whose oid stands at a position behind the columns.
+    pub(super) fn of_child(mut self, child: Option<(usize, &'a [u8])>) -> Self {
+        if let Some((position, oid)) = child {
+            self.cells.resize(position, None);
+            self.cells.push(Some(oid));
+        }
+        self
+    }
 }
 
 /// An empty vector with the room of another, whose contents lived elsewhere (collecting in place keeps

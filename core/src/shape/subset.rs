@@ -125,6 +125,7 @@ mod tests {
             name: QualifiedName::new("public", "t"),
             columns,
             key_always_unique: true,
+            has_children: false,
         });
         let query = format!("table=t&offset=-1&{query}");
         let request = parse_shape_request(Method::Get, &query).unwrap().definition;

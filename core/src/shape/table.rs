@@ -165,6 +165,12 @@ impl Table {
         self.routes.keys().copied().chain(self.watchers.iter().map(|watcher| watcher.id))
     }
 
+    /// Those whose own table it is.
+    pub(super) fn own_shapes(&self) -> Vec<ShapeId> {
+        let watchers = self.watchers.iter().filter(|watcher| watcher.role == Role::Outer);
+        self.routes.keys().copied().chain(watchers.map(|watcher| watcher.id)).collect()
+    }
+
     pub(super) fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let format = self.format(definition);
         let filter = RouteFilter::new(definition.filter.as_ref());

@@ -35,12 +35,13 @@ fn relation() -> Arc<Relation> {
         name: QualifiedName::new("public", "t"),
         columns,
         key_always_unique: true,
+        has_children: false,
     })
 }
 
-fn definition(query: &str) -> Definition {
+fn definition(query: &str, relation: &Arc<Relation>) -> Definition {
     let request = parse_shape_request(Method::Get, &format!("table=t&offset=-1&{query}")).unwrap();
-    Definition::resolve(&request.definition, &relation(), &GeneratedColumns::Never, &[]).unwrap()
+    Definition::resolve(&request.definition, relation, &GeneratedColumns::Never, &[]).unwrap()
 }
 
 /// Sees every transaction below 800, and none that commits later.
@@ -50,11 +51,16 @@ fn nothing_running() -> SnapshotFilter {
 
 /// A router with shapes 0, 1, … that are past their snapshot.
 pub(super) fn router(queries: &[&str]) -> Router {
+    router_of(&relation(), queries)
+}
+
+/// The same of a table that looks otherwise.
+fn router_of(relation: &Arc<Relation>, queries: &[&str]) -> Router {
     let mut router = Router::default();
     for (id, query) in (0..).zip(queries) {
         router.add_restored(
             ShapeId(id),
-            &definition(query),
+            &definition(query, relation),
             "",
             nothing_running(),
             DependentState::default(),
@@ -282,7 +288,13 @@ fn truncate_takes_the_shapes_and_an_op() {
     feed(&mut router, &truncate());
     let gone = router.take_rotations();
     assert_eq!(gone, [(ShapeId(0), RotationCause::Truncated), (ShapeId(1), RotationCause::Truncated)]);
-    router.add_restored(ShapeId(2), &definition(""), "", nothing_running(), DependentState::default());
+    router.add_restored(
+        ShapeId(2),
+        &definition("", &relation()),
+        "",
+        nothing_running(),
+        DependentState::default(),
+    );
     feed(&mut router, &describe(&COLUMNS));
     feed(&mut router, &insert(&[Some("1"), None, None]));
     assert_eq!(brief(items(&router)), [text(2, 2, "insert")]);
@@ -359,7 +371,7 @@ fn a_dropped_column_moves_no_value_to_another() {
 #[test]
 fn changes_wait_for_the_snapshot_and_then_follow_it() {
     let mut router = Router::default();
-    router.add_waiting(ShapeId(0), &definition(""), "");
+    router.add_waiting(ShapeId(0), &definition("", &relation()), "");
     let row = |id| insert(&[Some(id), None, None]);
     assert_eq!(transaction(&mut router, 10, &[describe(&COLUMNS), row("1")]), []);
     feed(&mut router, &begin(20, 803));
@@ -382,7 +394,7 @@ fn changes_wait_for_the_snapshot_and_then_follow_it() {
 #[test]
 fn what_a_broken_connection_cut_off_does_not_wait_twice() {
     let mut router = Router::default();
-    router.add_waiting(ShapeId(0), &definition(""), "");
+    router.add_waiting(ShapeId(0), &definition("", &relation()), "");
     feed(&mut router, &begin(20, 803));
     feed(&mut router, &describe(&COLUMNS));
     feed(&mut router, &insert(&[Some("1"), None, None]));
@@ -395,7 +407,7 @@ fn what_a_broken_connection_cut_off_does_not_wait_twice() {
 #[test]
 fn a_waiting_shape_loses_nothing_when_the_stream_starts_over() {
     let mut router = Router::default();
-    router.add_waiting(ShapeId(0), &definition(""), "");
+    router.add_waiting(ShapeId(0), &definition("", &relation()), "");
     let row = |id| insert(&[Some(id), None, None]);
     for (lsn, id) in [(10, "1"), (20, "2"), (30, "3")] {
         assert_eq!(transaction(&mut router, lsn, &[describe(&COLUMNS), row(id)]), []);
@@ -416,7 +428,7 @@ fn a_waiting_shape_loses_nothing_when_the_stream_starts_over() {
 #[test]
 fn what_a_snapshot_holds_does_not_come_again_with_a_new_connection() {
     let mut router = Router::default();
-    router.add_waiting(ShapeId(0), &definition(""), "");
+    router.add_waiting(ShapeId(0), &definition("", &relation()), "");
     let row = |id| insert(&[Some(id), None, None]);
     let bounds = SnapshotBounds { xmin: 901, xmax: 901, xip: vec![] };
     router.handle_snapshot(ShapeId(0), &SnapshotFilter { bounds, ends_at: 20 });
@@ -433,7 +445,13 @@ fn a_truncate_that_comes_again_rotates_no_shape_that_was_made_since() {
     let mut router = router(&[""]);
     transaction(&mut router, 10, &[truncate()]);
     assert_eq!(router.take_rotations().len(), 1);
-    router.add_restored(ShapeId(1), &definition(""), "", nothing_running(), DependentState::default());
+    router.add_restored(
+        ShapeId(1),
+        &definition("", &relation()),
+        "",
+        nothing_running(),
+        DependentState::default(),
+    );
     router.handle_disconnect();
     transaction(&mut router, 10, &[truncate()]);
     assert_eq!(router.take_rotations(), []);
@@ -491,7 +509,13 @@ fn a_shape_that_comes_later_knows_the_partitions_that_were_described() {
     router.handle_described(LEAF, below(&[TABLE], true));
     feed(&mut router, &begin(100, 900));
     feed(&mut router, &describe_leaf());
-    router.add_restored(ShapeId(0), &definition(""), "", nothing_running(), DependentState::default());
+    router.add_restored(
+        ShapeId(0),
+        &definition("", &relation()),
+        "",
+        nothing_running(),
+        DependentState::default(),
+    );
     feed(&mut router, &insert_into_leaf(None, Some("1"), None));
     assert_eq!(brief(items(&router)), [text(0, 0, "insert")]);
 }
@@ -522,9 +546,24 @@ fn a_column_that_came_shows_in_a_partition() {
 
 #[test]
 fn a_child_by_inherits_may_have_columns_of_its_own() {
-    let mut router = router(&["", "columns=id,n"]);
+    let parent = Arc::new(Relation { has_children: true, ..relation().as_ref().clone() });
+    let mut router = router_of(&parent, &["", "columns=id,n"]);
     widened_child(&mut router, false);
     assert_eq!(router.take_rotations(), []);
+    let row = tuple(&[Some("1"), Some("4"), None, Some("5")]);
+    feed(&mut router, &[b"I".as_slice(), &LEAF.to_be_bytes(), b"N", &row].concat());
+    router.settle(true, usize::MAX);
+    let mut pairs = Vec::new();
+    let item = router.fragment().by_shape(&mut pairs).next().unwrap();
+    let value: Value = serde_json::from_slice(item.bytes).unwrap();
+    assert_eq!(value["key"], "\"public\".\"t\"/16500/\"1\"");
+}
+
+#[test]
+fn the_first_child_starts_over_shapes_whose_keys_do_not_name_it() {
+    let mut router = router(&[""]);
+    router.handle_described(LEAF, below(&[TABLE], false));
+    assert_eq!(router.take_rotations(), [(ShapeId(0), RotationCause::SchemaChanged)]);
 }
 
 #[test]

@@ -84,6 +84,7 @@ mod tests {
             name: QualifiedName::new("public", "order_lines"),
             columns,
             key_always_unique: true,
+            has_children: false,
         };
         let expected = "/** A row of \"public\".\"order_lines\". */\n\
                         export type OrderLines = {\n\

@@ -58,7 +58,7 @@ pub fn judge_publication(
         let run = format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate');");
         report.error("publication", format!("`{shown}` leaves operations out"), Some(run));
     }
-    if !facts.is_ours && !source.manual {
+    if !facts.is_ours && !facts.all_tables && !source.manual {
         let run = format!("ALTER PUBLICATION {name} OWNER TO {};", quote_identifier(source.role));
         let text = format!("`{shown}` belongs to another role, so that no table can be added to it");
         report.error("publication", text, Some(run));
@@ -198,7 +198,8 @@ fn judge_table(report: &mut Report, source: &Source<'_>, table: &TableFacts) {
             ),
         }
     }
-    if !table.is_ours && !source.manual && has_shapes {
+    let is_prepared = table.is_published && table.is_full;
+    if !table.is_ours && !source.manual && has_shapes && !is_prepared {
         let text = format!("the role `{}` does not own {name}, and cannot publish it", source.role);
         report.error("tables", text, Some(format!("ALTER TABLE {name} OWNER TO {role};")));
     }

@@ -427,19 +427,23 @@ async fn is_another_publication(source: &Source, session: &Session) -> Result<bo
 
 /// Notes in the database that the slot is followed from our folder; false where somebody else has
 /// followed it since we did, and what that one confirmed will not come again.
+///
+/// A publication of another owner, such as a superuser's FOR ALL TABLES, is followed without a note: its comment is
+/// not ours to write, and what it says is not ours.
 async fn claim_slot(source: &Source, session: &Session) -> Result<bool, ConnectError> {
+    if !source.publication.is_ours(session).await? {
+        tracing::warn!(
+            publication = source.publication.name(),
+            "the publication belongs to another role, so that it cannot be noted there which storage folder follows it: \
+             never start an older copy of the folder on this slot"
+        );
+        return Ok(true);
+    }
     let before = source.folder.claim()?;
     let found = source.publication.noted(session).await?;
     let continues = found.is_none_or(|found| before.continues(&found));
     let claim = source.folder.advance_claim()?;
-    match source.publication.note(session, &claim.text()).await {
-        Ok(()) => {}
-        Err(error) if source.manual => {
-            tracing::warn!(%error, "cannot note at the publication which storage folder follows it: \
-                never start an older folder on this slot");
-        }
-        Err(error) => return Err(error.into()),
-    }
+    source.publication.note(session, &claim.text()).await?;
     Ok(continues)
 }
 

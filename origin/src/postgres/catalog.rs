@@ -93,7 +93,10 @@ const DESCRIBE: &str = "
                         SELECT h.inhrelid FROM pg_inherits h JOIN below b ON h.inhparent = b.inhrelid)
                    SELECT FROM below JOIN pg_index p ON p.indrelid = inhrelid
                     WHERE p.indisprimary AND NOT p.indimmediate),
-           parts.label_oids, parts.labels, parts.fields
+           parts.label_oids, parts.labels, parts.fields,
+           c.relkind = 'r' AND EXISTS (
+               SELECT FROM pg_inherits h JOIN pg_class k ON k.oid = h.inhrelid
+                WHERE h.inhparent = c.oid AND k.relpersistence <> 't')
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -204,6 +207,7 @@ fn description(rows: &[Row]) -> Result<Option<Description>, PostgresError> {
             name: QualifiedName::new(first.try_get::<_, &str>(1)?, first.try_get::<_, &str>(2)?),
             columns: columns.collect::<Result<_, _>>()?,
             key_always_unique: first.try_get(31)?,
+            has_children: first.try_get(35)?,
         },
         kind: match kind.cast_unsigned() {
             b'p' => TableKind::Partitioned,

@@ -49,6 +49,8 @@ pub struct PublicationFacts {
     pub generated_columns: bool,
     /// Whether the role owns it.
     pub is_ours: bool,
+    /// Whether it is FOR ALL TABLES, so that none has to be added.
+    pub all_tables: bool,
 }
 
 /// A replication slot.
@@ -129,7 +131,7 @@ pub async fn server(client: &Client) -> Result<ServerFacts, PostgresError> {
 pub async fn publication(client: &Client, name: &str) -> Result<Option<PublicationFacts>, PostgresError> {
     // A column that only newer versions have is read through JSON.
     let sql = "SELECT pubviaroot, pubinsert AND pubupdate AND pubdelete AND pubtruncate,
-                      coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false), pg_has_role(pubowner, 'USAGE')
+                      coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false), pg_has_role(pubowner, 'USAGE'), puballtables
                  FROM pg_publication p WHERE pubname = $1";
     let rows = client.query_typed(sql, &[(&name, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -138,6 +140,7 @@ pub async fn publication(client: &Client, name: &str) -> Result<Option<Publicati
         all_operations: row.try_get(1)?,
         generated_columns: row.try_get(2)?,
         is_ours: row.try_get(3)?,
+        all_tables: row.try_get(4)?,
     }))
 }
 

@@ -121,6 +121,20 @@ pub enum PublicationError {
         /// Where it, or a table below it, and a publication do not go together.
         conflicts: Vec<Conflict>,
     },
+    /// What has to be altered belongs to somebody else. Nothing was altered.
+    #[error(
+        "the role `{role}` may not publish {table}, since it does not own the table and the publication `{name}`. Nothing was altered. Let their owner run `{run}`, or make the role their owner"
+    )]
+    NotOwner {
+        /// The table that a shape reads, quoted.
+        table: String,
+        /// The server's role.
+        role: String,
+        /// The publication.
+        name: String,
+        /// The statements for the owner.
+        run: String,
+    },
     /// Some of its rows or columns are left out.
     #[error(
         "publication `{name}` leaves out rows or columns of {table}: run `ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table};`",
@@ -406,7 +420,7 @@ impl Publication {
                    FROM pg_inherits i JOIN below b ON i.inhparent = b.oid JOIN pg_class k ON k.oid = i.inhrelid
                   WHERE k.relpersistence <> 't'),
             tree AS (
-                 SELECT c.oid, c.relkind, c.relreplident, format('%I.%I', n.nspname, c.relname) AS name,
+                 SELECT c.oid, c.relkind, c.relreplident, pg_has_role(c.relowner, 'USAGE') AS is_ours, format('%I.%I', n.nspname, c.relname) AS name,
                         {carries} AS published
                    FROM below JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace),
             root AS (
@@ -427,7 +441,12 @@ impl Publication {
                    ARRAY(SELECT r.oid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
                           WHERE p.pubname = $1 AND r.prrelid IN (
                                 SELECT oid FROM tree UNION SELECT relid FROM pg_partition_ancestors($2::oid))
-                          ORDER BY 1)",
+                          ORDER BY 1),
+                   ARRAY(SELECT name FROM tree
+                          WHERE relkind IN ('r', 'p') AND relreplident <> 'f' AND NOT is_ours ORDER BY oid),
+                   (SELECT is_ours FROM tree WHERE oid = $2),
+                   (SELECT pg_has_role(pubowner, 'USAGE') FROM pg_publication WHERE pubname = $1),
+                   current_user::text",
             carries = carries("$1", "c")
         );
         let oid = table.relation.oid;
@@ -440,6 +459,10 @@ impl Publication {
             not_full: row.try_get(1)?,
             is_missing: row.try_get(2)?,
             memberships: row.try_get(3)?,
+            foreign: row.try_get(4)?,
+            table_is_ours: row.try_get::<_, Option<bool>>(5)?.unwrap_or(true),
+            publication_is_ours: row.try_get::<_, Option<bool>>(6)?.unwrap_or(true),
+            role: row.try_get(7)?,
         })
     }
 
@@ -454,16 +477,35 @@ impl Publication {
         }
     }
 
+    /// Checks that everything that is to be altered may be: nothing is altered where only a part could be.
     fn check_allowed(&self, table: &Description, status: &TableStatus) -> Result<(), PublicationError> {
-        if !self.manual {
-            return Ok(());
+        if self.manual {
+            let name = &table.relation.name;
+            let table = format!("{}.{}", name.schema, name.name);
+            return Err(match status.unpublished.is_empty() {
+                false => PublicationError::TableMissing { table, name: self.name.clone() },
+                true => PublicationError::IdentityNotFull { table },
+            });
         }
-        let name = &table.relation.name;
-        let table = format!("{}.{}", name.schema, name.name);
-        Err(match status.unpublished.is_empty() {
-            false => PublicationError::TableMissing { table, name: self.name.clone() },
-            true => PublicationError::IdentityNotFull { table },
-        })
+        let publication = quote_identifier(&self.name);
+        let mut run: Vec<String> = Vec::new();
+        let may_add = status.publication_is_ours && status.table_is_ours;
+        if !may_add {
+            let add = |table: &String| format!("ALTER PUBLICATION {publication} ADD TABLE {table};");
+            run.extend(status.unpublished.iter().map(add));
+        }
+        run.extend(
+            status.foreign.iter().map(|table| format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL;")),
+        );
+        match run.is_empty() {
+            true => Ok(()),
+            false => Err(PublicationError::NotOwner {
+                table: table.relation.name.to_string(),
+                role: status.role.clone(),
+                name: self.name.clone(),
+                run: run.join(" "),
+            }),
+        }
     }
 }
 
@@ -518,4 +560,12 @@ struct TableStatus {
     is_missing: bool,
     /// Entries of the publication that name it, or a table above or below it.
     memberships: Vec<u32>,
+    /// Those of `not_full` that the role does not own.
+    foreign: Vec<String>,
+    /// Whether the role owns the table itself.
+    table_is_ours: bool,
+    /// Whether the role owns the publication.
+    publication_is_ours: bool,
+    /// The role.
+    role: String,
 }

@@ -15,6 +15,7 @@ mod elixir;
 mod few_connections;
 mod first_connection;
 mod generated_columns;
+mod inherits;
 mod initial_sync;
 mod joining;
 mod large_transaction;

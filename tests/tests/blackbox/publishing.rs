@@ -135,3 +135,83 @@ async fn item_215_a_locked_table_holds_no_other_one_up() {
     .await;
     holder.execute("COMMIT").await;
 }
+
+/// A server of a role that owns neither the table `t` nor the publication.
+async fn as_guest(database: &limn_tests::Database, sql: &Sql, publication: &str) -> Limn {
+    let role = format!("guest_{}", database.name);
+    sql.execute(&format!(
+        "CREATE ROLE {role} LOGIN REPLICATION; GRANT SELECT ON t TO {role};
+         CREATE PUBLICATION electric_publication_{} {publication}",
+        database.name
+    ))
+    .await;
+    let mut server = Limn::stopped(database, &[]);
+    server.log_in_as(&role);
+    server.resume().await;
+    server
+}
+
+/// Runs the statements of a 503 as the superuser.
+async fn run_what_it_says(server: &Limn, sql: &Sql) -> String {
+    let refused = server.get("table=t&offset=-1").await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let message = refused.json()["message"].as_str().expect("a message").to_owned();
+    let run = message.split('`').find(|part| part.starts_with("ALTER")).expect("SQL in backticks");
+    sql.execute(run).await;
+    message
+}
+
+#[tokio::test]
+async fn a_publication_of_all_tables_by_somebody_else_serves_what_is_prepared() {
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let mut server = as_guest(&database, &sql, "FOR ALL TABLES").await;
+    sql.execute(&format!(
+        "COMMENT ON PUBLICATION electric_publication_{} IS 'of the warehouse'",
+        database.name
+    ))
+    .await;
+    let message = run_what_it_says(&server, &sql).await;
+    assert!(message.contains("`ALTER TABLE ONLY public.t REPLICA IDENTITY FULL;`"), "{message}");
+    let mut shape = server.follow("table=t").await;
+    server.wait_durable(&shape).await;
+    sql.execute("UPDATE t SET n = 11 WHERE id = 1").await;
+    assert_eq!(shape.changes(1).await[0]["value"]["n"], "11");
+    server.stop().await;
+    sql.execute("UPDATE t SET n = 12 WHERE id = 1").await;
+    server.resume().await;
+    assert_eq!(shape.changes(1).await[0]["value"]["n"], "12");
+    assert_eq!(shape.rotations(), 0, "somebody else's comment is no reason to start over");
+    let check = super::check::report(server.check_arguments()).await;
+    assert!(check.contains("\"ok\":true"), "{check}");
+}
+
+#[tokio::test]
+async fn a_publication_of_somebody_else_is_told_what_to_add() {
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let server = as_guest(&database, &sql, "").await;
+    let message = run_what_it_says(&server, &sql).await;
+    assert!(message.contains("ADD TABLE ONLY public.t;"), "{message}");
+    assert_eq!((identity(&sql).await.as_str(), published(&sql).await.as_str()), ("f", "1"));
+    let mut shape = server.follow("table=t").await;
+    sql.execute("UPDATE t SET n = 11 WHERE id = 1").await;
+    assert_eq!(shape.changes(1).await[0]["value"]["n"], "11");
+}
+
+#[tokio::test]
+async fn nothing_is_altered_where_only_the_publication_is_somebody_elses() {
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let server = as_guest(&database, &sql, "").await;
+    sql.execute(&format!("ALTER TABLE t OWNER TO guest_{}", database.name)).await;
+    let refused = server.get("table=t&offset=-1").await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!((identity(&sql).await.as_str(), published(&sql).await.as_str()), ("d", "0"));
+    run_what_it_says(&server, &sql).await;
+    server.follow("table=t").await;
+    assert_eq!((identity(&sql).await.as_str(), published(&sql).await.as_str()), ("f", "1"));
+}

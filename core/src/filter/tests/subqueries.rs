@@ -26,7 +26,9 @@ fn column(name: &str, type_oid: u32, type_name: &str) -> Column {
 /// `proj (id int4, org int4, active bool, code text, big int8, price numeric, j jsonb)`, `org (id int4, active
 /// bool)`, `app."T" ("Id" int4)`
 fn inner() -> Vec<Arc<Relation>> {
-    let relation = |oid, name, columns| Arc::new(Relation { oid, name, columns, key_always_unique: true });
+    let relation = |oid, name, columns| {
+        Arc::new(Relation { oid, name, columns, key_always_unique: true, has_children: false })
+    };
     let proj = vec![
         column("id", oid::INT4, "int4"),
         column("org", oid::INT4, "int4"),
@@ -272,6 +274,7 @@ fn enums_are_told_by_schema_and_name() {
             name: QualifiedName::new("public", "t"),
             columns: vec![mood(schema)],
             key_always_unique: true,
+            has_children: false,
         })
     };
     let parse = |schema| {

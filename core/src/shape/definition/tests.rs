@@ -34,6 +34,7 @@ fn relation() -> Relation {
             column("n", oid::INT4, "int4", None),
         ],
         key_always_unique: true,
+        has_children: false,
     }
 }
 

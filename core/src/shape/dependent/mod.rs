@@ -303,7 +303,8 @@ impl Dependent {
         new: Option<&impl Row>,
         at: ChangePosition,
     ) -> Result<(), RotationCause> {
-        let width = self.relation.columns.len();
+        // A child's oid stands behind the columns.
+        let width = self.relation.columns.len() + 1;
         let change = HeldChange {
             op: at.op,
             old: old.map(|row| HeldRow::new(width, row)),

@@ -119,7 +119,7 @@ impl Dependent {
         }
         let resolution = self.resolve(changes)?;
         let rows = (!resolution.entering.is_empty()).then(|| {
-            questions::rows(&self.relation, &self.judge.filter, &self.columns, &resolution.entering)
+            questions::rows(&self.relation, &self.judge.filter, &self.read_columns(), &resolution.entering)
         });
         if let Some(unresolved) = &mut self.unresolved {
             unresolved.resolution = Some(resolution);
@@ -278,13 +278,18 @@ impl Dependent {
         Ok(values)
     }
 
+    /// What is asked of a row that comes.
+    fn read_columns(&self) -> Vec<usize> {
+        self.columns.iter().copied().chain(self.relation.child_position()).collect()
+    }
+
     /// Calls `each` with every row of an answer about rows.
     fn rows<T>(
         &self,
         answer: &[u8],
         mut each: impl FnMut(&Self, &ProjectedRow<'_>) -> Result<T, EvalError>,
     ) -> Result<Vec<T>, RotationCause> {
-        let places = ProjectedRow::places(&self.columns, self.relation.columns.len());
+        let places = ProjectedRow::places(&self.read_columns(), self.relation.columns.len() + 1);
         let mut decoder = CopyDecoder::new();
         decoder.push(answer);
         let mut rows = Vec::new();

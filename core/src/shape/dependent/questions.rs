@@ -30,7 +30,6 @@ pub(super) fn rows(
     entering: &[(usize, Member)],
 ) -> String {
     let name = |column: &usize| relation.columns.get(*column).map(|column| quote_identifier(&column.name));
-    let selected: Vec<String> = columns.iter().filter_map(name).collect();
     let holds = |position: usize| {
         let Some(Condition::Member { columns, .. }) = filter.positions().get(position).map(|p| &p.condition)
         else {
@@ -43,7 +42,7 @@ pub(super) fn rows(
         Some(any_of(&names, members))
     };
     let holds: Vec<String> = (0..filter.positions().len()).filter_map(holds).collect();
-    let (selected, holds) = (selected.join(", "), holds.join(" OR "));
+    let (selected, holds) = (relation.select_list(columns), holds.join(" OR "));
     format!("SELECT {selected} FROM {} WHERE ({}) AND ({holds})", relation.name, filter.sql())
 }
 

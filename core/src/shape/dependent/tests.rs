@@ -35,7 +35,13 @@ fn relation(oid: u32, name: &str, columns: &[(&str, u32)]) -> Arc<Relation> {
         .unwrap()
     };
     let columns = columns.iter().enumerate().map(column).collect();
-    Arc::new(Relation { oid, name: QualifiedName::new("public", name), columns, key_always_unique: true })
+    Arc::new(Relation {
+        oid,
+        name: QualifiedName::new("public", name),
+        columns,
+        key_always_unique: true,
+        has_children: false,
+    })
 }
 
 const OUTER_COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("parent", oid::INT4), ("note", oid::TEXT)];

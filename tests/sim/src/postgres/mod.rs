@@ -139,6 +139,7 @@ impl Postgres {
             name: QualifiedName::new("public", name(table)),
             columns,
             key_always_unique: true,
+            has_children: false,
         })
     }
 
