@@ -1,6 +1,7 @@
 //! What the databases of other people have: each seed draws some of it, and it decides which refusals are right.
 
 pub mod application;
+mod changing_types;
 mod hold;
 mod publications;
 mod role;
@@ -8,7 +9,6 @@ mod row_security;
 mod standing;
 mod stray;
 mod table;
-mod types;
 
 use crate::run::Run;
 use crate::schema::{Schema, Table};
@@ -110,7 +110,7 @@ pub fn extend(schema: &mut Schema, world: &World, random: &mut Random) {
             Deferrable => tables.push(table::deferrable(random)),
             Inherits => tables.push(table::family(random)),
             Generated => tables.push(table::derived(world.version, random)),
-            Types => tables.push(types::table()),
+            Types => tables.push(changing_types::table()),
             _ if tables.iter().any(|table: &Table| table.name == "sorted") => {}
             Strays | Manual => tables.extend([table::sorted(), table::kept()]),
             _ => {}
@@ -160,7 +160,7 @@ pub async fn play(run: Arc<Run>, client: Client, mut random: Random) {
     tokio::join!(
         only_if(has(Publications), publications::play(&run, one)),
         only_if(has(Strays) || has(Manual), stray::play(&run, two)),
-        only_if(has(Types), types::play(&run, &client, three)),
+        only_if(has(Types), changing_types::play(&run, &client, three)),
         only_if(has(RowSecurity), row_security::play(&run)),
         only_if(has(Prepared), hold::prepared(&run, four)),
         only_if(has(Dump), hold::dumps(&run, five)),
