@@ -139,7 +139,7 @@ async fn columns_may_be_qualified_by_their_table() {
 }
 
 #[tokio::test]
-async fn what_went_while_a_shape_was_made_is_still_a_409() {
+async fn a_column_that_is_dropped_under_a_shape_is_still_a_409() {
     let server = open().await;
     let sql = server.sql().await;
     sql.execute("CREATE TABLE rc_gone (id int PRIMARY KEY, a text)").await;
