@@ -16,7 +16,8 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-/// How long the query may wait for a lock on the table.
+/// How long the query may wait for a lock on the table. It is the lock of every SELECT, ACCESS SHARE, and conflicts with
+/// ACCESS EXCLUSIVE only: whoever queues behind this wait would queue behind the lock's holder as well.
 const LOCK_MS_MAX: u32 = 10_000;
 /// How often, and how many times, it is looked whether others have flushed the WAL.
 const FLUSH_POLL: Duration = Duration::from_millis(2);
