@@ -24,6 +24,8 @@ pub(super) fn apply<'a>(
     } else if let Value::Text(text) = &value {
         // The input functions of all these types ignore padding, so a `bpchar` needs no special care.
         Value::parse(to, text)?.into_owned()
+    } else if let Value::Opaque(text) = value {
+        Value::parse(to, text)?
     } else {
         convert(value, to)?
     };

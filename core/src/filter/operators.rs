@@ -154,6 +154,7 @@ pub(super) fn cast(from: &Type, to: &Type) -> bool {
     match (from, to) {
         (a, b) if a == b => !a.is_opaque(),
         (Type::Array(a), Type::Array(b)) => cast(a, b),
+        (Type::Opaque { base: Some(of), .. }, to) => cast(&Type::Enum(of.clone()), to),
         (Type::Opaque { .. }, _) | (_, Type::Opaque { .. }) => false,
         (a, Type::Name) => a.is_string(),
         (Type::Char, to) => *to == Type::Text,

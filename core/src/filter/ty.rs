@@ -46,6 +46,8 @@ pub(super) enum Type {
         name: String,
         /// A row, so that `IS NULL` asks for its fields.
         composite: bool,
+        /// The enum under a domain: it casts as that one does.
+        base: Option<Arc<EnumType>>,
     },
 }
 
@@ -92,12 +94,16 @@ impl Type {
     pub(super) fn of_column(column: &Column) -> Self {
         let (type_oid, element_oid) = (column.type_oid, column.element_oid);
         match &column.typing.kind {
-            // Postgres's functions and operators for enums take no domain over one: what there is it knows itself.
-            TypeKind::Domain(base) if base.is_enum() && type_oid == element_oid => {
-                Self::Opaque { name: column.type_name.clone(), composite: false }
-            }
             TypeKind::Domain(base) if type_oid == element_oid => {
-                Self::of_parts((base.type_oid, base.element_oid), (&base.schema, &base.type_name), &base.kind)
+                let oids = (base.type_oid, base.element_oid);
+                match Self::of_parts(oids, (&base.schema, &base.type_name), &base.kind) {
+                    // Postgres's functions and operators for enums take no domain over one: what there is it knows itself.
+                    Self::Enum(of) => {
+                        let name = column.type_name.clone();
+                        Self::Opaque { name, composite: false, base: Some(of) }
+                    }
+                    ty => ty,
+                }
             }
             kind => Self::of_parts((type_oid, element_oid), (&column.typing.schema, &column.type_name), kind),
         }
@@ -113,11 +119,16 @@ impl Type {
                 name: name.to_owned(),
                 labels: labels.clone(),
             })),
-            (None, kind) => Self::Opaque { name: name.to_owned(), composite: *kind == TypeKind::Composite },
+            (None, kind) => {
+                let composite = *kind == TypeKind::Composite;
+                Self::Opaque { name: name.to_owned(), composite, base: None }
+            }
         };
         match scalar {
             scalar if type_oid == element_oid => scalar,
-            Self::Opaque { name, .. } => Self::Opaque { name: format!("{name}[]"), composite: false },
+            Self::Opaque { name, .. } => {
+                Self::Opaque { name: format!("{name}[]"), composite: false, base: None }
+            }
             scalar => Self::Array(Box::new(scalar)),
         }
     }

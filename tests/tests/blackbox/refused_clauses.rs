@@ -65,6 +65,8 @@ async fn a_domain_over_an_enum_is_judged_as_postgres_judges_it() {
         "'new' = ANY (ds)",
         "da = '{new}'",
         "da @> '{ok}'",
+        r#"d::mood = 'new' AND id IN (SELECT "User" FROM team)"#,
+        r#"id IN (SELECT "User" FROM team) AND dd::text <> 'sad'"#,
     ];
     let mut shapes = Vec::new();
     for clause in clauses {

@@ -69,6 +69,7 @@ impl Checker<'_> {
         let enums = || {
             let of = self.columns.iter().map(Type::of_column).map(|ty| match ty {
                 Type::Array(element) => *element,
+                Type::Opaque { base: Some(of), .. } => Type::Enum(of),
                 ty => ty,
             });
             let mut found = of.filter(|ty| match ty {
