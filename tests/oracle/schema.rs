@@ -28,6 +28,19 @@ pub struct Table {
     pub deferrable: Option<&'static str>,
     /// Whether it holds the rows of big transactions.
     pub is_big: bool,
+    /// What the writers do with it.
+    pub writes: Writes,
+}
+
+/// What the writers do with a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// Statements of every kind.
+    All,
+    /// They only add rows, or truncate it: Postgres would refuse an UPDATE or a DELETE.
+    Inserts,
+    /// Nothing: nothing in the stream leads the server to a change of its types.
+    Nothing,
 }
 
 /// One column.
@@ -138,6 +151,7 @@ impl Table {
             children: Vec::new(),
             deferrable: None,
             is_big: false,
+            writes: Writes::All,
         }
     }
 

@@ -4,7 +4,7 @@ use crate::circumstance::application;
 use crate::kind::quoted;
 use crate::reference::Transaction;
 use crate::run::{Run, TRANSACTIONS};
-use crate::schema::index;
+use crate::schema::{Writes, index};
 use crate::state::EXTRA;
 use crate::statement;
 use limn_tests::{Random, Sql};
@@ -72,7 +72,7 @@ async fn transact(
     for _ in 0..1 + random.below(4) {
         let number = index(random, seed.schema.tables.len());
         let table = &seed.schema.tables[number];
-        if !table.is_big {
+        if !table.is_big && table.writes != Writes::Nothing {
             step(seed, sql, &mut transaction, number, random).await?;
         }
         if random.below(4) == 0 {
@@ -177,6 +177,9 @@ async fn truncate(
 ) -> Result<(), tokio_postgres::Error> {
     let number = index(random, seed.schema.tables.len());
     let table = &seed.schema.tables[number];
+    if table.writes == Writes::Nothing {
+        return Ok(());
+    }
     let mut statements = vec![statement::truncate(table, random)];
     if random.below(2) == 0 && !table.is_big {
         statements.push(statement::insert(table, 3, random));
@@ -198,6 +201,9 @@ async fn alter(
 ) -> Result<(), tokio_postgres::Error> {
     let number = index(random, seed.schema.tables.len());
     let table = &seed.schema.tables[number];
+    if table.writes == Writes::Nothing {
+        return Ok(());
+    }
     let extras = format!(
         "SELECT attname FROM pg_attribute
          WHERE attrelid = {}::regclass AND attname LIKE '{EXTRA}%' AND NOT attisdropped",

@@ -109,8 +109,8 @@ pub fn extend(schema: &mut Schema, world: &World, random: &mut Random) {
         match circumstance {
             Deferrable => tables.push(table::deferrable(random)),
             Inherits => tables.push(table::family(random)),
-            Generated => tables.push(table::derived(world.version, random)),
-            Types => tables.push(changing_types::table()),
+            Generated => tables.push(table::derived(world, random)),
+            Types => tables.extend([changing_types::table(), changing_types::settled()]),
             _ if tables.iter().any(|table: &Table| table.name == "sorted") => {}
             Strays | Manual => tables.extend([table::sorted(), table::kept()]),
             _ => {}
