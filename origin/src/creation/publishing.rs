@@ -30,6 +30,10 @@ const ROUNDS_MAX: usize = 10_000;
 /// The first pause behind an attempt that found the table locked; doubled up to the last. Each is varied by up to a half.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_LAST: Duration = Duration::from_secs(2);
+/// Such a pause ends as soon as nobody holds a lock on the table, but not before this time: others take turns.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// How often it is looked who holds one.
+const FREE_POLL: Duration = Duration::from_millis(50);
 
 /// The result of publishing a table, for everybody who waits for it.
 type Flight = Shared<BoxFuture<'static, Result<(), Arc<CreateError>>>>;
@@ -137,7 +141,8 @@ impl Creator {
             }
             was_missing |= publishing.is_missing;
             match self.alter_once(&publishing.statements).await? {
-                Altered::All => {}
+                // The next look at the catalog finds all done, or what is left.
+                Altered::All | Altered::Outdated => {}
                 Altered::Some => {
                     (pause, deadline) = (PAUSE_FIRST, Instant::now() + LOCKED_TIME_MAX);
                     sleep(varied(pause)).await;
@@ -150,12 +155,26 @@ impl Creator {
                     if !std::mem::replace(&mut was_locked, true) {
                         self.interrupt_autovacuum(table.relation.oid).await?;
                     }
-                    sleep(varied(pause)).await;
+                    self.wait_until_free(table.relation.oid, varied(pause)).await?;
                     pause = (pause * 2).min(PAUSE_LAST);
                 }
             }
         }
         Err(CreateError::Changed)
+    }
+
+    /// The pause behind an attempt that found the table locked. It ends early where nobody holds a lock any more: a
+    /// table that transactions of some length write to all the time is free only for moments.
+    async fn wait_until_free(&self, oid: u32, pause: Duration) -> Result<(), PostgresError> {
+        let deadline = Instant::now() + pause;
+        sleep(PAUSE_MIN).await;
+        while Instant::now() < deadline {
+            if lock_holders(&*self.session().await?, oid, Held::Any).await?.is_empty() {
+                break;
+            }
+            sleep(FREE_POLL).await;
+        }
+        Ok(())
     }
 
     /// In a session of its own, since its waits must not hold questions to the catalog up; it counts as a snapshot's.

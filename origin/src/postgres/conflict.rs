@@ -13,7 +13,7 @@
 use super::catalog::one_row;
 use super::error::PostgresError;
 use super::publication::FIRST_USER_OID;
-use limn_core::pg::relation::quote_identifier;
+use limn_core::pg::relation::{quote_identifier, quote_literal};
 use std::fmt::{self, Display, Formatter};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -82,9 +82,7 @@ pub async fn conflicts(
     publication: &str,
     assumed: Assumed,
 ) -> Result<Vec<Conflict>, PostgresError> {
-    let version: i32 =
-        one_row(client, "SELECT current_setting('server_version_num')::int4").await?.try_get(0)?;
-    if version < COLUMN_LISTS_VERSION {
+    if !are_possible(client).await? {
         return Ok(Vec::new());
     }
     let is_assumed = assumed == Assumed::Published;
@@ -92,6 +90,61 @@ pub async fn conflicts(
         [(&tables, Type::OID_ARRAY), (&publication, Type::TEXT), (&is_assumed, Type::BOOL)];
     let rows = client.query_typed(&query(), &parameters).await?;
     rows.iter().map(conflict).collect()
+}
+
+async fn are_possible(client: &Client) -> Result<bool, PostgresError> {
+    let sql = "SELECT current_setting('server_version_num')::int4";
+    Ok(one_row(client, sql).await?.try_get::<_, i32>(0)? >= COLUMN_LISTS_VERSION)
+}
+
+/// The SQLSTATE of a failed [`Guard`]: `division_by_zero`.
+pub(super) const GUARD_FAILED: &str = "22012";
+
+/// What conflicts depend on, noted before they are looked for. Where it is the same behind an ALTER, in the same
+/// transaction, none has come while that waited for the table's lock. It is compared instead of looking again, which would
+/// keep the lock ten times as long.
+#[derive(Debug)]
+pub(super) struct Guard {
+    publications: String,
+    has_stored: bool,
+}
+
+/// Publications, their lists of columns and their schemas. That tables are added without a list changes nothing here.
+const PUBLICATIONS: &str = "md5(concat_ws(' ',
+    (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_publication),
+    (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_publication_rel WHERE prattrs IS NOT NULL),
+    (SELECT string_agg(concat(oid, ':', xmin), ',' ORDER BY oid) FROM pg_publication_namespace)))";
+
+impl Guard {
+    /// Notes it for a table and all below it; `None` where this version has nothing that can be in conflict.
+    pub(super) async fn new(client: &Client, table: u32) -> Result<Option<Self>, PostgresError> {
+        if !are_possible(client).await? {
+            return Ok(None);
+        }
+        let sql = format!(
+            "WITH RECURSIVE tree (oid) AS (
+                 SELECT $1::oid
+                  UNION
+                 SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
+            SELECT {PUBLICATIONS},
+                   EXISTS (SELECT FROM tree JOIN pg_attribute ON attrelid = oid WHERE attnum > 0 AND attgenerated = 's')"
+        );
+        let rows = client.query_typed(&sql, &[(&table, Type::OID)]).await?;
+        let row = rows.first().ok_or_else(|| PostgresError::Protocol("no row of constants".to_owned()))?;
+        Ok(Some(Self { publications: row.try_get(0)?, has_stored: row.try_get(1)? }))
+    }
+
+    /// A statement that fails where something has changed. `table` is quoted for SQL; nothing can be published that has
+    /// VIRTUAL columns.
+    pub(super) fn statement(&self, table: &str) -> String {
+        let harmful = if self.has_stored { "'v'" } else { "'v', 's'" };
+        format!(
+            "SELECT 1 / ({PUBLICATIONS} = {} AND NOT EXISTS (
+                 SELECT FROM pg_attribute WHERE attrelid = {}::regclass AND attnum > 0 AND attgenerated IN ({harmful})))::int",
+            quote_literal(&self.publications),
+            quote_literal(table)
+        )
+    }
 }
 
 impl Conflict {

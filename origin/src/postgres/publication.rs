@@ -1,7 +1,7 @@
 //! The publication: which tables' changes the stream carries, and with how much of the old rows.
 
 use super::catalog::Description;
-use super::conflict::{self, Assumed, Conflict, conflicts};
+use super::conflict::{self, Assumed, Conflict, GUARD_FAILED, Guard, conflicts};
 use super::error::PostgresError;
 use super::lock_holders::{self, Holder};
 use limn_core::pg::relation::{quote_identifier, quote_literal};
@@ -43,8 +43,8 @@ pub struct PublicationState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publishing {
     /// The statements; nothing where the table is published already. Each is a transaction of its own, so that no lock is
-    /// held while another one is waited for. Identities come first: without them UPDATE fails in a published table
-    /// that has no primary key.
+    /// held while another one is waited for, and fails where publications have changed meanwhile. Identities come first:
+    /// without them UPDATE fails in a published table that has no primary key.
     pub statements: Vec<String>,
     /// True where a table has to be added to the publication.
     pub adds: bool,
@@ -64,6 +64,9 @@ pub enum Altered {
     Some,
     /// A table was locked by others. The statements before it were run.
     Locked,
+    /// Publications changed while a table's lock was waited for: the statement was undone, and
+    /// [`publishing`](Publication::publishing) has to look again. The statements before it were run.
+    Outdated,
 }
 
 /// The publication or a table in it is not as it must be.
@@ -228,13 +231,23 @@ impl Publication {
         self.check_filters(client, table).await?;
         let status = self.table_status(client, table).await?;
         let adds = !status.unpublished.is_empty();
+        let mut guard = None;
         if adds || !status.not_full.is_empty() {
+            guard = Guard::new(client, table.relation.oid).await?;
             self.check_conflicts(client, table).await?;
             self.check_allowed(table, &status)?;
         }
-        let identity = |table: &String| format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL");
+        let guarded = |alter: String, table: &str| match &guard {
+            Some(guard) => format!("{alter}; {}", guard.statement(table)),
+            None => alter,
+        };
         let publication = quote_identifier(&self.name);
-        let add = |table: &String| format!("ALTER PUBLICATION {publication} ADD TABLE {table}");
+        let identity =
+            |table: &String| guarded(format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL"), table);
+        let add = |table: &String| {
+            let alter = format!("ALTER PUBLICATION {publication} ADD TABLE {table}");
+            guarded(alter, table.strip_prefix("ONLY ").unwrap_or(table))
+        };
         Ok(Publishing {
             statements: status
                 .not_full
@@ -258,13 +271,16 @@ impl Publication {
             if index > 0 && started.elapsed() > ALTER_TIME_MAX {
                 return Ok(Altered::Some);
             }
-            // One message is one transaction. The lock is held until it has committed, so that must not wait for a standby.
+            // One message is one transaction. The lock is held until it has committed, so that must wait for no disk and
+            // no standby. A crash may undo it, but nothing that was committed or read in a snapshot behind it: the WAL
+            // is flushed in its order, and snapshots wait for what they saw.
             let sql = format!(
-                "SET LOCAL lock_timeout = {LOCK_MS_MAX}; SET LOCAL synchronous_commit = local; {statement}"
+                "SET LOCAL lock_timeout = {LOCK_MS_MAX}; SET LOCAL synchronous_commit = off; {statement}"
             );
             match client.batch_execute(&sql).await.map_err(PostgresError::from) {
                 Ok(()) => {}
                 Err(error) if error.code() == Some("55P03") => return Ok(Altered::Locked),
+                Err(error) if error.code() == Some(GUARD_FAILED) => return Ok(Altered::Outdated),
                 Err(error) => return Err(error),
             }
         }
@@ -467,7 +483,8 @@ impl Publication {
     }
 
     /// Checks that the application can go on writing to the table once it is published, in every publication of
-    /// the database. One that is created after this check is reported by the next look at the catalog.
+    /// the database. One that is created after this check is found behind the table's lock, see [`Guard`], and
+    /// one that is created after that is reported by the next look at the catalog.
     async fn check_conflicts(&self, client: &Client, table: &Description) -> Result<(), PublicationError> {
         let oid = table.relation.oid;
         let conflicts = conflicts(client, &[oid], &self.name, Assumed::Published).await?;

@@ -194,3 +194,63 @@ async fn a_locked_table_is_given_up() {
     holder.batch_execute("COMMIT").await.expect("releases");
     assert!(publish(&publication, &session, &description).await.expect("publishes"));
 }
+
+/// What comes between the look at the catalog and the table's lock, and what has to be run for it.
+#[tokio::test]
+async fn what_comes_before_the_lock_is_found_behind_it() {
+    let cases = [
+        (150_000, "CREATE PUBLICATION warehouse FOR TABLE t (id)"),
+        (150_000, "CREATE PUBLICATION warehouse FOR TABLE t; ALTER PUBLICATION warehouse SET TABLE t (id)"),
+        (150_000, "CREATE PUBLICATION warehouse FOR TABLE k (id)"),
+        (150_000, "CREATE PUBLICATION warehouse FOR TABLE r (id) WITH (publish_via_partition_root)"),
+        (180_000, "ALTER TABLE t ADD COLUMN g int8 GENERATED ALWAYS AS (id) VIRTUAL"),
+        (180_000, "ALTER TABLE r ADD COLUMN g int8 GENERATED ALWAYS AS (id) VIRTUAL"),
+    ];
+    for is_full in [false, true] {
+        for (version, comes) in cases {
+            let (_, session) = setup(
+                "CREATE TABLE t (id int8 PRIMARY KEY); INSERT INTO t VALUES (1);
+                 CREATE TABLE r (id int8 PRIMARY KEY) PARTITION BY RANGE (id);
+                 CREATE TABLE k PARTITION OF r FOR VALUES FROM (0) TO (10); INSERT INTO r VALUES (1)",
+            )
+            .await;
+            if server_version_num(&session).await.expect("answers") < version {
+                continue;
+            }
+            if is_full {
+                // Only the place in the publication is missing, and that matters to generated columns alone.
+                let all = "ALTER TABLE ONLY t REPLICA IDENTITY FULL; ALTER TABLE ONLY r REPLICA IDENTITY FULL; ALTER TABLE k REPLICA IDENTITY FULL";
+                session.batch_execute(all).await.expect("alters");
+            }
+            let publication = Publication::new("p", false);
+            ensure(&publication, &session).await.expect("creates");
+            let mut found = Vec::new();
+            let mut attempts = Vec::new();
+            for name in ["t", "r"] {
+                let table = table(&session, name).await;
+                attempts.push((publication.publishing(&session, &table).await.expect("may"), table));
+            }
+            session.batch_execute(comes).await.expect(comes);
+            for (publishing, table) in attempts {
+                let altered = publication.alter(&session, &publishing.statements).await.expect("answers");
+                if altered == Altered::All {
+                    continue;
+                }
+                assert_eq!(altered, Altered::Outdated, "{comes}");
+                match publication.publishing(&session, &table).await {
+                    Err(PublicationError::Conflict { .. }) => found.push(table.relation.name.name),
+                    other => {
+                        let publishing = other.expect("it concerns another table");
+                        let altered = publication.alter(&session, &publishing.statements).await;
+                        assert_eq!(altered.expect("answers"), Altered::All, "{comes}");
+                    }
+                }
+            }
+            let expected = if comes.contains(" t") { "t" } else { "r" };
+            assert_eq!(found, [expected], "{comes}");
+            if !is_full {
+                session.batch_execute("UPDATE t SET id = 2; UPDATE r SET id = 2").await.expect(comes);
+            }
+        }
+    }
+}

@@ -70,7 +70,7 @@ fn follow(server: &Limn, queries: &[String]) -> Vec<JoinHandle<Follower>> {
 
 /// Waits until the server has tried to alter an identity: its session shows its last statement.
 async fn tried(sql: &Sql) {
-    let altering = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE '%REPLICA IDENTITY FULL' AND pid <> pg_backend_pid()";
+    let altering = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE '%ALTER TABLE % REPLICA IDENTITY FULL%' AND pid <> pg_backend_pid()";
     eventually("the server tries to publish the table", async || {
         (sql.value(altering).await != "0").then_some(())
     })
