@@ -15,8 +15,9 @@ use crate::postgres::{PostgresError, Session, vitals};
 use crate::registry::Registry;
 use crate::soundness::{Soundness, Verdict};
 use crate::status::{Epoch, Phase, Status, Watched};
+use limn_core::shape::ShapeId;
 use mending::Mending;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -38,6 +39,8 @@ pub struct Reconciler {
     soundness: Soundness,
     /// Tables as they were seen last.
     known: HashMap<u32, Surveyed>,
+    /// By table, the shapes whose definition was compared with what is known.
+    compared: HashMap<u32, HashSet<ShapeId>>,
     mending: Mending,
     session: Option<Arc<Session>>,
     /// How Postgres was followed at the last look.
@@ -63,6 +66,7 @@ impl Reconciler {
             metrics,
             soundness: Soundness::default(),
             known: HashMap::new(),
+            compared: HashMap::new(),
             mending: Mending::default(),
             session: None,
             looked_as: Phase::Starting,

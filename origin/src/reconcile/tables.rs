@@ -8,7 +8,8 @@ use crate::shape::Shape;
 use crate::soundness::{CATALOG, PUBLICATION_CONFLICT, REPLICA_IDENTITY};
 use crate::status::Phase;
 use limn_core::log::record::ShapePartitions;
-use std::collections::{BTreeMap, HashMap};
+use limn_core::shape::ShapeId;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// The shapes that need a table.
@@ -44,6 +45,7 @@ impl Reconciler {
     ) -> Result<(), PostgresError> {
         let users = self.users();
         self.known.retain(|oid, _| users.contains_key(oid));
+        self.compared.retain(|oid, _| users.contains_key(oid));
         let oids: Vec<u32> = users.keys().copied().collect();
         let Look { mut tables, mut failed } = self.survey(session, &oids, &users).await?;
         let conflicts = self.conflicts(session, &tables).await?;
@@ -171,10 +173,14 @@ impl Reconciler {
         for shape in users.all() {
             self.compare_partitions(&now, &shape).await;
         }
-        let before = self.known.get(&now.oid);
-        if before.is_none_or(|before| before.version != now.version) {
+        let is_same = self.known.get(&now.oid).is_some_and(|before| before.version == now.version);
+        let shapes: HashSet<ShapeId> = users.all().iter().map(|shape| shape.id).collect();
+        // A shape whose snapshot was being read during an earlier look may be older than what is known.
+        let all_compared = self.compared.get(&now.oid).is_some_and(|compared| shapes.is_subset(compared));
+        if !is_same || !all_compared {
             self.describe(now.oid, users).await?;
         }
+        self.compared.insert(now.oid, shapes);
         self.known.insert(now.oid, now);
         Ok(())
     }

@@ -166,6 +166,26 @@ async fn a_renamed_label_concerns_everybody_who_shows_or_asks_for_it() {
 }
 
 #[tokio::test]
+async fn a_label_that_is_renamed_during_a_snapshot_is_noticed() {
+    let world = World::new("ty_snap").await;
+    world.execute("INSERT INTO $ (id, m) SELECT i, 'ok' FROM generate_series(10, 40) i").await;
+    // With another shape of the table, the look at the catalog knows the new label before the slow one can be read.
+    let other = world.follow("&columns=id,m").await;
+    let slow = clause("&columns=id,m", "length(repeat(m::text || id::text, 12000000)) > 0");
+    let rename = async {
+        let reads = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%repeat%' AND query LIKE 'COPY%' AND state = 'active'";
+        eventually("the snapshot is read", async || (world.sql.value(reads).await == "t").then_some(()))
+            .await;
+        world.execute("ALTER TYPE $_mood RENAME VALUE 'ok' TO 'okay'").await;
+        assert_rotates(world.server, &other, "the other shape").await;
+    };
+    let (shape, ()) = tokio::join!(world.follow(&slow), rename);
+    if shape.rows().iter().any(|row| row["m"].as_deref() == Some("ok")) {
+        assert_rotates(world.server, &shape, "it has rows with the old label").await;
+    }
+}
+
+#[tokio::test]
 async fn fields_of_a_row_type_concern_the_shapes_that_show_it() {
     let world = World::new("ty_row").await;
     let (plain, nested) = (world.follow("&columns=id,m").await, world.follow("&columns=id,p").await);
