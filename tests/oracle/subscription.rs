@@ -216,7 +216,9 @@ impl Subscription {
         }
         let has_code = response.json()["code"].is_string();
         let since = self.unserved.get_or_insert(self.asked).elapsed();
-        if response.status == 503 && (self.run.has_faults || !has_code && since < UNSERVED_MAX) {
+        // The writers may hold a table in turns for as long as they write; the reply has to name them.
+        let is_held = !self.run.is_done() && text.contains("waiting for a table lock: process ");
+        if response.status == 503 && (self.run.has_faults || !has_code && (is_held || since < UNSERVED_MAX)) {
             self.run.world.note_away(&text);
             return Ok(Outcome::Away);
         }
