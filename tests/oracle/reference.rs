@@ -4,6 +4,7 @@
 //! shape whose tables it touched: nobody else commits meanwhile, so what it sees is the state behind its COMMIT. It holds the
 //! tables already, so that it does not wait for anybody who waits for the lock. The LSN comes from the WAL itself.
 
+use crate::circumstance::NOTICED_WITHIN;
 use crate::outage;
 use crate::removals::OWN_CAUSES;
 use crate::shape::Shape;
@@ -41,6 +42,7 @@ pub struct Reference {
 struct Commit {
     xid: u64,
     transaction: Transaction,
+    noted: Instant,
 }
 
 /// The table in which each transaction leaves a number: a crash of Postgres may give its id to another.
@@ -205,7 +207,7 @@ impl Reference {
         for (shape, state) in affected.into_iter().zip(states) {
             self.histories[shape].push((lsn, Arc::new(state)));
         }
-        self.commits.insert(lsn, Commit { xid, transaction });
+        self.commits.insert(lsn, Commit { xid, transaction, noted: Instant::now() });
         Ok(true)
     }
 
@@ -232,7 +234,7 @@ impl Reference {
         for (shape, state) in affected.into_iter().zip(states) {
             self.histories[shape].push((lsn, Arc::new(state)));
         }
-        self.commits.insert(lsn, Commit { xid, transaction });
+        self.commits.insert(lsn, Commit { xid, transaction, noted: Instant::now() });
         Ok(())
     }
 
@@ -283,12 +285,18 @@ impl Reference {
     }
 
     /// The last change of the shape's columns before `lsn`, where the table was written after it: at the latest then it shows in
-    /// the stream.
+    /// the stream. Children by INHERITS may have columns of their own, so that a write to one of them says nothing of
+    /// the parent: the look at the catalog does.
     fn overlooked(&self, shape: usize, lsn: u64) -> Option<String> {
-        let Shape { tables, is_partition: false, .. } = &self.shapes[shape] else { return None };
+        let Shape { tables, is_partition: false, has_children, .. } = &self.shapes[shape] else {
+            return None;
+        };
         let table = tables[0];
         let mut before = self.commits.range(..=lsn).rev();
         let (at, alter) = before.find(|(_, commit)| commit.transaction.altered.contains(&table))?;
+        if *has_children && alter.noted.elapsed() < NOTICED_WITHIN {
+            return None;
+        }
         let mut behind = self.commits.range((Excluded(at), Included(&lsn)));
         let written = behind.any(|(_, commit)| commit.transaction.touched.contains(&table));
         written
@@ -429,7 +437,7 @@ impl Reference {
             tables.iter().any(|table| touched.contains(table) || altered.contains(table))
         };
         let last = self.commits.range(..=lsn).rev().filter(|(_, commit)| touches(commit));
-        for (at, Commit { xid, transaction }) in last.take(TRANSACTIONS_SHOWN) {
+        for (at, Commit { xid, transaction, .. }) in last.take(TRANSACTIONS_SHOWN) {
             let _ = write!(text, "\n    {at} (xid {xid}): {}", transaction.statements.join("; "));
         }
         let next = self.commits.range(lsn + 1..).find(|(_, commit)| touches(commit));

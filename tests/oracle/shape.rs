@@ -15,6 +15,8 @@ pub struct Shape {
     pub tables: Vec<usize>,
     /// Whether it shows a partition: what is written elsewhere in the table says nothing about it.
     pub is_partition: bool,
+    /// Whether the table has children by INHERITS.
+    pub has_children: bool,
     /// Whether messages have tags, and events move rows.
     pub has_subquery: bool,
 }
@@ -84,7 +86,8 @@ impl Shape {
         let condition = clause.as_ref().map_or("true", |(_, sql)| sql);
         let sql = format!("SELECT {selected} FROM {source} WHERE {condition}");
         let (is_partition, has_subquery) = (*source != table.name, tables.len() > 1);
-        Self { query, sql, tables, is_partition, has_subquery }
+        let has_children = !table.children.is_empty();
+        Self { query, sql, tables, is_partition, has_children, has_subquery }
     }
 }
 

@@ -58,6 +58,7 @@ pub fn judge(run: &Run, statement: &str, error: &tokio_postgres::Error) {
 }
 
 /// Who waits for a lock that only the server, or its place in the queue, keeps from them; and the server's own sessions.
+/// What an ALTER or a TRUNCATE waits for that only reading keeps from it, a snapshot's COPY, is nobody's fault.
 const WAITING: &str = "
     SELECT 'waits' AS what, a.pid::text, a.query,
            (extract(epoch FROM clock_timestamp() - l.waitstart) * 1000)::int8::text AS ms
@@ -66,6 +67,9 @@ const WAITING: &str = "
        AND a.application_name <> 'limn'
        AND (SELECT bool_and(EXISTS (SELECT FROM pg_stat_activity s WHERE s.pid = blocker AND s.application_name = 'limn'))
               FROM unnest(pg_blocking_pids(l.pid)) blocker)
+       AND (l.locktype <> 'relation' OR EXISTS (
+             SELECT FROM pg_locks b
+              WHERE b.pid = ANY (pg_blocking_pids(l.pid)) AND b.relation = l.relation AND b.mode <> 'AccessShareLock'))
      UNION ALL
     SELECT 'serves', pid::text, '', '0' FROM pg_stat_activity
      WHERE datname = current_database() AND application_name = 'limn'";
