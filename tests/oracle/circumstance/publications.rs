@@ -119,8 +119,11 @@ fn list_or_filter(table: &Table, random: &mut Random) -> String {
 }
 
 async fn is_full(sql: &Sql, table: &Table) -> bool {
-    let tree: Vec<String> =
-        table.tree().map(|table| format!("{}::regclass", crate::kind::quoted(table))).collect();
+    is_any_full(sql, table.tree().map(String::as_str)).await
+}
+
+async fn is_any_full(sql: &Sql, tables: impl Iterator<Item = &str>) -> bool {
+    let tree: Vec<String> = tables.map(|table| format!("{}::regclass", crate::kind::quoted(table))).collect();
     let full =
         format!("SELECT 1 AS one FROM pg_class WHERE oid IN ({}) AND relreplident = 'f'", tree.join(", "));
     !sql.rows(&full).await.is_empty()
@@ -136,7 +139,9 @@ pub async fn warn(run: &Run, client: &Client, mut random: Random) {
     sleep(THERE_FOR * u32::try_from(COUNT).expect("it is small")).await;
     let mut found = None;
     for table in run.schema.tables.iter().filter(|table| is_simple(table)) {
-        if is_full(&sql, table).await && (found.is_none() || random.below(2) == 0) {
+        // The partition itself: while a tree is published, others may have their identity before it.
+        let listed = std::iter::once(table.leaves()[0].as_str());
+        if is_any_full(&sql, listed).await && (found.is_none() || random.below(2) == 0) {
             found = Some(table);
         }
     }
