@@ -1,7 +1,7 @@
 //! Publications of other people: some of them bear no table that writes its whole old rows.
 
+use super::PAUSE;
 use super::standing::Standing;
-use super::{Circumstance, PAUSE};
 use crate::run::Run;
 use crate::schema::{Identity, Table, index};
 use crate::violation::{Kind, Violation};
@@ -132,7 +132,7 @@ async fn is_any_full(sql: &Sql, tables: impl Iterator<Item = &str>) -> bool {
 /// One that comes when the server has the whole old rows already: writes fail whoever is to blame, and the server
 /// has to say so.
 pub async fn warn(run: &Run, client: &Client, mut random: Random) {
-    if !run.world.has(Circumstance::Publications) || run.is_done() {
+    if run.is_done() {
         return;
     }
     let sql = run.connect("SET lock_timeout = '300ms'").await;
