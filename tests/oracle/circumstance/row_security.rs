@@ -48,11 +48,12 @@ pub async fn begin(run: &Run, random: &mut Random) {
 /// After a while the owner need not keep it any more; in the end all is shown.
 pub async fn play(run: &Run) {
     sleep(NOTICED_WITHIN / 2).await;
-    let sql = run.connect("SET lock_timeout = '300ms'").await;
     for (number, standing) in run.world.forced.0.lock().await.iter() {
         for table in run.schema.tables[*number].tree() {
             let relax = format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY");
-            while sql.try_execute(&relax).await.is_err() && !run.is_done() {
+            // A session of its own for each attempt: a crash of Postgres takes sessions along.
+            let attempt = async || run.connect("SET lock_timeout = '300ms'").await.try_execute(&relax).await;
+            while attempt().await.is_err() && !run.is_done() {
                 sleep(super::PAUSE).await;
             }
         }
