@@ -127,11 +127,12 @@ pub fn ddl(run: &Run, random: &mut Random) -> String {
     if run.world.has(Strays) {
         ddl += stray::DEFINITIONS;
     }
-    if run.world.has(Manual) {
-        ddl += &publications::by_hand(run);
-    }
     if run.world.has(Role) || run.world.has(RowSecurity) {
         ddl += &role::ddl(run, random);
+    }
+    // It belongs to that role.
+    if run.world.has(Manual) {
+        ddl += &publications::by_hand(run);
     }
     ddl
 }
