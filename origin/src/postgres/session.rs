@@ -23,6 +23,8 @@ const FREE_POLL_LAST: Duration = Duration::from_secs(1);
 
 /// The SQLSTATE by which Postgres says that a limit on connections is reached: its own, the database's or the role's.
 pub const TOO_MANY_CONNECTIONS: &str = "53300";
+/// The SQLSTATE of `idle_session_timeout`: a short one of the role may end a session between its login and our settings.
+const IDLE_SESSION_TIMEOUT: &str = "57P05";
 
 /// A logged-in session; it ends when dropped, once the answers on their way have come.
 pub struct Session {
@@ -32,7 +34,8 @@ pub struct Session {
 
 impl Session {
     /// Connects, logs in and applies the settings that make values' text the same everywhere. Where all connections
-    /// are in use, by `CONNECTION LIMIT` or `max_connections`, it waits for a while until one is free.
+    /// are in use, by `CONNECTION LIMIT` or `max_connections`, it waits for a while until one is free. It logs in again
+    /// where the session was ended before it had its settings.
     ///
     /// # Errors
     /// See [`PostgresError::is_transient`].
@@ -41,7 +44,10 @@ impl Session {
         let mut pause = FREE_POLL_FIRST;
         loop {
             match Self::try_connect(config).await {
-                Err(error) if error.code() == Some(TOO_MANY_CONNECTIONS) && Instant::now() < deadline => {
+                Err(error)
+                    if matches!(error.code(), Some(TOO_MANY_CONNECTIONS | IDLE_SESSION_TIMEOUT))
+                        && Instant::now() < deadline =>
+                {
                     sleep(pause).await;
                     pause = (pause * 2).min(FREE_POLL_LAST);
                 }
