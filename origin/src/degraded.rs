@@ -12,7 +12,7 @@ pub struct Degraded {
     pub table: String,
     /// For programs.
     pub code: &'static str,
-    /// What is wrong, and the SQL that mends it.
+    /// A sentence for the operator: the fault, and the SQL that mends it.
     pub message: String,
     /// True where the shapes that read the table cannot say up-to-date; false where they are served, and the entry is a
     /// warning.

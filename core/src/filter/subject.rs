@@ -29,7 +29,7 @@ impl<'a> From<&'a Vec<Column>> for Subject<'a> {
     }
 }
 
-/// What a column may be qualified by: `table.column`, `schema.table.column`.
+/// The qualifiers that a column's name may carry: `table.column`, `schema.table.column`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Qualifier {
     /// Absent for an alias, which has no schema.
@@ -46,7 +46,7 @@ impl Qualifier {
         }
     }
 
-    /// Whether these parts of a name, which stand before the column's own, mean the table.
+    /// True where the qualifier `parts` names this table.
     pub(super) fn matches(&self, parts: &[String]) -> bool {
         match parts {
             [] => true,

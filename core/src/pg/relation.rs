@@ -103,7 +103,7 @@ impl Relation {
         self.has_children.then_some(self.columns.len())
     }
 
-    /// What a query selects for these positions.
+    /// The select list of a query for these columns.
     #[must_use]
     pub fn select_list(&self, positions: &[usize]) -> String {
         let expression = |position: &usize| match self.columns.get(*position) {

@@ -13,7 +13,7 @@ use crate::pg::QualifiedName;
 /// A column of a select list, before it is known of which table.
 struct SelectedColumn {
     name: String,
-    /// What it is qualified by.
+    /// The table or schema and table written before the column's name.
     before: Vec<String>,
     start: usize,
 }

@@ -33,7 +33,7 @@ pub struct DegradedTable {
     pub table: String,
     /// For programs.
     pub code: &'static str,
-    /// What is wrong, and the SQL that mends it.
+    /// A sentence for the operator: the fault, and the SQL that mends it.
     pub message: String,
 }
 

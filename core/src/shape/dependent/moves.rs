@@ -278,7 +278,7 @@ impl Dependent {
         Ok(values)
     }
 
-    /// What is asked of a row that comes.
+    /// The columns that an answer about rows holds: those of the shape, then the child's oid where the table has children.
     fn read_columns(&self) -> Vec<usize> {
         self.columns.iter().copied().chain(self.relation.child_position()).collect()
     }
