@@ -88,8 +88,8 @@ impl Holder {
     /// The SQL that ends it.
     fn end(&self) -> String {
         match &self.kind {
-            HolderKind::Session { pid, .. } => format!("SELECT pg_terminate_backend({pid});"),
-            HolderKind::Prepared(gid) => format!("ROLLBACK PREPARED {};", quote_literal(gid)),
+            HolderKind::Session { pid, .. } => terminate(*pid),
+            HolderKind::Prepared(gid) => roll_back_prepared(gid),
         }
     }
 }
@@ -122,4 +122,14 @@ pub fn describe(holders: &[Holder]) -> String {
         more => format!("; and {more} more"),
     };
     format!(": {}{more}. Ask again when they have ended, or end them: `{}`", names.join("; "), ends.join(" "))
+}
+
+/// The SQL that ends a session, and so its transaction.
+pub(super) fn terminate(pid: i32) -> String {
+    format!("SELECT pg_terminate_backend({pid});")
+}
+
+/// The SQL that ends a prepared transaction.
+pub(super) fn roll_back_prepared(gid: &str) -> String {
+    format!("ROLLBACK PREPARED {};", quote_literal(gid))
 }

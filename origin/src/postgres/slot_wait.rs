@@ -2,7 +2,7 @@
 //! the other, those of other databases and prepared ones too.
 
 use super::error::PostgresError;
-use limn_core::pg::relation::quote_literal;
+use super::lock_holders::{roll_back_prepared, terminate};
 use std::fmt;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
@@ -35,8 +35,8 @@ impl Writer {
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            Self::Session { pid, .. } => format!("SELECT pg_terminate_backend({pid});"),
-            Self::Prepared { gid, .. } => format!("ROLLBACK PREPARED {};", quote_literal(gid)),
+            Self::Session { pid, .. } => terminate(*pid),
+            Self::Prepared { gid, .. } => roll_back_prepared(gid),
         }
     }
 }
