@@ -7,6 +7,7 @@
 
 pub mod handle;
 pub mod lsn;
+mod named_enum;
 pub mod offset;
 
 pub mod pg;

@@ -31,7 +31,7 @@ use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::{DefinitionRequest, LogMode};
 use limn_core::protocol::route::Method;
 use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, Tagger, View};
-use limn_core::shape::{Definition, ShapeId};
+use limn_core::shape::{Definition, DropCause, ShapeId};
 use publishing::Publishings;
 use std::fs::File;
 use std::io::{self, Write};
@@ -308,7 +308,7 @@ impl Creator {
         if shape.life() == Life::Removed {
             // Deleted, or its table has changed: whoever waited has been told. The engine may have learned of the
             // shape after that.
-            let _ = self.engine.remove(shape.id, "deleted").await;
+            let _ = self.engine.remove(shape.id, DropCause::Deleted).await;
             tracing::debug!(handle = %shape.handle, ?created, "a shape was removed while it was created");
             return;
         }
@@ -327,7 +327,7 @@ impl Creator {
         shape.set_life(Life::Failed(failure));
         self.shared.parts.registry.remove(&shape);
         // Where the engine does not know it yet, this changes nothing.
-        let _ = self.engine.remove(shape.id, "creation_failed").await;
+        let _ = self.engine.remove(shape.id, DropCause::CreationFailed).await;
     }
 
     /// True where a table is not what the definition took it for, or that cannot be told.

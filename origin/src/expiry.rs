@@ -3,6 +3,7 @@
 use crate::engine::EngineHandle;
 use crate::registry::Registry;
 use crate::status::{Phase, Status};
+use limn_core::shape::DropCause;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub async fn run(shapes_max: usize, engine: EngineHandle, registry: Arc<Registry
         let surplus = shapes.len().saturating_sub(shapes_max);
         shapes.sort_by_key(|shape| shape.last_read());
         for shape in shapes.iter().take(surplus) {
-            if engine.remove(shape.id, "expired").await.is_err() {
+            if engine.remove(shape.id, DropCause::Expired).await.is_err() {
                 return;
             }
         }

@@ -1,5 +1,6 @@
 //! What operators watch, in Prometheus's text format.
 
+use limn_core::shape::DropCause;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -145,9 +146,9 @@ impl Metrics {
         self.requests_refused.get_or_create(&KindLabels { kind }).inc();
     }
 
-    /// Counts a shape that had to go.
-    pub fn rotated(&self, cause: &'static str) {
-        self.rotations.get_or_create(&RotationLabels { cause }).inc();
+    /// Counts a dropped shape.
+    pub fn rotated(&self, cause: DropCause) {
+        self.rotations.get_or_create(&RotationLabels { cause: cause.as_str() }).inc();
     }
 
     /// Notes how much a part of the storage folder holds.

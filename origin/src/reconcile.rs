@@ -15,7 +15,7 @@ use crate::postgres::{PostgresError, Session, vitals};
 use crate::registry::Registry;
 use crate::soundness::{Soundness, Verdict};
 use crate::status::{Epoch, Phase, Status, Watched};
-use limn_core::shape::ShapeId;
+use limn_core::shape::{DropCause, ShapeId};
 use mending::Mending;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl Reconciler {
             }
             Verdict::Mended => {
                 tracing::warn!("the publication was altered: every shape starts over");
-                self.remove(&self.registry.all(), "publication_altered").await;
+                self.remove(&self.registry.all(), DropCause::PublicationAltered).await;
                 self.tell(None);
                 Ok(true)
             }

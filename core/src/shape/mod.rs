@@ -5,6 +5,7 @@ pub mod asked;
 mod asked_tests;
 pub mod definition;
 pub mod dependent;
+mod drop_cause;
 mod encode;
 mod generated;
 mod held_row;
@@ -23,6 +24,7 @@ pub mod typescript;
 mod waiting;
 
 pub use definition::{Definition, Projection};
+pub use drop_cause::DropCause;
 pub use generated::GeneratedColumns;
 pub use id::ShapeId;
 pub use router::{Described, RotationCause, RouteError, Router, Step};

@@ -54,7 +54,7 @@ pub struct Router {
     cells: [Vec<Option<&'static [u8]>>; 2],
 }
 
-/// Why a shape had to go.
+/// Why the router dropped a shape, with what it knows about it: [`DropCause`](super::DropCause) is the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RotationCause {
     /// The table was emptied.

@@ -12,6 +12,7 @@ use crate::postgres::catalog::{self, Description};
 use crate::postgres::lock_holders::{Held, Holder, lock_holders};
 use crate::postgres::publication::{Altered, Publication, PublicationError};
 use futures::future::{BoxFuture, FutureExt, Shared};
+use limn_core::shape::DropCause;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -223,7 +224,7 @@ impl Creator {
         for shape in self.shared.parts.registry.all() {
             let reads = shape.definition.relations().iter().any(|relation| relation.oid == oid);
             if reads && shape.is_readable() {
-                self.engine.remove(shape.id, "unpublished").await?;
+                self.engine.remove(shape.id, DropCause::Unpublished).await?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use limn_core::log::SnapshotFilter;
 use limn_core::log::record::ShapePartitions;
 use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::shape::dependent::View;
-use limn_core::shape::{RotationCause, ShapeId};
+use limn_core::shape::{DropCause, RotationCause, ShapeId};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -25,8 +25,8 @@ pub(super) enum Command {
     SnapshotDone { id: ShapeId, filter: SnapshotFilter, progress: SnapshotProgress },
     /// The tables below one that the shape reads are others now.
     Partitions(ShapePartitions),
-    /// The shape has to go.
-    Remove { id: ShapeId, cause: &'static str, done: oneshot::Sender<()> },
+    /// Drop the shape.
+    Remove { id: ShapeId, cause: DropCause, done: oneshot::Sender<()> },
     /// The stream is of no use any more: connect again, with another slot where it starts over.
     Reconnect { starts_over: bool, done: oneshot::Sender<()> },
     /// The round's snapshot is open.
@@ -129,7 +129,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// Where the engine has stopped.
-    pub async fn remove(&self, id: ShapeId, cause: &'static str) -> Result<(), Stopped> {
+    pub async fn remove(&self, id: ShapeId, cause: DropCause) -> Result<(), Stopped> {
         self.ask(|done| Command::Remove { id, cause, done }).await
     }
 

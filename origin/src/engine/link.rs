@@ -15,6 +15,7 @@ use crate::spans;
 use crate::store::{self, Folder};
 use futures::future::BoxFuture;
 use limn_core::Lsn;
+use limn_core::shape::DropCause;
 use limn_core::shape::asked::Question;
 use std::io;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ pub(super) struct Connected {
     /// The publication that it carries, by oid.
     pub(super) publication: Option<u32>,
     /// Why nothing connects the slot with what was stored before, where that is so.
-    pub(super) breach: Option<&'static str>,
+    pub(super) breach: Option<DropCause>,
     /// What Postgres has forgotten already.
     pub(super) confirmed: Lsn,
     /// Where the WAL ended just now.
@@ -360,8 +361,8 @@ impl Attempt {
         let slot = self.ensure_slot(&mut connection, code).await?;
         let continues = claim_slot(source, &session).await?;
         let breach = match (slot.created, continues) {
-            (true, _) => Some(SLOT_LOST),
-            (false, false) => Some("other_storage"),
+            (true, _) => Some(DropCause::SlotLost),
+            (false, false) => Some(DropCause::OtherStorage),
             (false, true) => None,
         };
         let system = connection.identify_system().await?;

@@ -12,8 +12,8 @@ use limn_core::log::record::{
     encode_items,
 };
 use limn_core::log::{Fragment, ShapeLog, SnapshotFilter};
-use limn_core::shape::ShapeId;
 use limn_core::shape::dependent::{Move, Rounds};
+use limn_core::shape::{DropCause, ShapeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
@@ -331,10 +331,11 @@ impl Logs {
     }
 
     /// Removes a shape: nobody finds it from now on, and its files go.
-    pub(super) fn remove(&mut self, id: ShapeId, cause: &'static str) {
+    pub(super) fn remove(&mut self, id: ShapeId, cause: DropCause) {
         let Some(tracked) = self.shapes.remove(&id) else { return };
         let shape = tracked.shape;
-        tracing::info!(handle = %shape.handle, table = %shape.definition.relation.name, cause, "shape removed");
+        let (table, cause_name) = (&shape.definition.relation.name, cause.as_str());
+        tracing::info!(handle = %shape.handle, %table, cause = cause_name, "shape removed");
         self.record(&Record::Removed(id));
         self.touched.remove(&id);
         self.dirty.remove(&id);

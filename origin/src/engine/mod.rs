@@ -30,7 +30,7 @@ use limn_core::log::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpo
 use limn_core::log::replay::ReplayedShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::dependent::View;
-use limn_core::shape::{Described, RotationCause, Router, ShapeId, Step};
+use limn_core::shape::{Described, DropCause, RotationCause, Router, ShapeId, Step};
 use link::{Connected, Link, LinkEvent};
 use logs::{Logs, LogsParts, Tracked};
 use mover::Mover;
@@ -223,7 +223,7 @@ impl Engine {
         let Connected { stream, origin, publication, breach, confirmed, wal_position } = connected;
         self.logs.status.set_publication(publication);
         let known = self.logs.folder.origin().context("cannot read the storage folder's identity")?;
-        let other_origin = (known.as_ref() != Some(&origin)).then_some("other_postgres");
+        let other_origin = (known.as_ref() != Some(&origin)).then_some(DropCause::OtherPostgres);
         if let Some(cause) = breach.or(other_origin) {
             // What is stored belongs to another history: nothing connects it with this slot.
             self.remove_all(cause);
@@ -371,7 +371,16 @@ impl Engine {
 
     fn remove_rotated(&mut self) {
         for (id, cause) in self.router.take_rotations() {
-            self.logs.remove(id, cause_name(&cause));
+            match &cause {
+                RotationCause::Unjudgeable(error) => {
+                    tracing::warn!(%error, "a row cannot be judged by a shape's where clause");
+                }
+                RotationCause::Refused(reason) => {
+                    tracing::warn!(reason, "Postgres refused a question about a shape");
+                }
+                _ => {}
+            }
+            self.logs.remove(id, DropCause::from(&cause));
         }
     }
 
@@ -458,7 +467,7 @@ impl Engine {
         Ok(())
     }
 
-    fn remove_all(&mut self, cause: &'static str) {
+    fn remove_all(&mut self, cause: DropCause) {
         let ids: Vec<ShapeId> = self.logs.shapes.keys().copied().collect();
         for id in ids {
             self.router.remove(id);
@@ -561,25 +570,4 @@ impl Trouble {
 
 fn sync_all(dirs: &[PathBuf]) -> std::io::Result<()> {
     dirs.iter().try_for_each(|dir| segment::sync(dir))
-}
-
-/// The cause as logs and metrics name it.
-fn cause_name(cause: &RotationCause) -> &'static str {
-    match cause {
-        RotationCause::Truncated => "truncate",
-        RotationCause::SchemaChanged => "schema_changed",
-        RotationCause::IdentityLost => "replica_identity",
-        RotationCause::Unjudgeable(error) => {
-            tracing::warn!(%error, "a row cannot be judged by a shape's where clause");
-            "unjudgeable_row"
-        }
-        RotationCause::SnapshotOverrun => "snapshot_overrun",
-        RotationCause::TransactionOverrun => "transaction_overrun",
-        RotationCause::MoveOverrun => "move_overrun",
-        RotationCause::NullMember => "null_in_subquery",
-        RotationCause::Refused(reason) => {
-            tracing::warn!(reason, "Postgres refused a question about a shape");
-            "refused_by_postgres"
-        }
-    }
 }

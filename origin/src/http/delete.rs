@@ -6,6 +6,7 @@ use crate::status::Phase;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::parse_delete_request;
 use limn_core::protocol::route::Method;
+use limn_core::shape::DropCause;
 
 /// Deletes the shape that the query names by handle, by definition, or by both.
 pub(super) async fn delete(server: &Server, query: &str) -> Reply {
@@ -43,7 +44,7 @@ pub(super) async fn delete(server: &Server, query: &str) -> Reply {
         }
     };
     let Some(shape) = shape else { return Reply::no_such_shape(cache) };
-    match server.creator.engine.remove(shape.id, "deleted").await {
+    match server.creator.engine.remove(shape.id, DropCause::Deleted).await {
         Ok(()) => {
             // The engine does not know a shape whose creation has just begun.
             server.registry.remove(&shape);

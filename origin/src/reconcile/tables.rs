@@ -8,7 +8,7 @@ use crate::shape::Shape;
 use crate::soundness::{CATALOG, PUBLICATION_CONFLICT, REPLICA_IDENTITY};
 use crate::status::Phase;
 use limn_core::log::record::ShapePartitions;
-use limn_core::shape::ShapeId;
+use limn_core::shape::{DropCause, ShapeId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Reconciler {
                 Some(now) => self.compare(now, users).await,
                 None if failed.iter().any(|failed| failed.oid == *oid) => continue,
                 None => {
-                    self.remove(&users.all(), "table_dropped").await;
+                    self.remove(&users.all(), DropCause::TableDropped).await;
                     continue;
                 }
             };
@@ -159,14 +159,14 @@ impl Reconciler {
 
     async fn compare(&mut self, now: Surveyed, users: &Users) -> Result<(), PostgresError> {
         if now.lacks_wal {
-            self.remove(&users.all(), "without_wal").await;
+            self.remove(&users.all(), DropCause::WithoutWal).await;
             self.known.remove(&now.oid);
             return Ok(());
         }
         let before = self.known.get(&now.oid);
         let lost = |before: &Surveyed| before.memberships.iter().any(|oid| !now.memberships.contains(oid));
         if !now.is_published || before.is_some_and(lost) {
-            self.remove(&users.all(), "unpublished").await;
+            self.remove(&users.all(), DropCause::Unpublished).await;
             self.known.remove(&now.oid);
             return Ok(());
         }
@@ -188,7 +188,7 @@ impl Reconciler {
     async fn compare_partitions(&self, now: &Surveyed, shape: &Arc<Shape>) {
         let before = shape.partitions(now.oid);
         if has_other_rows(&before, &now.partitions) {
-            self.remove(std::slice::from_ref(shape), "partitions_changed").await;
+            self.remove(std::slice::from_ref(shape), DropCause::PartitionsChanged).await;
         } else if before.len() != now.partitions.len() {
             let partitions = now.partitions.iter().map(|(oid, _)| *oid).collect();
             // The engine ends only with the server.
@@ -199,24 +199,24 @@ impl Reconciler {
 
     async fn describe(&self, oid: u32, users: &Users) -> Result<(), PostgresError> {
         let Some(relation) = self.creator.describe(oid).await? else {
-            self.remove(&users.all(), "table_dropped").await;
+            self.remove(&users.all(), DropCause::TableDropped).await;
             return Ok(());
         };
         for shape in &users.own {
             if shape.definition.still_holds(&relation) {
                 shape.handle_described(&relation);
             } else {
-                self.remove(std::slice::from_ref(shape), "schema_changed").await;
+                self.remove(std::slice::from_ref(shape), DropCause::SchemaChanged).await;
             }
         }
         users.all().iter().for_each(|shape| shape.note_description(&relation));
         let mut changed = users.inner.clone();
         changed.retain(|shape| !shape.definition.inner_still_holds(&relation));
-        self.remove(&changed, "schema_changed").await;
+        self.remove(&changed, DropCause::SchemaChanged).await;
         Ok(())
     }
 
-    pub(super) async fn remove(&self, shapes: &[Arc<Shape>], cause: &'static str) {
+    pub(super) async fn remove(&self, shapes: &[Arc<Shape>], cause: DropCause) {
         for shape in shapes {
             // The engine ends only with the server.
             let _ = self.creator.engine.remove(shape.id, cause).await;
