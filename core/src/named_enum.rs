@@ -8,7 +8,7 @@ macro_rules! named_enum {
         pub enum $Enum:ident { $($(#[$doc:meta])* $Variant:ident = $name:literal,)+ }
     ) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $Enum { $($(#[$doc])* $Variant,)+ }
 
         impl $Enum {
@@ -19,6 +19,13 @@ macro_rules! named_enum {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$Variant => $name,)+ }
+            }
+        }
+
+        /// The name in quotes, as logs show it.
+        impl std::fmt::Debug for $Enum {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(self.as_str(), f)
             }
         }
 

@@ -15,6 +15,7 @@ use crate::postgres::{PostgresError, Session, vitals};
 use crate::registry::Registry;
 use crate::soundness::{Soundness, Verdict};
 use crate::status::{Epoch, Phase, Status, Watched};
+use limn_core::protocol::FaultCode;
 use limn_core::shape::{DropCause, ShapeId};
 use mending::Mending;
 use std::collections::{HashMap, HashSet};
@@ -176,7 +177,7 @@ impl Reconciler {
     }
 
     /// Ends a connection that cannot be believed; from then on the engine says how things stand.
-    async fn leave(&mut self, code: &'static str, starts_over: bool) {
+    async fn leave(&mut self, code: FaultCode, starts_over: bool) {
         self.tell(Some(code));
         // The engine ends only with the server.
         let _ = match starts_over {
@@ -186,7 +187,7 @@ impl Reconciler {
         self.tell(None);
     }
 
-    fn tell(&self, fault: Option<&'static str>) {
+    fn tell(&self, fault: Option<FaultCode>) {
         self.status.set_fault(Watched::Catalog, fault);
         if fault.is_some() {
             // Who waits for a change is told that none can be believed.

@@ -1,19 +1,7 @@
 //! Whether what the stream tells can be believed, judged from what Postgres says of publication, slot and tables.
 
 use crate::postgres::vitals::{PublicationVitals, Vitals};
-
-/// The code for a publication that is gone, or leaves changes out.
-pub const PUBLICATION: &str = "publication";
-/// The code for a slot that is gone, or whose WAL is.
-pub const SLOT_LOST: &str = "slot_lost";
-/// The code for a table of shapes whose old rows are incomplete.
-pub const REPLICA_IDENTITY: &str = "replica_identity";
-/// The code for a table that the catalog does not describe.
-pub const CATALOG: &str = "catalog";
-/// The code for tables that the application cannot update or delete from, because of their identity and a publication.
-pub const PUBLICATION_CONFLICT: &str = "publication_conflict";
-/// The code for a stream that has fallen silent.
-pub const STALLED: &str = "stalled";
+use limn_core::protocol::FaultCode;
 
 /// What follows from a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +9,13 @@ pub enum Verdict {
     /// All is well.
     Sound,
     /// Somebody has to mend what the code names.
-    Unsound(&'static str),
+    Unsound(FaultCode),
     /// It is well again, but changes were left out meanwhile: every shape starts over.
     Mended,
     /// The slot belongs to a publication that is gone: begin with a new one.
-    StartOver(&'static str),
+    StartOver(FaultCode),
     /// The connection has lost its slot: connect again.
-    Reconnect(&'static str),
+    Reconnect(FaultCode),
 }
 
 /// What was seen before.
@@ -47,11 +35,11 @@ impl Soundness {
             return self.start_over();
         }
         if !vitals.slot_lives {
-            return Verdict::Reconnect(SLOT_LOST);
+            return Verdict::Reconnect(FaultCode::SlotLost);
         }
         let before = self.publication.replace(now.clone());
         if !now.is_whole {
-            return Verdict::Unsound(PUBLICATION);
+            return Verdict::Unsound(FaultCode::Publication);
         }
         match before {
             Some(before) if before.version != now.version => Verdict::Mended,
@@ -61,7 +49,7 @@ impl Soundness {
 
     fn start_over(&mut self) -> Verdict {
         self.publication = None;
-        Verdict::StartOver(PUBLICATION)
+        Verdict::StartOver(FaultCode::Publication)
     }
 }
 
@@ -79,8 +67,8 @@ mod tests {
     fn an_alteration_is_unsound_and_its_end_costs_every_shape() {
         let mut soundness = Soundness::default();
         assert_eq!(soundness.judge(&vitals(1, "10", true), None), Verdict::Sound);
-        assert_eq!(soundness.judge(&vitals(1, "11", false), None), Verdict::Unsound(PUBLICATION));
-        assert_eq!(soundness.judge(&vitals(1, "11", false), None), Verdict::Unsound(PUBLICATION));
+        assert_eq!(soundness.judge(&vitals(1, "11", false), None), Verdict::Unsound(FaultCode::Publication));
+        assert_eq!(soundness.judge(&vitals(1, "11", false), None), Verdict::Unsound(FaultCode::Publication));
         assert_eq!(soundness.judge(&vitals(1, "12", true), None), Verdict::Mended);
         assert_eq!(soundness.judge(&vitals(1, "12", true), None), Verdict::Sound);
     }
@@ -96,23 +84,23 @@ mod tests {
     fn a_publication_that_is_gone_or_another_one_needs_a_new_slot() {
         let mut soundness = Soundness::default();
         soundness.judge(&vitals(1, "10", true), None);
-        assert_eq!(soundness.judge(&vitals(2, "10", true), None), Verdict::StartOver(PUBLICATION));
+        assert_eq!(soundness.judge(&vitals(2, "10", true), None), Verdict::StartOver(FaultCode::Publication));
         assert_eq!(soundness.judge(&vitals(2, "10", true), None), Verdict::Sound);
         let gone = Vitals { publication: None, ..vitals(2, "10", true) };
-        assert_eq!(soundness.judge(&gone, None), Verdict::StartOver(PUBLICATION));
+        assert_eq!(soundness.judge(&gone, None), Verdict::StartOver(FaultCode::Publication));
     }
 
     #[test]
     fn a_lost_slot_needs_a_new_connection() {
         let lost = Vitals { slot_lives: false, ..vitals(1, "10", true) };
-        assert_eq!(Soundness::default().judge(&lost, None), Verdict::Reconnect(SLOT_LOST));
+        assert_eq!(Soundness::default().judge(&lost, None), Verdict::Reconnect(FaultCode::SlotLost));
     }
 
     #[test]
     fn a_publication_that_was_replaced_before_the_first_look_is_another_one() {
         assert_eq!(
             Soundness::default().judge(&vitals(2, "10", true), Some(1)),
-            Verdict::StartOver(PUBLICATION)
+            Verdict::StartOver(FaultCode::Publication)
         );
         assert_eq!(Soundness::default().judge(&vitals(2, "10", true), Some(2)), Verdict::Sound);
     }

@@ -2,6 +2,7 @@
 
 use crate::degraded::{Degraded, DegradedTables};
 use limn_core::log::RecentCommits;
+use limn_core::protocol::FaultCode;
 use limn_core::protocol::reply::{DegradedTable, Health, Unavailable};
 use limn_core::shape::Definition;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -38,7 +39,7 @@ pub enum Phase {
     /// Following.
     Active,
     /// Nothing true can be said until somebody mends what the code names.
-    Unsound(&'static str),
+    Unsound(FaultCode),
 }
 
 impl Phase {
@@ -62,8 +63,8 @@ pub enum Watched {
 #[derive(Debug)]
 struct Known {
     followed: Phase,
-    stream: Option<&'static str>,
-    catalog: Option<&'static str>,
+    stream: Option<FaultCode>,
+    catalog: Option<FaultCode>,
     /// Whether the catalog was looked at since Postgres is followed.
     looked: bool,
     /// Rises each time that Postgres is followed anew.
@@ -151,7 +152,7 @@ impl Status {
     }
 
     /// Replaces what is known to be wrong with single tables under one code.
-    pub fn set_degraded(&self, code: &'static str, entries: Vec<Degraded>) {
+    pub fn set_degraded(&self, code: FaultCode, entries: Vec<Degraded>) {
         let mut degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         degraded.set(code, entries);
         self.has_table_faults.store(degraded.has_faults(), Ordering::Release);
@@ -173,11 +174,11 @@ impl Status {
         let degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = degraded.fault(&oids)?;
         let state = Unavailable::new(fault.message.clone(), RETRY_AFTER_S);
-        Some(Unavailable { code: Some(fault.code), ..state })
+        Some(Unavailable { code: Some(fault.code.as_str()), ..state })
     }
 
     /// Notes why what is followed cannot be believed, or that it can.
-    pub fn set_fault(&self, watched: Watched, code: Option<&'static str>) {
+    pub fn set_fault(&self, watched: Watched, code: Option<FaultCode>) {
         self.update(|known| match watched {
             Watched::Stream => known.stream = code,
             Watched::Catalog => known.catalog = code,
@@ -206,7 +207,7 @@ impl Status {
                 let text = format!(
                     "What is read from Postgres cannot be believed at the moment ({code}), please retry"
                 );
-                Unavailable { code: Some(code), ..Unavailable::new(text, RETRY_AFTER_S) }
+                Unavailable { code: Some(code.as_str()), ..Unavailable::new(text, RETRY_AFTER_S) }
             }
             _ => Unavailable::new("Postgres is not followed at the moment, please retry", RETRY_AFTER_S),
         }
@@ -312,13 +313,13 @@ mod tests {
     #[test]
     fn faults_count_while_postgres_is_followed() {
         let status = Status::default();
-        status.set_fault(Watched::Catalog, Some("publication"));
+        status.set_fault(Watched::Catalog, Some(FaultCode::Publication));
         assert_eq!(status.phase(), Phase::Starting);
         follow(&status);
-        assert_eq!(status.phase(), Phase::Unsound("publication"));
-        status.set_fault(Watched::Stream, Some("stalled"));
+        assert_eq!(status.phase(), Phase::Unsound(FaultCode::Publication));
+        status.set_fault(Watched::Stream, Some(FaultCode::Stalled));
         status.set_fault(Watched::Catalog, None);
-        assert_eq!(status.phase(), Phase::Unsound("stalled"));
+        assert_eq!(status.phase(), Phase::Unsound(FaultCode::Stalled));
         assert_eq!(status.unavailable().code, Some("stalled"));
         status.set_fault(Watched::Stream, None);
         assert_eq!(status.phase(), Phase::Active);

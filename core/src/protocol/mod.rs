@@ -8,6 +8,7 @@ pub mod cached_reply;
 mod cast;
 pub mod cors;
 pub mod events;
+pub mod fault_code;
 pub mod header;
 pub mod identifier;
 pub mod message;
@@ -19,6 +20,7 @@ pub mod route;
 pub mod subset;
 
 pub use cache::CachePolicy;
+pub use fault_code::FaultCode;
 pub use refusal::RequestError;
 pub use reply::{Health, LogReply, Reply, ReplyHead, Unavailable};
 pub use request::{DefinitionRequest, DeleteRequest, LogMode, Replica, RequestOffset, ShapeRequest};

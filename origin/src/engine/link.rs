@@ -10,11 +10,11 @@ use crate::postgres::snapshot;
 use crate::postgres::{
     PostgresConfig, PostgresError, ReplicationConnection, ReplicationError, ReplicationStream, Session,
 };
-use crate::soundness::{PUBLICATION, SLOT_LOST};
 use crate::spans;
 use crate::store::{self, Folder};
 use futures::future::BoxFuture;
 use limn_core::Lsn;
+use limn_core::protocol::FaultCode;
 use limn_core::shape::DropCause;
 use limn_core::shape::asked::Question;
 use std::io;
@@ -84,10 +84,10 @@ pub(super) enum LinkEvent {
     /// the slot, and one that decodes a long transaction would have to begin it again.
     Silent,
     /// The connection is being made, and what was served before cannot be continued.
-    Unsound(&'static str),
+    Unsound(FaultCode),
     /// There is no stream; a new connection is on its way. Names what somebody must mend, where a new
     /// attempt alone will not help.
-    Failed(Option<&'static str>),
+    Failed(Option<FaultCode>),
     /// The first connection cannot be made until somebody changes something.
     Fatal(String),
 }
@@ -282,12 +282,12 @@ impl Link {
 
 impl ConnectError {
     /// What it is about, as a code for `/v1/health`.
-    const fn subject(&self) -> &'static str {
+    const fn subject(&self) -> FaultCode {
         match self {
-            Self::Preflight(_) | Self::Postgres(_) => "postgres",
-            Self::Publication(_) => "publication",
-            Self::Slot(_) | Self::Replication(_) => "slot",
-            Self::Folder(_) => "storage",
+            Self::Preflight(_) | Self::Postgres(_) => FaultCode::Postgres,
+            Self::Publication(_) => FaultCode::Publication,
+            Self::Slot(_) | Self::Replication(_) => FaultCode::Slot,
+            Self::Folder(_) => FaultCode::Storage,
         }
     }
 
@@ -357,7 +357,7 @@ impl Attempt {
             // The slot would go on from before the publication existed, and miss what was published since.
             slot::drop_if_exists(&mut connection, &source.slot).await?;
         }
-        let code = if is_another { PUBLICATION } else { SLOT_LOST };
+        let code = if is_another { FaultCode::Publication } else { FaultCode::SlotLost };
         let slot = self.ensure_slot(&mut connection, code).await?;
         let continues = claim_slot(source, &session).await?;
         let breach = match (slot.created, continues) {
@@ -387,7 +387,7 @@ impl Attempt {
     async fn ensure_slot(
         &self,
         connection: &mut ReplicationConnection,
-        code: &'static str,
+        code: FaultCode,
     ) -> Result<slot::Slot, ConnectError> {
         let name = &self.source.slot;
         match slot::find(connection, name).await {
@@ -404,7 +404,7 @@ impl Attempt {
     }
 
     /// Says that shapes that are served cannot be continued; a new folder has none.
-    fn tell_unsound(&self, code: &'static str) -> Result<(), ConnectError> {
+    fn tell_unsound(&self, code: FaultCode) -> Result<(), ConnectError> {
         if self.source.folder.origin()?.is_some() {
             self.tell(LinkEvent::Unsound(code));
         }

@@ -18,7 +18,6 @@ use crate::metrics::Metrics;
 use crate::postgres::{Frame, ReplicationError, ReplicationStream};
 use crate::registry::Registry;
 use crate::shape::{Life, Shape};
-use crate::soundness::STALLED;
 use crate::status::{Phase, Status, Watched};
 use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, remove_strangers, segment};
 use anyhow::{Context, Result};
@@ -29,6 +28,7 @@ use limn_core::log::SnapshotFilter;
 use limn_core::log::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
 use limn_core::log::replay::ReplayedShape;
 use limn_core::pgoutput::{Message, decode};
+use limn_core::protocol::FaultCode;
 use limn_core::shape::dependent::View;
 use limn_core::shape::{Described, DropCause, RotationCause, Router, ShapeId, Step};
 use link::{Connected, Link, LinkEvent};
@@ -197,7 +197,7 @@ impl Engine {
                 tracing::warn!(
                     "Postgres does not answer on the replication connection: nothing is up to date"
                 );
-                self.logs.status.set_fault(Watched::Stream, Some(STALLED));
+                self.logs.status.set_fault(Watched::Stream, Some(FaultCode::Stalled));
                 self.logs.wake_all();
                 Ok(())
             }

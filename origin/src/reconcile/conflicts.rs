@@ -5,7 +5,7 @@ use crate::degraded::Degraded;
 use crate::postgres::conflict::{Assumed, Conflict, conflicts, describe};
 use crate::postgres::survey::Surveyed;
 use crate::postgres::{PostgresError, Session};
-use crate::soundness::PUBLICATION_CONFLICT;
+use limn_core::protocol::FaultCode;
 use std::collections::{BTreeMap, HashMap};
 
 impl Reconciler {
@@ -38,7 +38,7 @@ impl Reconciler {
                 "UPDATE and DELETE of {table} fail in the application, since its replica identity is FULL, as shapes \
                  need it, and {reasons}. Run `{run}`"
             );
-            Some(Degraded { oid, table, code: PUBLICATION_CONFLICT, message, is_fault: false })
+            Some(Degraded { oid, table, code: FaultCode::PublicationConflict, message, is_fault: false })
         };
         Ok(by_table.into_iter().filter_map(entry).collect())
     }

@@ -5,9 +5,9 @@ use crate::degraded::Degraded;
 use crate::postgres::survey::{self, Surveyed};
 use crate::postgres::{PostgresError, Session};
 use crate::shape::Shape;
-use crate::soundness::{CATALOG, PUBLICATION_CONFLICT, REPLICA_IDENTITY};
 use crate::status::Phase;
 use limn_core::log::record::ShapePartitions;
+use limn_core::protocol::FaultCode;
 use limn_core::shape::{DropCause, ShapeId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Reconciler {
         let oids: Vec<u32> = users.keys().copied().collect();
         let Look { mut tables, mut failed } = self.survey(session, &oids, &users).await?;
         let conflicts = self.conflicts(session, &tables).await?;
-        self.status.set_degraded(PUBLICATION_CONFLICT, conflicts);
+        self.status.set_degraded(FaultCode::PublicationConflict, conflicts);
         let mends = self.looked_as == Phase::Active;
         if mends && !self.creator.publication().is_manual() {
             // A partition that was made since, or somebody who altered the table.
@@ -144,13 +144,13 @@ impl Reconciler {
             message.push_str(&format!(" (the server could not: {error})"));
         }
         let table = now.name.clone();
-        Some(Degraded { oid: now.oid, table, code: REPLICA_IDENTITY, message, is_fault: true })
+        Some(Degraded { oid: now.oid, table, code: FaultCode::ReplicaIdentity, message, is_fault: true })
     }
 
     fn tell_degraded(&self, users: &BTreeMap<u32, Users>, incomplete: Vec<Degraded>, failed: Vec<Degraded>) {
         let at_fault: Vec<u32> = incomplete.iter().chain(&failed).map(|entry| entry.oid).collect();
-        self.status.set_degraded(REPLICA_IDENTITY, incomplete);
-        self.status.set_degraded(CATALOG, failed);
+        self.status.set_degraded(FaultCode::ReplicaIdentity, incomplete);
+        self.status.set_degraded(FaultCode::Catalog, failed);
         // Who waits for a change of such a table is told that none can be believed.
         for shape in at_fault.iter().filter_map(|oid| users.get(oid)).flat_map(Users::all) {
             shape.wake();
@@ -241,7 +241,7 @@ fn cannot_look(oid: u32, users: &Users, error: PostgresError) -> Result<Degraded
     let name =
         relations.into_iter().find(|relation| relation.oid == oid).map(|relation| relation.name.to_string());
     let message = format!("the catalog cannot be asked about it: {error}");
-    Ok(Degraded { oid, table: name.unwrap_or_default(), code: CATALOG, message, is_fault: true })
+    Ok(Degraded { oid, table: name.unwrap_or_default(), code: FaultCode::Catalog, message, is_fault: true })
 }
 
 /// True where rows came or went without the stream: a partition was detached or dropped, or a table that

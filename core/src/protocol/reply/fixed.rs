@@ -4,6 +4,7 @@ use super::{Reply, ReplyHead};
 use crate::Handle;
 use crate::protocol::body::BodyError;
 use crate::protocol::cache::{CachePolicy, Cacheable, must_refetch_etag};
+use crate::protocol::fault_code::FaultCode;
 use crate::protocol::header;
 use crate::protocol::message::MUST_REFETCH_BODY;
 use crate::protocol::refusal::RequestError;
@@ -32,7 +33,7 @@ pub struct DegradedTable {
     /// Schema and name, quoted for SQL only where they must be.
     pub table: String,
     /// For programs.
-    pub code: &'static str,
+    pub code: FaultCode,
     /// A sentence for the operator: the fault, and the SQL that mends it.
     pub message: String,
 }
@@ -47,7 +48,7 @@ pub enum Health {
     /// Not yet, or Postgres is away.
     Starting,
     /// Not until somebody mends what the code names.
-    Unsound(&'static str),
+    Unsound(FaultCode),
     /// Not for long: the server was asked to end.
     Stopping,
 }
@@ -172,11 +173,11 @@ impl Reply {
             Health::Active => (200, json!({ "status": "active" })),
             Health::Waiting => (202, json!({ "status": "waiting" })),
             Health::Starting => (202, json!({ "status": "starting" })),
-            Health::Unsound(code) => (503, json!({ "status": "unsound", "code": code })),
+            Health::Unsound(code) => (503, json!({ "status": "unsound", "code": code.as_str() })),
             Health::Stopping => (503, json!({ "status": "stopping" })),
         };
         if matches!(health, Health::Active | Health::Waiting) && !degraded.is_empty() {
-            let entry = |entry: &DegradedTable| json!({ "table": entry.table, "code": entry.code, "message": entry.message });
+            let entry = |entry: &DegradedTable| json!({ "table": entry.table, "code": entry.code.as_str(), "message": entry.message });
             body["degraded"] = degraded.iter().take(DEGRADED_MAX).map(entry).collect();
             if degraded.len() > DEGRADED_MAX {
                 body["degraded_count"] = json!(degraded.len());
@@ -258,7 +259,7 @@ mod tests {
     fn health_lists_degraded_tables_up_to_a_limit() {
         let entry = DegradedTable {
             table: "public.items".to_owned(),
-            code: "replica_identity",
+            code: FaultCode::ReplicaIdentity,
             message: "run it".to_owned(),
         };
         let body = |health, degraded: &[DegradedTable]| -> serde_json::Value {
@@ -319,7 +320,7 @@ mod tests {
         };
         assert_eq!(word(Health::Active), (200, r#"{"status":"active"}"#.to_owned()));
         assert_eq!(word(Health::Starting), (202, r#"{"status":"starting"}"#.to_owned()));
-        assert_eq!(word(Health::Unsound("slot")).0, 503);
+        assert_eq!(word(Health::Unsound(FaultCode::Slot)).0, 503);
         assert_eq!(word(Health::Stopping), (503, r#"{"status":"stopping"}"#.to_owned()));
     }
 }
