@@ -9,11 +9,47 @@
 //! index into memory. Both files are believed only up to the lengths that a checkpoint in the commit log
 //! names; what lies beyond is cut off at start-up and written again from the commit log.
 
-use super::shape_log::Mark;
+use super::shape_log::{Mark, ShapeLog};
 use crate::Offset;
 
 /// Size of an index entry.
 pub const ENTRY_BYTES: usize = 24;
+
+/// What is to be written behind a segment's end, taken from a log's tail: the log itself is not needed, nor locked,
+/// while it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentAppend {
+    /// Position of `items` in the file of items.
+    pub items_at: u64,
+    /// Items, each behind its comma.
+    pub items: Vec<u8>,
+    /// Position of `entries` in the index.
+    pub entries_at: u64,
+    /// The items' index entries.
+    pub entries: Vec<u8>,
+}
+
+impl SegmentAppend {
+    /// The finished items of a log's tail; `None` where there are none. Once they are written,
+    /// [`ShapeLog::handle_flushed_to`] takes [`end`](Self::end).
+    #[must_use]
+    pub fn of(log: &ShapeLog) -> Option<Self> {
+        let (items, marks) = log.flushable();
+        if marks.is_empty() {
+            return None;
+        }
+        let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
+        encode_entries(&mut entries, marks);
+        let entries_at = log.flushed_items() * ENTRY_BYTES as u64;
+        Some(Self { items_at: log.flushed_bytes(), items: items.to_vec(), entries_at, entries })
+    }
+
+    /// Length of the file of items once they are written.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.items_at + self.items.len() as u64
+    }
+}
 
 /// Appends the entries of `marks`.
 pub fn encode_entries(out: &mut Vec<u8>, marks: &[Mark]) {

@@ -325,18 +325,30 @@ impl ShapeLog {
         (self.tail.get(..end).unwrap_or_default(), &self.marks)
     }
 
-    /// What [`flushable`](Self::flushable) gave is in the segment now.
+    /// What [`flushable`](Self::flushable) gives is in the segment.
     pub fn handle_flushed(&mut self) {
-        let Some(last) = self.marks.last().copied() else { return };
+        if let Some(last) = self.marks.last() {
+            self.handle_flushed_to(last.end);
+        }
+    }
+
+    /// The items up to byte `end` of the change log are in the segment. What was appended since they were taken
+    /// from [`flushable`](Self::flushable) stays in the tail.
+    pub fn handle_flushed_to(&mut self, end: u64) {
+        let items = self.marks.partition_point(|mark| mark.end <= end);
+        let Some(last) = items.checked_sub(1).and_then(|index| self.marks.get(index)).copied() else {
+            return;
+        };
         let bytes = (last.end - self.flushed_bytes) as usize;
         self.tail.drain(..bytes);
         if let Some(open) = &mut self.open_item {
             open.start -= bytes;
         }
-        self.flushed_items += self.marks.len() as u64;
+        self.flushed_items += items as u64;
         self.flushed_bytes = last.end;
         self.flushed_offset = Offset::new(last.tx, last.op);
-        self.marks = Vec::new();
+        self.marks.drain(..items);
+        self.marks.shrink_to_fit();
         self.tail.shrink_to_fit();
     }
 

@@ -2,7 +2,7 @@
 
 use super::folder::sync_dir;
 use limn_core::Offset;
-use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entries, search};
+use limn_core::log::segment::{ENTRY_BYTES, SegmentAppend, decode_entry, search};
 use limn_core::log::shape_log::ShapeLog;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -43,17 +43,19 @@ pub fn create(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// Whatever the operating system says; the tail is then kept.
 pub fn flush_tail(dir: &Path, log: &mut ShapeLog) -> io::Result<()> {
-    let (bytes, marks) = log.flushable();
-    if marks.is_empty() {
-        return Ok(());
-    }
-    let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
-    encode_entries(&mut entries, marks);
-    open_for_write(&log_path(dir))?.write_all_at(bytes, log.flushed_bytes())?;
-    let position = log.flushed_items() * ENTRY_BYTES as u64;
-    open_for_write(&index_path(dir))?.write_all_at(&entries, position)?;
-    log.handle_flushed();
+    let Some(append) = SegmentAppend::of(log) else { return Ok(()) };
+    write(dir, &append)?;
+    log.handle_flushed_to(append.end());
     Ok(())
+}
+
+/// Writes behind the segment's end. Nothing is synced: the commit log has it.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn write(dir: &Path, append: &SegmentAppend) -> io::Result<()> {
+    open_for_write(&log_path(dir))?.write_all_at(&append.items, append.items_at)?;
+    open_for_write(&index_path(dir))?.write_all_at(&append.entries, append.entries_at)
 }
 
 /// Makes the segment durable, as far as it was written.

@@ -1,6 +1,7 @@
 //! Which bytes answer which offset, while a log is written, flushed and restored.
 
 use super::*;
+use crate::log::segment::SegmentAppend;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -216,6 +217,28 @@ fn the_tail_is_what_was_not_flushed() {
     assert_eq!((bytes, marks.len()), (&b",{\"headers\":{,\"last\":true}}"[..], 1));
     // A range that begins before the tail: the part in memory.
     assert_eq!(text(&log, 0..log.flushed_bytes() + 2), ",{");
+}
+
+#[test]
+fn what_comes_while_a_tail_is_written_stays_in_memory() {
+    let mut log = log_with_snapshot();
+    log.append(1, 0, ITEM);
+    log.commit();
+    let append = SegmentAppend::of(&log).unwrap();
+    log.append(2, 0, ITEM);
+    log.commit();
+    log.append(3, 0, ITEM);
+    let Read::Changes { bytes, .. } = log.read(Offset::new(1, 0), 2) else { panic!() };
+    let second = text(&log, bytes.clone());
+    log.handle_flushed_to(append.end());
+    assert_eq!((log.flushed_items(), log.flushed_bytes()), (1, append.end()));
+    assert_eq!(text(&log, bytes), second);
+    log.commit();
+    let rest = SegmentAppend::of(&log).unwrap();
+    assert_eq!((rest.items_at, rest.entries_at), (append.end(), append.entries.len() as u64));
+    log.handle_flushed_to(rest.end());
+    assert_eq!((log.tail_bytes(), log.flushed_items()), (0, 3));
+    assert_eq!(SegmentAppend::of(&log), None);
 }
 
 fn marks_end(read: &Read) -> u64 {

@@ -4,7 +4,7 @@ use super::Faults;
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use limn_core::log::ShapeLog;
-use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entries, search};
+use limn_core::log::segment::{ENTRY_BYTES, SegmentAppend, decode_entry, encode_entries, search};
 use limn_core::log::shape_log::Mark;
 use limn_core::{Handle, Offset};
 use std::ops::Range;
@@ -32,27 +32,38 @@ pub(super) fn flush_tail(
     log: &mut ShapeLog,
     faults: Faults,
 ) -> Result<(), DiskError> {
-    let (bytes, marks) = log.flushable();
-    if marks.is_empty() {
-        return Ok(());
-    }
-    let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
-    if faults.has(Fault::IndexNamesBeginnings) {
-        let begin = |index: usize| match index.checked_sub(1) {
-            Some(before) => marks[before].end,
-            None => log.flushed_bytes(),
-        };
-        let wrong = marks.iter().enumerate().map(|(index, mark)| Mark { end: begin(index), ..*mark });
-        encode_entries(&mut entries, &wrong.collect::<Vec<_>>());
-    } else {
-        encode_entries(&mut entries, marks);
-    }
-    disk.open(&log_path(handle))?;
-    disk.write_at(&log_path(handle), bytes, log.flushed_bytes())?;
-    disk.open(&index_path(handle))?;
-    disk.write_at(&index_path(handle), &entries, log.flushed_items() * ENTRY_BYTES as u64)?;
-    log.handle_flushed();
+    let Some(append) = SegmentAppend::of(log) else { return Ok(()) };
+    write(disk, handle, &append, faults)?;
+    log.handle_flushed_to(append.end());
     Ok(())
+}
+
+/// Writes behind the segment's end.
+pub(super) fn write(
+    disk: &mut Disk,
+    handle: Handle,
+    append: &SegmentAppend,
+    faults: Faults,
+) -> Result<(), DiskError> {
+    disk.open(&log_path(handle))?;
+    disk.write_at(&log_path(handle), &append.items, append.items_at)?;
+    disk.open(&index_path(handle))?;
+    match faults.has(Fault::IndexNamesBeginnings) {
+        true => disk.write_at(&index_path(handle), &entries_of_beginnings(append), append.entries_at),
+        false => disk.write_at(&index_path(handle), &append.entries, append.entries_at),
+    }
+}
+
+/// The index entries, each with the position at which its item begins.
+fn entries_of_beginnings(append: &SegmentAppend) -> Vec<u8> {
+    let mut wrong = Vec::new();
+    let mut begin = append.items_at;
+    for entry in append.entries.as_chunks().0 {
+        let mark = decode_entry(entry);
+        encode_entries(&mut wrong, &[Mark { end: begin, ..mark }]);
+        begin = mark.end;
+    }
+    wrong
 }
 
 /// Makes the segment durable, as far as it was written.
