@@ -3,7 +3,7 @@
 
 use limn_tests::{Cluster, Database, Deadline, Follower, Limn, Random, Sql, encode, eventually};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -30,6 +30,8 @@ const SHAPES: [(&str, &str, &str); 10] = [
 #[derive(Default)]
 struct Progress {
     transactions: AtomicU64,
+    /// Followers that have read something behind their snapshot.
+    reached: AtomicUsize,
     done: AtomicBool,
 }
 
@@ -62,10 +64,15 @@ fn query(shape: &(&str, &str, &str)) -> String {
     format!("table=item{}{clause}", shape.0)
 }
 
+/// Writes so many transactions, and on until every shape has had something to follow.
 async fn write(database: Database, seed: u64, progress: Arc<Progress>) {
     let sql = database.connect().await;
     let mut random = Random::new(seed);
-    for _ in 0..TRANSACTIONS {
+    let deadline = Deadline::new("every shape has something to follow");
+    let mut written = 0;
+    while written < TRANSACTIONS || progress.reached.load(Ordering::Relaxed) < SHAPES.len() {
+        deadline.check();
+        written += 1;
         let count = 1 + random.below(4);
         let changes: Vec<String> = (0..count).map(|_| change(&mut random)).collect();
         let end = if random.below(10) == 0 { "ROLLBACK" } else { "COMMIT" };
@@ -109,8 +116,13 @@ fn follow(mut shape: Follower, begin_at: u64, progress: Arc<Progress>) -> JoinHa
         while progress.transactions.load(Ordering::Relaxed) < begin_at {
             deadline.pause().await;
         }
+        let mut has_reached = false;
         while !progress.done.load(Ordering::Relaxed) {
             shape.step(true).await;
+            let is_behind_snapshot = !shape.offset().starts_with("0_");
+            if is_behind_snapshot && !std::mem::replace(&mut has_reached, true) {
+                progress.reached.fetch_add(1, Ordering::Relaxed);
+            }
         }
         shape
     })
