@@ -66,6 +66,16 @@ async fn what_is_no_http_is_refused_in_json_with_cors() {
 }
 
 #[tokio::test]
+async fn a_clause_that_is_not_percent_encoded_is_told_how_to_write_it() {
+    for clause in ["id>0", "name=\"a\"", "id = 1"] {
+        let request = format!("GET /v1/shape?table=t&offset=-1&where={clause} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let response = answer(request.as_bytes()).await;
+        assert_eq!(response.status, 400, "{clause}");
+        assert!(response.text().contains("`where=id%3E0`"), "{clause}: {}", response.text());
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_broken_or_does_not_come_is_refused() {
     let head = "POST /v1/shape?table=t&offset=-1 HTTP/1.1\r\nhost: a\r\n";
     let broken = answer(format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\n").as_bytes()).await;

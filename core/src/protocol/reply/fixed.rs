@@ -96,7 +96,9 @@ impl Reply {
     #[must_use]
     pub fn unreadable_head(policy: &CachePolicy, status: u16, bytes_max: usize) -> Self {
         let message = match status {
-            400 => "The request is not valid HTTP".to_owned(),
+            400 => "The request is not valid HTTP. In a URL, blanks, quotes, `<` and `>` must be percent-encoded: \
+                    `where=id>0` is written `where=id%3E0`"
+                .to_owned(),
             _ => format!(
                 "The request line and headers are longer than {bytes_max} bytes, or there are more than 100 headers. \
                  Send long parameters in the body of a POST, and no cookies"
