@@ -54,6 +54,21 @@ pub fn judge(report: &mut Report, facts: &ServerFacts, role: &Role<'_>) {
     judge_create(report, facts, role);
     judge_retention(report, facts.keep_mb_max);
     judge_durability(report, facts);
+    judge_encoding(report, &facts.encoding);
+}
+
+/// The chapter "Character Set Support": with SQL_ASCII Postgres takes any bytes for text, and converts none of them.
+fn judge_encoding(report: &mut Report, encoding: &str) {
+    match encoding {
+        "SQL_ASCII" => report.warning(
+            "encoding",
+            "`SQL_ASCII`: Postgres does not check that text is UTF-8, which clients are sent. Shapes cannot show a row \
+             with other bytes, and replication stops before a transaction that writes one: restore a dump of this \
+             database into one that was created with ENCODING 'UTF8'",
+            None,
+        ),
+        other => report.ok("encoding", format!("`{other}`")),
+    }
 }
 
 fn judge_room(report: &mut Report, setting: &'static str, used: i64, max: i64, has_ours: bool) {
@@ -158,6 +173,7 @@ mod tests {
             fsync: "on".to_owned(),
             synchronous_standby_names: String::new(),
             may_create: true,
+            encoding: "UTF8".to_owned(),
         }
     }
 

@@ -36,6 +36,8 @@ pub struct ServerFacts {
     pub synchronous_standby_names: String,
     /// Whether the role may create a publication in this database.
     pub may_create: bool,
+    /// `server_encoding`: that of the database.
+    pub encoding: String,
 }
 
 /// A publication.
@@ -100,7 +102,7 @@ const SERVER: &str = "
            current_setting('max_wal_senders')::bigint, (SELECT count(*) FROM pg_stat_replication),
            (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
            current_setting('fsync'), current_setting('synchronous_standby_names'),
-           has_database_privilege(current_database(), 'CREATE')";
+           has_database_privilege(current_database(), 'CREATE'), current_setting('server_encoding')";
 
 /// The server's facts.
 ///
@@ -121,6 +123,7 @@ pub async fn server(client: &Client) -> Result<ServerFacts, PostgresError> {
         fsync: row.try_get(9)?,
         synchronous_standby_names: row.try_get(10)?,
         may_create: row.try_get(11)?,
+        encoding: row.try_get(12)?,
     })
 }
 
