@@ -187,8 +187,8 @@ impl Creator {
             return Ok(shape);
         }
         drop(looking_up);
-        if let Some(reason) = self.shared.refusals.reason(&identity) {
-            return Err(LookupError::Request(RequestError::new("where", reason)));
+        if let Some(error) = self.shared.refusals.find(&identity) {
+            return Err(LookupError::Request(error));
         }
         if let Some(shape) = self.wait_until_allowed(&identity).await? {
             return Ok(shape);
@@ -320,9 +320,9 @@ impl Creator {
         }
         tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
         let has_gone = error.misses_something() && self.has_changed(&shape).await;
-        let failure = if has_gone { Failure::Gone } else { error.failure() };
-        if let Failure::Clause(reason) = &failure {
-            self.shared.refusals.remember(&shape.identity, reason);
+        let failure = if has_gone { Failure::Gone } else { error.failure(&shape.definition) };
+        if let Failure::Rows(error) = &failure {
+            self.shared.refusals.remember(&shape.identity, error);
         }
         shape.set_life(Life::Failed(failure));
         self.shared.parts.registry.remove(&shape);

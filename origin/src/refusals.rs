@@ -1,6 +1,7 @@
-//! Clauses that failed on the rows of their tables, kept for a while: a reader who has seen the first part of such
+//! Definitions that failed on the rows of their tables, kept for a while: a reader who has seen the first part of such
 //! a snapshot is sent back to the beginning, and must find the reason there, not the next attempt.
 
+use limn_core::protocol::RequestError;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,25 +13,25 @@ const REASONS_MAX: usize = 1_000;
 
 /// Reasons by the identity of the definition.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<String, (Instant, String)>>);
+pub struct Refusals(Mutex<HashMap<String, (Instant, RequestError)>>);
 
 impl Refusals {
     /// Keeps a reason.
-    pub fn remember(&self, identity: &str, reason: &str) {
+    pub fn remember(&self, identity: &str, reason: &RequestError) {
         let mut reasons = self.reasons();
         reasons.retain(|_, (since, _)| since.elapsed() < KEPT);
         if reasons.len() < REASONS_MAX {
-            reasons.insert(identity.to_owned(), (Instant::now(), reason.to_owned()));
+            reasons.insert(identity.to_owned(), (Instant::now(), reason.clone()));
         }
     }
 
     /// Why the definition was refused lately, if it was.
-    pub fn reason(&self, identity: &str) -> Option<String> {
+    pub fn find(&self, identity: &str) -> Option<RequestError> {
         let reasons = self.reasons();
         reasons.get(identity).filter(|(since, _)| since.elapsed() < KEPT).map(|(_, reason)| reason.clone())
     }
 
-    fn reasons(&self) -> MutexGuard<'_, HashMap<String, (Instant, String)>> {
+    fn reasons(&self) -> MutexGuard<'_, HashMap<String, (Instant, RequestError)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use limn_core::log::record::{CreatedShape, ShapePartitions};
 use limn_core::log::{Read, ShapeLog};
 use limn_core::pg::Relation;
+use limn_core::protocol::RequestError;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, GeneratedColumns, ShapeId, schema_header};
@@ -70,8 +71,8 @@ pub enum Life {
 pub enum Failure {
     /// A state that passes.
     Unavailable(Unavailable),
-    /// The clause fails on the table's rows.
-    Clause(String),
+    /// The snapshot fails on the table's rows: the parameter that asks for them, and why.
+    Rows(RequestError),
     /// Postgres refused the query.
     Refused(String),
     /// What the definition names has gone meanwhile.

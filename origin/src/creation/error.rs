@@ -7,7 +7,9 @@ use crate::postgres::publication::PublicationError;
 use crate::postgres::rights::{Denial, INSUFFICIENT_PRIVILEGE};
 use crate::shape::Failure;
 use limn_core::filter::EvalError;
+use limn_core::protocol::RequestError;
 use limn_core::protocol::reply::Unavailable;
+use limn_core::shape::Definition;
 use std::io;
 use std::sync::Arc;
 
@@ -77,7 +79,11 @@ impl CreateError {
     }
 
     /// What those who wait for the shape are told.
-    pub(super) fn failure(&self) -> Failure {
+    pub(super) fn failure(&self, definition: &Definition) -> Failure {
+        let of_rows = |reason: String| {
+            let parameter = if definition.filter.is_some() { "where" } else { "table" };
+            Failure::Rows(RequestError::new(parameter, reason))
+        };
         let known = |retry_after_s| {
             Failure::Unavailable(Unavailable {
                 known: true,
@@ -96,15 +102,15 @@ impl CreateError {
                     }
                     _ if error.is_transient() => known(10),
                     Some(code) if matches!(self, Self::Postgres(_)) && is_of_rows(code) => {
-                        Failure::Clause(error.message())
+                        of_rows(error.message())
                     }
                     _ => Failure::Refused(error.message()),
                 }
             }
-            Self::Publishing(error) => error.failure(),
+            Self::Publishing(error) => error.failure(definition),
             Self::Changed => Failure::Gone,
             Self::Denied(_) | Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
-            Self::TooManyMembers(_) | Self::Row(_) => Failure::Clause(self.to_string()),
+            Self::TooManyMembers(_) | Self::Row(_) => of_rows(self.to_string()),
             Self::Copy(_) => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),
         }

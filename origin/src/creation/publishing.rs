@@ -10,7 +10,7 @@ use crate::engine::Stopped;
 use crate::postgres::PostgresError;
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::lock_holders::{Held, Holder, lock_holders};
-use crate::postgres::publication::{Altered, Publication, PublicationError};
+use crate::postgres::publication::{Alteration, Altered, Publication, PublicationError};
 use futures::future::{BoxFuture, FutureExt, Shared};
 use limn_core::shape::DropCause;
 use std::collections::{HashMap, HashSet};
@@ -179,10 +179,10 @@ impl Creator {
     }
 
     /// In a session of its own, since its waits must not hold questions to the catalog up; it counts as a snapshot's.
-    async fn alter_once(&self, statements: &[String]) -> Result<Altered, PostgresError> {
+    async fn alter_once(&self, statements: &[Alteration]) -> Result<Altered, CreateError> {
         let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
         let session = self.connect().await?;
-        self.shared.parts.publication.alter(&session, statements).await
+        Ok(self.shared.parts.publication.alter(&session, statements).await?)
     }
 
     async fn interrupt_autovacuum(&self, oid: u32) -> Result<(), PostgresError> {

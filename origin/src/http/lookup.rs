@@ -4,7 +4,6 @@ use super::Server;
 use crate::creation::LookupError;
 use crate::shape::{Failure, Life, Shape};
 use limn_core::Offset;
-use limn_core::protocol::RequestError;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::{DefinitionRequest, RequestOffset, ShapeRequest};
 use limn_core::protocol::route::Method;
@@ -66,9 +65,7 @@ pub(super) async fn wait_readable(server: &Server, method: Method, shape: &Shape
             Err(Reply::unavailable(cache, method, &state))
         }
         Life::Failed(Failure::Unavailable(state)) => Err(Reply::unavailable(cache, method, &state)),
-        Life::Failed(Failure::Clause(message)) => {
-            Err(Reply::bad_request(cache, method, &RequestError::new("where", message)))
-        }
+        Life::Failed(Failure::Rows(error)) => Err(Reply::bad_request(cache, method, &error)),
         Life::Failed(Failure::Refused(message)) => {
             let message = format!("Unexpected error while creating snapshot: {message}");
             Err(Reply::failed(cache, method, &message))

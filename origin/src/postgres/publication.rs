@@ -42,10 +42,10 @@ pub struct PublicationState {
 /// What has to be altered before a table is published as shapes need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publishing {
-    /// The statements; nothing where the table is published already. Each is a transaction of its own, so that no lock is
-    /// held while another one is waited for, and fails where publications have changed meanwhile. Identities come first:
-    /// without them UPDATE fails in a published table that has no primary key.
-    pub statements: Vec<String>,
+    /// Nothing where the table is published already. Each is a transaction of its own, so that no lock is held while
+    /// another one is waited for, and fails where publications have changed meanwhile. Identities come first: without
+    /// them UPDATE fails in a published table that has no primary key.
+    pub statements: Vec<Alteration>,
     /// True where a table has to be added to the publication.
     pub adds: bool,
     /// True where the table itself has to be added: its changes are in no stream.
@@ -53,6 +53,15 @@ pub struct Publishing {
     /// The entries of the publication that name the table, one above it or one below it. Where they are others than
     /// before, the table was taken out and put back.
     pub memberships: Vec<u32>,
+}
+
+/// A statement that alters a table or the publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alteration {
+    /// What a person would run.
+    pub sql: String,
+    /// Runs behind it in the same transaction, and fails where publications have changed meanwhile.
+    guard: Option<String>,
 }
 
 /// How far [`Publication::alter`] came.
@@ -166,6 +175,16 @@ pub enum PublicationError {
         /// Those that have not ended.
         writers: Vec<Holder>,
     },
+    /// The database's own rules refuse a statement, such as an event trigger that raises. Nothing was altered by it.
+    #[error(
+        "Postgres refused `{statement}`: {error}. Change what refuses it, such as an event trigger, or run the statement by hand"
+    )]
+    Refused {
+        /// What was to be run.
+        statement: String,
+        /// Why it was not.
+        error: PostgresError,
+    },
     /// A statement failed.
     #[error(transparent)]
     Postgres(PostgresError),
@@ -237,9 +256,9 @@ impl Publication {
             self.check_conflicts(client, table).await?;
             self.check_allowed(table, &status)?;
         }
-        let guarded = |alter: String, table: &str| match &guard {
-            Some(guard) => format!("{alter}; {}", guard.statement(table)),
-            None => alter,
+        let guarded = |sql: String, table: &str| {
+            let guard = guard.as_ref().map(|guard| guard.statement(table));
+            Alteration { sql, guard }
         };
         let publication = quote_identifier(&self.name);
         let identity =
@@ -265,23 +284,34 @@ impl Publication {
     ///
     /// # Errors
     /// Where a statement fails for another reason than a lock.
-    pub async fn alter(&self, client: &Client, statements: &[String]) -> Result<Altered, PostgresError> {
+    pub async fn alter(
+        &self,
+        client: &Client,
+        statements: &[Alteration],
+    ) -> Result<Altered, PublicationError> {
         let started = Instant::now();
-        for (index, statement) in statements.iter().enumerate() {
+        for (index, alteration) in statements.iter().enumerate() {
             if index > 0 && started.elapsed() > ALTER_TIME_MAX {
                 return Ok(Altered::Some);
             }
             // One message is one transaction. The lock is held until it has committed, so that must wait for no disk and
             // no standby. A crash may undo it, but nothing that was committed or read in a snapshot behind it: the WAL
             // is flushed in its order, and snapshots wait for what they saw.
+            let statement = &alteration.sql;
+            let guard = alteration.guard.as_deref().unwrap_or_default();
             let sql = format!(
-                "SET LOCAL lock_timeout = {LOCK_MS_MAX}; SET LOCAL synchronous_commit = off; {statement}"
+                "SET LOCAL lock_timeout = {LOCK_MS_MAX}; SET LOCAL synchronous_commit = off; {statement}; {guard}"
             );
             match client.batch_execute(&sql).await.map_err(PostgresError::from) {
                 Ok(()) => {}
                 Err(error) if error.code() == Some("55P03") => return Ok(Altered::Locked),
                 Err(error) if error.code() == Some(GUARD_FAILED) => return Ok(Altered::Outdated),
-                Err(error) => return Err(error),
+                // Somebody else has added the table to the publication meanwhile.
+                Err(error) if error.code() == Some("42710") => return Ok(Altered::Outdated),
+                Err(error) if is_refusal(&error) => {
+                    return Err(PublicationError::Refused { statement: statement.clone(), error });
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(Altered::All)
@@ -585,4 +615,12 @@ struct TableStatus {
     publication_is_ours: bool,
     /// The role.
     role: String,
+}
+
+/// True where a rule of the database refuses a statement that is allowed and fits the catalog: what a trigger raises,
+/// data it fails on, what the server has switched off. The same statement fails again until somebody changes the rule.
+fn is_refusal(error: &PostgresError) -> bool {
+    let classes = ["0A", "21", "22", "23", "25", "38", "39", "54", "55", "P0"];
+    !error.is_transient()
+        && error.code().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
 }

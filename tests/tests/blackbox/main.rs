@@ -7,6 +7,7 @@ mod bystanders;
 mod caching;
 mod check;
 mod configuration;
+mod database_rules;
 mod deferrable_keys;
 mod delete;
 mod dev;
