@@ -1,7 +1,7 @@
 //! The commit log: whatever a disk gives back is read up to the first damage, and what was read is written the same.
 
-use limn_core::log::Record;
-use limn_core::log::record::{FRAME_HEAD_BYTES, read_frame};
+use limn_core::journal::Record;
+use limn_core::journal::record::{FRAME_HEAD_BYTES, read_frame};
 
 /// `data` is a file; and, since nobody guesses a checksum, a payload too.
 pub fn check(data: &[u8]) {

@@ -1,8 +1,8 @@
 //! WHERE: a clause is refused, or its canonical text reads as the same filter, which says the same of every row.
 //! What is written anew for Postgres reads as itself.
 
-use limn_core::filter::{Filter, PostgresFilter, Row};
-use limn_core::pg::{Column, Typing, oid};
+use limn_core::filter::{Filter, PostgresFilter};
+use limn_core::pg::{Column, Row, Typing, oid};
 use std::collections::BTreeMap;
 
 /// The columns that clauses can name: name, type, and the text that a row holds.

@@ -2,14 +2,14 @@
 
 use crate::store::segment;
 use anyhow::Result;
-use limn_core::log::record::{CreatedShape, ShapePartitions};
+use limn_core::journal::record::{CreatedShape, ShapePartitions};
 use limn_core::log::{Read, ShapeLog};
 use limn_core::pg::Relation;
 use limn_core::protocol::RequestError;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
-use limn_core::shape::{Definition, GeneratedColumns, ShapeId, schema_header};
-use limn_core::{Handle, Offset};
+use limn_core::shape::{Definition, GeneratedColumns, schema_header};
+use limn_core::{Handle, Offset, ShapeId};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;

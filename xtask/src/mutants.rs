@@ -21,13 +21,16 @@ pub struct Options {
     only: Option<String>,
 }
 
-/// What is mutated: log, flush, router, snapshot.
-const FILES: [&str; 7] = [
-    "core/src/flush.rs",
+/// What is mutated: commit log, shape logs, router, snapshot.
+const FILES: [&str; 10] = [
+    "core/src/journal/*.rs",
     "core/src/log/*.rs",
+    "core/src/pg/snapshot.rs",
     "core/src/shape/encode.rs",
     "core/src/shape/router.rs",
     "core/src/shape/routing.rs",
+    "core/src/shape/snapshot_writer.rs",
+    "core/src/shape/subset_writer.rs",
     "core/src/shape/table.rs",
     "core/src/shape/waiting.rs",
 ];

@@ -3,7 +3,6 @@
 
 mod array;
 
-use super::Row;
 use super::ast::Truth;
 use super::compare::ordered;
 use super::error::EvalError;
@@ -13,7 +12,7 @@ use super::like::Pattern;
 use super::ty::Type;
 use super::value::Value;
 use super::{arithmetic, cast};
-use crate::pg::Collation;
+use crate::pg::{Collation, Row};
 use array::{array, quantified, subscript};
 use std::cmp::Ordering;
 use std::str;

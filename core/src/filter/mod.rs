@@ -58,8 +58,8 @@ pub use postgres::{Claim, Claims, PostgresFilter, STABLE_FUNCTIONS, Signature};
 pub use subject::Subject;
 pub use subquery::{Condition, Dependency, Position, SubqueryFilter};
 
-use crate::pg::Column;
 use crate::pg::relation::quote_identifier as quoted;
+use crate::pg::{Column, Row};
 use expr::{Comparison, Expr, Order};
 use parse::Subqueries;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,12 +82,6 @@ pub const MAX_POSITIONS: usize = 500;
 const MAX_NESTING: usize = 2 * MAX_DEPTH + 8;
 /// Syntax errors count the bytes of `SELECT 1 WHERE ` before the clause.
 const SYNTAX_CURSOR_OFFSET: usize = 15;
-
-/// A row in Postgres's text output.
-pub trait Row {
-    /// The text of the column at a position in table order; `None` for SQL NULL.
-    fn text(&self, column: usize) -> Option<&[u8]>;
-}
 
 /// A WHERE clause that was parsed and checked. Two filters are equal when their canonical texts and the
 /// positions of their columns are.

@@ -1,6 +1,6 @@
 //! A bounded piece of one transaction: encoded items, and the shapes each belongs to.
 
-use crate::shape::ShapeId;
+use crate::ShapeId;
 use std::ops::Range;
 
 /// Items in the order of the WAL, each encoded once and listed with its shapes.

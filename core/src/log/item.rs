@@ -4,8 +4,7 @@
 //! format and outcome, and every shape that shares the format shares the bytes. Headers come last in an
 //! item, so that `"last":true` can be spliced in before the closing braces ([`LAST_SUFFIX`]).
 
-use crate::filter::Row;
-use crate::pg::Relation;
+use crate::pg::{Relation, Row};
 use crate::protocol::request::Replica;
 use crate::protocol::subset::SnapshotMark;
 

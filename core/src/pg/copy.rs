@@ -5,7 +5,7 @@
 //! are escaped, so an unescaped line feed always ends a row. The decoder undoes the escapes in place
 //! in its own buffer: a row costs no allocation.
 
-use crate::filter::Row;
+use super::Row;
 use memchr::{memchr, memchr2};
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! Control messages and the framing of streams of events (protocol §4.7, §6.3).
 
-use crate::log::SnapshotBounds;
+use crate::pg::SnapshotBounds;
 use serde_json::json;
 
 /// The body of every 409.

@@ -4,7 +4,7 @@ use super::body::parameter;
 use super::query::{Query, Value};
 use super::refusal::RequestError;
 use crate::Lsn;
-use crate::log::SnapshotBounds;
+use crate::pg::SnapshotBounds;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;

@@ -4,10 +4,11 @@
 //! on: slower than a filter of core's own, and never wrong.
 
 use super::held_row::HeldRow;
-use super::id::ShapeId;
 use super::table::Row;
-use crate::filter::{PostgresFilter, Row as _};
+use crate::ShapeId;
+use crate::filter::PostgresFilter;
 use crate::log::item::ChangePosition;
+use crate::pg::Row as _;
 use std::collections::BTreeMap;
 
 /// Bytes of rows that are gathered before Postgres is asked.

@@ -1,11 +1,12 @@
 //! Clauses that Postgres judges: when it is asked, about what, and what comes of the answers.
 
 use super::asked::ASKED_BYTES_MAX;
-use super::id::ShapeId;
-use super::router::{RotationCause, Router};
+use super::rotation::RotationCause;
+use super::router::Router;
 use super::tests::{
     COLUMNS, begin, brief, commit, delete, describe, feed, insert, items, router, text, update,
 };
+use crate::ShapeId;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -1,7 +1,7 @@
 //! Each change encoded once per (format, outcome), whatever the number of shapes.
 
-use super::id::ShapeId;
 use super::table::Row;
+use crate::ShapeId;
 use crate::log::Fragment;
 use crate::log::item::{ChangePosition, ItemFormat};
 use std::ops::Range;

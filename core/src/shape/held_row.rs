@@ -2,14 +2,14 @@
 
 use super::dependent::member::{Cells, push_cell};
 use super::table::Row;
-use crate::filter;
+use crate::pg;
 
 /// A row's cells, encoded like a member's.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct HeldRow(Box<[u8]>);
 
 impl HeldRow {
-    pub(super) fn new(width: usize, row: &impl filter::Row) -> Self {
+    pub(super) fn new(width: usize, row: &impl pg::Row) -> Self {
         let mut bytes = Vec::new();
         (0..width).for_each(|column| push_cell(&mut bytes, row.text(column)));
         Self(bytes.into())

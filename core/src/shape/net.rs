@@ -15,9 +15,9 @@
 use super::dependent::member::push_cell;
 use super::held_row::HeldRow;
 use super::table::Row;
-use crate::filter::Row as _;
 use crate::log::item::ChangePosition;
 use crate::pg::Relation;
+use crate::pg::Row as _;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use xxhash_rust::xxh3::xxh3_64;

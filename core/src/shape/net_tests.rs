@@ -1,11 +1,12 @@
 //! Tables in which two rows may hold one key for a while: what shapes are told at the end of the transaction.
 
-use super::id::ShapeId;
 use super::net::NET_BYTES_MAX;
-use super::router::{Described, RotationCause, Router};
+use super::rotation::RotationCause;
+use super::router::{Described, Router};
 use super::tests::{
     COLUMNS, TABLE, begin, brief, commit, describe, feed, insert, items, router, text, update,
 };
+use crate::ShapeId;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

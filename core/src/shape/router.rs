@@ -11,17 +11,16 @@ use super::definition::Definition;
 use super::dependent::{Dependent, DependentState, Late, Role, Rounds, View};
 use super::encode::Encoder;
 use super::held_row::HeldRow;
-use super::id::ShapeId;
+use super::rotation::RotationCause;
 use super::routing::{self, Sinks, recycle};
 use super::table::{Joining, Row, Seen, Table, Watcher};
 use super::waiting::Waiting;
-use crate::Lsn;
-use crate::filter::{Clause, EvalError};
+use crate::filter::Clause;
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
-use crate::log::snapshot::SnapshotFilter;
-use crate::pg::Relation;
+use crate::pg::{Relation, SnapshotFilter};
 use crate::pgoutput::{Message, OldTuple, Tuple};
+use crate::{Lsn, ShapeId};
 use settle::Settling;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -52,29 +51,6 @@ pub struct Router {
     candidates: Vec<ShapeId>,
     /// Spare room for the rows of a change: nothing is allocated per row.
     cells: [Vec<Option<&'static [u8]>>; 2],
-}
-
-/// Why the router dropped a shape, with what it knows about it: [`DropCause`](super::DropCause) is the name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RotationCause {
-    /// The table was emptied.
-    Truncated,
-    /// The table is no longer what the shape's definition saw.
-    SchemaChanged,
-    /// A change came without its old row: the replica identity is no longer FULL.
-    IdentityLost,
-    /// A row could not be judged by the filter.
-    Unjudgeable(EvalError),
-    /// More changes came during its snapshot or a move than may be held back.
-    SnapshotOverrun,
-    /// A transaction was too large to say at its end which row holds a key.
-    TransactionOverrun,
-    /// A subquery's results changed by more than a move may bring.
-    MoveOverrun,
-    /// A NULL came into the results of a `NOT IN`, or left them: no event can say what that means.
-    NullMember,
-    /// Postgres refused a question about the shape.
-    Refused(String),
 }
 
 /// What the catalog says of a relation of the stream.

@@ -3,13 +3,12 @@
 use super::asked::Asked;
 use super::dependent::{Role, Rounds};
 use super::encode::{Encoder, Outcome};
-use super::id::ShapeId;
-use super::router::RotationCause;
+use super::rotation::RotationCause;
 use super::table::{Joining, Route, RouteFilter, Row, Table, Watcher};
-use crate::Lsn;
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::pgoutput::{Cell, Tuple};
+use crate::{Lsn, ShapeId};
 use std::collections::BTreeSet;
 
 pub(super) type Rows<'a> = (Option<&'a Row<'a>>, Option<&'a Row<'a>>);

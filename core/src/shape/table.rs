@@ -6,13 +6,13 @@
 
 use super::definition::Definition;
 use super::dependent::Role;
-use super::id::ShapeId;
 use super::net::NetChanges;
 use super::waiting::Waiting;
-use crate::filter::{self, Clause, Equality, Filter, PostgresFilter, Row as _};
+use crate::ShapeId;
+use crate::filter::{Clause, Equality, Filter, PostgresFilter};
 use crate::log::ItemFormat;
-use crate::log::snapshot::SnapshotFilter;
-use crate::pg::Relation;
+use crate::pg::Row as _;
+use crate::pg::{self, Relation, SnapshotFilter};
 use crate::pgoutput::RelationMessage;
 use crate::protocol::request::Replica;
 use std::collections::{BTreeMap, HashMap};
@@ -320,7 +320,7 @@ pub(super) struct Row<'a> {
     pub(super) cells: Vec<Option<&'a [u8]>>,
 }
 
-impl filter::Row for Row<'_> {
+impl pg::Row for Row<'_> {
     fn text(&self, column: usize) -> Option<&[u8]> {
         self.cells.get(column).copied().flatten()
     }

@@ -3,10 +3,10 @@
 use super::GeneratedColumns;
 use super::definition::Definition;
 use super::dependent::DependentState;
-use super::id::ShapeId;
-use super::router::{Described, RotationCause, RouteError, Router, Step};
-use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
-use crate::pg::{Column, QualifiedName, Relation, oid};
+use super::rotation::RotationCause;
+use super::router::{Described, RouteError, Router, Step};
+use crate::ShapeId;
+use crate::pg::{Column, QualifiedName, Relation, SnapshotBounds, SnapshotFilter, oid};
 use crate::pgoutput::decode;
 use crate::protocol::request::parse_shape_request;
 use crate::protocol::route::Method;

@@ -2,7 +2,7 @@
 
 use crate::Lsn;
 use crate::log::Fragment;
-use crate::log::snapshot::SnapshotFilter;
+use crate::pg::SnapshotFilter;
 
 /// Bytes that one shape may hold back; beyond it the shape is given up and asked for again.
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -59,7 +59,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::snapshot::SnapshotBounds;
+    use crate::pg::SnapshotBounds;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

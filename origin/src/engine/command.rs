@@ -1,11 +1,12 @@
 //! What others ask of the engine.
 
 use crate::shape::Shape;
-use limn_core::log::SnapshotFilter;
-use limn_core::log::record::ShapePartitions;
+use limn_core::ShapeId;
+use limn_core::journal::record::ShapePartitions;
 use limn_core::log::shape_log::SnapshotProgress;
+use limn_core::pg::SnapshotFilter;
 use limn_core::shape::dependent::View;
-use limn_core::shape::{DropCause, RotationCause, ShapeId};
+use limn_core::shape::{DropCause, RotationCause};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};

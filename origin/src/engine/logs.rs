@@ -5,15 +5,16 @@ use crate::registry::Registry;
 use crate::shape::{Life, Shape};
 use crate::status::Status;
 use crate::store::{CommitLog, Folder, TAIL_BYTES_MAX, segment};
-use limn_core::Lsn;
-use limn_core::flush::FlushTracker;
-use limn_core::log::record::{
+use limn_core::journal::FlushTracker;
+use limn_core::journal::record::{
     Record, ShapeCheckpoint, ShapeJoined, ShapeWhole, SnapshotDone, StoreCheckpoint, encode_commit,
     encode_items,
 };
-use limn_core::log::{Fragment, ShapeLog, SnapshotFilter};
+use limn_core::log::{Fragment, ShapeLog};
+use limn_core::pg::SnapshotFilter;
+use limn_core::shape::DropCause;
 use limn_core::shape::dependent::{Move, Rounds};
-use limn_core::shape::{DropCause, ShapeId};
+use limn_core::{Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;

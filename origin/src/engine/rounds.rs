@@ -2,11 +2,11 @@
 
 use super::Engine;
 use anyhow::{Context, Result};
-use limn_core::Offset;
-use limn_core::log::SnapshotFilter;
-use limn_core::log::record::{Record, ShapeViews};
+use limn_core::journal::record::{Record, ShapeViews};
+use limn_core::pg::SnapshotFilter;
+use limn_core::shape::RotationCause;
 use limn_core::shape::dependent::{Late, View};
-use limn_core::shape::{RotationCause, ShapeId};
+use limn_core::{Offset, ShapeId};
 
 impl Engine {
     /// A shape's snapshot is known, with what its subqueries return in it.

@@ -6,9 +6,10 @@ use crate::postgres::survey::{self, Surveyed};
 use crate::postgres::{PostgresError, Session};
 use crate::shape::Shape;
 use crate::status::Phase;
-use limn_core::log::record::ShapePartitions;
+use limn_core::ShapeId;
+use limn_core::journal::record::ShapePartitions;
 use limn_core::protocol::FaultCode;
-use limn_core::shape::{DropCause, ShapeId};
+use limn_core::shape::DropCause;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! A look at a storage folder that changes nothing, and does not mind a server that uses it.
 
 use super::folder::{FORMAT, FolderError, IDENTITY_FILE, LOCK_FILE, Origin, read_identity};
-use limn_core::log::record::{CreatedShape, Record, read_frame};
-use limn_core::shape::ShapeId;
+use limn_core::ShapeId;
+use limn_core::journal::record::{CreatedShape, Record, read_frame};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;

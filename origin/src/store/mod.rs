@@ -3,7 +3,7 @@
 //! ```text
 //! limn.json            what the folder is, and of which Postgres
 //! lock                 held by the process that writes here; others may read along (`tail`)
-//! commit/<n>.log       records (limn_core::log::record)
+//! commit/<n>.log       records (limn_core::journal::record)
 //! shapes/<handle>/     snapshot, log, index (limn_core::log::segment)
 //! ```
 

@@ -1,7 +1,7 @@
 //! The records of a commit log file, read one by one, also while another process appends to it.
 
 use super::recovery::RecoveryError;
-use limn_core::log::record::{FRAME_HEAD_BYTES, RECORD_BYTES_MAX, Record, payload_bytes, read_frame};
+use limn_core::journal::record::{FRAME_HEAD_BYTES, RECORD_BYTES_MAX, Record, payload_bytes, read_frame};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};

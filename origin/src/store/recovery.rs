@@ -4,8 +4,8 @@
 use super::folder::Folder;
 use super::records::Records;
 use super::segment;
-use limn_core::log::record::{Record, RecordError};
-use limn_core::log::replay::{RecordPosition, Replay, ReplayedShape, ReplayedStore, Survey};
+use limn_core::journal::record::{Record, RecordError};
+use limn_core::journal::replay::{RecordPosition, Replay, ReplayedShape, ReplayedStore, Survey};
 use limn_core::log::shape_log::ShapeLog;
 use std::collections::BTreeSet;
 use std::fs;

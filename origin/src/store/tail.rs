@@ -3,7 +3,7 @@
 use super::folder::Folder;
 use super::records::Records;
 use super::recovery::RecoveryError;
-use limn_core::log::record::Record;
+use limn_core::journal::record::Record;
 use std::io;
 use std::sync::Arc;
 

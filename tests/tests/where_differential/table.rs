@@ -1,8 +1,8 @@
 //! A table in a real Postgres, its rows in text form as the replication stream has them, and one clause judged
 //! by both sides.
 
-use limn_core::filter::{EvalError, Filter, PostgresFilter, Row};
-use limn_core::pg::{QualifiedName, Relation};
+use limn_core::filter::{EvalError, Filter, PostgresFilter};
+use limn_core::pg::{QualifiedName, Relation, Row};
 use limn_origin::postgres::{catalog, confirm};
 use limn_tests::Cluster;
 use tokio_postgres::types::{ToSql, Type};

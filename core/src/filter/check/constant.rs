@@ -5,9 +5,10 @@ use super::super::error::{EvalError, FilterError, Reason};
 use super::super::expr::{Constants, Expr, Order};
 use super::super::ty::Type;
 use super::super::value::Value;
-use super::super::{Row, cast, compare, eval, operators};
+use super::super::{cast, compare, eval, operators};
 use super::{Checked, Checker, Literal, Operand, beyond_type};
 use crate::filter::ast::Kind;
+use crate::pg::Row;
 use std::cmp::Ordering;
 
 impl Checker<'_> {

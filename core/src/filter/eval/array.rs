@@ -1,13 +1,12 @@
 //! Arrays in the evaluation: ARRAY[…], subscripts, ANY and ALL.
 
-use super::super::Row;
 use super::super::array::{Array, Dimension};
 use super::super::error::EvalError;
 use super::super::expr::{Expr, Subscript, Test};
 use super::super::like::Pattern;
 use super::super::value::Value;
 use super::{compare_nullable, search, utf8, value};
-use crate::pg::Collation;
+use crate::pg::{Collation, Row};
 
 pub(super) fn array<'r>(elements: Vec<Value<'r>>, nested: bool) -> Result<Value<'r>, EvalError> {
     if !nested {

@@ -2,8 +2,8 @@
 
 use super::judge::{Active, Judge, Tags};
 use super::member::Member;
-use crate::filter::Row;
 use crate::log::item::{ChangePosition, ITEM_SUFFIX, ItemFormat};
+use crate::pg::Row;
 use std::borrow::Borrow;
 
 /// What a change is for a shape.

@@ -3,7 +3,8 @@
 
 use super::member::push_cell;
 use super::view::View;
-use crate::filter::{Condition, EvalError, Row, SubqueryFilter};
+use crate::filter::{Condition, EvalError, SubqueryFilter};
+use crate::pg::Row;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 

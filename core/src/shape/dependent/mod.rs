@@ -34,13 +34,12 @@ pub use rounds::{ANSWER_BYTES_MAX, Late, RoundRequest, Rounds};
 pub use tagger::{MemberReader, Tagger};
 pub use view::{MEMBERS_MAX, View, ViewChange};
 
-use super::id::ShapeId;
-use super::router::RotationCause;
-use crate::filter::{Clause, Dependency, Row, SubqueryFilter};
+use super::rotation::RotationCause;
+use crate::ShapeId;
+use crate::filter::{Clause, Dependency, SubqueryFilter};
 use crate::log::Fragment;
 use crate::log::item::{ChangePosition, ItemFormat};
-use crate::log::snapshot::SnapshotFilter;
-use crate::pg::Relation;
+use crate::pg::{Relation, Row, SnapshotFilter};
 use crate::shape::Definition;
 use crate::shape::held_row::HeldRow;
 use held::{Candidate, Candidates, HELD_BYTES_MAX, HeldChange, HeldTransaction};

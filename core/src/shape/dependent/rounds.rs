@@ -9,14 +9,11 @@
 use super::moves::{Advance, Move};
 use super::view::View;
 use super::{Dependent, DependentState, Role};
-use crate::Lsn;
-use crate::filter::Row;
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
-use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
-use crate::pg::Relation;
-use crate::shape::ShapeId;
-use crate::shape::router::RotationCause;
+use crate::pg::{Relation, Row, SnapshotBounds, SnapshotFilter};
+use crate::shape::rotation::RotationCause;
+use crate::{Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 

@@ -4,7 +4,8 @@ use super::items;
 use super::judge::Judge;
 use super::member::Member;
 use super::view::View;
-use crate::filter::{Dependency, EvalError, Row, SubqueryFilter};
+use crate::filter::{Dependency, EvalError, SubqueryFilter};
+use crate::pg::Row;
 use crate::pg::copy::{CopyDecoder, CopyError};
 
 /// Adds tags to rows of a snapshot or a subset.

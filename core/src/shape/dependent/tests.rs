@@ -1,18 +1,17 @@
 //! Moves, with real pgoutput frames and answers as COPY gives them: table `t` is shown, subqueries read table `q`.
 
 use super::{DependentState, Late, RoundRequest, View, ViewChange};
-use crate::Lsn;
 use crate::log::Fragment;
-use crate::log::snapshot::{SnapshotBounds, SnapshotFilter};
-use crate::pg::{QualifiedName, Relation, oid};
+use crate::pg::{QualifiedName, Relation, SnapshotBounds, SnapshotFilter, oid};
 use crate::protocol::request::parse_shape_request;
 use crate::protocol::route::Method;
 use crate::shape::GeneratedColumns;
 use crate::shape::definition::Definition;
 use crate::shape::dependent::Member;
-use crate::shape::id::ShapeId;
-use crate::shape::router::{RotationCause, Router};
+use crate::shape::rotation::RotationCause;
+use crate::shape::router::Router;
 use crate::shape::tests::{begin, commit, describe_as, feed, truncate_of, tuple};
+use crate::{Lsn, ShapeId};
 use serde_json::{Value, json};
 use std::sync::Arc;
 #[cfg(target_arch = "wasm32")]

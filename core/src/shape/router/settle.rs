@@ -4,9 +4,10 @@ use super::super::held_row::HeldRow;
 use super::super::net::{NET_BYTES_MAX, NetChanges};
 use super::super::routing::Sinks;
 use super::super::table::{Row, Table};
-use super::{ChangePosition, RotationCause, Router};
-use crate::shape::ShapeId;
+use super::{ChangePosition, Router};
+use crate::ShapeId;
 use crate::shape::dependent::Role;
+use crate::shape::rotation::RotationCause;
 
 /// The tables whose changes wait for the end of the open transaction.
 #[derive(Debug, Default)]

@@ -7,11 +7,11 @@ use crate::fault::Fault;
 use crate::postgres::{Postgres, Row, Rows};
 use crate::random::Random;
 use crate::shapes::KINDS;
-use limn_core::Handle;
-use limn_core::filter;
-use limn_core::log::record::CreatedShape;
-use limn_core::log::{ItemFormat, ShapeLog, SnapshotBounds, SnapshotFilter, SnapshotWriter};
-use limn_core::shape::ShapeId;
+use limn_core::journal::record::CreatedShape;
+use limn_core::log::{ItemFormat, ShapeLog};
+use limn_core::pg::{self, SnapshotBounds, SnapshotFilter};
+use limn_core::shape::SnapshotWriter;
+use limn_core::{Handle, ShapeId};
 
 /// A shape on its way.
 #[derive(Debug)]
@@ -204,7 +204,7 @@ impl Creation {
 /// A row of the model's table.
 struct TableRow<'a>(&'a Row);
 
-impl filter::Row for TableRow<'_> {
+impl pg::Row for TableRow<'_> {
     fn text(&self, column: usize) -> Option<&[u8]> {
         self.0.get(column)?.as_ref().map(String::as_bytes)
     }

@@ -5,13 +5,13 @@ use super::{Shape, segment};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use crate::postgres::{Frame, Postgres, Walsender};
-use limn_core::flush::FlushTracker;
-use limn_core::log::record::{Record, SnapshotDone};
+use limn_core::journal::FlushTracker;
+use limn_core::journal::record::{Record, SnapshotDone, StoreCheckpoint};
 use limn_core::log::shape_log::SnapshotProgress;
-use limn_core::log::{SnapshotFilter, record::StoreCheckpoint};
+use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
-use limn_core::shape::{RotationCause, Router, ShapeId, Step};
-use limn_core::{Handle, Lsn};
+use limn_core::shape::{RotationCause, Router, Step};
+use limn_core::{Handle, Lsn, ShapeId};
 
 /// The engine's state.
 #[derive(Debug)]

@@ -4,12 +4,11 @@ use super::commit_log::CommitLog;
 use super::{Faults, Settings, Shape, segment};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
-use limn_core::flush::FlushTracker;
-use limn_core::log::record::{Record, ShapeCheckpoint, StoreCheckpoint, encode_commit, encode_items};
-use limn_core::log::{Fragment, RecentCommits};
-use limn_core::shape::ShapeId;
+use limn_core::journal::record::{Record, ShapeCheckpoint, StoreCheckpoint, encode_commit, encode_items};
+use limn_core::journal::{FlushTracker, RecentCommits};
+use limn_core::log::Fragment;
 use limn_core::shape::dependent::DependentState;
-use limn_core::{Handle, Lsn};
+use limn_core::{Handle, Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every shape's log, with what makes it durable.

@@ -16,12 +16,13 @@ use crate::shapes::KINDS;
 use commit_log::CommitLog;
 use creation::Creation;
 use engine::{Engine, encode_checkpoint};
-use limn_core::log::record::{CreatedShape, ShapeCheckpoint, StoreCheckpoint};
-use limn_core::log::replay::ReplayedShape;
-use limn_core::log::{Read, ShapeLog, SnapshotBounds, SnapshotFilter};
+use limn_core::journal::record::{CreatedShape, ShapeCheckpoint, StoreCheckpoint};
+use limn_core::journal::replay::ReplayedShape;
+use limn_core::log::{Read, ShapeLog};
+use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::dependent::DependentState;
-use limn_core::shape::{Definition, RotationCause, Router, ShapeId};
-use limn_core::{Handle, Offset};
+use limn_core::shape::{Definition, RotationCause, Router};
+use limn_core::{Handle, Offset, ShapeId};
 use logs::Logs;
 
 /// Limits, small enough that a short run passes all of them.

@@ -4,9 +4,9 @@ use super::{Faults, Settings, commit_log, segment};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use limn_core::Handle;
+use limn_core::journal::record::{FRAME_HEAD_BYTES, Record, payload_bytes, read_frame};
+use limn_core::journal::replay::{RecordPosition, Replay, ReplayedStore, Survey};
 use limn_core::log::ShapeLog;
-use limn_core::log::record::{FRAME_HEAD_BYTES, Record, payload_bytes, read_frame};
-use limn_core::log::replay::{RecordPosition, Replay, ReplayedStore, Survey};
 
 /// The state that the disk holds, with every tail in its segment; and the number for the next commit log file.
 pub(super) fn recover(

@@ -12,8 +12,7 @@ mod walsender;
 pub use walsender::{Frame, Walsender};
 
 use crate::random::Random;
-use limn_core::log::SnapshotBounds;
-use limn_core::pg::{Column, QualifiedName, Relation, oid};
+use limn_core::pg::{Column, QualifiedName, Relation, SnapshotBounds, oid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

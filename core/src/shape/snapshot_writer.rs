@@ -1,9 +1,9 @@
 //! Turns the rows of the snapshot query into the snapshot part of a shape log.
 
-use super::item::ItemFormat;
-use super::shape_log::SnapshotProgress;
-use super::snapshot::SnapshotBounds;
-use crate::filter::{EvalError, Row};
+use crate::filter::EvalError;
+use crate::log::item::ItemFormat;
+use crate::log::shape_log::SnapshotProgress;
+use crate::pg::{Row, SnapshotBounds};
 use crate::protocol::message;
 use crate::shape::dependent::Tagger;
 

@@ -6,13 +6,12 @@
 //! Order of calls: [`Survey::handle_record`] for every record; [`Replay::new`];
 //! [`Replay::handle_record`] for every record again; [`Replay::finish`].
 
-use super::fragment::Fragment;
 use super::record::{CreatedShape, Record, SnapshotDone, StoreCheckpoint};
-use super::shape_log::ShapeLog;
-use super::snapshot::SnapshotFilter;
-use crate::Handle;
-use crate::shape::ShapeId;
+use crate::log::fragment::Fragment;
+use crate::log::shape_log::ShapeLog;
+use crate::pg::SnapshotFilter;
 use crate::shape::dependent::DependentState;
+use crate::{Handle, ShapeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a record stands.
@@ -269,11 +268,10 @@ impl Replay {
 mod tests {
     use super::*;
     use crate::Offset;
+    use crate::journal::record::{ShapeCheckpoint, ShapePartitions, ShapeViews, ShapeWhole};
     use crate::log::Read;
-    use crate::log::record::{ShapeCheckpoint, ShapePartitions, ShapeViews, ShapeWhole};
     use crate::log::shape_log::SnapshotProgress;
-    use crate::log::snapshot::SnapshotBounds;
-    use crate::pg::{QualifiedName, Relation};
+    use crate::pg::{QualifiedName, Relation, SnapshotBounds};
     use crate::protocol::request::parse_shape_request;
     use crate::protocol::route::Method;
     use crate::shape::dependent::{Member, Move, View, ViewChange};

@@ -1,7 +1,7 @@
 //! The transactions that committed last: which of them does a snapshot not see yet?
 
-use super::snapshot::SnapshotBounds;
 use crate::Offset;
+use crate::pg::SnapshotBounds;
 use std::collections::VecDeque;
 
 /// How many transactions are remembered: some seconds of a busy database.

@@ -14,12 +14,11 @@
 //! follows is replayed over it. Reading stops at the first frame that is cut off or damaged: it was never
 //! reported as durable. Items count only up to the last commit (a transaction is whole or absent).
 
-use super::fragment::Fragment;
-use super::shape_log::{Checkpoint, SnapshotProgress};
-use super::snapshot::SnapshotFilter;
-use crate::pg::Relation;
+use crate::ShapeId;
+use crate::log::fragment::Fragment;
+use crate::log::shape_log::{Checkpoint, SnapshotProgress};
+use crate::pg::{Relation, SnapshotFilter};
 use crate::protocol::request::DefinitionRequest;
-use crate::shape::ShapeId;
 use crate::shape::dependent::{DependentState, Move, View, ViewChange};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -362,8 +361,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::snapshot::SnapshotBounds;
-    use crate::pg::QualifiedName;
+    use crate::pg::{QualifiedName, SnapshotBounds};
     use crate::protocol::request::parse_shape_request;
     use crate::protocol::route::Method;
     use crate::shape::dependent::Member;

@@ -1,9 +1,9 @@
 //! Turns the rows of a subset's query into the body of its reply.
 
-use super::item::ItemFormat;
-use super::snapshot::SnapshotBounds;
 use crate::Lsn;
-use crate::filter::{EvalError, Row};
+use crate::filter::EvalError;
+use crate::log::item::ItemFormat;
+use crate::pg::{Row, SnapshotBounds};
 use crate::protocol::subset::{BODY_END, SnapshotMark, body_start};
 use crate::shape::dependent::Tagger;
 
