@@ -42,7 +42,7 @@ pub enum PreflightError {
     },
     /// `wal_level` is not `logical`.
     #[error(
-        "Postgres's `wal_level` is `{0}`: run `ALTER SYSTEM SET wal_level = 'logical';` and restart Postgres"
+        "Postgres's `wal_level` is `{0}`: run `ALTER SYSTEM SET wal_level = 'logical';` and restart Postgres. On Amazon RDS set `rds.logical_replication = 1` in the parameter group, and reboot"
     )]
     WalLevel(String),
     /// A standby cannot have our publication and slot.
@@ -50,8 +50,8 @@ pub enum PreflightError {
     Standby,
     /// The role may not replicate.
     #[error(
-        "the role `{role}` may not replicate: run `ALTER ROLE {} WITH REPLICATION;`",
-        quote_identifier(role)
+        "the role `{role}` may not replicate: run `ALTER ROLE {name} WITH REPLICATION;`, or on Amazon RDS `GRANT rds_replication TO {name};`",
+        name = quote_identifier(role)
     )]
     NoReplication {
         /// The role.
