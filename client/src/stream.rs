@@ -113,11 +113,13 @@ impl ShapeStream {
     }
 }
 
+/// Where to begin: at the start unless an offset says otherwise.
 fn start(handle: Option<String>, offset: Option<String>) -> Result<Start, JsError> {
-    Ok(match (handle, offset.as_deref()) {
-        (_, None | Some("-1")) => Start::Beginning,
-        (_, Some("now")) => Start::Now,
-        (Some(handle), Some(offset)) => Start::After { handle, offset: offset.parse()? },
-        (None, Some(_)) => return Err(JsError::new("an offset needs the handle of its shape")),
+    let Some(offset) = offset else { return Ok(Start::Beginning) };
+    Ok(match (offset.as_str(), handle) {
+        ("-1", _) => Start::Beginning,
+        ("now", _) => Start::Now,
+        (offset, Some(handle)) => Start::After { handle, offset: offset.parse()? },
+        (_, None) => return Err(JsError::new("an offset needs the handle of its shape")),
     })
 }

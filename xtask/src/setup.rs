@@ -84,6 +84,7 @@ impl Part {
 }
 
 pub use cargo_tools::{ensure_cargo_deny, ensure_cargo_fuzz, ensure_cargo_mutants};
+pub use toolchain::ensure_clippy as ensure_wasm_clippy;
 
 /// Makes all `parts` ready, one line each.
 pub fn run(workspace: &Workspace, parts: &[Part]) -> Result<()> {

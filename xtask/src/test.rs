@@ -59,6 +59,20 @@ const STEPS: &[Step] = &[
         run: check::clippy,
     },
     Step {
+        name: "clippy-wasm",
+        title: "no warnings in the code that only compiles for wasm32",
+        machine: &[Part::Native, Part::WasmTarget],
+        needs: &[],
+        run: clippy_for_wasm,
+    },
+    Step {
+        name: "doc",
+        title: "the documentation builds without warnings",
+        machine: &[Part::Native],
+        needs: &[],
+        run: check::documentation,
+    },
+    Step {
         name: "deny",
         title: "licences, bans and sources of all dependencies",
         machine: &[Part::Native],
@@ -243,6 +257,10 @@ fn first_line(error: &anyhow::Error) -> String {
         return line.to_owned();
     }
     line.chars().take(MAX_CHARS).chain(['…']).collect()
+}
+
+fn clippy_for_wasm(workspace: &Workspace) -> Result<()> {
+    check::clippy_for_wasm(workspace, &setup::ensure_wasm_clippy(workspace)?)
 }
 
 /// wasm-bindgen's own modules. Anything else in the core's tests would be a host that it must not know.

@@ -104,6 +104,11 @@ impl Toolchain {
         works
     }
 
+    /// Whether `cargo clippy` runs with this toolchain.
+    pub fn has_clippy(&self, workspace: &Workspace) -> bool {
+        succeeds(self.cargo(workspace).args(["clippy", "--version"]))
+    }
+
     /// `cargo` of this toolchain, to be followed by its verb.
     pub fn cargo(&self, workspace: &Workspace) -> Command {
         let mut cargo = command("cargo", workspace.root());

@@ -27,6 +27,24 @@ pub fn ensure(workspace: &Workspace) -> Result<String> {
     Ok(format!("toolchain {}", toolchain.name()))
 }
 
+/// The toolchain that builds for wasm32, with its clippy, which is installed where it is missing.
+pub fn ensure_clippy(workspace: &Workspace) -> Result<Toolchain> {
+    let toolchain = Toolchain::required(workspace)?;
+    if toolchain.has_clippy(workspace) {
+        return Ok(toolchain);
+    }
+    if toolchain.name() == DEBIAN_TOOLCHAIN {
+        system::apt_install(&["rust-web-clippy"])?;
+    } else {
+        let mut rustup = command("rustup", workspace.root());
+        run(rustup.args(["component", "add", "clippy", "--toolchain", toolchain.name()]))?;
+    }
+    if !toolchain.has_clippy(workspace) {
+        bail!("clippy is installed and does not run with the toolchain `{}`", toolchain.name());
+    }
+    Ok(toolchain)
+}
+
 fn install(workspace: &Workspace, source: Source) -> Result<Toolchain> {
     if source != Source::Debian {
         match from_rustup(workspace) {
