@@ -74,7 +74,7 @@ pub enum OrderByError {
     /// `LIMIT`, `FOR UPDATE` and their like after the clause.
     #[error("malformed query ending with SQL clauses")]
     TrailingClause,
-    /// More than [`MAX_SORT_KEYS`].
+    /// More than `MAX_SORT_KEYS`.
     #[error("ORDER BY clause has more than {MAX_SORT_KEYS} sort keys")]
     TooManyKeys,
     /// More bytes than a WHERE clause may have.
