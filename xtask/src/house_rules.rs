@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{limits, unsafe_code};
+use crate::{limits, sqlstates, unsafe_code};
 
 /// The folders that hold code of ours.
 const SOURCES: [&str; 8] = ["core", "origin", "edge-worker", "client", "tests", "fuzz", "xtask", "bench"];
@@ -60,6 +60,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         let relative = path.strip_prefix(workspace.root()).unwrap_or(path);
         broken.extend(violations(relative, &text));
         broken.extend(limits::violations(relative, &text, &table));
+        broken.extend(sqlstates::violations(relative, &text));
         broken.extend(unsafe_code::violations(relative, &text));
     }
     if !broken.is_empty() {

@@ -25,6 +25,7 @@ mod process;
 mod setup;
 mod sim;
 mod sizes;
+mod sqlstates;
 mod test;
 mod unsafe_code;
 mod wasm;

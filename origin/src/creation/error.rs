@@ -4,7 +4,8 @@ use super::ViewError;
 use crate::engine::Stopped;
 use crate::postgres::PostgresError;
 use crate::postgres::publication::PublicationError;
-use crate::postgres::rights::{Denial, INSUFFICIENT_PRIVILEGE};
+use crate::postgres::rights::Denial;
+use crate::postgres::sqlstate::{self, class};
 use crate::shape::Failure;
 use limn_core::filter::EvalError;
 use limn_core::protocol::RequestError;
@@ -64,7 +65,7 @@ impl From<ViewError> for CreateError {
 impl CreateError {
     /// True where the role lacks a right, or a policy would hide rows from it.
     pub(super) fn is_denied(&self) -> bool {
-        matches!(self, Self::Postgres(error) if error.code() == Some(INSUFFICIENT_PRIVILEGE))
+        matches!(self, Self::Postgres(error) if error.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE))
     }
 
     /// True where Postgres misses a table, a column, a schema, a function or an operator: one of a table that has changed
@@ -93,7 +94,7 @@ impl CreateError {
         match self {
             Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
                 match error.code() {
-                    Some(INSUFFICIENT_PRIVILEGE) => {
+                    Some(sqlstate::INSUFFICIENT_PRIVILEGE) => {
                         let text = format!(
                             "Unable to create initial snapshot: {error}. Make the server's role the table's owner, \
                          or publish by hand and start with --manual-table-publishing"
@@ -101,7 +102,10 @@ impl CreateError {
                         Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
                     }
                     _ if error.is_transient() => known(10),
-                    Some(code) if matches!(self, Self::Postgres(_)) && is_of_rows(code) => {
+                    Some(code)
+                        if matches!(self, Self::Postgres(_))
+                            && OF_ROWS.iter().any(|class| code.starts_with(class)) =>
+                    {
                         of_rows(error.message())
                     }
                     _ => Failure::Refused(error.message()),
@@ -118,10 +122,22 @@ impl CreateError {
 }
 
 /// SQLSTATEs for a table, a column, a schema, and a function or operator that are not there.
-const MISSING: [&str; 4] = ["42P01", "42703", "3F000", "42883"];
+const MISSING: [&str; 4] = [
+    sqlstate::UNDEFINED_TABLE,
+    sqlstate::UNDEFINED_COLUMN,
+    sqlstate::INVALID_SCHEMA_NAME,
+    sqlstate::UNDEFINED_FUNCTION,
+];
 
-/// The classes of SQLSTATE by which a snapshot query fails on the rows it reads: data, what is not implemented, what
-/// a function raises, limits of an expression.
-fn is_of_rows(code: &str) -> bool {
-    ["0A", "21", "3F", "22", "38", "39", "42", "54", "P0"].iter().any(|class| code.starts_with(class))
-}
+/// The classes of SQLSTATE by which a snapshot query fails because of its clause, or on a row that it reads.
+const OF_ROWS: [&str; 9] = [
+    class::FEATURE_NOT_SUPPORTED,
+    class::CARDINALITY_VIOLATION,
+    class::DATA_EXCEPTION,
+    class::EXTERNAL_ROUTINE_EXCEPTION,
+    class::EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
+    class::INVALID_SCHEMA_NAME,
+    class::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    class::PROGRAM_LIMIT_EXCEEDED,
+    class::PLPGSQL_ERROR,
+];

@@ -15,7 +15,7 @@ pub use command::{EngineHandle, Inbox, Stopped};
 pub use link::Source;
 
 use crate::metrics::Metrics;
-use crate::postgres::{Frame, ReplicationError, ReplicationStream};
+use crate::postgres::{Frame, ReplicationError, ReplicationStream, sqlstate};
 use crate::registry::Registry;
 use crate::shape::{Life, Shape};
 use crate::status::{Phase, Status, Watched};
@@ -360,7 +360,7 @@ impl Engine {
             match self.link.judge(&question).await {
                 Ok(answers) => self.router.handle_judged(question.id, &answers),
                 // Memory that a clause needs for its rows it will need again.
-                Err(error) if error.is_transient() && error.code() != Some("53200") => {
+                Err(error) if error.is_transient() && error.code() != Some(sqlstate::OUT_OF_MEMORY) => {
                     return Err(Trouble::stream(error));
                 }
                 Err(error) => self.router.handle_refused(question.id, error.to_string()),

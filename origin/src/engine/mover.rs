@@ -1,9 +1,9 @@
 //! The session in which moves are made: a snapshot at a time, and questions inside it.
 
 use super::command::EngineHandle;
-use crate::postgres::rights::{self, INSUFFICIENT_PRIVILEGE};
+use crate::postgres::rights;
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresConfig, PostgresError, Session};
+use crate::postgres::{PostgresConfig, PostgresError, Session, sqlstate};
 use crate::spans;
 use futures::StreamExt;
 use limn_core::pg::{Relation, SnapshotFilter};
@@ -18,8 +18,8 @@ const AGAIN_PAUSE: Duration = Duration::from_millis(2);
 /// The pause after a failure: Postgres may be away.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
 
-/// `admin_shutdown` and `cannot_connect_now`.
-const ENDING: [&str; 2] = ["57P01", "57P03"];
+/// SQLSTATEs by which a server that is being shut down refuses questions.
+const ENDING: [&str; 2] = [sqlstate::ADMIN_SHUTDOWN, sqlstate::CANNOT_CONNECT_NOW];
 
 /// Carries rounds' requests out, in a task of its own.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Task {
             None => Session::connect(&self.config).await?,
         };
         let snapshot = match Snapshot::begin(session, tables, &self.config).await {
-            Err(error) if error.code() == Some(INSUFFICIENT_PRIVILEGE) => {
+            Err(error) if error.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE) => {
                 // Questions about the tables that are left out are refused one by one, and end only the shapes that
                 // ask them.
                 let session = Session::connect(&self.config).await?;

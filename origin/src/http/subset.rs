@@ -5,9 +5,8 @@ use super::read::Refusal;
 use super::{Server, with_head};
 use crate::clause;
 use crate::creation::{LookupError, ViewError, unreachable, views};
-use crate::postgres::rights::INSUFFICIENT_PRIVILEGE;
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresError, Scarcity, Session};
+use crate::postgres::{PostgresError, Scarcity, Session, sqlstate};
 use crate::shape::Shape;
 use crate::status::Phase;
 use axum::body::{Body, Bytes};
@@ -222,7 +221,7 @@ impl Asker<'_> {
 
     /// The same as [`refusal`](Self::refusal), with what to grant where the role lacks a right.
     async fn denial_or_refusal(&self, error: &RowsError) -> Refusal {
-        if error.code() == Some(INSUFFICIENT_PRIVILEGE)
+        if error.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE)
             && let Ok(Some(denial)) = self.server.creator.subset_denial(&self.definition).await
         {
             let text = format!("Unable to query the subset: {denial}");
@@ -240,17 +239,19 @@ impl Asker<'_> {
         };
         match error.code() {
             // Data that an expression cannot take: a literal that only Postgres judges, a division by zero.
-            Some(code) if code.starts_with("22") => bad_request("subset.where"),
+            Some(code) if code.starts_with(sqlstate::class::DATA_EXCEPTION) => bad_request("subset.where"),
             // A type that has no order.
-            Some("42883") => bad_request("subset.order_by"),
+            Some(sqlstate::UNDEFINED_FUNCTION) => bad_request("subset.order_by"),
             // The table, its schema or a column has gone; the shape will follow.
-            Some("42P01" | "42703" | "3F000") => {
+            Some(sqlstate::UNDEFINED_TABLE | sqlstate::UNDEFINED_COLUMN | sqlstate::INVALID_SCHEMA_NAME) => {
                 let successor = self.server.successor(&self.shape);
                 Box::new(Reply::must_refetch(cache, method, successor))
             }
-            Some("57014") => self.unavailable(&known("The subset query took too long")),
-            Some("55P03") => self.unavailable(&known("The subset query timed out waiting for a table lock")),
-            Some(INSUFFICIENT_PRIVILEGE) => {
+            Some(sqlstate::QUERY_CANCELED) => self.unavailable(&known("The subset query took too long")),
+            Some(sqlstate::LOCK_NOT_AVAILABLE) => {
+                self.unavailable(&known("The subset query timed out waiting for a table lock"))
+            }
+            Some(sqlstate::INSUFFICIENT_PRIVILEGE) => {
                 self.unavailable(&known(&format!("Unable to query the subset: {error}")))
             }
             _ => {

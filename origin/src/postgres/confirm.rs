@@ -1,15 +1,15 @@
 //! Clauses that only Postgres can evaluate: whether they are valid, and depend on the row alone.
 
 use super::error::PostgresError;
+use super::sqlstate;
 use limn_core::filter::{Claim, Claims, FilterError, PostgresFilter, STABLE_FUNCTIONS, Signature};
 use limn_core::pg::Relation;
 use tokio_postgres::Client;
 use tokio_postgres::types::{Kind, ToSql, Type};
 
 /// SQLSTATEs by which Postgres says that it knows no such function, operator, type or cast.
-const UNKNOWN_TO_POSTGRES: [&str; 3] = ["42883", "42704", "42846"];
-/// A parameter's type cannot be inferred.
-const INDETERMINATE: &str = "42P18";
+const UNKNOWN_TO_POSTGRES: [&str; 3] =
+    [sqlstate::UNDEFINED_FUNCTION, sqlstate::UNDEFINED_OBJECT, sqlstate::CANNOT_COERCE];
 
 /// The claimed functions of which some that may be meant is volatile, or STABLE and not known to be harmless. Of
 /// those in the catalog's own schema the harmless ones are named; `arity` counts default and variadic arguments in.
@@ -78,7 +78,7 @@ pub async fn confirm(
 async fn confirm_condition(client: &Client, relation: &Relation, claims: &Claims) -> Result<(), Unconfirmed> {
     let described = client.prepare(&claims.condition_sql(relation)).await.map_err(PostgresError::from);
     let statement = described.map_err(|error| match (error.code(), claims.clock_words.first()) {
-        (Some(INDETERMINATE), Some(refusal)) => refused(refusal),
+        (Some(sqlstate::INDETERMINATE_DATATYPE), Some(refusal)) => refused(refusal),
         (Some(code), _) if UNKNOWN_TO_POSTGRES.contains(&code) => unknown(&error, &claims.beyond_core),
         _ => judged(error),
     })?;

@@ -13,6 +13,7 @@
 use super::catalog::one_row;
 use super::error::PostgresError;
 use super::publication::FIRST_USER_OID;
+use super::sqlstate;
 use limn_core::pg::relation::{quote_identifier, quote_literal};
 use std::fmt::{self, Display, Formatter};
 use tokio_postgres::Client;
@@ -97,8 +98,8 @@ async fn are_possible(client: &Client) -> Result<bool, PostgresError> {
     Ok(one_row(client, sql).await?.try_get::<_, i32>(0)? >= COLUMN_LISTS_VERSION)
 }
 
-/// The SQLSTATE of a failed [`Guard`]: `division_by_zero`.
-pub(super) const GUARD_FAILED: &str = "22012";
+/// The SQLSTATE of a failed [`Guard`].
+pub(super) const GUARD_FAILED: &str = sqlstate::DIVISION_BY_ZERO;
 
 /// What conflicts depend on, noted before they are looked for. Where it is the same behind an ALTER, in the same
 /// transaction, none has come while that waited for the table's lock. It is compared instead of looking again, which would

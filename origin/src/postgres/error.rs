@@ -1,7 +1,16 @@
 //! What can go wrong between us and Postgres.
 
+use super::sqlstate::class;
 use std::fmt;
 use std::io;
+
+/// The classes of SQLSTATE that pass by themselves.
+const TRANSIENT: [&str; 4] = [
+    class::CONNECTION_EXCEPTION,
+    class::INSUFFICIENT_RESOURCES,
+    class::SERVER_INTERVENTION,
+    class::TRANSACTION_ROLLBACK,
+];
 
 /// A failure of a connection or of a statement.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +91,7 @@ impl PostgresError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken(_) | Self::Timeout { .. } => true,
-            // Connection trouble, too many connections or out of resources, shutting down or
-            // starting up, deadlock or cancelled for recovery.
-            Self::Server(error) => {
-                ["08", "53", "57P", "40"].iter().any(|class| error.code.starts_with(class))
-            }
+            Self::Server(error) => TRANSIENT.iter().any(|class| error.code.starts_with(class)),
             Self::Tls(_) | Self::Login(_) | Self::Protocol(_) => false,
         }
     }

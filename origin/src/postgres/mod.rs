@@ -24,6 +24,7 @@ pub mod slot;
 pub mod slot_wait;
 pub mod snapshot;
 mod socket;
+pub mod sqlstate;
 pub mod survey;
 mod tcp;
 mod tls;

@@ -5,6 +5,7 @@ use super::config::PostgresConfig;
 use super::error::PostgresError;
 use super::replication::ReplicationConnection;
 use super::session::Session;
+use super::sqlstate;
 use limn_core::pg::relation::quote_identifier;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -12,10 +13,6 @@ use tokio_postgres::types::Type;
 /// The oldest version that the stream's and the catalog's queries are written for.
 const SERVER_VERSION_MIN: u32 = 140_000;
 
-/// `protocol_violation`, by which PgBouncer refuses a start-up parameter.
-const PROTOCOL_VIOLATION: &str = "08P01";
-/// `syntax_error`
-const SYNTAX_ERROR: &str = "42601";
 /// What poolers call themselves in their errors.
 const POOLERS: [&str; 7] =
     ["pgbouncer", "odyssey", "supavisor", "pgcat", "rds proxy", "pooler", "tenant or user not found"];
@@ -116,9 +113,11 @@ impl PreflightError {
             return Self::Pooler { reason };
         }
         match error.code() {
-            Some("42501") => Self::NoReplication { role },
-            Some("3D000") => Self::NoDatabase { database: config.database.clone() },
-            Some("28000" | "28P01") => Self::Login { role, reason: error.to_string() },
+            Some(sqlstate::INSUFFICIENT_PRIVILEGE) => Self::NoReplication { role },
+            Some(sqlstate::INVALID_CATALOG_NAME) => Self::NoDatabase { database: config.database.clone() },
+            Some(sqlstate::INVALID_AUTHORIZATION_SPECIFICATION | sqlstate::INVALID_PASSWORD) => {
+                Self::Login { role, reason: error.to_string() }
+            }
             _ if matches!(error, PostgresError::Login(_)) => Self::Login { role, reason: error.to_string() },
             _ => Self::Connection(error),
         }
@@ -152,13 +151,14 @@ fn pooler(error: &PostgresError, config: &PostgresConfig) -> Option<String> {
     let (code, message) = (error.code.as_str(), error.message.to_lowercase());
     let named = POOLERS.iter().find(|name| message.contains(*name));
     // A start-up parameter that it does not know; IDENTIFY_SYSTEM on a session that is no walsender.
-    let is_answer = named.is_some() || matches!(code, PROTOCOL_VIOLATION | SYNTAX_ERROR);
+    let is_answer = named.is_some() || matches!(code, sqlstate::PROTOCOL_VIOLATION | sqlstate::SYNTAX_ERROR);
     let host = config.host.to_string();
     let looks_like_one =
         POOLER_PORTS.contains(&config.port) || POOLER_HOSTS.iter().any(|part| host.contains(part));
     // A wrong password or a missing right is one behind a pooler too.
-    let may_be_postgres =
-        code.starts_with("28") || code == "42501" || code == "3D000" || code.starts_with("53");
+    let may_be_postgres = code.starts_with(sqlstate::class::INVALID_AUTHORIZATION)
+        || code.starts_with(sqlstate::class::INSUFFICIENT_RESOURCES)
+        || matches!(code, sqlstate::INSUFFICIENT_PRIVILEGE | sqlstate::INVALID_CATALOG_NAME);
     (is_answer || looks_like_one && !may_be_postgres).then(|| format!("it says `{}`", error.message))
 }
 

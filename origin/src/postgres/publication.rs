@@ -1,9 +1,10 @@
 //! The publication: which tables' changes the stream carries, and with how much of the old rows.
 
 use super::catalog::Description;
-use super::conflict::{self, Assumed, Conflict, GUARD_FAILED, Guard, conflicts};
+use super::conflict::{self, Assumed, Conflict, Guard, conflicts};
 use super::error::PostgresError;
 use super::lock_holders::{self, Holder};
+use super::sqlstate::{self, class};
 use limn_core::pg::relation::{quote_identifier, quote_literal};
 use limn_core::shape::GeneratedColumns;
 use std::time::Duration;
@@ -228,7 +229,7 @@ impl Publication {
         let create = format!("CREATE PUBLICATION {}{options}", quote_identifier(&self.name));
         match client.batch_execute(&create).await.map_err(PostgresError::from) {
             Ok(()) => Ok(PublicationState { created: true, generated_columns }),
-            Err(error) if self.manual && error.code() == Some("42501") => {
+            Err(error) if self.manual && error.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE) => {
                 Err(PublicationError::Missing { name: self.name.clone() })
             }
             Err(error) => Err(error.into()),
@@ -304,10 +305,14 @@ impl Publication {
             );
             match client.batch_execute(&sql).await.map_err(PostgresError::from) {
                 Ok(()) => {}
-                Err(error) if error.code() == Some("55P03") => return Ok(Altered::Locked),
-                Err(error) if error.code() == Some(GUARD_FAILED) => return Ok(Altered::Outdated),
+                Err(error) if error.code() == Some(sqlstate::LOCK_NOT_AVAILABLE) => {
+                    return Ok(Altered::Locked);
+                }
+                Err(error) if error.code() == Some(conflict::GUARD_FAILED) => return Ok(Altered::Outdated),
                 // Somebody else has added the table to the publication meanwhile.
-                Err(error) if error.code() == Some("42710") => return Ok(Altered::Outdated),
+                Err(error) if error.code() == Some(sqlstate::DUPLICATE_OBJECT) => {
+                    return Ok(Altered::Outdated);
+                }
                 Err(error) if is_refusal(&error) => {
                     return Err(PublicationError::Refused { statement: statement.clone(), error });
                 }
@@ -339,7 +344,7 @@ impl Publication {
             let name: String = row.try_get(0)?;
             let lock = format!("{wait}; LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE");
             match client.batch_execute(&lock).await.map_err(PostgresError::from) {
-                Err(error) if error.code() != Some("55P03") => return Err(error),
+                Err(error) if error.code() != Some(sqlstate::LOCK_NOT_AVAILABLE) => return Err(error),
                 _ => {}
             }
         }
@@ -617,10 +622,23 @@ struct TableStatus {
     role: String,
 }
 
+/// The classes of SQLSTATE by which a rule of the database refuses a statement.
+const OF_RULES: [&str; 10] = [
+    class::FEATURE_NOT_SUPPORTED,
+    class::CARDINALITY_VIOLATION,
+    class::DATA_EXCEPTION,
+    class::INTEGRITY_CONSTRAINT_VIOLATION,
+    class::INVALID_TRANSACTION_STATE,
+    class::EXTERNAL_ROUTINE_EXCEPTION,
+    class::EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
+    class::PROGRAM_LIMIT_EXCEEDED,
+    class::OBJECT_NOT_IN_PREREQUISITE_STATE,
+    class::PLPGSQL_ERROR,
+];
+
 /// True where a rule of the database refuses a statement that is allowed and fits the catalog: what a trigger raises,
 /// data it fails on, what the server has switched off. The same statement fails again until somebody changes the rule.
 fn is_refusal(error: &PostgresError) -> bool {
-    let classes = ["0A", "21", "22", "23", "25", "38", "39", "54", "55", "P0"];
     !error.is_transient()
-        && error.code().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
+        && error.code().is_some_and(|code| OF_RULES.iter().any(|class| code.starts_with(class)))
 }

@@ -3,6 +3,7 @@
 
 use super::config::PostgresConfig;
 use super::error::{PostgresError, ServerError};
+use super::sqlstate;
 use super::wire::{RawMessage, TextRow, Wire, server_error};
 use bytes::{Buf, BufMut};
 use limn_core::Lsn;
@@ -174,7 +175,7 @@ impl ReplicationConnection {
         };
         begin.await.map_err(|error| match error.code() {
             // Before the stream starts, only the slot is looked up.
-            Some("42704") => ReplicationError::SlotMissing(slot.to_owned()),
+            Some(sqlstate::UNDEFINED_OBJECT) => ReplicationError::SlotMissing(slot.to_owned()),
             _ => ReplicationError::classify(error, slot),
         })?;
         Ok(ReplicationStream { wire: self.wire, slot: slot.to_owned(), consumed: 0, pace: Pace::default() })
@@ -335,7 +336,7 @@ impl ReplicationError {
     /// True where the slot is at a time in which the publication did not exist: it leads nowhere.
     #[must_use]
     pub fn lacks_publication(&self) -> bool {
-        matches!(self, Self::Configuration(error) if error.code() == Some("42704"))
+        matches!(self, Self::Configuration(error) if error.code() == Some(sqlstate::UNDEFINED_OBJECT))
     }
 
     fn classify(error: PostgresError, slot: &str) -> Self {
@@ -344,8 +345,10 @@ impl ReplicationError {
             return Self::Disconnected(error);
         };
         match reason.code.as_str() {
-            "55006" => Self::SlotInUse(slot.to_owned()),
-            "55000" | "58P01" => Self::SlotInvalidated { slot: slot.to_owned(), reason },
+            sqlstate::OBJECT_IN_USE => Self::SlotInUse(slot.to_owned()),
+            sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE | sqlstate::UNDEFINED_FILE => {
+                Self::SlotInvalidated { slot: slot.to_owned(), reason }
+            }
             _ => {
                 let error = PostgresError::Server(reason);
                 match error.is_transient() {
@@ -484,11 +487,11 @@ mod tests {
         };
         use ReplicationError as E;
         // In the stream it is the publication that does not exist.
-        assert!(matches!(classify("42704"), E::Configuration(_)));
-        assert!(matches!(classify("55006"), E::SlotInUse(_)));
-        assert!(matches!(classify("55000"), E::SlotInvalidated { .. }));
-        assert!(matches!(classify("58P01"), E::SlotInvalidated { .. }));
-        assert!(matches!(classify("57P01"), E::Disconnected(_)));
-        assert!(matches!(classify("42501"), E::Configuration(_)));
+        assert!(matches!(classify(sqlstate::UNDEFINED_OBJECT), E::Configuration(_)));
+        assert!(matches!(classify(sqlstate::OBJECT_IN_USE), E::SlotInUse(_)));
+        assert!(matches!(classify(sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE), E::SlotInvalidated { .. }));
+        assert!(matches!(classify(sqlstate::UNDEFINED_FILE), E::SlotInvalidated { .. }));
+        assert!(matches!(classify(sqlstate::ADMIN_SHUTDOWN), E::Disconnected(_)));
+        assert!(matches!(classify(sqlstate::INSUFFICIENT_PRIVILEGE), E::Configuration(_)));
     }
 }

@@ -6,9 +6,6 @@ use std::fmt;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
-/// `insufficient_privilege`: a right is missing, or a policy would hide rows (sessions have `row_security = off`).
-pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
-
 /// A table that the role may not read, or not whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {

@@ -5,6 +5,7 @@ use super::config::{Binding, PostgresConfig};
 use super::error::PostgresError;
 use super::settings::{Scope, newer_statement, statements};
 use super::socket::{AlreadyNegotiated, Socket};
+use super::sqlstate;
 use futures::FutureExt;
 use std::ops::Deref;
 use std::time::Duration;
@@ -20,11 +21,6 @@ const LOGIN_SECONDS_MAX: u64 = 30;
 const FREE_SECONDS_MAX: u64 = 20;
 const FREE_POLL_FIRST: Duration = Duration::from_millis(50);
 const FREE_POLL_LAST: Duration = Duration::from_secs(1);
-
-/// The SQLSTATE by which Postgres says that a limit on connections is reached: its own, the database's or the role's.
-pub const TOO_MANY_CONNECTIONS: &str = "53300";
-/// The SQLSTATE of `idle_session_timeout`: a short one of the role may end a session between its login and our settings.
-const IDLE_SESSION_TIMEOUT: &str = "57P05";
 
 /// A logged-in session; it ends when dropped, once the answers on their way have come.
 pub struct Session {
@@ -45,8 +41,10 @@ impl Session {
         loop {
             match Self::try_connect(config).await {
                 Err(error)
-                    if matches!(error.code(), Some(TOO_MANY_CONNECTIONS | IDLE_SESSION_TIMEOUT))
-                        && Instant::now() < deadline =>
+                    if matches!(
+                        error.code(),
+                        Some(sqlstate::TOO_MANY_CONNECTIONS | sqlstate::IDLE_SESSION_TIMEOUT)
+                    ) && Instant::now() < deadline =>
                 {
                     sleep(pause).await;
                     pause = (pause * 2).min(FREE_POLL_LAST);
@@ -62,7 +60,7 @@ impl Session {
     /// See [`PostgresError::is_transient`].
     pub async fn try_connect(config: &PostgresConfig) -> Result<Self, PostgresError> {
         let connected = Self::connect_once(config).await;
-        if connected.as_ref().is_err_and(|error| error.code() == Some(TOO_MANY_CONNECTIONS)) {
+        if connected.as_ref().is_err_and(|error| error.code() == Some(sqlstate::TOO_MANY_CONNECTIONS)) {
             config.scarcity.handle_refused();
         }
         connected

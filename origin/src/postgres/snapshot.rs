@@ -3,9 +3,9 @@
 use super::catalog::{lsn, one_row};
 use super::config::PostgresConfig;
 use super::error::{PostgresError, ServerError};
-use super::rights::INSUFFICIENT_PRIVILEGE;
-use super::session::{Session, TOO_MANY_CONNECTIONS};
+use super::session::Session;
 use super::settings::{Scope, newer_statement, statements};
+use super::sqlstate;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use limn_core::Lsn;
@@ -30,9 +30,6 @@ const SNAPSHOTS_MAX: u32 = 20;
 /// Writes something that is not replicated.
 const FLUSHING_COMMIT: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
     SELECT pg_logical_emit_message(true, 'limn', ''); COMMIT";
-
-/// The SQLSTATE of what may succeed when it is tried again.
-const SERIALIZATION_FAILURE: &str = "40001";
 
 /// The tables, and those below them, whose file is another one than the snapshot shows: the function looks at the
 /// catalog as it is now.
@@ -74,7 +71,7 @@ impl Snapshot {
                     other.batch_execute(FLUSHING_COMMIT).await?;
                     return Ok(snapshot);
                 }
-                Err(error) if error.code() == Some(TOO_MANY_CONNECTIONS) => {}
+                Err(error) if error.code() == Some(sqlstate::TOO_MANY_CONNECTIONS) => {}
                 Err(error) => return Err(error),
             }
             // No other session is to be had: this one commits, and the next snapshot is of what is flushed then.
@@ -83,7 +80,12 @@ impl Snapshot {
         }
         let message =
             format!("Postgres writes faster than it flushes, for {SNAPSHOTS_MAX} snapshots in a row");
-        Err(ServerError { code: SERIALIZATION_FAILURE.to_owned(), message, ..ServerError::default() }.into())
+        Err(ServerError {
+            code: sqlstate::SERIALIZATION_FAILURE.to_owned(),
+            message,
+            ..ServerError::default()
+        }
+        .into())
     }
 
     async fn take(session: Session, tables: &[Arc<Relation>]) -> Result<Self, PostgresError> {
@@ -93,7 +95,7 @@ impl Snapshot {
         let lock = |table: &Arc<Relation>| format!("; LOCK TABLE {} IN ACCESS SHARE MODE", table.name);
         let begun = session.batch_execute(&begin_sql(tables, lock)).await.map_err(PostgresError::from);
         match begun {
-            Err(error) if error.code() == Some(INSUFFICIENT_PRIVILEGE) => {
+            Err(error) if error.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE) => {
                 begin_by_queries(&session, tables).await?;
             }
             begun => begun?,
@@ -196,7 +198,8 @@ async fn begin_by_queries(client: &Client, tables: &[Arc<Relation>]) -> Result<(
         }
     }
     let message = format!("the tables were rewritten {REWRITES_MAX} times while a snapshot was begun");
-    Err(ServerError { code: SERIALIZATION_FAILURE.to_owned(), message, ..ServerError::default() }.into())
+    Err(ServerError { code: sqlstate::SERIALIZATION_FAILURE.to_owned(), message, ..ServerError::default() }
+        .into())
 }
 
 /// What a snapshot taken now would see.

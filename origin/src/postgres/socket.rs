@@ -2,6 +2,7 @@
 
 use super::config::{Binding, Encryption, Host, PostgresConfig};
 use super::error::PostgresError;
+use super::sqlstate;
 use super::tls::server_end_point;
 use bytes::BytesMut;
 use futures::future::BoxFuture;
@@ -47,7 +48,10 @@ impl Attempt {
     fn may_be_followed_after(self, error: &PostgresError, encrypted: bool) -> bool {
         match error {
             PostgresError::Tls(_) => true,
-            PostgresError::Server(error) => error.code == "28000" && (encrypted || self == Self::Plain),
+            PostgresError::Server(error) => {
+                error.code == sqlstate::INVALID_AUTHORIZATION_SPECIFICATION
+                    && (encrypted || self == Self::Plain)
+            }
             _ => false,
         }
     }
