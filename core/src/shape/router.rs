@@ -392,7 +392,7 @@ impl Router {
         for watch in watched {
             let all_columns = watch.role == Role::Outer && definition.projection.all;
             let watcher = Watcher { id, role: watch.role, columns: watch.columns, all_columns };
-            self.table(&watch.relation).watchers.push(watcher);
+            self.table(&watch.relation).watch(watcher);
         }
         self.rounds.insert(id, dependent);
     }

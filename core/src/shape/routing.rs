@@ -45,7 +45,7 @@ impl Sinks<'_> {
 
     fn watch(&mut self, table: &Table, rows: Rows<'_>, at: ChangePosition, wanted: impl Fn(Role) -> bool) {
         let concerned = |watcher: &&Watcher| wanted(watcher.role) && watcher.is_concerned(rows.0, rows.1);
-        for watcher in table.watchers.iter().filter(concerned) {
+        for watcher in table.watchers().filter(concerned) {
             if let Err(cause) = self.rounds.handle_change(watcher.id, watcher.role, rows, at, self.fragment) {
                 self.lost.push((watcher.id, cause));
             }
@@ -120,7 +120,7 @@ impl Table {
         wanted: impl Fn(Role) -> bool,
     ) -> BTreeSet<ShapeId> {
         let routes = self.routes.iter().filter(|(_, route)| route.admits(at)).map(|(id, _)| *id);
-        let watchers = self.watchers.iter().filter(|watcher| wanted(watcher.role)).map(|watcher| watcher.id);
+        let watchers = self.watchers().filter(|watcher| wanted(watcher.role)).map(|watcher| watcher.id);
         routes.chain(watchers.filter(|id| rounds.lacks(*id, at))).collect()
     }
 }

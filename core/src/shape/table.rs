@@ -15,7 +15,7 @@ use crate::pg::Row as _;
 use crate::pg::{self, Relation, SnapshotFilter};
 use crate::pgoutput::RelationMessage;
 use crate::protocol::request::Replica;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The shapes that see a table alike (as the same relation description).
@@ -27,11 +27,12 @@ pub(super) struct Table {
     pub(super) positions: HashMap<u32, Vec<Option<usize>>>,
     pub(super) formats: Vec<Format>,
     pub(super) routes: BTreeMap<ShapeId, Route>,
-    unfiltered: Vec<ShapeId>,
-    by_value: HashMap<usize, HashMap<Box<[u8]>, Vec<ShapeId>>>,
-    scanned: Vec<ShapeId>,
-    /// Shapes with subqueries that must see the table's changes.
-    pub(super) watchers: Vec<Watcher>,
+    unfiltered: BTreeSet<ShapeId>,
+    by_value: HashMap<usize, HashMap<Box<[u8]>, BTreeSet<ShapeId>>>,
+    scanned: BTreeSet<ShapeId>,
+    /// Shapes with subqueries that must see the table's changes; more than one for a shape to which the table is both
+    /// its own and an inner one.
+    watchers: BTreeMap<ShapeId, Vec<Watcher>>,
     /// Whether two of its rows may hold one key inside a transaction.
     pub(super) has_double_keys: bool,
     /// The open transaction's changes, where they may.
@@ -140,10 +141,10 @@ impl Table {
             positions: HashMap::new(),
             formats: Vec::new(),
             routes: BTreeMap::new(),
-            unfiltered: Vec::new(),
+            unfiltered: BTreeSet::new(),
             by_value: HashMap::new(),
-            scanned: Vec::new(),
-            watchers: Vec::new(),
+            scanned: BTreeSet::new(),
+            watchers: BTreeMap::new(),
             net: NetChanges::default(),
         }
     }
@@ -151,7 +152,7 @@ impl Table {
     /// True where the table's changes are told key by key at the end of their transaction. Tables that only subqueries
     /// read have no keys to tell.
     pub(super) fn is_netted(&self) -> bool {
-        let has_outer = || self.watchers.iter().any(|watcher| watcher.role == Role::Outer);
+        let has_outer = || self.watchers().any(|watcher| watcher.role == Role::Outer);
         self.has_double_keys && (!self.routes.is_empty() || has_outer())
     }
 
@@ -162,12 +163,12 @@ impl Table {
 
     /// The shapes that go where the table's rows cannot be followed any more.
     pub(super) fn shapes(&self) -> impl Iterator<Item = ShapeId> {
-        self.routes.keys().copied().chain(self.watchers.iter().map(|watcher| watcher.id))
+        self.routes.keys().copied().chain(self.watchers().map(|watcher| watcher.id))
     }
 
     /// Those whose own table it is.
     pub(super) fn own_shapes(&self) -> Vec<ShapeId> {
-        let watchers = self.watchers.iter().filter(|watcher| watcher.role == Role::Outer);
+        let watchers = self.watchers().filter(|watcher| watcher.role == Role::Outer);
         self.routes.keys().copied().chain(watchers.map(|watcher| watcher.id)).collect()
     }
 
@@ -175,27 +176,36 @@ impl Table {
         let format = self.format(definition);
         let filter = RouteFilter::new(definition.filter.as_ref());
         match filter.place() {
-            Place::Unfiltered => self.unfiltered.push(id),
-            Place::Scanned => self.scanned.push(id),
+            Place::Unfiltered => _ = self.unfiltered.insert(id),
+            Place::Scanned => _ = self.scanned.insert(id),
             Place::Indexed(equality) => {
                 let values = self.by_value.entry(equality.column).or_default();
-                values.entry(equality.text.as_bytes().into()).or_default().push(id);
+                values.entry(equality.text.as_bytes().into()).or_default().insert(id);
             }
         }
         let all_columns = definition.projection.all;
         self.routes.insert(id, Route { filter, format, joining, all_columns });
     }
 
+    pub(super) fn watchers(&self) -> impl Iterator<Item = &Watcher> {
+        self.watchers.values().flatten()
+    }
+
+    pub(super) fn watch(&mut self, watcher: Watcher) {
+        self.watchers.entry(watcher.id).or_default().push(watcher);
+    }
+
+    /// Forgets a shape in logarithmic time: a TRUNCATE may drop every shape of the table at once.
     pub(super) fn remove(&mut self, id: ShapeId) {
-        self.watchers.retain(|watcher| watcher.id != id);
+        self.watchers.remove(&id);
         let Some(route) = self.routes.remove(&id) else { return };
         match route.filter.place() {
-            Place::Unfiltered => self.unfiltered.retain(|other| *other != id),
-            Place::Scanned => self.scanned.retain(|other| *other != id),
+            Place::Unfiltered => _ = self.unfiltered.remove(&id),
+            Place::Scanned => _ = self.scanned.remove(&id),
             Place::Indexed(equality) => {
                 let Some(values) = self.by_value.get_mut(&equality.column) else { return };
                 if let Some(ids) = values.get_mut(equality.text.as_bytes()) {
-                    ids.retain(|other| *other != id);
+                    ids.remove(&id);
                     if ids.is_empty() {
                         values.remove(equality.text.as_bytes());
                     }
@@ -215,7 +225,7 @@ impl Table {
     /// Collects the shapes that `old` or `new` may belong to, each once.
     pub(super) fn candidates(&self, old: Option<&Row<'_>>, new: Option<&Row<'_>>, out: &mut Vec<ShapeId>) {
         out.clear();
-        out.extend_from_slice(&self.unfiltered);
+        out.extend(&self.unfiltered);
         for (column, values) in &self.by_value {
             let before = old.and_then(|row| row.text(*column));
             let after = new.and_then(|row| row.text(*column));
@@ -227,7 +237,7 @@ impl Table {
                 look_up(text);
             }
         }
-        out.extend_from_slice(&self.scanned);
+        out.extend(&self.scanned);
     }
 
     /// Learns the order of columns in the tuples of a relation: the table itself or a partition.
@@ -274,7 +284,7 @@ impl Table {
             let lost = watcher.columns.iter().any(|column| !positions.contains(&Some(*column)));
             lost || (watcher.all_columns && other_columns)
         };
-        routes.chain(self.watchers.iter().filter(watcher_changed).map(|watcher| watcher.id)).collect()
+        routes.chain(self.watchers().filter(watcher_changed).map(|watcher| watcher.id)).collect()
     }
 
     /// True where the stream shows every column that the description has, and no other. A generated column may be
