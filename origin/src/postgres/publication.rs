@@ -1,10 +1,13 @@
 //! The publication: which tables' changes the stream carries, and with how much of the old rows.
 
+mod error;
+
+pub use error::PublicationError;
+
 use super::catalog::Description;
-use super::conflict::{self, Assumed, Conflict, Guard, conflicts};
+use super::conflict::{self, Assumed, Guard, conflicts};
 use super::error::PostgresError;
-use super::lock_holders::{self, Holder};
-use super::sqlstate::{self, class};
+use super::sqlstate;
 use limn_core::pg::relation::{quote_identifier, quote_literal};
 use limn_core::shape::GeneratedColumns;
 use std::time::Duration;
@@ -77,118 +80,6 @@ pub enum Altered {
     /// Publications changed while a table's lock was waited for: the statement was undone, and
     /// [`publishing`](Publication::publishing) has to look again. The statements before it were run.
     Outdated,
-}
-
-/// The publication or a table in it is not as it must be.
-#[derive(Debug, thiserror::Error)]
-pub enum PublicationError {
-    /// Somebody has to create it: in manual mode the role need not be allowed to.
-    #[error("publication `{name}` does not exist: run `CREATE PUBLICATION {};`", quote_identifier(name))]
-    Missing {
-        /// The publication.
-        name: String,
-    },
-    /// It publishes changes of partitions under the root's name.
-    #[error(
-        "publication `{name}` must publish partitions as themselves: run `ALTER PUBLICATION {} SET (publish_via_partition_root = false);`",
-        quote_identifier(name)
-    )]
-    ViaPartitionRoot {
-        /// The publication.
-        name: String,
-    },
-    /// It leaves out some kinds of change.
-    #[error(
-        "publication `{name}` must publish every operation: run `ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');`",
-        quote_identifier(name)
-    )]
-    LacksOperations {
-        /// The publication.
-        name: String,
-    },
-    /// In manual mode: the table is not in it.
-    #[error(
-        "Database table \"{table}\" is missing from the publication \"{name}\" and the ELECTRIC_MANUAL_TABLE_PUBLISHING setting prevents Electric from adding it"
-    )]
-    TableMissing {
-        /// Schema and name, unquoted.
-        table: String,
-        /// The publication.
-        name: String,
-    },
-    /// In manual mode: old rows would be incomplete.
-    #[error("Database table \"{table}\" does not have its replica identity set to FULL")]
-    IdentityNotFull {
-        /// Schema and name, unquoted.
-        table: String,
-    },
-    /// REPLICA IDENTITY FULL would make the application's own UPDATE and DELETE fail. Nothing was altered.
-    #[error(
-        "{table} cannot be published with REPLICA IDENTITY FULL, which shapes need: UPDATE and DELETE would fail from then on, since {}. Nothing was altered. Run `{}`",
-        conflict::describe(conflicts).0,
-        conflict::describe(conflicts).1
-    )]
-    Conflict {
-        /// The table that a shape reads, quoted.
-        table: String,
-        /// Where it, or a table below it, and a publication do not go together.
-        conflicts: Vec<Conflict>,
-    },
-    /// What has to be altered belongs to somebody else. Nothing was altered.
-    #[error(
-        "the role `{role}` may not publish {table}, since it does not own the table and the publication `{name}`. Nothing was altered. Let their owner run `{run}`, or make the role their owner"
-    )]
-    NotOwner {
-        /// The table that a shape reads, quoted.
-        table: String,
-        /// The server's role.
-        role: String,
-        /// The publication.
-        name: String,
-        /// The statements for the owner.
-        run: String,
-    },
-    /// Some of its rows or columns are left out.
-    #[error(
-        "publication `{name}` leaves out rows or columns of {table}: run `ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table};`",
-        publication = quote_identifier(name)
-    )]
-    Filtered {
-        /// The table, or one above it or below it, quoted.
-        table: String,
-        /// The publication.
-        name: String,
-    },
-    /// Other transactions kept the table locked.
-    #[error("Snapshot timed out while waiting for a table lock{}", lock_holders::describe(holders))]
-    LockTimeout {
-        /// Who holds locks on it.
-        holders: Vec<Holder>,
-    },
-    /// Transactions that were writing when the table was published have not ended in time.
-    #[error(
-        "timed out while waiting for transactions that were writing {table} when it was published{}",
-        lock_holders::describe(writers)
-    )]
-    WritersStillOpen {
-        /// The table, quoted.
-        table: String,
-        /// Those that have not ended.
-        writers: Vec<Holder>,
-    },
-    /// The database's own rules refuse a statement, such as an event trigger that raises. Nothing was altered by it.
-    #[error(
-        "Postgres refused `{statement}`: {error}. Change what refuses it, such as an event trigger, or run the statement by hand"
-    )]
-    Refused {
-        /// What was to be run.
-        statement: String,
-        /// Why it was not.
-        error: PostgresError,
-    },
-    /// A statement failed.
-    #[error(transparent)]
-    Postgres(PostgresError),
 }
 
 impl Publication {
@@ -313,7 +204,7 @@ impl Publication {
                 Err(error) if error.code() == Some(sqlstate::DUPLICATE_OBJECT) => {
                     return Ok(Altered::Outdated);
                 }
-                Err(error) if is_refusal(&error) => {
+                Err(error) if error::is_refusal(&error) => {
                     return Err(PublicationError::Refused { statement: statement.clone(), error });
                 }
                 Err(error) => return Err(error.into()),
@@ -561,18 +452,6 @@ impl Publication {
     }
 }
 
-impl From<PostgresError> for PublicationError {
-    fn from(error: PostgresError) -> Self {
-        Self::Postgres(error)
-    }
-}
-
-impl From<tokio_postgres::Error> for PublicationError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        PostgresError::from(error).into()
-    }
-}
-
 /// SQL that says whether a publication (its name, as SQL) carries the changes of a table (an alias of
 /// `pg_class`): alone, with a partitioned table above it, with a schema, or with everything.
 ///
@@ -620,25 +499,4 @@ struct TableStatus {
     publication_is_ours: bool,
     /// The role.
     role: String,
-}
-
-/// The classes of SQLSTATE by which a rule of the database refuses a statement.
-const OF_RULES: [&str; 10] = [
-    class::FEATURE_NOT_SUPPORTED,
-    class::CARDINALITY_VIOLATION,
-    class::DATA_EXCEPTION,
-    class::INTEGRITY_CONSTRAINT_VIOLATION,
-    class::INVALID_TRANSACTION_STATE,
-    class::EXTERNAL_ROUTINE_EXCEPTION,
-    class::EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
-    class::PROGRAM_LIMIT_EXCEEDED,
-    class::OBJECT_NOT_IN_PREREQUISITE_STATE,
-    class::PLPGSQL_ERROR,
-];
-
-/// True where a rule of the database refuses a statement that is allowed and fits the catalog: what a trigger raises,
-/// data it fails on, what the server has switched off. The same statement fails again until somebody changes the rule.
-fn is_refusal(error: &PostgresError) -> bool {
-    !error.is_transient()
-        && error.code().is_some_and(|code| OF_RULES.iter().any(|class| code.starts_with(class)))
 }
