@@ -178,12 +178,13 @@ fn spelling(request: &DefinitionRequest) -> String {
 mod tests {
     use super::*;
     use crate::shape::Life;
+    use limn_core::ShapeId;
+    use limn_core::journal::record::CreatedShape;
     use limn_core::log::ShapeLog;
-    use limn_core::log::record::CreatedShape;
     use limn_core::pg::{QualifiedName, Relation};
     use limn_core::protocol::request::parse_shape_request;
     use limn_core::protocol::route::Method;
-    use limn_core::shape::{Definition, GeneratedColumns, Router, ShapeId};
+    use limn_core::shape::{Definition, GeneratedColumns, Router};
     use std::time::Instant;
 
     fn request(where_clause: &str) -> DefinitionRequest {
