@@ -1,13 +1,14 @@
 //! A WHERE clause of any kind.
 
-use super::ast::{Kind, Node};
-use super::check::Resolver;
+use super::Filter;
 use super::error::FilterError;
-use super::parse::{self, Subqueries};
-use super::postgres::PostgresFilter;
-use super::subject::Subject;
+use super::limits::check_size;
+use super::resolver::Resolver;
+use super::sql::postgres::PostgresFilter;
 use super::subquery::{Dependency, SubqueryFilter};
-use super::{Filter, check_size};
+use super::syntax::ast::{Kind, Node};
+use super::syntax::parse::{self, Subqueries};
+use super::syntax::subject::Subject;
 use crate::pg::{QualifiedName, Relation};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Why a clause is refused, in the words that go on the wire, and why a row cannot be judged.
 
-use super::{MAX_BYTES, MAX_DEPTH, MAX_DISJUNCTS, MAX_POSITIONS, MAX_SUBQUERIES, MAX_TERMS};
+use super::limits::{MAX_BYTES, MAX_DEPTH, MAX_DISJUNCTS, MAX_POSITIONS, MAX_SUBQUERIES, MAX_TERMS};
 use crate::pg::QualifiedName;
 use thiserror::Error;
 

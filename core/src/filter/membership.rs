@@ -1,6 +1,6 @@
 //! When two texts of one type are equal values: what decides membership in the result of a subquery.
 
-use super::ty::Type;
+use super::data_type::ty::Type;
 use crate::pg::{Collation, Column};
 use std::borrow::Cow;
 

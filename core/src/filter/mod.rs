@@ -4,84 +4,44 @@
 //! The canonical text makes Postgres compute the snapshot with the very types and values that core uses for
 //! changes, so both must agree; what core could not evaluate exactly is refused, with an error that tells
 //! whether Postgres could. Texts have an order and a case here only under collations that go by code point.
+//!
+//! It is a compiler, and its folders are the passes; each imports only those before it: `syntax` (text to nodes),
+//! `data_type` (types, values, which operators and casts exist), `eval` (typed expressions and their evaluation),
+//! `check` (nodes to expressions), `sql` (back to text). `resolver` reads a clause with subqueries, and [`Clause`] is
+//! what a request's clause turns out to be.
 
-mod arithmetic;
-mod array;
-mod array_text;
-mod ast;
-mod bytes;
-mod calendar;
-mod cast;
 mod check;
 mod clause;
-mod compare;
-mod datetime;
-mod deparse;
+mod data_type;
 mod error;
 mod eval;
-mod expr;
-mod float;
-mod function;
-mod inet;
-mod interval;
-mod interval_text;
-mod json;
-mod json_scanner;
-mod keywords;
-mod lexer;
-mod like;
-mod math;
+mod limits;
 mod membership;
-mod number;
-mod operation;
-mod operators;
-mod order_by;
-mod parse;
-mod postgres;
+mod resolver;
 mod sql;
-mod subject;
 mod subquery;
-mod text;
-mod timetz;
-mod ty;
-mod type_name;
-mod value;
+mod syntax;
 
 #[cfg(test)]
 mod tests;
 
 pub use clause::{Clause, subquery_tables};
 pub use error::{EvalError, FilterError, Reason};
+pub use limits::{MAX_BYTES, MAX_DEPTH, MAX_DISJUNCTS, MAX_POSITIONS, MAX_SUBQUERIES, MAX_TERMS};
 pub use membership::Equal;
-pub use order_by::{OrderBy, OrderByError};
-pub use postgres::{Claim, Claims, PostgresFilter, STABLE_FUNCTIONS, Signature};
-pub use subject::Subject;
+pub use sql::postgres::{Claim, Claims, PostgresFilter, STABLE_FUNCTIONS, Signature};
 pub use subquery::{Condition, Dependency, Position, SubqueryFilter};
+pub use syntax::order_by::{OrderBy, OrderByError};
+pub use syntax::subject::Subject;
 
-use crate::pg::relation::quote_identifier as quoted;
 use crate::pg::{Column, Row};
-use expr::{Comparison, Expr, Order};
-use parse::Subqueries;
+use data_type::operator::{Comparison, Order};
+use data_type::ty::Type;
+use data_type::value::Value;
+use eval::expr::Expr;
+use limits::check_size;
 use std::collections::{BTreeMap, BTreeSet};
-use ty::Type;
-use value::Value;
-
-/// A longer clause is refused before it is read.
-pub const MAX_BYTES: usize = 65_536;
-/// Levels of operators inside operators. Chains of AND and OR count once.
-pub const MAX_DEPTH: usize = 48;
-/// Operators, columns and literals of a clause; casts are not counted.
-pub const MAX_TERMS: usize = 20_000;
-/// Subqueries of a clause, those in subqueries included.
-pub const MAX_SUBQUERIES: usize = 100;
-/// Alternatives of a clause with subqueries, once it is an OR of ANDs.
-pub const MAX_DISJUNCTS: usize = 100;
-/// Terms of all alternatives together: every row of the shape carries the truth of each.
-pub const MAX_POSITIONS: usize = 500;
-/// Levels of the parser's own calls: parentheses and prefixes come on top of [`MAX_DEPTH`].
-const MAX_NESTING: usize = 2 * MAX_DEPTH + 8;
-/// Syntax errors count the bytes of `SELECT 1 WHERE ` before the clause.
-const SYNTAX_CURSOR_OFFSET: usize = 15;
+use syntax::parse::{self, Subqueries};
 
 /// A WHERE clause that was parsed and checked. Two filters are equal when their canonical texts and the
 /// positions of their columns are.
@@ -91,11 +51,6 @@ pub struct Filter {
     sql: String,
     columns: Vec<usize>,
     equality: Option<(usize, String)>,
-}
-
-/// A clause of a request may be [`MAX_BYTES`] long.
-fn check_size(text: &str) -> Result<(), FilterError> {
-    if text.len() > MAX_BYTES { Err(FilterError::TooLarge { size: text.len() }) } else { Ok(()) }
 }
 
 impl Filter {
@@ -130,7 +85,7 @@ impl Filter {
         let mut columns = BTreeSet::new();
         expr.collect_columns(&mut columns);
         let columns = columns.into_iter().collect();
-        Self { sql: sql::text(&expr), columns, equality: find_equality(&expr), expr }
+        Self { sql: sql::canonical::text(&expr), columns, equality: find_equality(&expr), expr }
     }
 
     /// The canonical text: columns quoted, parameters inlined as `'v'::type`, constants folded, operations in

@@ -1,10 +1,11 @@
 //! A clause with subqueries, as an OR of ANDs: each term is either about the row alone or asks whether values of
 //! the row are among those that a query of another table gives.
 
+use super::Filter;
 use super::clause::Clause;
 use super::error::FilterError;
+use super::limits::{MAX_DISJUNCTS, MAX_POSITIONS};
 use super::membership::Equal;
-use super::{Filter, MAX_DISJUNCTS, MAX_POSITIONS};
 use crate::pg::Relation;
 use std::borrow::Cow;
 use std::collections::BTreeSet;

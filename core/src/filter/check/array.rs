@@ -1,14 +1,15 @@
 //! Arrays: ARRAY[…], subscripts, ANY and ALL, concatenation.
 
-use super::super::ast::{Kind, Node, Subscript as Written};
 use super::super::error::{FilterError, Reason};
-use super::super::expr::{Comparison, Expr, Subscript, Test};
-use super::super::operation::Operator;
-use super::super::operators;
-use super::super::ty::Type;
-use super::super::value::Value;
 use super::constant::{at_home, cast_to, fold, meeting, sorted};
 use super::{Checked, Checker, Operand, beyond_type};
+use crate::filter::data_type::operator;
+use crate::filter::data_type::operator::Comparison;
+use crate::filter::data_type::ty::Type;
+use crate::filter::data_type::value::Value;
+use crate::filter::eval::expr::{Expr, Subscript, Test};
+use crate::filter::eval::operation::Operator;
+use crate::filter::syntax::ast::{Kind, Node, Subscript as Written};
 
 impl Checker<'_> {
     /// `ARRAY[…]`; a cast around it says what the elements are.
@@ -28,7 +29,7 @@ impl Checker<'_> {
                 let elements = operands.into_iter().map(|operand| match operand {
                     Operand::Literal(literal) => self.typed(literal, element),
                     Operand::Typed(expr) if expr.ty() == element => Ok(expr),
-                    Operand::Typed(expr) if operators::cast(expr.ty(), element) => {
+                    Operand::Typed(expr) if operator::cast(expr.ty(), element) => {
                         cast_to(node, expr, element.clone(), Vec::new())
                     }
                     Operand::Typed(expr) => {
@@ -152,9 +153,9 @@ impl Checker<'_> {
         };
         let sample = Expr::Const { ty: element.clone(), value: Value::Null };
         let (left, sample) = meeting(node, left, sample)?;
-        let order = operators::comparison(left.ty(), element).filter(|_| sample.ty() == element);
+        let order = operator::comparison(left.ty(), element).filter(|_| sample.ty() == element);
         let Some(order) = order else {
-            let known = operators::is_complete(left.ty(), element);
+            let known = operator::is_complete(left.ty(), element);
             return Err(if known {
                 FilterError::at(node.at, Reason::NoOverload)
             } else {
@@ -263,5 +264,5 @@ impl Checker<'_> {
 
 /// Whether a value becomes an element without the array having to change its type.
 fn fits(given: &Type, element: &Type) -> bool {
-    given == element || operators::common([element, given].into_iter()).as_ref() == Some(element)
+    given == element || operator::common([element, given].into_iter()).as_ref() == Some(element)
 }

@@ -1,15 +1,14 @@
 //! Calls of functions: which one is meant, and which never can be in a shape.
 
-use super::super::ast::Node;
-use super::super::calendar;
 use super::super::error::{FilterError, Reason};
-use super::super::expr::Expr;
-use super::super::function::{self, Choice, Function};
-use super::super::operators;
-use super::super::ty::Type;
-use super::super::value::Value;
 use super::constant::{cast_to, fold};
 use super::{Checked, Checker, Operand, beyond_type};
+use crate::filter::data_type::ty::Type;
+use crate::filter::data_type::value::Value;
+use crate::filter::data_type::{calendar, operator};
+use crate::filter::eval::expr::Expr;
+use crate::filter::eval::function::{self, Choice, Function};
+use crate::filter::syntax::ast::Node;
 use crate::pg::Collation;
 
 /// Functions that read the clock, the session, other rows, or chance. Those whose names begin with `pg_` are
@@ -164,7 +163,7 @@ impl Checker<'_> {
         match operand {
             Operand::Literal(literal) => self.typed(literal, &ty),
             Operand::Typed(expr) if *expr.ty() == ty => Ok(expr),
-            Operand::Typed(expr) if operators::cast(expr.ty(), &ty) => cast_to(node, expr, ty, Vec::new()),
+            Operand::Typed(expr) if operator::cast(expr.ty(), &ty) => cast_to(node, expr, ty, Vec::new()),
             Operand::Typed(_) => Err(unknown()),
         }
     }

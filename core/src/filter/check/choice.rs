@@ -1,13 +1,14 @@
 //! CASE, COALESCE, GREATEST, LEAST and NULLIF: several expressions of which one is the result, all brought to
 //! one type.
 
-use super::super::ast::Node;
 use super::super::error::{FilterError, Reason};
-use super::super::expr::{Comparison, Expr, Order};
-use super::super::operators;
-use super::super::ty::Type;
 use super::constant::{cast_to, fold};
 use super::{Checked, Checker, Operand, beyond_type};
+use crate::filter::data_type::operator;
+use crate::filter::data_type::operator::{Comparison, Order};
+use crate::filter::data_type::ty::Type;
+use crate::filter::eval::expr::Expr;
+use crate::filter::syntax::ast::Node;
 
 impl Checker<'_> {
     /// `CASE x WHEN v` asks whether `x = v`.
@@ -53,7 +54,7 @@ impl Checker<'_> {
         let list = list.iter().map(|term| self.operand(term)).collect::<Checked<_>>()?;
         let name = if greatest { "GREATEST" } else { "LEAST" };
         let (ty, terms) = self.matched(node, name, list)?;
-        let order = operators::comparison(&ty, &ty).ok_or_else(|| beyond_type(node, name, &ty))?;
+        let order = operator::comparison(&ty, &ty).ok_or_else(|| beyond_type(node, name, &ty))?;
         self.can_order(node, Comparison::Less, &terms.iter().collect::<Vec<_>>())?;
         fold(node, Expr::Extreme { greatest, order, terms, ty })
     }
@@ -91,7 +92,7 @@ impl Checker<'_> {
         let types: Vec<&Type> = operands.iter().filter_map(Operand::ty).collect();
         let ty = match types.as_slice() {
             [] => Type::Text,
-            [first, ..] => match operators::common(types.iter().copied()) {
+            [first, ..] => match operator::common(types.iter().copied()) {
                 Some(common) => common,
                 None => {
                     let other = types.iter().find(|ty| *ty != first).unwrap_or(first);

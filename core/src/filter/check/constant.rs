@@ -1,13 +1,15 @@
 //! Constants: literals of a type, expressions of constants folded to what they give, and casts.
 
-use super::super::ast::{Node, TypeName};
 use super::super::error::{EvalError, FilterError, Reason};
-use super::super::expr::{Constants, Expr, Order};
-use super::super::ty::Type;
-use super::super::value::Value;
-use super::super::{cast, compare, eval, operators};
+use super::super::eval;
 use super::{Checked, Checker, Literal, Operand, beyond_type};
-use crate::filter::ast::Kind;
+use crate::filter::data_type::operator;
+use crate::filter::data_type::operator::Order;
+use crate::filter::data_type::ty::Type;
+use crate::filter::data_type::value::Value;
+use crate::filter::eval::expr::{Constants, Expr};
+use crate::filter::eval::{cast, compare};
+use crate::filter::syntax::ast::{Kind, Node, TypeName};
 use crate::pg::Row;
 use std::cmp::Ordering;
 
@@ -56,7 +58,7 @@ impl Checker<'_> {
         }
         let expr = match self.operand(operand)? {
             Operand::Literal(literal) => self.typed(literal, &ty)?,
-            Operand::Typed(expr) if operators::cast(expr.ty(), &ty) => expr,
+            Operand::Typed(expr) if operator::cast(expr.ty(), &ty) => expr,
             Operand::Typed(expr) => {
                 let (from, to) = (expr.ty().name().into_owned(), ty.name().into_owned());
                 return Err(FilterError::at(operand.start, Reason::UnknownCast { from, to }));
@@ -211,7 +213,7 @@ pub(super) fn as_text(node: &Node, expr: Expr) -> Checked<Expr> {
     if expr.ty().is_string() && *expr.ty() != Type::Bpchar {
         return Ok(expr);
     }
-    if !operators::cast(expr.ty(), &Type::Text) {
+    if !operator::cast(expr.ty(), &Type::Text) {
         return Err(beyond_type(node, "the text", expr.ty()));
     }
     cast_to(node, expr, Type::Text, Vec::new())

@@ -1,13 +1,14 @@
 //! IN and BETWEEN, which compare one operand with several, and rows.
 
-use super::super::ast::{Kind, Node};
 use super::super::error::{FilterError, Reason};
-use super::super::expr::{Comparison, Expr, Order};
-use super::super::operators;
-use super::super::ty::Type;
-use super::super::value::Value;
 use super::constant::{and, cast_to, fold, or, sorted};
 use super::{Checked, Checker, Operand};
+use crate::filter::data_type::operator;
+use crate::filter::data_type::operator::{Comparison, Order};
+use crate::filter::data_type::ty::Type;
+use crate::filter::data_type::value::Value;
+use crate::filter::eval::expr::Expr;
+use crate::filter::syntax::ast::{Kind, Node};
 
 impl Checker<'_> {
     /// The flags: SYMMETRIC, NOT.
@@ -73,8 +74,7 @@ impl Checker<'_> {
         if list.iter().filter(|element| free(element)).count() > 1 {
             let types = std::iter::once(&operand).chain(list.iter().filter(|e| free(e)));
             let types = types.filter_map(Operand::ty);
-            common =
-                operators::common(types.clone()).or(types.clone().next().is_none().then_some(Type::Text));
+            common = operator::common(types.clone()).or(types.clone().next().is_none().then_some(Type::Text));
         }
         let operand = match operand {
             Operand::Typed(expr) => expr,

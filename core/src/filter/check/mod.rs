@@ -7,15 +7,16 @@ mod choice;
 mod constant;
 mod list;
 mod operation;
-mod subquery;
 
-use super::ast::{Kind, Node, Truth};
+use super::data_type::operator;
+use super::data_type::operator::{Comparison, Order};
+use super::data_type::ty::Type;
+use super::data_type::value::Value;
 use super::error::{FilterError, Reason};
-use super::expr::{Comparison, Expr, Order};
-use super::lexer::spelled;
-use super::ty::Type;
-use super::value::Value;
-use super::{MAX_DEPTH, MAX_TERMS, operators};
+use super::eval::expr::Expr;
+use super::limits::{MAX_DEPTH, MAX_TERMS};
+use super::syntax::ast::{Kind, Node, Truth};
+use super::syntax::lexer::spelled;
 use crate::pg::{Collation, Column};
 use constant::{fold, number};
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use std::collections::BTreeMap;
 const MAX_EFFORT: usize = 8 * MAX_TERMS;
 
 pub(super) struct Checker<'a> {
-    columns: &'a [Column],
+    pub(super) columns: &'a [Column],
     params: &'a BTreeMap<u32, String>,
     /// The one type each parameter has, once something decided on it.
     param_types: BTreeMap<u32, Type>,
@@ -60,9 +61,8 @@ struct Literal {
 
 pub(super) use call::refuse_not_immutable;
 pub(super) use constant::may_read_clock;
-pub(super) use subquery::Resolver;
 
-type Checked<T> = Result<T, FilterError>;
+pub(super) type Checked<T> = Result<T, FilterError>;
 
 impl<'a> Checker<'a> {
     pub(super) fn new(columns: &'a [Column], params: &'a BTreeMap<u32, String>) -> Self {
@@ -162,7 +162,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn column(&mut self, at: usize, parts: &[String]) -> Checked<Expr> {
+    pub(super) fn column(&mut self, at: usize, parts: &[String]) -> Checked<Expr> {
         let unknown = || {
             let name: Vec<String> = parts.iter().map(|part| spelled(part)).collect();
             FilterError::at(at, Reason::UnknownReference(name.join(".")))
@@ -278,12 +278,12 @@ impl<'a> Checker<'a> {
         right: Expr,
     ) -> Checked<(Expr, Expr, Order)> {
         let (left, right) = constant::meeting(node, left, right)?;
-        let Some(order) = operators::comparison(left.ty(), right.ty()) else {
-            return Err(if operators::is_complete(left.ty(), right.ty()) {
+        let Some(order) = operator::comparison(left.ty(), right.ty()) else {
+            return Err(if operator::is_complete(left.ty(), right.ty()) {
                 FilterError::at(node.at, Reason::NoOverload)
             } else {
                 let odd = if left.ty().is_opaque() { right.ty() } else { left.ty() };
-                let odd = if operators::is_complete(odd, odd) { right.ty() } else { odd };
+                let odd = if operator::is_complete(odd, odd) { right.ty() } else { odd };
                 beyond_type(node, "a comparison", if left.ty().is_opaque() { left.ty() } else { odd })
             });
         };

@@ -1,15 +1,16 @@
 //! Unary and binary operators.
 
-use super::super::ast::{Kind, Node};
 use super::super::error::{FilterError, Reason};
-use super::super::expr::{Arithmetic, Comparison, Expr, Unary};
-use super::super::like::Pattern;
-use super::super::operation::Operator;
-use super::super::ty::Type;
-use super::super::value::Value;
-use super::super::{calendar, operators};
 use super::constant::{as_text, cast_to, fold};
 use super::{Checked, Checker, Operand, beyond_type};
+use crate::filter::data_type::operator::{Arithmetic, Comparison, Unary};
+use crate::filter::data_type::ty::Type;
+use crate::filter::data_type::value::Value;
+use crate::filter::data_type::{calendar, operator};
+use crate::filter::eval::expr::Expr;
+use crate::filter::eval::like::Pattern;
+use crate::filter::eval::operation::Operator;
+use crate::filter::syntax::ast::{Kind, Node};
 use crate::pg::Collation;
 
 impl Checker<'_> {
@@ -31,7 +32,7 @@ impl Checker<'_> {
             _ => ty.is_number(),
         };
         if !fits {
-            let known = operators::is_complete(&ty, &ty);
+            let known = operator::is_complete(&ty, &ty);
             return Err(if known { no_overload } else { beyond_type(node, "a unary operator", &ty) });
         }
         match unary {
@@ -92,8 +93,8 @@ impl Checker<'_> {
             }
             (_, left, right) => self.unified(left, right)?,
         };
-        let Some(ty) = operators::arithmetic(op, left.ty(), right.ty()) else {
-            let known = !literal && operators::is_complete(left.ty(), right.ty());
+        let Some(ty) = operator::arithmetic(op, left.ty(), right.ty()) else {
+            let known = !literal && operator::is_complete(left.ty(), right.ty());
             return Err(if known {
                 FilterError::at(node.at, Reason::NoOverload)
             } else {
@@ -155,7 +156,7 @@ impl Checker<'_> {
             }
             (Type::Jsonb, Type::Jsonb) if op == "@>" => Operator::JsonContains,
             (Type::Jsonb, Type::Jsonb) if op == "<@" => Operator::JsonContained,
-            (a, b) if operators::is_complete(a, b) => {
+            (a, b) if operator::is_complete(a, b) => {
                 return Err(FilterError::at(node.at, Reason::NoOverload));
             }
             (a, _) => return Err(beyond_type(node, "an operator", a)),
@@ -184,7 +185,7 @@ impl Checker<'_> {
         };
         let of_json = document_type == Type::Json && ty != Type::Bool;
         if document_type != Type::Jsonb && !of_json {
-            let known = operators::is_complete(&document_type, &document_type);
+            let known = operator::is_complete(&document_type, &document_type);
             return Err(if known || document_type == Type::Json {
                 FilterError::at(node.at, Reason::NoOverload)
             } else {

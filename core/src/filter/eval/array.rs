@@ -1,11 +1,11 @@
 //! Arrays in the evaluation: ARRAY[…], subscripts, ANY and ALL.
 
-use super::super::array::{Array, Dimension};
 use super::super::error::EvalError;
-use super::super::expr::{Expr, Subscript, Test};
-use super::super::like::Pattern;
-use super::super::value::Value;
+use super::expr::{Expr, Subscript, Test};
+use super::like::Pattern;
 use super::{compare_nullable, search, utf8, value};
+use crate::filter::data_type::array::{Array, Dimension};
+use crate::filter::data_type::value::Value;
 use crate::pg::{Collation, Row};
 
 pub(super) fn array<'r>(elements: Vec<Value<'r>>, nested: bool) -> Result<Value<'r>, EvalError> {

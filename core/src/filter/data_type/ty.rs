@@ -1,0 +1,248 @@
+//! The types that core reads, and which type a column has. A domain counts as the type under it, but for an enum, as it does in
+//! every operator.
+
+use crate::filter::error::EvalError;
+use crate::filter::syntax::lexer::spelled;
+use crate::pg::relation::quote_identifier;
+use crate::pg::{Column, TypeKind, oid};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Type {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Numeric,
+    Float4,
+    Float8,
+    Oid,
+    Text,
+    Varchar,
+    Bpchar,
+    Name,
+    /// `"char"`
+    Char,
+    Bytea,
+    Bit,
+    Varbit,
+    Uuid,
+    Inet,
+    Cidr,
+    Date,
+    Time,
+    Timetz,
+    Timestamp,
+    Timestamptz,
+    Interval,
+    Json,
+    Jsonb,
+    Enum(Arc<EnumType>),
+    Array(Box<Type>),
+    /// A type of which core knows only whether a value is null.
+    Opaque {
+        name: String,
+        /// A row, so that `IS NULL` asks for its fields.
+        composite: bool,
+        /// The enum under a domain: it casts as that one does.
+        base: Option<Arc<EnumType>>,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EnumType {
+    pub schema: String,
+    pub name: String,
+    /// In the order of the type.
+    pub labels: Vec<String>,
+}
+
+/// The types with a name of their own, by the catalog's spelling.
+const NAMED: &[(u32, &str, Type)] = &[
+    (oid::BOOL, "bool", Type::Bool),
+    (oid::INT2, "int2", Type::Int2),
+    (oid::INT4, "int4", Type::Int4),
+    (oid::INT8, "int8", Type::Int8),
+    (oid::NUMERIC, "numeric", Type::Numeric),
+    (oid::FLOAT4, "float4", Type::Float4),
+    (oid::FLOAT8, "float8", Type::Float8),
+    (oid::OID, "oid", Type::Oid),
+    (oid::TEXT, "text", Type::Text),
+    (oid::VARCHAR, "varchar", Type::Varchar),
+    (oid::BPCHAR, "bpchar", Type::Bpchar),
+    (oid::NAME, "name", Type::Name),
+    (oid::CHAR, "\"char\"", Type::Char),
+    (oid::BYTEA, "bytea", Type::Bytea),
+    (oid::BIT, "bit", Type::Bit),
+    (oid::VARBIT, "varbit", Type::Varbit),
+    (oid::UUID, "uuid", Type::Uuid),
+    (oid::INET, "inet", Type::Inet),
+    (oid::CIDR, "cidr", Type::Cidr),
+    (oid::DATE, "date", Type::Date),
+    (oid::TIME, "time", Type::Time),
+    (oid::TIMETZ, "timetz", Type::Timetz),
+    (oid::TIMESTAMP, "timestamp", Type::Timestamp),
+    (oid::TIMESTAMPTZ, "timestamptz", Type::Timestamptz),
+    (oid::INTERVAL, "interval", Type::Interval),
+    (oid::JSON, "json", Type::Json),
+    (oid::JSONB, "jsonb", Type::Jsonb),
+];
+
+impl Type {
+    pub(crate) fn of_column(column: &Column) -> Self {
+        let (type_oid, element_oid) = (column.type_oid, column.element_oid);
+        match &column.typing.kind {
+            TypeKind::Domain(base) if type_oid == element_oid => {
+                let oids = (base.type_oid, base.element_oid);
+                match Self::of_parts(oids, (&base.schema, &base.type_name), &base.kind) {
+                    // Postgres's functions and operators for enums take no domain over one: what there is it knows itself.
+                    Self::Enum(of) => {
+                        let name = column.type_name.clone();
+                        Self::Opaque { name, composite: false, base: Some(of) }
+                    }
+                    ty => ty,
+                }
+            }
+            kind => Self::of_parts((type_oid, element_oid), (&column.typing.schema, &column.type_name), kind),
+        }
+    }
+
+    /// The oids of type and element, the element's name, the element's kind.
+    fn of_parts((type_oid, element_oid): (u32, u32), (schema, name): (&str, &str), kind: &TypeKind) -> Self {
+        let known = NAMED.iter().find(|(oid, ..)| *oid == element_oid).map(|(.., ty)| ty.clone());
+        let scalar = match (known, kind) {
+            (Some(known), _) => known,
+            (None, TypeKind::Enum { labels }) => Self::Enum(Arc::new(EnumType {
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+                labels: labels.clone(),
+            })),
+            (None, kind) => {
+                let composite = *kind == TypeKind::Composite;
+                Self::Opaque { name: name.to_owned(), composite, base: None }
+            }
+        };
+        match scalar {
+            scalar if type_oid == element_oid => scalar,
+            Self::Opaque { name, .. } => {
+                Self::Opaque { name: format!("{name}[]"), composite: false, base: None }
+            }
+            scalar => Self::Array(Box::new(scalar)),
+        }
+    }
+
+    /// By the catalog's name; types that users made are not found here.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        NAMED.iter().find(|(_, known, _)| *known == name).map(|(.., ty)| ty.clone())
+    }
+
+    /// As messages and casts spell it.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::Opaque { name, .. } => Cow::Borrowed(name),
+            Self::Enum(of) => Cow::Owned(spelled(&of.name)),
+            Self::Array(element) => Cow::Owned(format!("{}[]", element.name())),
+            known => Cow::Borrowed(known.static_name()),
+        }
+    }
+
+    /// As the canonical text spells it.
+    pub(crate) fn sql(&self) -> Cow<'_, str> {
+        match self {
+            Self::Enum(of) => {
+                Cow::Owned(format!("{}.{}", quote_identifier(&of.schema), quote_identifier(&of.name)))
+            }
+            Self::Array(element) => Cow::Owned(format!("{}[]", element.sql())),
+            _ => self.name(),
+        }
+    }
+
+    pub(crate) fn static_name(&self) -> &'static str {
+        match self {
+            Self::Enum(_) => "enum",
+            Self::Array(_) => "array",
+            known => {
+                let named = NAMED.iter().find(|(.., ty)| ty == known);
+                named.map_or("a type core does not read", |(_, name, _)| *name)
+            }
+        }
+    }
+
+    pub(crate) fn array(self) -> Self {
+        Self::Array(Box::new(self))
+    }
+
+    pub(crate) fn element(&self) -> Option<&Self> {
+        match self {
+            Self::Array(element) => Some(element),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_opaque(&self) -> bool {
+        matches!(self, Self::Opaque { .. })
+    }
+
+    pub(crate) fn is_integer(&self) -> bool {
+        matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
+    }
+
+    pub(crate) fn is_float(&self) -> bool {
+        matches!(self, Self::Float4 | Self::Float8)
+    }
+
+    pub(crate) fn is_number(&self) -> bool {
+        self.is_integer() || self.is_float() || *self == Self::Numeric
+    }
+
+    /// The types of Postgres's string category that are texts.
+    pub(crate) fn is_string(&self) -> bool {
+        matches!(self, Self::Text | Self::Varchar | Self::Bpchar | Self::Name)
+    }
+
+    pub(crate) fn is_bits(&self) -> bool {
+        matches!(self, Self::Bit | Self::Varbit)
+    }
+
+    pub(crate) fn is_network(&self) -> bool {
+        matches!(self, Self::Inet | Self::Cidr)
+    }
+
+    /// A point in time, compared with the others in UTC.
+    pub(crate) fn is_instant(&self) -> bool {
+        matches!(self, Self::Date | Self::Timestamp | Self::Timestamptz)
+    }
+
+    /// Postgres reads more spellings of the type's values than core does, and some that read the clock.
+    pub(crate) fn has_other_spellings(&self) -> bool {
+        match self {
+            Self::Array(element) => element.has_other_spellings(),
+            ty => {
+                ty.is_instant()
+                    || ty.is_network()
+                    || matches!(ty, Self::Time | Self::Timetz | Self::Interval | Self::Numeric)
+            }
+        }
+    }
+
+    pub(crate) fn invalid(&self) -> EvalError {
+        EvalError::InvalidValue { ty: self.static_name() }
+    }
+
+    pub(crate) fn out_of_range(&self) -> EvalError {
+        EvalError::OutOfRange { ty: self.static_name() }
+    }
+}
+
+impl EnumType {
+    pub(crate) fn ordinal(&self, label: &[u8]) -> Option<i64> {
+        let at = self.labels.iter().position(|known| known.as_bytes() == label)?;
+        i64::try_from(at).ok()
+    }
+
+    pub(crate) fn label(&self, ordinal: i64) -> &str {
+        let at = usize::try_from(ordinal).ok();
+        at.and_then(|at| self.labels.get(at)).map_or("", String::as_str)
+    }
+}

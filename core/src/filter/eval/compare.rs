@@ -1,0 +1,120 @@
+//! The order of two values that are not null.
+
+use super::arithmetic;
+use crate::filter::data_type::array::Array;
+use crate::filter::data_type::datetime;
+use crate::filter::data_type::operator::Order;
+use crate::filter::data_type::value::{Value, trimmed};
+use crate::filter::error::EvalError;
+use std::cmp::Ordering;
+
+/// In the order that the check chose.
+pub(crate) fn ordered(order: Order, left: &Value<'_>, right: &Value<'_>) -> Result<Ordering, EvalError> {
+    Ok(match (order, left, right) {
+        (Order::Text { trim_left, trim_right }, Value::Text(a), Value::Text(b)) => {
+            let a = if trim_left { trimmed(a) } else { a };
+            a.cmp(if trim_right { trimmed(b) } else { b })
+        }
+        (Order::Float, a, b) => floats(arithmetic::float(a)?, arithmetic::float(b)?),
+        (Order::Numeric, a, b) => arithmetic::numeric(a)?.compare(&*arithmetic::numeric(b)?),
+        (Order::Array { padded }, Value::Array(a), Value::Array(b)) => a.compare(b, padded)?,
+        (Order::Natural, a, b) => natural(a, b, false)?,
+        _ => return Err(EvalError::WrongType { ty: "comparable value" }),
+    })
+}
+
+/// Two values of the same type. `padded` texts lose their padding first.
+pub(crate) fn natural(left: &Value<'_>, right: &Value<'_>, padded: bool) -> Result<Ordering, EvalError> {
+    Ok(match (left, right) {
+        (Value::Int(a), Value::Int(b)) => a.cmp(b),
+        (Value::Text(a), Value::Text(b)) if padded => trimmed(a).cmp(trimmed(b)),
+        (Value::Text(a), Value::Text(b)) => a.cmp(b),
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        (Value::Numeric(a), Value::Numeric(b)) => a.compare(b),
+        (Value::Float(a), Value::Float(b)) => floats(*a, *b),
+        (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),
+        (Value::Uuid(a), Value::Uuid(b)) => a.cmp(b),
+        (Value::Inet(a), Value::Inet(b)) => a.compare(b),
+        (Value::Time(a), Value::Time(b)) => a.cmp(b),
+        (Value::Timetz(a), Value::Timetz(b)) => a.compare(b),
+        (Value::Interval(a), Value::Interval(b)) => a.compare(b),
+        (Value::Json(a), Value::Json(b)) if a.equals(b) => Ordering::Equal,
+        // Only equality is asked of documents.
+        (Value::Json(_), Value::Json(_)) => Ordering::Less,
+        (Value::Array(a), Value::Array(b)) => a.compare(b, padded)?,
+        (a, b) => instant(a)?.cmp(&instant(b)?),
+    })
+}
+
+/// NaN is equal to itself and greater than everything else; the two zeros are equal.
+fn floats(a: f64, b: f64) -> Ordering {
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+}
+
+/// Microseconds, wide enough for every date.
+fn instant(value: &Value<'_>) -> Result<i128, EvalError> {
+    match value {
+        Value::Date(i32::MIN) | Value::Timestamp(i64::MIN) => Ok(i128::MIN),
+        Value::Date(datetime::DATE_INFINITY) | Value::Timestamp(datetime::TIMESTAMP_INFINITY) => {
+            Ok(i128::MAX)
+        }
+        Value::Date(days) => Ok(i128::from(*days) * i128::from(datetime::DAY)),
+        Value::Timestamp(micros) => Ok(i128::from(*micros)),
+        _ => Err(EvalError::WrongType { ty: "timestamp" }),
+    }
+}
+
+impl Array {
+    /// Elements first, then their number, then the shape. NULL stands behind every value.
+    pub(crate) fn compare(&self, other: &Self, padded: bool) -> Result<Ordering, EvalError> {
+        for (left, right) in self.elements.iter().zip(&other.elements) {
+            let ordering = match (left, right) {
+                (Value::Null, Value::Null) => Ordering::Equal,
+                (Value::Null, _) => Ordering::Greater,
+                (_, Value::Null) => Ordering::Less,
+                (left, right) => natural(left, right, padded)?,
+            };
+            if ordering.is_ne() {
+                return Ok(ordering);
+            }
+        }
+        let lengths = |array: &Self| array.dimensions.iter().map(|d| d.length).collect::<Vec<_>>();
+        let lowers = |array: &Self| array.dimensions.iter().map(|d| d.lower).collect::<Vec<_>>();
+        Ok((self.elements.len().cmp(&other.elements.len()))
+            .then_with(|| self.dimensions.len().cmp(&other.dimensions.len()))
+            .then_with(|| lengths(self).cmp(&lengths(other)))
+            .then_with(|| lowers(self).cmp(&lowers(other))))
+    }
+
+    /// `@>`: every element of `other` is one of ours; NULL is none.
+    pub(crate) fn contains(&self, other: &Self, padded: bool) -> Result<bool, EvalError> {
+        for wanted in &other.elements {
+            if !self.holds(wanted, padded)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `&&`
+    pub(crate) fn overlaps(&self, other: &Self, padded: bool) -> Result<bool, EvalError> {
+        for wanted in &other.elements {
+            if self.holds(wanted, padded)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn holds(&self, wanted: &Value<'_>, padded: bool) -> Result<bool, EvalError> {
+        if *wanted == Value::Null {
+            return Ok(false);
+        }
+        for element in self.elements.iter().filter(|element| **element != Value::Null) {
+            if natural(element, wanted, padded)?.is_eq() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
