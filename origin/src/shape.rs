@@ -3,13 +3,13 @@
 use crate::store::segment;
 use anyhow::Result;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
-use limn_core::log::{Read, ShapeLog};
+use limn_core::log::{Clock, Read, ShapeLog};
 use limn_core::pg::Relation;
 use limn_core::protocol::RequestError;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, GeneratedColumns, schema_header};
-use limn_core::{Handle, Offset, ShapeId};
+use limn_core::{Handle, Lsn, Offset, ShapeId};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -39,13 +39,6 @@ pub struct Shape {
     partitions: Mutex<BTreeMap<u32, Vec<u32>>>,
     log: Mutex<ShapeLog>,
     life: Mutex<Life>,
-    /// The commit LSN up to which its log is whole: beyond it a move is under way.
-    whole_up_to: AtomicU64,
-    /// A commit LSN that the visible rows include, where a move brought them further than its offset tells. Written and read
-    /// under the log's lock.
-    moved_to: AtomicU64,
-    /// False while the WAL has not been read up to its snapshot: the rows are ahead of any LSN that could be named.
-    is_joined: AtomicBool,
     /// Whether a table is described otherwise than when the shape was made, in ways that the shape outlives.
     is_outdated: AtomicBool,
     /// Rises with every read of any shape.
@@ -90,7 +83,6 @@ impl Shape {
         log: ShapeLog,
         life: Life,
     ) -> Self {
-        let is_joined = life == Life::Readable;
         let mut partitions = created.inner_partitions;
         partitions.insert(definition.relation.oid, created.partitions);
         Self {
@@ -104,9 +96,6 @@ impl Shape {
             dir,
             log: Mutex::new(log),
             life: Mutex::new(life),
-            whole_up_to: AtomicU64::new(u64::MAX),
-            moved_to: AtomicU64::new(0),
-            is_joined: AtomicBool::new(is_joined),
             is_outdated: AtomicBool::new(false),
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
@@ -201,71 +190,41 @@ impl Shape {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Beyond this commit LSN nothing may be said to be up to date.
-    pub fn set_whole_up_to(&self, lsn: u64) {
-        self.whole_up_to.store(lsn, Ordering::Release);
-    }
-
-    /// Makes visible what is whole up to `up_to`. With the moves among it, the rows include every commit up to `commit`.
-    pub fn publish(&self, up_to: u64, commit: u64) {
-        let mut log = self.log();
-        log.publish(up_to);
-        self.moved_to.fetch_max(commit.min(up_to), Ordering::Relaxed);
-    }
-
     /// Whether there may be moves in its log, whose offsets do not tell how far the rows are.
     #[must_use]
     pub fn has_moves(&self) -> bool {
         !self.definition.dependencies().is_empty()
     }
 
-    /// The WAL has been read up to its snapshot.
-    pub fn set_joined(&self) {
-        self.is_joined.store(true, Ordering::Release);
+    /// The stream has come up to its snapshot: wakes the readers, who can be told an LSN now.
+    pub fn handle_joined(&self) {
+        self.log().handle_joined();
         self.wake();
     }
 
-    /// How far its log may be said to go, where the server has come to `processed`.
-    #[must_use]
-    pub fn processed(&self, processed: u64) -> u64 {
-        processed.min(self.whole_up_to.load(Ordering::Acquire))
-    }
-
-    /// What comes after an offset, and a commit LSN that the rows include where it is up to date; looks into the segment's index where memory does not know.
-    ///
-    /// Its end is pending, not up to date, while the WAL has not been read up to the snapshot, and where a crash left
-    /// more in the log than it is whole up to.
+    /// Reads its log after `after`; may read the segment's index from disk. Never gives [`Read::Search`].
     ///
     /// # Errors
     /// Where the index cannot be read.
-    pub async fn locate(&self, after: Offset, processed: u64) -> io::Result<(Read, u64)> {
-        let whole_up_to = self.whole_up_to.load(Ordering::Acquire);
-        let is_joined = self.is_joined.load(Ordering::Acquire);
-        let is_whole = |offset: Offset| is_joined && offset.tx() <= whole_up_to;
-        let (read, moved_to) = self.locate_bytes(after, processed).await?;
-        let read = match read {
-            Read::UpToDate { offset } if !is_whole(offset) => Read::Pending,
-            Read::Changes { bytes, offset, closed, up_to_date } => {
-                Read::Changes { bytes, offset, closed, up_to_date: up_to_date && is_whole(offset) }
-            }
-            read => read,
-        };
-        Ok((read, moved_to))
-    }
-
-    async fn locate_bytes(&self, after: Offset, processed: u64) -> io::Result<(Read, u64)> {
-        let (read, entries, moved_to) = {
+    pub async fn read(&self, after: Offset, clock: Clock) -> io::Result<Read> {
+        let (read, entries) = {
             let log = self.log();
-            (log.read(after, processed), log.flushed_items(), self.moved_to.load(Ordering::Relaxed))
+            (log.read(after, clock), log.flushed_items())
         };
         if read != Read::Search {
-            return Ok((read, moved_to));
+            return Ok(read);
         }
         let dir = self.dir.clone();
         let find = move || segment::find(&dir, entries, after);
         let position = tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??;
-        let log = self.log();
-        Ok((log.read_at(after, position), self.moved_to.load(Ordering::Relaxed)))
+        Ok(self.log().read_at(after, position, clock))
+    }
+
+    /// The LSN that a live reply names behind rows: that of its last row, so that the reply is the same whenever it is
+    /// read. Behind a move the offset tells less than the rows show.
+    #[must_use]
+    pub fn lsn_behind_live_rows(&self, offset: Offset, greatest: Lsn) -> Lsn {
+        if self.has_moves() { greatest } else { Lsn::new(offset.tx()) }
     }
 
     /// Where the bytes of a part of the change log are: a range of the segment, then bytes in memory.

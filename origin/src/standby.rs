@@ -10,9 +10,9 @@ use crate::shape::{Life, Shape};
 use crate::status::{Phase, Status};
 use crate::store::{Folder, FolderLock, Reached, RecoveryError, TAIL_BYTES_MAX, Tail, segment};
 use anyhow::{Context, Result};
-use limn_core::ShapeId;
-use limn_core::journal::record::{CreatedShape, Record, StoreCheckpoint};
+use limn_core::journal::record::{CreatedShape, Record, StoreCheckpoint, stored_bound};
 use limn_core::log::{Fragment, ShapeLog};
+use limn_core::{Lsn, ShapeId};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
@@ -33,8 +33,6 @@ pub struct Standby {
     touched: BTreeSet<ShapeId>,
     /// Shapes that hold items in memory.
     dirty: BTreeSet<ShapeId>,
-    /// How far the logs are whole that are not so to their end.
-    whole: HashMap<ShapeId, u64>,
 }
 
 impl Standby {
@@ -55,7 +53,6 @@ impl Standby {
             shapes: HashMap::new(),
             touched: BTreeSet::new(),
             dirty: BTreeSet::new(),
-            whole: HashMap::new(),
         }
     }
 
@@ -89,7 +86,6 @@ impl Standby {
             outdated.extend(std::mem::take(&mut self.shapes).into_values());
             self.touched.clear();
             self.dirty.clear();
-            self.whole.clear();
         }
         self.tail = tail;
         retire(&self.registry, outdated);
@@ -109,7 +105,7 @@ impl Standby {
             Record::Joined(joined) => {
                 self.status.handle_processed(joined.processed);
                 if let Some(shape) = self.shapes.get(&joined.id) {
-                    shape.set_joined();
+                    shape.handle_joined();
                 }
             }
             Record::Partitions(now) => {
@@ -128,19 +124,26 @@ impl Standby {
             // A transaction of these shapes alone; others may be in the middle of another one.
             Record::Backfill(fragment) => {
                 let touched = self.append(&fragment)?;
-                self.end(touched, ShapeLog::end_transaction);
+                self.commit(touched);
             }
             Record::Move(made) => {
                 let touched = self.append(&made.items)?;
-                self.end(touched, ShapeLog::end_move);
-                self.set_whole(made.id, u64::MAX);
+                self.dirty.extend(touched);
+                if let Some(shape) = self.shapes.get(&made.id) {
+                    shape.log().end_move();
+                    show(shape, None, Lsn::new(made.consumed));
+                }
             }
-            Record::Whole(whole) => self.set_whole(whole.id, whole.up_to),
+            Record::Whole(whole) => {
+                if let Some(shape) = self.shapes.get(&whole.id) {
+                    show(shape, stored_bound(whole.up_to), Lsn::new(self.status.processed()));
+                }
+            }
             // What a move needs to know; there are none here.
             Record::Views(_) => {}
             Record::Commit(tx) => {
                 let touched = std::mem::take(&mut self.touched);
-                self.end(touched, ShapeLog::end_transaction);
+                self.commit(touched);
                 self.status.handle_processed(tx);
             }
         }
@@ -158,11 +161,11 @@ impl Standby {
             if self.shapes.contains_key(&id) {
                 continue;
             }
-            let whole_up_to = shape.dependent.whole_up_to;
+            let visible_up_to = stored_bound(shape.dependent.whole_up_to);
             self.create(shape.created, ShapeLog::restore(self.chunk_bytes_max, shape.log));
-            self.set_whole(id, whole_up_to);
             let Some(created) = self.shapes.get(&id) else { continue };
-            created.set_joined();
+            show(created, visible_up_to, Lsn::new(checkpoint.processed));
+            created.handle_joined();
             if shape.filter.is_some() {
                 self.publish(created);
             }
@@ -205,31 +208,15 @@ impl Standby {
         Ok(touched)
     }
 
-    /// Ends what was appended to these shapes, and shows it as far as they are whole.
-    fn end(&mut self, touched: BTreeSet<ShapeId>, end: impl Fn(&mut ShapeLog)) {
-        for (id, shape) in touched.iter().filter_map(|id| Some((id, self.shapes.get(id)?))) {
-            let up_to = self.whole.get(id).copied().unwrap_or(u64::MAX);
-            let mut log = shape.log();
-            end(&mut log);
-            if log.publish(up_to) {
-                drop(log);
+    /// Ends the transaction that was appended to these shapes, and wakes the readers who can see it.
+    fn commit(&mut self, touched: BTreeSet<ShapeId>) {
+        for shape in touched.iter().filter_map(|id| self.shapes.get(id)) {
+            let has_grown = shape.log().commit();
+            if has_grown {
                 shape.wake();
             }
         }
         self.dirty.extend(touched);
-    }
-
-    /// A shape's log is whole up to this commit LSN.
-    fn set_whole(&mut self, id: ShapeId, up_to: u64) {
-        let Some(shape) = self.shapes.get(&id) else { return };
-        if up_to == u64::MAX {
-            self.whole.remove(&id);
-        } else {
-            self.whole.insert(id, up_to);
-        }
-        shape.set_whole_up_to(up_to);
-        shape.log().publish(up_to);
-        shape.wake();
     }
 
     /// Forgets what the writer has moved to the segments meanwhile.
@@ -244,6 +231,13 @@ impl Standby {
             log.tail_bytes() > 0
         });
     }
+}
+
+/// Makes a log visible up to a commit LSN, or to its end, and wakes its readers. What becomes visible includes every
+/// commit up to `processed`.
+fn show(shape: &Shape, up_to: Option<Lsn>, processed: Lsn) {
+    shape.log().set_visible_up_to(up_to, processed);
+    shape.wake();
 }
 
 /// What a standby held: to be dropped once the shapes that take its place can be found.

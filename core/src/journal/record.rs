@@ -14,12 +14,12 @@
 //! follows is replayed over it. Reading stops at the first frame that is cut off or damaged: it was never
 //! reported as durable. Items count only up to the last commit (a transaction is whole or absent).
 
-use crate::ShapeId;
 use crate::log::fragment::Fragment;
 use crate::log::shape_log::{Checkpoint, SnapshotProgress};
 use crate::pg::{Relation, SnapshotFilter};
 use crate::protocol::request::DefinitionRequest;
 use crate::shape::dependent::{DependentState, Move, View, ViewChange};
+use crate::{Lsn, ShapeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
@@ -144,6 +144,12 @@ pub struct ShapeWhole {
     pub id: ShapeId,
     /// A commit LSN; `u64::MAX` where it is whole to its end.
     pub up_to: u64,
+}
+
+/// How far a log is visible, from its stored form, in which `u64::MAX` stands for its end.
+#[must_use]
+pub fn stored_bound(up_to: u64) -> Option<Lsn> {
+    (up_to != u64::MAX).then_some(Lsn::new(up_to))
 }
 
 /// A move without its items.

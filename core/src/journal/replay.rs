@@ -6,12 +6,12 @@
 //! Order of calls: [`Survey::handle_record`] for every record; [`Replay::new`];
 //! [`Replay::handle_record`] for every record again; [`Replay::finish`].
 
-use super::record::{CreatedShape, Record, SnapshotDone, StoreCheckpoint};
+use super::record::{CreatedShape, Record, SnapshotDone, StoreCheckpoint, stored_bound};
 use crate::log::fragment::Fragment;
 use crate::log::shape_log::ShapeLog;
 use crate::pg::SnapshotFilter;
 use crate::shape::dependent::DependentState;
-use crate::{Handle, ShapeId};
+use crate::{Handle, Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a record stands.
@@ -156,7 +156,9 @@ impl Replay {
             // May come while a transaction is open in other shapes, which it does not end.
             Record::Backfill(fragment) => {
                 let reached = self.append(&fragment, flush)?;
-                self.end(&reached, ShapeLog::end_transaction);
+                self.end(&reached, |log| {
+                    log.commit();
+                });
             }
             Record::Views(views) => {
                 if let Some(shape) = self.shapes.get_mut(&views.id) {
@@ -165,7 +167,10 @@ impl Replay {
             }
             Record::Move(made) => {
                 let reached = self.append(&made.items, flush)?;
-                self.end(&reached, ShapeLog::end_move);
+                self.end(&reached, |log| {
+                    log.end_move();
+                    log.set_visible_up_to(None, Lsn::new(made.consumed));
+                });
                 if let Some(shape) = self.shapes.get_mut(&made.id) {
                     shape.dependent.apply(&made);
                 }
@@ -177,7 +182,9 @@ impl Replay {
             }
             Record::Commit(tx) => {
                 let reached = std::mem::take(&mut self.open);
-                self.end(&reached, ShapeLog::end_transaction);
+                self.end(&reached, |log| {
+                    log.commit();
+                });
                 self.processed = self.processed.max(tx);
             }
         }
@@ -188,7 +195,9 @@ impl Replay {
     #[must_use]
     pub fn finish(self) -> ReplayedStore {
         let survivor = |shape: Replayed| {
-            let Replayed { created, handle, filter, log, dependent } = shape;
+            let Replayed { created, handle, filter, mut log, dependent } = shape;
+            log.handle_joined();
+            log.set_visible_up_to(stored_bound(dependent.whole_up_to), Lsn::new(self.processed));
             filter.map(|filter| ReplayedShape { created, handle, filter, log, dependent })
         };
         let shapes = self.shapes.into_values().filter_map(survivor).collect();
@@ -252,12 +261,11 @@ impl Replay {
         Ok(reached)
     }
 
-    /// Ends what the shapes were given, and shows it.
+    /// Ends what the shapes were given.
     fn end(&mut self, reached: &BTreeSet<ShapeId>, end: impl Fn(&mut ShapeLog)) {
         for id in reached {
             if let Some(shape) = self.shapes.get_mut(id) {
                 end(&mut shape.log);
-                shape.log.publish(u64::MAX);
                 self.open.remove(id);
             }
         }
@@ -269,8 +277,8 @@ mod tests {
     use super::*;
     use crate::Offset;
     use crate::journal::record::{ShapeCheckpoint, ShapePartitions, ShapeViews, ShapeWhole};
-    use crate::log::Read;
     use crate::log::shape_log::SnapshotProgress;
+    use crate::log::{Clock, Read};
     use crate::pg::{QualifiedName, Relation, SnapshotBounds};
     use crate::protocol::request::parse_shape_request;
     use crate::protocol::route::Method;
@@ -333,7 +341,7 @@ mod tests {
     }
 
     fn text(shape: &ReplayedShape) -> String {
-        match shape.log.read(Offset::SNAPSHOT_END, u64::MAX) {
+        match shape.log.read(Offset::SNAPSHOT_END, Clock { processed: Lsn::ZERO, is_current: true }) {
             Read::Changes { bytes, .. } => String::from_utf8(shape.log.tail_part(bytes).to_vec()).unwrap(),
             _ => String::new(),
         }

@@ -7,4 +7,4 @@ pub mod shape_log;
 
 pub use fragment::Fragment;
 pub use item::ItemFormat;
-pub use shape_log::{Read, ShapeLog};
+pub use shape_log::{Clock, Read, ShapeLog};

@@ -6,20 +6,21 @@
 //! the rest of the changes is the in-memory *tail*.
 //!
 //! Order of calls: [`handle_snapshot_progress`](ShapeLog::handle_snapshot_progress) while the snapshot is
-//! written; for each transaction [`append`](ShapeLog::append)… then [`commit`](ShapeLog::commit), which
-//! alone makes items visible (or, for a shape that is not whole at that point,
-//! [`end_transaction`](ShapeLog::end_transaction), and [`publish`](ShapeLog::publish) once it is); [`tail`](ShapeLog::flushable) to a file and
+//! written, and [`handle_joined`](ShapeLog::handle_joined) once the stream has come up to it; for each transaction
+//! [`append`](ShapeLog::append)… then [`commit`](ShapeLog::commit), for each move `append`… then
+//! [`end_move`](ShapeLog::end_move); [`set_visible_up_to`](ShapeLog::set_visible_up_to) before a transaction that a
+//! move still has to resolve, and once the move is durable; [`flushable`](ShapeLog::flushable) to a file and
 //! [`handle_flushed`](ShapeLog::handle_flushed) whenever convenient.
 
 use super::item::{ITEM_SUFFIX, LAST_SUFFIX};
-use crate::Offset;
+use crate::{Lsn, Offset};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
 
 mod read;
 
-pub use read::Read;
+pub use read::{Clock, Read};
 
 /// The log of one shape.
 #[derive(Debug, Clone)]
@@ -40,11 +41,17 @@ pub struct ShapeLog {
     marks: Vec<Mark>,
     /// The newest item, still without its final form: it may turn out to be the transaction's last.
     open_item: Option<OpenItem>,
-    /// Where complete transactions end that readers may not see yet, oldest first.
+    /// Where complete transactions and moves end that are not visible yet, oldest first.
     unpublished: VecDeque<Mark>,
-    /// What readers may see.
+    /// The visible part: its last item's offset, and its length.
     published_offset: Offset,
     published_bytes: u64,
+    /// Whether the stream has come up to the snapshot: before that, the rows are ahead of any LSN that could be named.
+    is_joined: bool,
+    /// The commit LSN up to which transactions are visible, where a move is pending; `None` where all of them are.
+    visible_up_to: Option<Lsn>,
+    /// A commit LSN that the visible rows include, where a move brought them further than its offset tells.
+    covered_up_to: Lsn,
 }
 
 /// How far the snapshot is written.
@@ -115,6 +122,9 @@ impl ShapeLog {
             unpublished: VecDeque::new(),
             published_offset: Offset::SNAPSHOT_END,
             published_bytes: 0,
+            is_joined: false,
+            visible_up_to: None,
+            covered_up_to: Lsn::ZERO,
         }
     }
 
@@ -177,32 +187,42 @@ impl ShapeLog {
         true
     }
 
-    /// Ends the transaction: its last item is marked, and everything appended becomes visible.
+    /// Ends the transaction: its last item is marked, and everything appended becomes visible, as far as
+    /// [`set_visible_up_to`](Self::set_visible_up_to) allows.
     ///
-    /// Returns false where the transaction added nothing.
+    /// Returns true where something became visible.
     pub fn commit(&mut self) -> bool {
         self.finish_item(true);
         self.note_end();
-        self.publish(u64::MAX)
+        self.publish()
     }
 
-    /// Ends the transaction without making it visible: [`publish`](Self::publish) does that later.
-    pub fn end_transaction(&mut self) {
-        self.finish_item(true);
-        self.note_end();
-    }
-
-    /// Ends a move: like a transaction, but its messages carry no mark (protocol §4.8).
+    /// Ends a move: like a transaction, but its messages carry no mark (protocol §4.8), and it becomes visible only
+    /// by [`set_visible_up_to`](Self::set_visible_up_to), once it is durable.
     pub fn end_move(&mut self) {
         self.finish_item(false);
         self.note_end();
     }
 
-    /// Makes the complete transactions visible whose commit LSN is at most `up_to`.
+    /// The stream has come up to the snapshot: there are LSNs that replies can name.
+    pub const fn handle_joined(&mut self) {
+        self.is_joined = true;
+    }
+
+    /// Transactions and moves are visible up to this commit LSN, or all of them where it is `None`. `processed` is the
+    /// commit LSN of the last transaction that every shape's log shows: what becomes visible includes it.
     ///
     /// Returns true where something became visible.
-    pub fn publish(&mut self, up_to: u64) -> bool {
+    pub fn set_visible_up_to(&mut self, up_to: Option<Lsn>, processed: Lsn) -> bool {
+        self.visible_up_to = up_to;
+        self.covered_up_to = self.covered_up_to.max(up_to.map_or(processed, |up_to| up_to.min(processed)));
+        self.publish()
+    }
+
+    /// Makes visible what is complete and may be.
+    fn publish(&mut self) -> bool {
         let before = self.published_bytes;
+        let up_to = self.visible_up_to.map_or(u64::MAX, Lsn::as_u64);
         while let Some(end) = self.unpublished.pop_front_if(|end| end.tx <= up_to) {
             self.published_bytes = end.end;
             self.published_offset = Offset::new(end.tx, end.op);

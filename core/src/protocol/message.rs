@@ -1,5 +1,6 @@
 //! Control messages and the framing of streams of events (protocol §4.7, §6.3).
 
+use crate::Lsn;
 use crate::pg::SnapshotBounds;
 use serde_json::json;
 
@@ -11,8 +12,8 @@ pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 /// The message that ends a reply that reaches the end of the log. `lsn` is the greatest position whose changes
 /// the client has now seen.
 #[must_use]
-pub fn up_to_date(lsn: u64) -> Vec<u8> {
-    json!({ "headers": { "control": "up-to-date", "global_last_seen_lsn": lsn.to_string() } })
+pub fn up_to_date(lsn: Lsn) -> Vec<u8> {
+    json!({ "headers": { "control": "up-to-date", "global_last_seen_lsn": lsn.as_u64().to_string() } })
         .to_string()
         .into_bytes()
 }
@@ -53,7 +54,7 @@ mod tests {
     #[test]
     fn positions_and_ids_are_decimal_strings() {
         let expected = json!({"headers": {"control": "up-to-date", "global_last_seen_lsn": "29360200"}});
-        assert_eq!(parsed(&up_to_date(29_360_200)), expected);
+        assert_eq!(parsed(&up_to_date(Lsn::new(29_360_200))), expected);
         let bounds = SnapshotBounds { xmin: 801, xmax: 806, xip: vec![803, u64::MAX] };
         let expected = json!({"headers": {
             "control": "snapshot-end", "xmin": "801", "xmax": "806",
@@ -72,7 +73,7 @@ mod tests {
     fn an_event_is_one_line_and_a_blank_one() {
         let mut out = Vec::new();
         push_event(&mut out, b"{}");
-        push_event(&mut out, &up_to_date(1));
+        push_event(&mut out, &up_to_date(Lsn::new(1)));
         assert!(out.starts_with(b"data: {}\n\ndata: {\"headers\""));
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 4);
     }

@@ -8,7 +8,7 @@ use crate::store::{CommitLog, Folder, TAIL_BYTES_MAX, segment};
 use limn_core::journal::FlushTracker;
 use limn_core::journal::record::{
     Record, ShapeCheckpoint, ShapeJoined, ShapeWhole, SnapshotDone, StoreCheckpoint, encode_commit,
-    encode_items,
+    encode_items, stored_bound,
 };
 use limn_core::log::{Fragment, ShapeLog};
 use limn_core::pg::SnapshotFilter;
@@ -103,21 +103,8 @@ impl Tracked {
 
     /// A shape that outlived a restart.
     pub(super) fn restored(shape: Arc<Shape>, filter: SnapshotFilter, whole_up_to: u64) -> Self {
-        shape.set_whole_up_to(whole_up_to);
         let whole = (whole_up_to != u64::MAX).then(|| Whole::new(whole_up_to));
         Self { shape, filter: Some(filter), registered_at: 0, whole }
-    }
-
-    /// Ends the transaction in the shape's log; true where something became visible.
-    fn end_transaction(&self) -> bool {
-        let mut log = self.shape.log();
-        match &self.whole {
-            None => log.commit(),
-            Some(whole) => {
-                log.end_transaction();
-                log.publish(whole.up_to)
-            }
-        }
     }
 }
 
@@ -199,7 +186,7 @@ impl Logs {
         let last = self.commit_log.last_ticket() + u64::from(!self.pending.is_empty());
         self.flush.handle_commit(end, (last > self.durable_ticket).then_some(last));
         let tracked = touched.iter().filter_map(|id| self.shapes.get(id));
-        let grown: Vec<_> = tracked.filter(|tracked| tracked.end_transaction()).collect();
+        let grown: Vec<_> = tracked.filter(|tracked| tracked.shape.log().commit()).collect();
         // Told to readers only when every shape shows the transaction.
         self.status.handle_processed(commit.as_u64());
         grown.into_iter().for_each(|tracked| tracked.shape.wake());
@@ -267,8 +254,8 @@ impl Logs {
             tracked.whole = None;
             self.partial.remove(&id);
         }
-        tracked.shape.publish(up_to, self.status.processed());
-        tracked.shape.set_whole_up_to(up_to);
+        let processed = Lsn::new(self.status.processed());
+        tracked.shape.log().set_visible_up_to(stored_bound(up_to), processed);
         tracked.shape.wake();
     }
 
@@ -311,9 +298,9 @@ impl Logs {
         let Some(tracked) = self.shapes.get(&id) else { return Ok(()) };
         let mut log = tracked.shape.log();
         append_all(&mut log, &fragment, &mut self.tails_bytes);
+        log.commit();
+        flush_long_tail(&tracked.shape, &mut log)?;
         drop(log);
-        tracked.end_transaction();
-        flush_long_tail(&tracked.shape, &mut tracked.shape.log())?;
         tracked.shape.wake();
         self.dirty.insert(id);
         self.unsynced.insert(id);
@@ -367,7 +354,7 @@ impl Logs {
         let joined: Vec<_> = self.joining.extract_if(.., |(_, ends_at)| *ends_at <= position).collect();
         for (id, _) in joined {
             if let Some(tracked) = self.shapes.get(&id) {
-                tracked.shape.set_joined();
+                tracked.shape.handle_joined();
                 self.record(&Record::Joined(ShapeJoined { id, processed: self.status.processed() }));
             }
         }

@@ -119,12 +119,14 @@ impl Events {
         let changed = shape.changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if shape.life() != Life::Readable || self.server.is_away(&shape) {
+        if shape.life() != Life::Readable {
             return None;
         }
-        let processed = shape.processed(self.server.status.processed());
-        let (read, moved_to) = shape.locate(self.after, processed).await.ok()?;
-        match read {
+        let clock = self.server.clock(&shape);
+        if !clock.is_current {
+            return None;
+        }
+        match shape.read(self.after, clock).await.ok()? {
             Read::Changes { bytes, offset, up_to_date, .. } => {
                 let (file, tail) = shape.parts(bytes);
                 self.file = match file {
@@ -132,9 +134,9 @@ impl Events {
                     None => None,
                 };
                 self.tail = tail;
-                let seen = if shape.has_moves() { processed.max(moved_to) } else { 0 };
-                self.control = up_to_date.then(|| message::up_to_date(offset.tx().max(seen)));
-                self.is_open = !up_to_date;
+                self.control =
+                    up_to_date.map(|lsn| message::up_to_date(shape.lsn_behind_live_rows(offset, lsn)));
+                self.is_open = up_to_date.is_none();
                 self.after = offset;
                 Some(true)
             }
@@ -144,13 +146,13 @@ impl Events {
                 Some(true)
             }
             // Nothing but an up-to-date message moves the client on: one follows the rows of a snapshot too.
-            Read::UpToDate { offset } if self.is_open => {
-                self.control = Some(message::up_to_date(processed.max(moved_to).max(offset.tx())));
+            Read::End { up_to_date: Some(lsn), .. } if self.is_open => {
+                self.control = Some(message::up_to_date(lsn));
                 self.is_open = false;
                 Some(true)
             }
-            Read::UpToDate { .. } if self.ends_when_caught_up => None,
-            Read::UpToDate { .. } | Read::Pending => {
+            Read::End { .. } if self.ends_when_caught_up => None,
+            Read::End { .. } | Read::Pending => {
                 let until = self.ends_at.min(self.keep_alive_at);
                 let something = tokio::select! {
                     waited = timeout_at(until, changed) => waited.is_ok(),

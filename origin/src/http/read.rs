@@ -12,8 +12,7 @@ use crate::store::segment;
 use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Request, Response};
-use limn_core::Offset;
-use limn_core::log::Read;
+use limn_core::log::{Clock, Read};
 use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
 use limn_core::protocol::cache::{lists_etag, next_cursor};
 use limn_core::protocol::query::Query;
@@ -21,6 +20,7 @@ use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest, read_shape_request};
 use limn_core::protocol::route::Method;
 use limn_core::protocol::{RequestError, SubsetRequest, header, message};
+use limn_core::{Lsn, Offset};
 use std::error::Error;
 use std::io;
 use std::ops::Range;
@@ -164,15 +164,13 @@ impl Reader<'_> {
                 self.shape = self.held_anew().await?;
                 continue;
             }
-            // Read before the log: see `Status::processed`.
-            let before = self.processed();
-            let (read, moved_to) = self.locate(after, before).await?;
-            let processed = before.max(moved_to);
+            let clock = self.server.clock(&self.shape);
+            let read = self.locate(after, clock).await?;
             if let Some(response) = self.not_modified(&read, first) {
                 return Ok(response);
             }
             if let Some(begin) = self.stream_begin(&read) {
-                if self.is_away() {
+                if !clock.is_current {
                     self.wait_current().await?;
                     continue;
                 }
@@ -182,17 +180,21 @@ impl Reader<'_> {
                 return Ok(self.events(after, begin));
             }
             let wait = match read {
-                Read::UpToDate { offset } if !self.request.live => {
-                    return self.caught_up(offset, processed).await;
+                Read::End { offset, up_to_date: Some(lsn) } if !self.request.live => {
+                    return self.caught_up(offset, lsn).await;
                 }
-                // The log was looked at again when the wait was over: a commit may have come at that very moment.
-                Read::UpToDate { offset } if waited_long && !self.is_away() => {
-                    return Ok(self.nothing_new(offset, processed));
+                Read::End { up_to_date: None, .. } if !self.request.live => {
+                    self.wait_current().await?;
+                    continue;
                 }
-                Read::UpToDate { .. } => Wait::Live,
+                // The log was read again when the wait was over: a commit may have come at that very moment.
+                Read::End { offset, up_to_date: Some(lsn) } if waited_long => {
+                    return Ok(self.nothing_new(offset, lsn));
+                }
+                Read::End { .. } => Wait::Live,
                 Read::Pending => Wait::Chunk,
                 Read::Ahead => Wait::Ahead,
-                found => return self.found(found, processed).await,
+                found => return self.found(found).await,
             };
             if self.server.stopping.has_begun() {
                 return Err(self.stopping());
@@ -227,8 +229,8 @@ impl Reader<'_> {
     /// How an event stream would begin, where one was asked for and something can be said.
     fn stream_begin(&self, read: &Read) -> Option<StreamBegin> {
         let (offset, up_to_date, has_pending) = match (self.request.live_sse, read) {
-            (true, Read::UpToDate { offset }) => (*offset, true, false),
-            (true, Read::Changes { offset, up_to_date, .. }) => (*offset, *up_to_date, true),
+            (true, Read::End { offset, up_to_date }) => (*offset, up_to_date.is_some(), false),
+            (true, Read::Changes { offset, up_to_date, .. }) => (*offset, up_to_date.is_some(), true),
             (true, Read::Snapshot { offset, .. }) => (*offset, false, true),
             _ => return None,
         };
@@ -247,8 +249,8 @@ impl Reader<'_> {
     }
 
     /// Where in the log the answer is; looks into the segment's index where memory does not know.
-    async fn locate(&self, after: Offset, processed: u64) -> Result<(Read, u64), Refusal> {
-        match self.shape.locate(after, processed).await {
+    async fn locate(&self, after: Offset, clock: Clock) -> Result<Read, Refusal> {
+        match self.shape.read(after, clock).await {
             Ok(read) => Ok(read),
             Err(error) => Err(self.unreadable(&error).await),
         }
@@ -261,17 +263,18 @@ impl Reader<'_> {
         let if_none_match = self.if_none_match.as_deref().filter(|_| may_revalidate)?;
         let (offset, up_to_date) = match read {
             Read::Snapshot { offset, .. } => (*offset, false),
-            Read::Changes { offset, up_to_date, .. } => (*offset, *up_to_date),
-            Read::UpToDate { offset } => (*offset, true),
+            Read::Changes { offset, up_to_date, .. } | Read::End { offset, up_to_date } => {
+                (*offset, up_to_date.is_some())
+            }
             Read::Pending | Read::Ahead | Read::Search => return None,
         };
-        let reply = self.reply(offset, up_to_date && !self.is_away(), false);
+        let reply = self.reply(offset, up_to_date, false);
         let known = lists_etag(if_none_match, &reply.etag());
         known.then(|| with_head(reply.not_modified(&self.server.settings.cache), Body::empty()))
     }
 
     /// Items of the log.
-    async fn found(&self, read: Read, processed: u64) -> Result<Response<Body>, Refusal> {
+    async fn found(&self, read: Read) -> Result<Response<Body>, Refusal> {
         let (head, stored) = match read {
             Read::Snapshot { start, end, offset } => {
                 let head = self.reply(offset, false, end.is_some());
@@ -285,14 +288,14 @@ impl Reader<'_> {
                 (head, Stored { file, tail: Vec::new(), control: None })
             }
             Read::Changes { bytes, offset, closed, up_to_date } => {
-                // While Postgres is away nothing may say up-to-date, but what is stored is true.
-                let up_to_date = up_to_date && !self.is_away();
-                let tells_rows = !self.request.live || self.shape.has_moves();
-                let lsn = if tells_rows { processed.max(offset.tx()) } else { offset.tx() };
-                let control = up_to_date.then(|| message::up_to_date(lsn));
-                (self.reply(offset, up_to_date, closed), self.changes(bytes, control))
+                let named = up_to_date.map(|lsn| match self.request.live {
+                    true => self.shape.lsn_behind_live_rows(offset, lsn),
+                    false => lsn,
+                });
+                let control = named.map(message::up_to_date);
+                (self.reply(offset, named.is_some(), closed), self.changes(bytes, control))
             }
-            Read::UpToDate { .. } | Read::Pending | Read::Ahead | Read::Search => {
+            Read::End { .. } | Read::Pending | Read::Ahead | Read::Search => {
                 unreachable!("only items are found")
             }
         };
@@ -319,22 +322,20 @@ impl Reader<'_> {
     }
 
     /// Nothing follows, and the client did not ask to wait.
-    async fn caught_up(&self, offset: Offset, processed: u64) -> Result<Response<Body>, Refusal> {
-        self.wait_current().await?;
+    async fn caught_up(&self, offset: Offset, lsn: Lsn) -> Result<Response<Body>, Refusal> {
         let head = self.reply(offset, true, false);
-        let stored = Stored {
-            file: None,
-            tail: Vec::new(),
-            control: Some(message::up_to_date(processed.max(offset.tx()))),
-        };
+        let stored = Stored { file: None, tail: Vec::new(), control: Some(message::up_to_date(lsn)) };
         self.respond_stored(&head, stored).await
     }
 
     async fn now(&self) -> Result<Response<Body>, Refusal> {
         self.wait_current().await?;
-        let processed = self.processed();
-        let offset = self.shape.log().last_offset();
-        Ok(self.nothing_new(offset, processed))
+        let clock = self.server.clock(&self.shape);
+        let (offset, up_to_date) = {
+            let log = self.shape.log();
+            (log.last_offset(), log.lsn_at_end(clock))
+        };
+        Ok(self.nothing_new(offset, up_to_date.ok_or_else(|| self.away())?))
     }
 
     fn chunk_missing(&self) -> Refusal {
@@ -346,11 +347,11 @@ impl Reader<'_> {
         Box::new(Reply::bad_request(&self.server.settings.cache, self.request.method, &error))
     }
 
-    fn nothing_new(&self, offset: Offset, processed: u64) -> Response<Body> {
+    fn nothing_new(&self, offset: Offset, lsn: Lsn) -> Response<Body> {
         let reply = self.reply(offset, true, false);
         let head = reply.nothing_new(&self.server.settings.cache, self.server.next_unique());
         let mut body = vec![b'['];
-        body.extend_from_slice(&message::up_to_date(processed.max(offset.tx())));
+        body.extend_from_slice(&message::up_to_date(lsn));
         body.push(b']');
         with_head(head, self.unless_head(Body::from(body)))
     }
@@ -394,11 +395,6 @@ impl Reader<'_> {
         let random =
             self.server.next_unique().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(now.subsec_nanos());
         next_cursor(now.as_secs(), interval_s, self.request.cursor.as_deref(), random)
-    }
-
-    /// The commit LSN that replies may name.
-    fn processed(&self) -> u64 {
-        self.shape.processed(self.server.status.processed())
     }
 
     fn is_away(&self) -> bool {

@@ -213,8 +213,8 @@ impl Asker<'_> {
             RequestOffset::Now => None,
             RequestOffset::At(Offset::Start) => Some(Offset::snapshot_chunk(0)),
             RequestOffset::At(after) => {
-                let processed = self.server.status.processed();
-                (self.shape.log().read(after, processed) != Read::Ahead).then_some(after)
+                let clock = self.server.clock(&self.shape);
+                (self.shape.log().read(after, clock) != Read::Ahead).then_some(after)
             }
         }
     }

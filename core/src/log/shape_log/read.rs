@@ -1,10 +1,24 @@
-//! Reads of a log: which bytes answer an offset.
+//! Reads of a log: which bytes answer an offset, and which LSN a reply may name.
+//!
+//! This is the only place that decides whether a reply may say up-to-date, and with which LSN.
 
 use super::ShapeLog;
-use crate::Offset;
+use crate::{Lsn, Offset};
 use std::ops::Range;
 
-/// The answer to "what comes after this offset?".
+/// What the server knows of Postgres when a log is read.
+///
+/// Take it *before* the log is locked: `processed` then never runs ahead of what is visible in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// The commit LSN of the last transaction that every shape's log shows.
+    pub processed: Lsn,
+    /// Whether Postgres is followed, and nothing is known to be wrong with the shape's tables: the end of a
+    /// log is called up to date only then.
+    pub is_current: bool,
+}
+
+/// What follows an offset in a log, and what a reply may say of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
     /// A part of the snapshot; `end` is `None` while its chunk is still being written.
@@ -24,17 +38,22 @@ pub enum Read {
         offset: Offset,
         /// True where the same read gives the same bytes for ever.
         closed: bool,
-        /// True where nothing follows.
-        up_to_date: bool,
+        /// The greatest LSN that the reply may name, where it may say up-to-date: nothing follows, and the server
+        /// is current.
+        up_to_date: Option<Lsn>,
     },
-    /// Nothing follows the offset; `offset` is where the client stands.
-    UpToDate {
+    /// Nothing follows the offset.
+    End {
         /// The later of the asked offset and the log's last.
         offset: Offset,
+        /// The greatest LSN that the reply may name; `None` while the server is not current, so that nothing may
+        /// be called up to date.
+        up_to_date: Option<Lsn>,
     },
-    /// The snapshot chunk that follows is not written yet.
+    /// Nothing can be sent or said yet: the next chunk of the snapshot is not written, the stream has not come up
+    /// to the snapshot, or the log holds more than the shape's visible part.
     Pending,
-    /// The offset lies beyond the log.
+    /// The offset lies beyond the log, and beyond what the server has processed.
     Ahead,
     /// The offset lies inside the flushed part: find the byte position behind the last item at or before
     /// it among the segment's index entries, then ask [`ShapeLog::read_at`].
@@ -42,39 +61,67 @@ pub enum Read {
 }
 
 impl ShapeLog {
-    /// What comes after `after`. `processed` is the commit LSN up to which the WAL has been read: an
-    /// offset beyond the log but not beyond it is no error (the log simply has nothing there).
+    /// What follows `after`, and what may be said of it. An offset beyond the log, but not beyond what is processed,
+    /// is the end: the log simply has nothing there.
     #[must_use]
-    pub fn read(&self, after: Offset, processed: u64) -> Read {
+    pub fn read(&self, after: Offset, clock: Clock) -> Read {
         if let Some(read) = self.read_snapshot(after) {
             return read;
         }
         if after > self.published_offset {
-            return if after.tx() <= processed { Read::UpToDate { offset: after } } else { Read::Ahead };
+            let is_known = after.tx() <= self.shown_up_to(clock).as_u64();
+            return if is_known { self.end(after, clock) } else { Read::Ahead };
         }
-        self.locate(after).map_or(Read::Search, |position| self.read_at(after, position))
+        self.locate(after).map_or(Read::Search, |position| self.read_at(after, position, clock))
     }
 
-    /// What comes after `after`, whose item ends at byte `position` of the change log.
+    /// What follows `after`, whose item ends at byte `position` of the change log.
     #[must_use]
-    pub fn read_at(&self, after: Offset, position: u64) -> Read {
+    pub fn read_at(&self, after: Offset, position: u64, clock: Clock) -> Read {
         if position >= self.published_bytes {
-            return Read::UpToDate { offset: after.max(self.published_offset) };
+            return self.end(after.max(self.published_offset), clock);
         }
         let chunk = self.closed.partition_point(|chunk| chunk.end <= position);
-        match self.closed.get(chunk).filter(|chunk| chunk.end <= self.published_bytes) {
-            Some(chunk) => {
-                let offset = Offset::new(chunk.tx, chunk.op);
-                let up_to_date = offset >= self.published_offset;
-                Read::Changes { bytes: position..chunk.end, offset, closed: !up_to_date, up_to_date }
-            }
-            None => Read::Changes {
-                bytes: position..self.published_bytes,
-                offset: self.published_offset,
-                closed: false,
-                up_to_date: true,
-            },
+        let chunk = self.closed.get(chunk).filter(|chunk| chunk.end <= self.published_bytes);
+        let (end, offset) = chunk.map_or((self.published_bytes, self.published_offset), |chunk| {
+            (chunk.end, Offset::new(chunk.tx, chunk.op))
+        });
+        let is_last = offset >= self.published_offset;
+        let up_to_date = (is_last && self.is_complete(offset)).then(|| self.lsn_at(offset, clock)).flatten();
+        // A chunk that ends the log is closed only once something follows: what a reply says of the end changes.
+        Read::Changes { bytes: position..end, offset, closed: chunk.is_some() && !is_last, up_to_date }
+    }
+
+    /// The greatest LSN that a reply may name which says that nothing follows the log's last item, whether or not
+    /// it sends the items before; `None` while the server is not current.
+    #[must_use]
+    pub fn lsn_at_end(&self, clock: Clock) -> Option<Lsn> {
+        self.lsn_at(self.published_offset, clock)
+    }
+
+    fn end(&self, offset: Offset, clock: Clock) -> Read {
+        if self.is_complete(offset) {
+            Read::End { offset, up_to_date: self.lsn_at(offset, clock) }
+        } else {
+            Read::Pending
         }
+    }
+
+    /// Whether the visible items up to `offset` are the rows at some LSN that can be named. They are not before the
+    /// stream has come up to the snapshot, nor where a crash left more in the log than its visible part.
+    fn is_complete(&self, offset: Offset) -> bool {
+        self.is_joined && self.visible_up_to.is_none_or(|up_to| offset.tx() <= up_to.as_u64())
+    }
+
+    /// The greatest LSN whose changes are all among the items up to `offset`, which is the log's end.
+    fn lsn_at(&self, offset: Offset, clock: Clock) -> Option<Lsn> {
+        let lsn = self.shown_up_to(clock).max(self.covered_up_to).max(Lsn::new(offset.tx()));
+        clock.is_current.then_some(lsn)
+    }
+
+    /// The commit LSN up to which the log shows what the server has processed.
+    fn shown_up_to(&self, clock: Clock) -> Lsn {
+        self.visible_up_to.map_or(clock.processed, |up_to| up_to.min(clock.processed))
     }
 
     fn read_snapshot(&self, after: Offset) -> Option<Read> {
@@ -109,5 +156,115 @@ impl ShapeLog {
         }
         let chunk = self.closed.binary_search_by_key(&after, |chunk| Offset::new(chunk.tx, chunk.op));
         chunk.ok().and_then(|index| self.closed.get(index)).map(|chunk| chunk.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SnapshotProgress;
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const LAST: Offset = Offset::new(100, 0);
+
+    /// A log whose one transaction committed at 100, in the segment or in memory.
+    fn log(is_joined: bool, visible_up_to: Option<u64>, is_flushed: bool) -> ShapeLog {
+        let mut log = ShapeLog::new(1_000);
+        log.handle_snapshot_progress(SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true });
+        log.append(90, 0, b"{}");
+        log.append(100, 0, b"{}");
+        log.commit();
+        log.set_visible_up_to(visible_up_to.map(Lsn::new), Lsn::ZERO);
+        if is_joined {
+            log.handle_joined();
+        }
+        if is_flushed {
+            log.handle_flushed();
+        }
+        log
+    }
+
+    /// Reads as a server does, by way of the index where the log asks for it.
+    fn read(log: &ShapeLog, after: Offset, clock: Clock) -> Read {
+        match log.read(after, clock) {
+            Read::Search => log.read_at(after, 3, clock),
+            read => read,
+        }
+    }
+
+    /// What a reply says of the end: the LSN that it names, nothing, or nothing yet.
+    #[derive(Debug, PartialEq)]
+    enum Said {
+        UpTo(u64),
+        Nothing,
+        NotYet,
+    }
+
+    #[test]
+    fn a_reply_says_up_to_date_where_all_of_this_holds() {
+        // Joined, visible up to, current; then what follows the rows, and what is said where there are none.
+        let table = [
+            (true, None, true, Said::UpTo(150), Said::UpTo(150)),
+            (true, None, false, Said::Nothing, Said::Nothing),
+            (true, Some(120), true, Said::UpTo(120), Said::UpTo(120)),
+            (true, Some(120), false, Said::Nothing, Said::Nothing),
+            // A crash left more in the log than its visible part.
+            (true, Some(99), true, Said::Nothing, Said::NotYet),
+            (true, Some(99), false, Said::Nothing, Said::NotYet),
+            (false, None, true, Said::Nothing, Said::NotYet),
+            (false, None, false, Said::Nothing, Said::NotYet),
+            (false, Some(120), true, Said::Nothing, Said::NotYet),
+        ];
+        let said = |lsn: Option<Lsn>| lsn.map_or(Said::Nothing, |lsn| Said::UpTo(lsn.as_u64()));
+        for (is_joined, visible_up_to, is_current, behind_rows, at_end) in table {
+            for is_flushed in [false, true] {
+                let log = log(is_joined, visible_up_to, is_flushed);
+                let clock = Clock { processed: Lsn::new(150), is_current };
+                let case = format!("{is_joined} {visible_up_to:?} {is_current} {is_flushed}");
+                for after in [Offset::SNAPSHOT_END, Offset::new(90, 0)] {
+                    let Read::Changes { offset, closed, up_to_date, .. } = read(&log, after, clock) else {
+                        panic!("{case}: no rows after {after}")
+                    };
+                    assert_eq!((offset, closed), (LAST, false), "{case}");
+                    assert_eq!(said(up_to_date), behind_rows, "{case}: after {after}");
+                }
+                let end = match read(&log, LAST, clock) {
+                    Read::End { offset: LAST, up_to_date } => said(up_to_date),
+                    Read::Pending => Said::NotYet,
+                    other => panic!("{case}: {other:?}"),
+                };
+                assert_eq!(end, at_end, "{case}");
+                assert!(matches!(read(&log, Offset::Start, clock), Read::Snapshot { .. }), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_offset_is_ahead_of_what_is_visible_whatever_was_processed() {
+        let clock = Clock { processed: Lsn::new(150), is_current: true };
+        assert_eq!(log(true, Some(120), false).read(Offset::new(130, 0), clock), Read::Ahead);
+        let up_to_date = Some(Lsn::new(150));
+        let end = Read::End { offset: Offset::new(130, 0), up_to_date };
+        assert_eq!(log(true, None, false).read(Offset::new(130, 0), clock), end);
+    }
+
+    #[test]
+    fn rows_that_a_move_brought_further_than_the_clock_are_named_by_their_lsn() {
+        let mut log = log(true, Some(99), false);
+        // The move becomes visible after the clock was read.
+        let clock = Clock { processed: Lsn::new(110), is_current: true };
+        log.set_visible_up_to(None, Lsn::new(140));
+        assert_eq!(log.read(LAST, clock), Read::End { offset: LAST, up_to_date: Some(Lsn::new(140)) });
+        assert_eq!(log.lsn_at_end(clock), Some(Lsn::new(140)));
+        let stale = Clock { is_current: false, ..clock };
+        assert_eq!(log.lsn_at_end(stale), None);
+    }
+
+    #[test]
+    fn the_offset_is_named_where_the_clock_lags_behind_it() {
+        let clock = Clock { processed: Lsn::new(60), is_current: true };
+        let up_to_date = Some(Lsn::new(100));
+        assert_eq!(log(true, None, false).read(LAST, clock), Read::End { offset: LAST, up_to_date });
     }
 }

@@ -10,7 +10,17 @@ const ITEM: &[u8] = b"{\"headers\":{}}";
 fn log_with_snapshot() -> ShapeLog {
     let mut log = ShapeLog::new(60);
     log.handle_snapshot_progress(SnapshotProgress { bytes: 30, chunk_ends: vec![20, 30], complete: true });
+    log.handle_joined();
     log
+}
+
+/// The clock of a server that is current and has processed everything up to a commit LSN.
+const fn at(processed: u64) -> Clock {
+    Clock { processed: Lsn::new(processed), is_current: true }
+}
+
+fn end(offset: Offset, lsn: u64) -> Read {
+    Read::End { offset, up_to_date: Some(Lsn::new(lsn)) }
 }
 
 fn text(log: &ShapeLog, bytes: Range<u64>) -> String {
@@ -21,24 +31,24 @@ fn text(log: &ShapeLog, bytes: Range<u64>) -> String {
 fn the_snapshot_is_read_by_chunks_then_the_log() {
     let log = log_with_snapshot();
     let chunk = |start, end, n| Read::Snapshot { start, end: Some(end), offset: Offset::snapshot_chunk(n) };
-    assert_eq!(log.read(Offset::Start, 0), chunk(0, 20, 0));
-    assert_eq!(log.read(Offset::new(0, 0), 0), chunk(20, 30, 1));
-    let done = Read::UpToDate { offset: Offset::SNAPSHOT_END };
-    assert_eq!(log.read(Offset::new(0, 1), 0), done);
-    assert_eq!(log.read(Offset::new(0, 77), 0), done);
-    assert_eq!(log.read(Offset::new(0, u64::MAX), 0), done);
-    assert_eq!(log.read(Offset::SNAPSHOT_END, 0), done);
+    assert_eq!(log.read(Offset::Start, at(0)), chunk(0, 20, 0));
+    assert_eq!(log.read(Offset::new(0, 0), at(0)), chunk(20, 30, 1));
+    let done = end(Offset::SNAPSHOT_END, 0);
+    assert_eq!(log.read(Offset::new(0, 1), at(0)), done);
+    assert_eq!(log.read(Offset::new(0, 77), at(0)), done);
+    assert_eq!(log.read(Offset::new(0, u64::MAX), at(0)), done);
+    assert_eq!(log.read(Offset::SNAPSHOT_END, at(0)), done);
 }
 
 #[test]
 fn an_unfinished_snapshot_streams_its_first_chunk_and_holds_the_others() {
     let mut log = ShapeLog::new(60);
     let first = Read::Snapshot { start: 0, end: None, offset: Offset::snapshot_chunk(0) };
-    assert_eq!(log.read(Offset::Start, 0), first);
-    assert_eq!(log.read(Offset::new(0, 0), 0), Read::Pending);
+    assert_eq!(log.read(Offset::Start, at(0)), first);
+    assert_eq!(log.read(Offset::new(0, 0), at(0)), Read::Pending);
     log.handle_snapshot_progress(SnapshotProgress { bytes: 25, chunk_ends: vec![20], complete: false });
-    assert_eq!(log.read(Offset::new(0, 0), 0), Read::Pending);
-    assert_eq!(log.read(Offset::new(0, 3), 0), Read::Pending);
+    assert_eq!(log.read(Offset::new(0, 0), at(0)), Read::Pending);
+    assert_eq!(log.read(Offset::new(0, 3), at(0)), Read::Pending);
 }
 
 #[test]
@@ -46,47 +56,48 @@ fn items_are_visible_only_after_commit_and_the_last_one_says_so() {
     let mut log = log_with_snapshot();
     log.append(100, 0, ITEM);
     log.append(100, 2, ITEM);
-    assert_eq!(log.read(Offset::SNAPSHOT_END, 0), Read::UpToDate { offset: Offset::SNAPSHOT_END });
+    assert_eq!(log.read(Offset::SNAPSHOT_END, at(0)), end(Offset::SNAPSHOT_END, 0));
     assert!(log.commit());
     assert_eq!(log.last_offset(), Offset::new(100, 2));
-    let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, 100) else {
+    let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, at(100)) else {
         panic!()
     };
-    assert_eq!((offset, closed, up_to_date), (Offset::new(100, 2), false, true));
+    assert_eq!((offset, closed, up_to_date), (Offset::new(100, 2), false, Some(Lsn::new(100))));
     assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
-    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 1), 100) else { panic!() };
+    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 1), at(100)) else { panic!() };
     assert_eq!(text(&log, bytes), ",{\"headers\":{,\"last\":true}}");
 }
 
 #[test]
-fn what_is_not_whole_is_published_later_and_in_order() {
+fn what_a_move_holds_back_becomes_visible_later_and_in_order() {
     let mut log = log_with_snapshot();
+    assert!(!log.set_visible_up_to(Some(Lsn::new(99)), Lsn::new(90)));
     log.append(100, 0, ITEM);
-    log.end_transaction();
+    log.commit();
     log.append(100, 2, ITEM);
     log.end_move();
     log.append(110, 0, ITEM);
-    log.end_transaction();
+    log.commit();
     log.append(120, 0, ITEM);
-    assert!(!log.publish(99));
     assert_eq!(log.last_offset(), Offset::SNAPSHOT_END);
-    assert!(log.publish(100));
+    assert!(log.set_visible_up_to(Some(Lsn::new(100)), Lsn::new(110)));
     assert_eq!(log.last_offset(), Offset::new(100, 2));
-    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), 100) else { panic!() };
+    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), at(100)) else { panic!() };
     assert_eq!(text(&log, bytes), ",{\"headers\":{}}", "a move's messages are not marked");
-    assert!(log.publish(u64::MAX), "the open transaction stays unseen");
+    assert!(log.set_visible_up_to(None, Lsn::new(110)), "the open transaction stays unseen");
     assert_eq!(log.last_offset(), Offset::new(110, 0));
 }
 
 #[test]
 fn flushing_does_not_publish() {
     let mut log = log_with_snapshot();
+    log.set_visible_up_to(Some(Lsn::new(99)), Lsn::new(90));
     log.append(100, 0, ITEM);
-    log.end_transaction();
+    log.commit();
     log.handle_flushed();
-    assert_eq!(log.read(Offset::SNAPSHOT_END, 99), Read::UpToDate { offset: Offset::SNAPSHOT_END });
-    assert!(log.publish(100));
-    assert!(matches!(log.read(Offset::SNAPSHOT_END, 100), Read::Changes { up_to_date: true, .. }));
+    assert_eq!(log.read(Offset::SNAPSHOT_END, at(100)), end(Offset::SNAPSHOT_END, 99));
+    assert!(log.set_visible_up_to(None, Lsn::new(100)));
+    assert!(matches!(log.read(Offset::SNAPSHOT_END, at(100)), Read::Changes { up_to_date: Some(_), .. }));
 }
 
 #[test]
@@ -111,7 +122,7 @@ fn a_transaction_that_is_sent_again_is_completed() {
     assert!(log.append(110, 0, ITEM), "there already, but not visible");
     assert!(log.append(110, 2, ITEM));
     assert!(log.commit());
-    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), 110) else { panic!() };
+    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), at(110)) else { panic!() };
     assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
 }
 
@@ -122,14 +133,14 @@ fn chunks_close_behind_the_item_that_fills_them_and_never_change() {
         log.append(tx, 0, ITEM);
         log.commit();
     }
-    let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, 10) else {
+    let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, at(10)) else {
         panic!()
     };
-    assert_eq!((offset, closed, up_to_date), (Offset::new(3, 0), true, false));
+    assert_eq!((offset, closed, up_to_date), (Offset::new(3, 0), true, None));
     let first = text(&log, bytes);
     log.append(11, 0, ITEM);
     log.commit();
-    let Read::Changes { bytes, .. } = log.read(Offset::SNAPSHOT_END, 11) else { panic!() };
+    let Read::Changes { bytes, .. } = log.read(Offset::SNAPSHOT_END, at(11)) else { panic!() };
     assert_eq!(text(&log, bytes), first);
 }
 
@@ -140,8 +151,8 @@ fn a_chunk_that_ends_the_log_is_not_closed_for_readers() {
         log.append(tx, 0, ITEM);
         log.commit();
     }
-    let Read::Changes { closed, up_to_date, .. } = log.read(Offset::SNAPSHOT_END, 3) else { panic!() };
-    assert_eq!((closed, up_to_date), (false, true));
+    let Read::Changes { closed, up_to_date, .. } = log.read(Offset::SNAPSHOT_END, at(3)) else { panic!() };
+    assert_eq!((closed, up_to_date), (false, Some(Lsn::new(3))));
 }
 
 #[test]
@@ -149,9 +160,9 @@ fn offsets_beyond_the_log_are_ahead_unless_the_wal_was_read_that_far() {
     let mut log = log_with_snapshot();
     log.append(100, 0, ITEM);
     log.commit();
-    assert_eq!(log.read(Offset::new(200, 0), 150), Read::Ahead);
-    assert_eq!(log.read(Offset::new(200, 0), 200), Read::UpToDate { offset: Offset::new(200, 0) });
-    assert_eq!(log.read(Offset::new(100, 0), 0), Read::UpToDate { offset: Offset::new(100, 0) });
+    assert_eq!(log.read(Offset::new(200, 0), at(150)), Read::Ahead);
+    assert_eq!(log.read(Offset::new(200, 0), at(200)), end(Offset::new(200, 0), 200));
+    assert_eq!(log.read(Offset::new(100, 0), at(0)), end(Offset::new(100, 0), 100));
 }
 
 #[test]
@@ -161,18 +172,18 @@ fn flushing_keeps_every_position() {
         log.append(tx, 0, ITEM);
         log.commit();
     }
-    let before = log.read(Offset::new(4, 0), 5);
+    let before = log.read(Offset::new(4, 0), at(5));
     log.append(6, 0, ITEM);
     let (bytes, marks) = log.flushable();
     assert_eq!((bytes.len() as u64, marks.len()), (marks[4].end, 5));
     log.handle_flushed();
-    assert_eq!(log.read(Offset::new(2, 0), 5), Read::Search);
-    assert_eq!(log.read(Offset::new(3, 0), 5), log.read_at(Offset::new(3, 0), log.closed[0].end));
-    assert_eq!(log.read(Offset::new(4, 0), 5), Read::Search);
-    assert_eq!(log.read_at(Offset::new(4, 0), marks_end(&before)), before);
-    assert_eq!(log.read(Offset::new(5, 0), 5), Read::UpToDate { offset: Offset::new(5, 0) });
+    assert_eq!(log.read(Offset::new(2, 0), at(5)), Read::Search);
+    assert_eq!(log.read(Offset::new(3, 0), at(5)), log.read_at(Offset::new(3, 0), log.closed[0].end, at(5)));
+    assert_eq!(log.read(Offset::new(4, 0), at(5)), Read::Search);
+    assert_eq!(log.read_at(Offset::new(4, 0), marks_end(&before), at(5)), before);
+    assert_eq!(log.read(Offset::new(5, 0), at(5)), end(Offset::new(5, 0), 5));
     assert!(log.commit());
-    assert!(matches!(log.read(Offset::new(5, 0), 6), Read::Changes { up_to_date: true, .. }));
+    assert!(matches!(log.read(Offset::new(5, 0), at(6)), Read::Changes { up_to_date: Some(_), .. }));
 }
 
 #[test]
@@ -228,7 +239,7 @@ fn what_comes_while_a_tail_is_written_stays_in_memory() {
     log.append(2, 0, ITEM);
     log.commit();
     log.append(3, 0, ITEM);
-    let Read::Changes { bytes, .. } = log.read(Offset::new(1, 0), 2) else { panic!() };
+    let Read::Changes { bytes, .. } = log.read(Offset::new(1, 0), at(2)) else { panic!() };
     let second = text(&log, bytes.clone());
     log.handle_flushed_to(append.end());
     assert_eq!((log.flushed_items(), log.flushed_bytes()), (1, append.end()));
@@ -256,9 +267,10 @@ fn a_checkpoint_restores_the_same_answers() {
     assert_eq!(log.checkpoint(), None, "the tail is not flushed");
     log.handle_flushed();
     let mut restored = ShapeLog::restore(60, log.checkpoint().unwrap());
+    restored.handle_joined();
     for after in ["-1", "0_0", "0_inf", "3_0", "4_0", "5_0", "9_0"] {
         let after = after.parse().unwrap();
-        assert_eq!(restored.read(after, 5), log.read(after, 5));
+        assert_eq!(restored.read(after, at(5)), log.read(after, at(5)));
     }
     // And goes on as the log itself does: chunks close where they would have.
     for log in [&mut log, &mut restored] {

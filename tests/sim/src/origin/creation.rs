@@ -144,15 +144,18 @@ impl Creation {
             inner: Vec::new(),
             inner_partitions: std::collections::BTreeMap::new(),
         };
+        let mut log = ShapeLog::new(engine.logs.settings.chunk_bytes_max);
+        if engine.logs.faults.has(Fault::ForgetsToJoin) {
+            log.handle_joined();
+        }
         engine.register(Shape {
             created,
             handle: self.handle,
             kind: self.kind,
-            log: ShapeLog::new(engine.logs.settings.chunk_bytes_max),
+            log,
             is_readable: false,
             filter: None,
             done_ticket: None,
-            is_joined: false,
             registered_at: engine.logs.recent.newest(),
         });
     }

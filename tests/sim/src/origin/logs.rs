@@ -144,7 +144,7 @@ impl Logs {
     pub(super) fn handle_position(&mut self, position: Lsn) {
         for (id, _) in self.joining.extract_if(.., |(_, ends_at)| *ends_at <= position) {
             if let Some(shape) = self.shapes.get_mut(&id) {
-                shape.is_joined = true;
+                shape.log.handle_joined();
             }
         }
     }

@@ -18,11 +18,11 @@ use creation::Creation;
 use engine::{Engine, encode_checkpoint};
 use limn_core::journal::record::{CreatedShape, ShapeCheckpoint, StoreCheckpoint};
 use limn_core::journal::replay::ReplayedShape;
-use limn_core::log::{Read, ShapeLog};
+use limn_core::log::{Clock, Read, ShapeLog};
 use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::dependent::DependentState;
 use limn_core::shape::{Definition, RotationCause, Router};
-use limn_core::{Handle, Offset, ShapeId};
+use limn_core::{Handle, Lsn, Offset, ShapeId};
 use logs::Logs;
 
 /// Limits, small enough that a short run passes all of them.
@@ -71,8 +71,6 @@ struct Shape {
     filter: Option<SnapshotFilter>,
     /// The ticket of the record that says so.
     done_ticket: Option<u64>,
-    /// True once the stream has come up to the snapshot.
-    is_joined: bool,
     /// The newest transaction that had been read when the shape was registered.
     registered_at: u64,
 }
@@ -97,7 +95,6 @@ impl Shape {
             is_readable: true,
             filter: Some(filter),
             done_ticket: Some(0),
-            is_joined: true,
             registered_at: 0,
         }
     }
@@ -219,15 +216,13 @@ impl Origin {
     }
 
     fn read_shape(&self, disk: &Disk, shape: &Shape, after: Offset) -> Result<Reply, DiskError> {
-        // Read before the log, so that it is never ahead of what is visible there.
-        let processed = self.engine.logs.processed;
-        let is_joined = shape.is_joined || self.faults.has(Fault::ForgetsToJoin);
-        let may_end = self.engine.is_active && is_joined;
-        let mut read = shape.log.read(after, processed);
+        let processed = Lsn::new(self.engine.logs.processed);
+        let clock = Clock { processed, is_current: self.engine.is_active };
+        let mut read = shape.log.read(after, clock);
         if read == Read::Search {
             let entries = shape.log.flushed_items();
             let position = segment::find(disk, shape.handle, entries, after)?;
-            read = shape.log.read_at(after, position);
+            read = shape.log.read_at(after, position, clock);
         }
         Ok(match read {
             Read::Snapshot { start, end: Some(end), offset } => {
@@ -236,11 +231,10 @@ impl Origin {
             }
             Read::Changes { bytes, offset, closed, up_to_date } => {
                 let bytes = segment::read(disk, shape.handle, &shape.log, bytes)?;
-                let up_to_date = (up_to_date && may_end).then_some(processed.max(offset.tx()));
-                Reply::Changes { bytes, offset, closed, up_to_date }
+                Reply::Changes { bytes, offset, closed, up_to_date: up_to_date.map(Lsn::as_u64) }
             }
-            Read::UpToDate { offset } if may_end => {
-                let up_to_date = Some(processed.max(offset.tx()));
+            Read::End { offset, up_to_date: Some(lsn) } => {
+                let up_to_date = Some(lsn.as_u64());
                 Reply::Changes { bytes: Vec::new(), offset, closed: false, up_to_date }
             }
             Read::Ahead if self.engine.is_active => Reply::OutOfBounds,
