@@ -285,7 +285,7 @@ async fn a_policy_on_a_table_with_shapes_is_an_error() {
 
 #[tokio::test]
 async fn a_running_server_is_seen_and_left_alone() {
-    let server = shared(&[]).await;
+    let mut server = shared(&[]).await;
     let sql = server.sql().await;
     let mut shape = server.follow("table=t").await;
     let check = Check { arguments: server.check_arguments() };
@@ -299,6 +299,8 @@ async fn a_running_server_is_seen_and_left_alone() {
     check.assert_ok("tables").await;
     sql.execute("INSERT INTO t VALUES (4, 'x', 1)").await;
     assert_eq!(shape.changes(1).await.len(), 1);
+    // A running server drops the shape itself, within a second.
+    server.stop().await;
     sql.execute("DROP TABLE t").await;
     let tables = check.finding("tables").await;
     assert!(tables.text.contains("is gone"), "{tables:?}");
