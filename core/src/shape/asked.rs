@@ -4,7 +4,7 @@
 //! on: slower than a filter of core's own, and never wrong.
 
 use super::held_row::HeldRow;
-use super::table::Row;
+use super::row::Row;
 use crate::ShapeId;
 use crate::filter::PostgresFilter;
 use crate::log::item::ChangePosition;

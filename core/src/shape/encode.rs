@@ -1,6 +1,6 @@
 //! Each change encoded once per (format, outcome), whatever the number of shapes.
 
-use super::table::Row;
+use super::row::Row;
 use crate::ShapeId;
 use crate::log::Fragment;
 use crate::log::item::{ChangePosition, ItemFormat};

@@ -1,7 +1,7 @@
 //! A row that is kept until it can be judged.
 
 use super::dependent::member::{Cells, push_cell};
-use super::table::Row;
+use super::row::Row;
 use crate::pg;
 
 /// A row's cells, encoded like a member's.

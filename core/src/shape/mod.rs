@@ -15,6 +15,7 @@ mod net_tests;
 pub mod rotation;
 pub mod router;
 mod routing;
+mod row;
 pub mod schema_header;
 pub mod snapshot_writer;
 pub mod subset;

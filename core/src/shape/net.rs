@@ -14,7 +14,7 @@
 
 use super::dependent::member::push_cell;
 use super::held_row::HeldRow;
-use super::table::Row;
+use super::row::Row;
 use crate::log::item::ChangePosition;
 use crate::pg::Relation;
 use crate::pg::Row as _;

@@ -7,12 +7,13 @@
 use super::definition::Definition;
 use super::dependent::Role;
 use super::net::NetChanges;
+use super::row::Row;
 use super::waiting::Waiting;
 use crate::ShapeId;
 use crate::filter::{Clause, Equality, Filter, PostgresFilter};
 use crate::log::ItemFormat;
 use crate::pg::Row as _;
-use crate::pg::{self, Relation, SnapshotFilter};
+use crate::pg::{Relation, SnapshotFilter};
 use crate::pgoutput::RelationMessage;
 use crate::protocol::request::Replica;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -321,17 +322,5 @@ impl From<&RelationMessage<'_>> for Seen {
     fn from(message: &RelationMessage<'_>) -> Self {
         let columns = message.columns.iter().map(|column| (column.name.to_owned(), column.type_oid));
         Self { schema: message.schema.to_owned(), name: message.name.to_owned(), columns: columns.collect() }
-    }
-}
-
-/// A row by position in the relation's description; a value that is missing reads as NULL.
-#[derive(Debug)]
-pub(super) struct Row<'a> {
-    pub(super) cells: Vec<Option<&'a [u8]>>,
-}
-
-impl pg::Row for Row<'_> {
-    fn text(&self, column: usize) -> Option<&[u8]> {
-        self.cells.get(column).copied().flatten()
     }
 }

@@ -3,7 +3,8 @@
 use super::super::held_row::HeldRow;
 use super::super::net::{NET_BYTES_MAX, NetChanges};
 use super::super::routing::Sinks;
-use super::super::table::{Row, Table};
+use super::super::row::Row;
+use super::super::table::Table;
 use super::{ChangePosition, Router};
 use crate::ShapeId;
 use crate::shape::dependent::Role;
