@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{limits, sqlstates, unsafe_code};
+use crate::{import_order, limits, sqlstates, unsafe_code};
 
 /// The folders that hold code of ours.
 const SOURCES: [&str; 8] = ["core", "origin", "edge-worker", "client", "tests", "fuzz", "xtask", "bench"];
@@ -54,19 +54,22 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         collect(&workspace.path(folder), &mut files)?;
     }
     let table = limits::table(workspace.root())?;
-    let mut broken = Vec::new();
-    for path in &files {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let relative = path.strip_prefix(workspace.root()).unwrap_or(path);
-        broken.extend(violations(relative, &text));
-        broken.extend(limits::violations(relative, &text, &table));
-        broken.extend(sqlstates::violations(relative, &text));
-        broken.extend(unsafe_code::violations(relative, &text));
+    let read = |path: PathBuf| -> Result<(PathBuf, String)> {
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        Ok((path.strip_prefix(workspace.root()).unwrap_or(&path).to_owned(), text))
+    };
+    let files = files.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let (mut broken, imports) = import_order::check(&files);
+    for (path, text) in &files {
+        broken.extend(violations(path, text));
+        broken.extend(limits::violations(path, text, &table));
+        broken.extend(sqlstates::violations(path, text));
+        broken.extend(unsafe_code::violations(path, text));
     }
     if !broken.is_empty() {
         bail!("{} house rules are broken:\n  {}", broken.len(), broken.join("\n  "));
     }
-    println!("  {} files keep the house rules", files.len());
+    println!("{imports}\n  {} files keep the house rules", files.len());
     Ok(())
 }
 

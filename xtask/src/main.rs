@@ -14,6 +14,8 @@ mod deny;
 mod edge;
 mod fuzz;
 mod house_rules;
+mod import_order;
+mod imports;
 mod limits;
 mod lockfile;
 mod matrix;

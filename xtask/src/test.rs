@@ -46,7 +46,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "house-rules",
-        title: "file lengths, names, no IO in the core",
+        title: "file lengths, names, no IO in the core, order of its imports",
         machine: &[],
         needs: &[],
         run: house_rules::run,
