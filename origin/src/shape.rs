@@ -9,7 +9,7 @@ use limn_core::protocol::RequestError;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, GeneratedColumns, schema_header};
-use limn_core::{Handle, Lsn, Offset, ShapeId};
+use limn_core::{Handle, Offset, ShapeId};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -220,11 +220,10 @@ impl Shape {
         Ok(self.log().read_at(after, position, clock))
     }
 
-    /// The LSN that a live reply names behind rows: that of its last row, so that the reply is the same whenever it is
-    /// read. Behind a move the offset tells less than the rows show.
+    /// The end of its log, for a client that has none of its rows.
     #[must_use]
-    pub fn lsn_behind_live_rows(&self, offset: Offset, greatest: Lsn) -> Lsn {
-        if self.has_moves() { greatest } else { Lsn::new(offset.tx()) }
+    pub fn read_end(&self, clock: Clock) -> Read {
+        self.log().read_end(clock)
     }
 
     /// Where the bytes of a part of the change log are: a range of the segment, then bytes in memory.

@@ -4,6 +4,9 @@ use crate::shape::{Life, Shape};
 use crate::store::segment;
 use axum::body::{Body, Bytes};
 use futures::stream;
+use limn_core::Lsn;
+use limn_core::log::reading::Part;
+use limn_core::protocol::message;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -25,6 +28,16 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// A part of a shape's log, and the up-to-date message behind it where there is an LSN to name.
+    pub(super) fn of(shape: &Shape, part: Part, up_to_date: Option<Lsn>) -> Self {
+        let (file, tail) = match part {
+            Part::Snapshot(range) => (Some((segment::snapshot_path(&shape.dir), range)), Vec::new()),
+            Part::Changes(bytes) => shape.parts(bytes),
+            Part::Nothing => (None, Vec::new()),
+        };
+        Self { file, tail, control: up_to_date.map(message::up_to_date) }
+    }
+
     /// The body's length in bytes.
     pub(super) fn len(&self) -> u64 {
         let file = self.file.as_ref().map_or(0, |(_, range)| range.end - range.start);

@@ -5,68 +5,53 @@
 
 use super::Server;
 use super::admission::Admitted;
-use super::body::FileRange;
-use crate::shape::{Life, Shape};
-use crate::store::segment;
+use super::body::{FileRange, Stored};
+use crate::shape::Shape;
 use axum::body::{Body, Bytes};
 use futures::stream;
-use limn_core::Offset;
-use limn_core::log::Read;
+use limn_core::log::EventStream;
+use limn_core::log::reading::NextEvents;
 use limn_core::protocol::events::EventFramer;
 use limn_core::protocol::message;
+use limn_core::protocol::request::RequestOffset;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-
-/// How long a stream lasts, whatever happens on it.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(60);
-/// The silence after which a comment keeps proxies awake.
-const KEEP_ALIVE: Duration = Duration::from_secs(21);
 
 /// One client's stream.
 pub(super) struct Events {
     server: Arc<Server>,
     shape: Arc<Shape>,
-    after: Offset,
+    /// Decides what is sent, and when.
+    stream: EventStream,
+    began: Instant,
     framer: EventFramer,
     /// Items on their way: the segment's part, then the part from memory.
     file: Option<FileRange>,
     tail: Vec<u8>,
     /// The up-to-date message behind them.
     control: Option<Vec<u8>>,
-    /// A stream that began with pending items ends with them: the client comes again from there.
-    ends_when_caught_up: bool,
-    /// Items were sent that no up-to-date message has followed: the client does not move on by them yet.
-    is_open: bool,
     /// Counts among the requests under way for as long as the stream lasts.
     _admitted: Admitted,
-    ends_at: Instant,
-    keep_alive_at: Instant,
 }
 
 impl Events {
     pub(super) fn new(
         server: Arc<Server>,
         shape: Arc<Shape>,
-        after: Offset,
-        has_pending: bool,
+        stream: EventStream,
         admitted: Admitted,
     ) -> Self {
-        let now = Instant::now();
         Self {
             server,
             shape,
-            after,
+            stream,
+            began: Instant::now(),
             framer: EventFramer::default(),
             file: None,
             tail: Vec::new(),
             control: None,
-            ends_when_caught_up: has_pending,
-            is_open: false,
             _admitted: admitted,
-            ends_at: now + STREAM_TIMEOUT,
-            keep_alive_at: now + KEEP_ALIVE,
         }
     }
 
@@ -77,20 +62,45 @@ impl Events {
     /// The next bytes; `None` ends the stream.
     async fn step(mut self) -> Option<(io::Result<Bytes>, Self)> {
         loop {
-            match self.ready().await {
-                Ok(Some(bytes)) => {
-                    self.keep_alive_at = Instant::now() + KEEP_ALIVE;
-                    return Some((Ok(bytes), self));
-                }
-                Ok(None) => {}
-                // The shape's files went away under us; the next request says why.
-                Err(_) => return None,
+            // An error: the shape's files went away under us; the next request says why.
+            if let Some(bytes) = self.ready().await.ok()? {
+                return Some(self.sent(bytes));
             }
-            if !self.look_or_wait().await? {
-                self.keep_alive_at = Instant::now() + KEEP_ALIVE;
-                return Some((Ok(Bytes::from_static(message::KEEP_ALIVE)), self));
+            let shape = self.shape.clone();
+            let changed = shape.changed();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            let after = RequestOffset::At(self.stream.after());
+            let look = self.server.look(&shape, after, self.began).await.ok()?;
+            match self.stream.next(&look) {
+                NextEvents::Send { part, up_to_date } => {
+                    self.take_up(Stored::of(&shape, part, up_to_date)).await.ok()?;
+                }
+                NextEvents::KeepAlive => return Some(self.sent(Bytes::from_static(message::KEEP_ALIVE))),
+                NextEvents::Wait(until) => {
+                    tokio::select! {
+                        _ = timeout_at(self.began + until, changed) => {}
+                        () = self.server.stopping.begun() => {}
+                    }
+                }
+                NextEvents::End => return None,
             }
         }
+    }
+
+    fn sent(mut self, bytes: Bytes) -> (io::Result<Bytes>, Self) {
+        self.stream.handle_sent(self.began.elapsed());
+        (Ok(bytes), self)
+    }
+
+    async fn take_up(&mut self, stored: Stored) -> io::Result<()> {
+        let Stored { file, tail, control } = stored;
+        if let Some((path, range)) = file {
+            self.file = Some(FileRange::open(path, range).await?);
+        }
+        (self.tail, self.control) = (tail, control);
+        Ok(())
     }
 
     /// What can be sent without waiting for a change.
@@ -110,57 +120,5 @@ impl Events {
             message::push_event(&mut out, &control);
         }
         Ok((!out.is_empty()).then(|| out.into()))
-    }
-
-    /// Takes up what follows in the log, or waits for it: true where there may be something to send,
-    /// false where the silence was long, `None` where the stream is over.
-    async fn look_or_wait(&mut self) -> Option<bool> {
-        let shape = self.shape.clone();
-        let changed = shape.changed();
-        tokio::pin!(changed);
-        changed.as_mut().enable();
-        if shape.life() != Life::Readable {
-            return None;
-        }
-        let clock = self.server.clock(&shape);
-        if !clock.is_current {
-            return None;
-        }
-        match shape.read(self.after, clock).await.ok()? {
-            Read::Changes { bytes, offset, up_to_date, .. } => {
-                let (file, tail) = shape.parts(bytes);
-                self.file = match file {
-                    Some((path, range)) => Some(FileRange::open(path, range).await.ok()?),
-                    None => None,
-                };
-                self.tail = tail;
-                self.control =
-                    up_to_date.map(|lsn| message::up_to_date(shape.lsn_behind_live_rows(offset, lsn)));
-                self.is_open = up_to_date.is_none();
-                self.after = offset;
-                Some(true)
-            }
-            Read::Snapshot { start, end: Some(end), offset } => {
-                let file = FileRange::open(segment::snapshot_path(&shape.dir), start..end).await.ok()?;
-                (self.file, self.is_open, self.after) = (Some(file), true, offset);
-                Some(true)
-            }
-            // Nothing but an up-to-date message moves the client on: one follows the rows of a snapshot too.
-            Read::End { up_to_date: Some(lsn), .. } if self.is_open => {
-                self.control = Some(message::up_to_date(lsn));
-                self.is_open = false;
-                Some(true)
-            }
-            Read::End { .. } if self.ends_when_caught_up => None,
-            Read::End { .. } | Read::Pending => {
-                let until = self.ends_at.min(self.keep_alive_at);
-                let something = tokio::select! {
-                    waited = timeout_at(until, changed) => waited.is_ok(),
-                    () = self.server.stopping.begun() => return None,
-                };
-                if !something && self.ends_at <= until { None } else { Some(something) }
-            }
-            Read::Snapshot { end: None, .. } | Read::Ahead | Read::Search => None,
-        }
     }
 }

@@ -7,6 +7,7 @@ mod closing;
 mod counted;
 mod delete;
 mod events;
+mod look;
 mod lookup;
 mod metrics;
 mod read;
@@ -22,14 +23,11 @@ pub use subset::Subsets;
 use crate::creation::Creator;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::shape::Shape;
 use crate::spans;
 use crate::status::Status;
 use crate::stopping::Stopping;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use limn_core::Lsn;
-use limn_core::log::Clock;
 use limn_core::protocol::cache::CachePolicy;
 use limn_core::protocol::cors::{caller_headers, preflight};
 use limn_core::protocol::reply::{Health, Reply, ReplyHead, Unavailable};
@@ -104,17 +102,6 @@ impl Server {
             ..Unavailable::new(text, STOPPING_RETRY_AFTER_S)
         };
         Reply::unavailable(&self.settings.cache, method, &state)
-    }
-
-    /// What may be said of a shape's log now; taken before the log is read.
-    fn clock(&self, shape: &Shape) -> Clock {
-        Clock { processed: Lsn::new(self.status.processed()), is_current: !self.is_away(shape) }
-    }
-
-    /// True where the end of a shape's log cannot be called up to date: Postgres is not followed, or one of the shape's
-    /// tables has a fault.
-    fn is_away(&self, shape: &Shape) -> bool {
-        !self.status.is_current() || self.status.table_fault(&shape.definition).is_some()
     }
 }
 

@@ -7,12 +7,10 @@ use super::lookup::{find_or_create_followed, wait_readable};
 use super::{Server, fixed, subset, text, with_head};
 use crate::metrics::Counted;
 use crate::shape::Shape;
-use crate::status::Phase;
-use crate::store::segment;
 use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Request, Response};
-use limn_core::log::{Clock, Read};
+use limn_core::log::reading::{Answer, Awaited, EventStream, Look, Mode, Next, Reading, Refuse, Wait};
 use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
 use limn_core::protocol::cache::{lists_etag, next_cursor};
 use limn_core::protocol::query::Query;
@@ -23,19 +21,14 @@ use limn_core::protocol::{RequestError, SubsetRequest, header, message};
 use limn_core::{Lsn, Offset};
 use std::error::Error;
 use std::io;
-use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::futures::Notified;
 use tokio::time::{Instant, timeout_at};
 
-/// How long a read waits for the next chunk of a snapshot that is being written.
-const CHUNK_WAIT: Duration = Duration::from_secs(30);
-/// How long a read waits for Postgres to be followed.
-const CURRENT_WAIT: Duration = Duration::from_secs(5);
 /// How long a client that must start over waits to learn the new handle.
 const SUCCESSOR_WAIT: Duration = Duration::from_secs(2);
-/// How often a request whose offset lies ahead looks whether the WAL has been read that far.
-const AHEAD_POLL: Duration = Duration::from_millis(100);
 
 /// Answers a request for a part of a log.
 pub(super) async fn read(
@@ -124,182 +117,105 @@ struct Reader<'a> {
     admitted: Admitted,
 }
 
-/// What a wait waits for.
-enum Wait {
-    /// Nothing follows the offset: a live request waits for a change.
-    Live,
-    /// The snapshot's next chunk is being written.
-    Chunk,
-    /// The offset lies beyond everything we know.
-    Ahead,
-}
-
-/// Where the log stood when an event stream began.
-#[derive(Debug, Clone, Copy)]
-struct StreamBegin {
-    /// The end of the first chunk.
-    offset: Offset,
-    /// Whether that is the end of the log.
-    up_to_date: bool,
-    /// Whether there is anything to send at once.
-    has_pending: bool,
-}
-
 impl Reader<'_> {
+    /// Looks at the log, and waits, until core says what to answer.
     async fn answer(mut self) -> Result<Response<Body>, Refusal> {
-        let after = match self.request.offset {
-            RequestOffset::Now => return self.now().await,
-            RequestOffset::At(after) => after,
-        };
-        let started = Instant::now();
-        let mut first = true;
-        let mut waited_long = false;
+        let began = Instant::now();
+        let timeout = self.server.settings.long_poll_timeout;
+        let mut reading = Reading::new(Mode::of(&self.request), timeout, self.shape.has_moves());
         loop {
             let shape = self.shape.clone();
             let changed = shape.changed();
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            if !shape.is_readable() {
-                self.shape = self.held_anew().await?;
+            if let Some(anew) = self.held_anew() {
+                self.shape = anew;
                 continue;
             }
-            let clock = self.server.clock(&self.shape);
-            let read = self.locate(after, clock).await?;
-            if let Some(response) = self.not_modified(&read, first) {
-                return Ok(response);
-            }
-            if let Some(begin) = self.stream_begin(&read) {
-                if !clock.is_current {
-                    self.wait_current().await?;
-                    continue;
-                }
-                if !begin.has_pending && self.server.stopping.has_begun() {
-                    return Err(self.stopping());
-                }
-                return Ok(self.events(after, begin));
-            }
-            let wait = match read {
-                Read::End { offset, up_to_date: Some(lsn) } if !self.request.live => {
-                    return self.caught_up(offset, lsn).await;
-                }
-                Read::End { up_to_date: None, .. } if !self.request.live => {
-                    self.wait_current().await?;
-                    continue;
-                }
-                // The log was read again when the wait was over: a commit may have come at that very moment.
-                Read::End { offset, up_to_date: Some(lsn) } if waited_long => {
-                    return Ok(self.nothing_new(offset, lsn));
-                }
-                Read::End { .. } => Wait::Live,
-                Read::Pending => Wait::Chunk,
-                Read::Ahead => Wait::Ahead,
-                found => return self.found(found).await,
+            let look = match self.server.look(&shape, self.request.offset, began).await {
+                Ok(look) => look,
+                Err(error) => return Err(self.unreadable(&error).await),
             };
-            if self.server.stopping.has_begun() {
-                return Err(self.stopping());
-            }
-            first = false;
-            if matches!(wait, Wait::Live) {
-                self.wait_current().await?;
-            }
-            let deadline = started + self.limit(&wait);
-            let _parked = self.park(&wait);
-            let look_again = match wait {
-                Wait::Ahead => deadline.min(Instant::now() + AHEAD_POLL),
-                Wait::Live | Wait::Chunk => deadline,
+            let wait = match reading.next(&look, self.is_known(&look)) {
+                Next::Send(answer) => return self.send(answer).await,
+                Next::Wait(wait) => wait,
+                Next::Refuse(refuse) => return Err(self.refusal(refuse).await),
             };
-            let waited = tokio::select! {
-                waited = timeout_at(look_again, changed) => waited.is_ok() || look_again < deadline,
-                // Whoever waits for changes is told that there are none; the others come again.
-                () = self.server.stopping.begun() => !matches!(wait, Wait::Live),
-            };
-            match wait {
-                Wait::Live => waited_long = !waited,
-                _ if waited => {}
-                _ if self.is_away() => return Err(self.away()),
-                Wait::Chunk => return Err(self.chunk_missing()),
-                // What the client has seen may be on its way to us.
-                Wait::Ahead if self.server.status.phase() != Phase::Active => return Err(self.away()),
-                Wait::Ahead => return Err(self.out_of_bounds()),
+            let _parked = self.park(wait.what);
+            self.wait(wait, began, changed).await;
+        }
+    }
+
+    async fn wait(&self, wait: Wait, began: Instant, changed: Pin<&mut Notified<'_>>) {
+        let until = began + wait.until;
+        let awaited = async {
+            match wait.what {
+                Awaited::News | Awaited::Chunk | Awaited::Offset => changed.await,
+                Awaited::Current => {
+                    let limit = until.saturating_duration_since(Instant::now());
+                    self.server.status.wait_current(limit).await;
+                }
+            }
+        };
+        tokio::select! {
+            _ = timeout_at(until, awaited) => {}
+            () = self.server.stopping.begun() => {}
+        }
+    }
+
+    /// Whether the client names the reply that would send what was read.
+    fn is_known(&self, look: &Look) -> bool {
+        let listed = self.if_none_match.as_deref().zip(look.offset());
+        listed.is_some_and(|(listed, offset)| lists_etag(listed, &self.reply(offset, false, false).etag()))
+    }
+
+    async fn send(self, answer: Answer) -> Result<Response<Body>, Refusal> {
+        match answer {
+            Answer::Part { part, offset, closed, up_to_date } => {
+                let head = self.reply(offset, up_to_date.is_some(), closed);
+                self.respond_stored(&head, Stored::of(&self.shape, part, up_to_date)).await
+            }
+            Answer::GrowingSnapshot { offset } => match growing_snapshot(self.shape.clone()).await {
+                Ok(body) => Ok(self.respond(&self.reply(offset, false, false), body)),
+                Err(error) => Err(self.unreadable(&error).await),
+            },
+            Answer::NothingNew { offset, lsn } => Ok(self.nothing_new(offset, lsn)),
+            Answer::NotModified { offset, up_to_date } => {
+                let reply = self.reply(offset, up_to_date, false);
+                Ok(with_head(reply.not_modified(&self.server.settings.cache), Body::empty()))
+            }
+            Answer::Events { offset, up_to_date, has_pending } => {
+                Ok(self.events(offset, up_to_date, has_pending))
             }
         }
     }
 
-    /// How an event stream would begin, where one was asked for and something can be said.
-    fn stream_begin(&self, read: &Read) -> Option<StreamBegin> {
-        let (offset, up_to_date, has_pending) = match (self.request.live_sse, read) {
-            (true, Read::End { offset, up_to_date }) => (*offset, up_to_date.is_some(), false),
-            (true, Read::Changes { offset, up_to_date, .. }) => (*offset, up_to_date.is_some(), true),
-            (true, Read::Snapshot { offset, .. }) => (*offset, false, true),
-            _ => return None,
-        };
-        Some(StreamBegin { offset, up_to_date, has_pending })
+    async fn refusal(&self, refuse: Refuse) -> Refusal {
+        match refuse {
+            Refuse::MustRefetch => self.must_refetch().await,
+            Refuse::Away => self.away(),
+            Refuse::ChunkMissing => {
+                self.unavailable(&Unavailable::new("Timeout waiting for the snapshot to be written", 5))
+            }
+            Refuse::OutOfBounds => {
+                let error = RequestError::offset_out_of_bounds();
+                Box::new(Reply::bad_request(&self.server.settings.cache, self.request.method, &error))
+            }
+            Refuse::Stopping => Box::new(self.server.stopping_reply(self.request.method)),
+        }
     }
 
-    /// A stream of events from `after` on.
-    fn events(self, after: Offset, begin: StreamBegin) -> Response<Body> {
-        let StreamBegin { offset, up_to_date, has_pending } = begin;
+    /// A stream of events; its first part ends at `offset`.
+    fn events(self, offset: Offset, up_to_date: bool, has_pending: bool) -> Response<Body> {
         let head = self.reply(offset, up_to_date, false).chunk(&self.server.settings.cache);
-        if self.request.method == Method::Head {
-            return with_head(head, Body::empty());
-        }
-        let events = Events::new(self.server.clone(), self.shape, after, has_pending, self.admitted);
+        let after = match self.request.offset {
+            RequestOffset::At(after) if self.request.method != Method::Head => after,
+            _ => return with_head(head, Body::empty()),
+        };
+        let stream = EventStream::new(after, has_pending, self.shape.has_moves());
+        let events = Events::new(self.server.clone(), self.shape, stream, self.admitted);
         with_head(head, events.into_body())
-    }
-
-    /// Where in the log the answer is; looks into the segment's index where memory does not know.
-    async fn locate(&self, after: Offset, clock: Clock) -> Result<Read, Refusal> {
-        match self.shape.read(after, clock).await {
-            Ok(read) => Ok(read),
-            Err(error) => Err(self.unreadable(&error).await),
-        }
-    }
-
-    /// 304, where the client has the very answer already. A live request revalidates only when it comes. An event
-    /// stream never does: whoever has its tag may have received a part of it only.
-    fn not_modified(&self, read: &Read, first: bool) -> Option<Response<Body>> {
-        let may_revalidate = first && !self.request.live_sse;
-        let if_none_match = self.if_none_match.as_deref().filter(|_| may_revalidate)?;
-        let (offset, up_to_date) = match read {
-            Read::Snapshot { offset, .. } => (*offset, false),
-            Read::Changes { offset, up_to_date, .. } | Read::End { offset, up_to_date } => {
-                (*offset, up_to_date.is_some())
-            }
-            Read::Pending | Read::Ahead | Read::Search => return None,
-        };
-        let reply = self.reply(offset, up_to_date, false);
-        let known = lists_etag(if_none_match, &reply.etag());
-        known.then(|| with_head(reply.not_modified(&self.server.settings.cache), Body::empty()))
-    }
-
-    /// Items of the log.
-    async fn found(&self, read: Read) -> Result<Response<Body>, Refusal> {
-        let (head, stored) = match read {
-            Read::Snapshot { start, end, offset } => {
-                let head = self.reply(offset, false, end.is_some());
-                let Some(end) = end else {
-                    return match growing_snapshot(self.shape.clone()).await {
-                        Ok(body) => Ok(self.respond(&head, body)),
-                        Err(error) => Err(self.unreadable(&error).await),
-                    };
-                };
-                let file = Some((segment::snapshot_path(&self.shape.dir), start..end));
-                (head, Stored { file, tail: Vec::new(), control: None })
-            }
-            Read::Changes { bytes, offset, closed, up_to_date } => {
-                let named = up_to_date.map(|lsn| match self.request.live {
-                    true => self.shape.lsn_behind_live_rows(offset, lsn),
-                    false => lsn,
-                });
-                let control = named.map(message::up_to_date);
-                (self.reply(offset, named.is_some(), closed), self.changes(bytes, control))
-            }
-            Read::End { .. } | Read::Pending | Read::Ahead | Read::Search => {
-                unreachable!("only items are found")
-            }
-        };
-        self.respond_stored(&head, stored).await
     }
 
     /// A body whose length is told: a proxy can see that it came whole.
@@ -316,37 +232,6 @@ impl Reader<'_> {
         Ok(response)
     }
 
-    fn changes(&self, bytes: Range<u64>, control: Option<Vec<u8>>) -> Stored {
-        let (file, tail) = self.shape.parts(bytes);
-        Stored { file, tail, control }
-    }
-
-    /// Nothing follows, and the client did not ask to wait.
-    async fn caught_up(&self, offset: Offset, lsn: Lsn) -> Result<Response<Body>, Refusal> {
-        let head = self.reply(offset, true, false);
-        let stored = Stored { file: None, tail: Vec::new(), control: Some(message::up_to_date(lsn)) };
-        self.respond_stored(&head, stored).await
-    }
-
-    async fn now(&self) -> Result<Response<Body>, Refusal> {
-        self.wait_current().await?;
-        let clock = self.server.clock(&self.shape);
-        let (offset, up_to_date) = {
-            let log = self.shape.log();
-            (log.last_offset(), log.lsn_at_end(clock))
-        };
-        Ok(self.nothing_new(offset, up_to_date.ok_or_else(|| self.away())?))
-    }
-
-    fn chunk_missing(&self) -> Refusal {
-        self.unavailable(&Unavailable::new("Timeout waiting for the snapshot to be written", 5))
-    }
-
-    fn out_of_bounds(&self) -> Refusal {
-        let error = RequestError::offset_out_of_bounds();
-        Box::new(Reply::bad_request(&self.server.settings.cache, self.request.method, &error))
-    }
-
     fn nothing_new(&self, offset: Offset, lsn: Lsn) -> Response<Body> {
         let reply = self.reply(offset, true, false);
         let head = reply.nothing_new(&self.server.settings.cache, self.server.next_unique());
@@ -356,16 +241,8 @@ impl Reader<'_> {
         with_head(head, self.unless_head(Body::from(body)))
     }
 
-    fn limit(&self, wait: &Wait) -> Duration {
-        match wait {
-            Wait::Live => self.server.settings.long_poll_timeout,
-            Wait::Chunk => CHUNK_WAIT,
-            Wait::Ahead => self.server.settings.long_poll_timeout / 2,
-        }
-    }
-
-    fn park(&self, wait: &Wait) -> Option<Counted> {
-        matches!(wait, Wait::Live).then(|| Counted::new(&self.server.metrics.parked_clients))
+    fn park(&self, what: Awaited) -> Option<Counted> {
+        (what == Awaited::News).then(|| Counted::new(&self.server.metrics.parked_clients))
     }
 
     fn reply(&self, offset: Offset, up_to_date: bool, closed: bool) -> LogReply<'_> {
@@ -397,39 +274,22 @@ impl Reader<'_> {
         next_cursor(now.as_secs(), interval_s, self.request.cursor.as_deref(), random)
     }
 
-    fn is_away(&self) -> bool {
-        self.server.is_away(&self.shape)
-    }
-
-    async fn wait_current(&self) -> Result<(), Refusal> {
-        let status = &self.server.status;
-        if !status.is_current() {
-            status.wait_current(CURRENT_WAIT).await;
-        }
-        if self.is_away() { Err(self.away()) } else { Ok(()) }
-    }
-
     fn away(&self) -> Refusal {
         let status = &self.server.status;
         let fault = status.table_fault(&self.shape.definition).filter(|_| status.is_current());
         self.unavailable(&fault.unwrap_or_else(|| status.unavailable()))
     }
 
-    fn stopping(&self) -> Refusal {
-        Box::new(self.server.stopping_reply(self.request.method))
-    }
-
     fn unavailable(&self, state: &Unavailable) -> Refusal {
         Box::new(Reply::unavailable(&self.server.settings.cache, self.request.method, state))
     }
 
-    /// The same shape, where a server that takes over holds it anew; otherwise it has gone.
-    async fn held_anew(&self) -> Result<Arc<Shape>, Refusal> {
-        let anew = self.server.registry.by_handle(self.shape.handle);
-        match anew.filter(|anew| anew.is_readable()) {
-            Some(anew) => Ok(anew),
-            None => Err(self.must_refetch().await),
+    /// The shape under the same handle, where a server that takes over has put it in the place of this one.
+    fn held_anew(&self) -> Option<Arc<Shape>> {
+        if self.shape.is_readable() {
+            return None;
         }
+        self.server.registry.by_handle(self.shape.handle).filter(|anew| anew.is_readable())
     }
 
     /// The shape has gone: names its successor, which is made where there is none yet, so that the client

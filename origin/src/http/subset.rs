@@ -213,7 +213,7 @@ impl Asker<'_> {
             RequestOffset::Now => None,
             RequestOffset::At(Offset::Start) => Some(Offset::snapshot_chunk(0)),
             RequestOffset::At(after) => {
-                let clock = self.server.clock(&self.shape);
+                let clock = self.server.clock(self.server.standing(&self.shape));
                 (self.shape.log().read(after, clock) != Read::Ahead).then_some(after)
             }
         }

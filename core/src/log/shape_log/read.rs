@@ -92,11 +92,11 @@ impl ShapeLog {
         Read::Changes { bytes: position..end, offset, closed: chunk.is_some() && !is_last, up_to_date }
     }
 
-    /// The greatest LSN that a reply may name which says that nothing follows the log's last item, whether or not
-    /// it sends the items before; `None` while the server is not current.
+    /// The end of the log, for a client that has none of its rows: those may be ahead of the LSN.
     #[must_use]
-    pub fn lsn_at_end(&self, clock: Clock) -> Option<Lsn> {
-        self.lsn_at(self.published_offset, clock)
+    pub fn read_end(&self, clock: Clock) -> Read {
+        let offset = self.published_offset;
+        Read::End { offset, up_to_date: self.lsn_at(offset, clock) }
     }
 
     fn end(&self, offset: Offset, clock: Clock) -> Read {
@@ -256,9 +256,15 @@ mod tests {
         let clock = Clock { processed: Lsn::new(110), is_current: true };
         log.set_visible_up_to(None, Lsn::new(140));
         assert_eq!(log.read(LAST, clock), Read::End { offset: LAST, up_to_date: Some(Lsn::new(140)) });
-        assert_eq!(log.lsn_at_end(clock), Some(Lsn::new(140)));
-        let stale = Clock { is_current: false, ..clock };
-        assert_eq!(log.lsn_at_end(stale), None);
+        assert_eq!(log.read_end(clock), log.read(LAST, clock));
+    }
+
+    #[test]
+    fn the_end_can_be_named_to_who_has_no_rows() {
+        let clock = Clock { processed: Lsn::new(150), is_current: true };
+        let end = |up_to_date| Read::End { offset: LAST, up_to_date };
+        assert_eq!(log(false, None, false).read_end(clock), end(Some(Lsn::new(150))));
+        assert_eq!(log(true, None, false).read_end(Clock { is_current: false, ..clock }), end(None));
     }
 
     #[test]

@@ -18,12 +18,17 @@ use creation::Creation;
 use engine::{Engine, encode_checkpoint};
 use limn_core::journal::record::{CreatedShape, ShapeCheckpoint, StoreCheckpoint};
 use limn_core::journal::replay::ReplayedShape;
-use limn_core::log::{Clock, Read, ShapeLog};
+use limn_core::log::reading::{Answer, Look, Mode, Next, Part, Refuse, Standing};
+use limn_core::log::{Clock, Read, Reading, ShapeLog};
 use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::dependent::DependentState;
 use limn_core::shape::{Definition, RotationCause, Router};
 use limn_core::{Handle, Lsn, Offset, ShapeId};
 use logs::Logs;
+use std::time::Duration;
+
+/// A time at which every wait of a request is over.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Limits, small enough that a short run passes all of them.
 #[derive(Debug, Clone)]
@@ -216,29 +221,40 @@ impl Origin {
     }
 
     fn read_shape(&self, disk: &Disk, shape: &Shape, after: Offset) -> Result<Reply, DiskError> {
+        let standing = if self.engine.is_active { Standing::Active } else { Standing::Away };
         let processed = Lsn::new(self.engine.logs.processed);
-        let clock = Clock { processed, is_current: self.engine.is_active };
+        let clock = Clock { processed, is_current: standing.is_current() };
         let mut read = shape.log.read(after, clock);
         if read == Read::Search {
             let entries = shape.log.flushed_items();
             let position = segment::find(disk, shape.handle, entries, after)?;
             read = shape.log.read_at(after, position, clock);
         }
-        Ok(match read {
-            Read::Snapshot { start, end: Some(end), offset } => {
-                let path = segment::snapshot_path(shape.handle);
-                Reply::Snapshot { bytes: segment::part(disk, &path, start..end)?.to_vec(), offset }
+        let mut look = Look { now: Duration::ZERO, read: Some(read), standing, is_stopping: false };
+        let mut reading = Reading::new(Mode::CatchUp, PATIENCE, false);
+        let mut next = reading.next(&look, false);
+        if let Next::Wait(_) = next {
+            // Nothing happens while the request waits.
+            look.now = PATIENCE;
+            next = reading.next(&look, false);
+        }
+        Ok(match next {
+            Next::Send(Answer::Part { part, offset, closed, up_to_date }) => {
+                let up_to_date = up_to_date.map(Lsn::as_u64);
+                match part {
+                    Part::Snapshot(range) => {
+                        let path = segment::snapshot_path(shape.handle);
+                        Reply::Snapshot { bytes: segment::part(disk, &path, range)?.to_vec(), offset }
+                    }
+                    Part::Changes(range) => {
+                        let bytes = segment::read(disk, shape.handle, &shape.log, range)?;
+                        Reply::Changes { bytes, offset, closed, up_to_date }
+                    }
+                    Part::Nothing => Reply::Changes { bytes: Vec::new(), offset, closed, up_to_date },
+                }
             }
-            Read::Changes { bytes, offset, closed, up_to_date } => {
-                let bytes = segment::read(disk, shape.handle, &shape.log, bytes)?;
-                Reply::Changes { bytes, offset, closed, up_to_date: up_to_date.map(Lsn::as_u64) }
-            }
-            Read::End { offset, up_to_date: Some(lsn) } => {
-                let up_to_date = Some(lsn.as_u64());
-                Reply::Changes { bytes: Vec::new(), offset, closed: false, up_to_date }
-            }
-            Read::Ahead if self.engine.is_active => Reply::OutOfBounds,
-            _ => Reply::Unavailable,
+            Next::Refuse(Refuse::OutOfBounds) => Reply::OutOfBounds,
+            Next::Send(_) | Next::Wait(_) | Next::Refuse(_) => Reply::Unavailable,
         })
     }
 

@@ -1,0 +1,45 @@
+//! What the server knows when it looks at a shape's log: the input of core's decisions about replies.
+
+use super::Server;
+use crate::shape::Shape;
+use crate::status::Phase;
+use limn_core::Lsn;
+use limn_core::log::Clock;
+use limn_core::log::reading::{Look, Standing};
+use limn_core::protocol::request::RequestOffset;
+use std::io;
+use tokio::time::Instant;
+
+impl Server {
+    /// Reads a shape's log after what a client asked for, in a request or a stream that `began` at that time.
+    ///
+    /// # Errors
+    /// Where the segment's index cannot be read.
+    pub(super) async fn look(&self, shape: &Shape, asked: RequestOffset, began: Instant) -> io::Result<Look> {
+        let now = began.elapsed();
+        let standing = self.standing(shape);
+        let clock = self.clock(standing);
+        let read = match asked {
+            _ if !shape.is_readable() => None,
+            RequestOffset::Now => Some(shape.read_end(clock)),
+            RequestOffset::At(after) => Some(shape.read(after, clock).await?),
+        };
+        Ok(Look { now, read, standing, is_stopping: self.stopping.has_begun() })
+    }
+
+    /// Whether the end of a shape's log may be called up to date.
+    pub(super) fn standing(&self, shape: &Shape) -> Standing {
+        let has_fault = || self.status.table_fault(&shape.definition).is_some();
+        match self.status.phase() {
+            Phase::Active | Phase::Reading if has_fault() => Standing::Faulty,
+            Phase::Active => Standing::Active,
+            Phase::Reading => Standing::ReadOnly,
+            Phase::Starting | Phase::Waiting | Phase::Unsound(_) => Standing::Away,
+        }
+    }
+
+    /// What a log's read is told of the server; taken before the log is locked.
+    pub(super) fn clock(&self, standing: Standing) -> Clock {
+        Clock { processed: Lsn::new(self.status.processed()), is_current: standing.is_current() }
+    }
+}
