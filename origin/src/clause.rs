@@ -1,10 +1,8 @@
-//! What a WHERE clause needs to know of Postgres before a shape has it: the tables of its subqueries, and whether
-//! what only Postgres can evaluate depends on the row alone.
+//! What a WHERE clause needs to know of Postgres before a shape has it, and how a clause is refused.
 
 use crate::creation::{LookupError, unreachable};
 use crate::postgres::Session;
 use crate::postgres::catalog::{self, Description};
-use crate::postgres::confirm::{self, Unconfirmed};
 use crate::postgres::obstacle;
 use limn_core::filter::{PostgresFilter, subquery_tables};
 use limn_core::pg::relation::quote_identifier;
@@ -62,20 +60,15 @@ pub fn check_only(definition: &Definition, inner: &[Description]) -> Result<(), 
     Ok(())
 }
 
-/// Has Postgres confirm what the clause of a request's parameter claims.
-pub async fn confirm(
-    session: &Session,
+/// The refusal of a parameter's clause that Postgres does not confirm.
+pub fn refused(
     relation: &Relation,
     filter: &PostgresFilter,
     parameter: &'static str,
-) -> Result<(), LookupError> {
-    confirm::confirm(session, relation, filter).await.map_err(|error| match error {
-        Unconfirmed::Refused(mut text) => {
-            text.push_str(&cast_advice(relation, filter));
-            LookupError::Request(RequestError::new(parameter, text))
-        }
-        Unconfirmed::Postgres(error) => unreachable(&error),
-    })
+    mut reason: String,
+) -> LookupError {
+    reason.push_str(&cast_advice(relation, filter));
+    LookupError::Request(RequestError::new(parameter, reason))
 }
 
 /// What to write where the clause reads a column whose type is a domain over an enum: Postgres has no operators for it.

@@ -1,13 +1,14 @@
 //! Making shapes: the catalog is asked, the table published, the snapshot taken.
 
+mod catalog;
 mod error;
+mod flights;
 mod publishing;
 mod rights;
 
-use crate::clause;
 use crate::engine::EngineHandle;
 use crate::metrics::{Counted, Metrics};
-use crate::postgres::catalog::{self, Description};
+use crate::postgres::catalog::describe_oid;
 use crate::postgres::publication::Publication;
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, obstacle};
@@ -17,18 +18,17 @@ use crate::shape::{Failure, Life, Shape};
 use crate::spans;
 use crate::status::{Phase, Status};
 use crate::store::{Folder, segment, sync_dir};
+pub(crate) use catalog::unreachable;
+pub use catalog::{Catalog, LookupError};
+
+use catalog::{Resolved, Tables};
 use error::CreateError;
 use futures::StreamExt;
-use limn_core::filter::Clause;
 use limn_core::journal::record::CreatedShape;
 use limn_core::log::{ItemFormat, ShapeLog};
 use limn_core::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
-use limn_core::pg::{QualifiedName, Relation, SnapshotFilter};
-use limn_core::protocol::RequestError;
-use limn_core::protocol::cache::CachePolicy;
-use limn_core::protocol::reply::{Reply, Unavailable};
+use limn_core::pg::{Relation, SnapshotFilter};
 use limn_core::protocol::request::{DefinitionRequest, LogMode};
-use limn_core::protocol::route::Method;
 use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, Tagger, View};
 use limn_core::shape::{Definition, DropCause, SnapshotWriter};
 use limn_core::{Handle, ShapeId};
@@ -58,6 +58,8 @@ const FOUND_POLL: Duration = Duration::from_millis(200);
 pub struct Creator {
     /// Who keeps their changes.
     pub engine: EngineHandle,
+    /// What is asked of Postgres beforehand.
+    pub catalog: Catalog,
     shared: Arc<Shared>,
 }
 
@@ -84,49 +86,10 @@ pub struct CreatorParts {
 
 struct Shared {
     parts: CreatorParts,
-    catalog: tokio::sync::Mutex<Option<Catalog>>,
     publishings: Publishings,
     next_id: AtomicU32,
     snapshots: Semaphore,
-    lookups: tokio::sync::Mutex<()>,
     refusals: Refusals,
-}
-
-#[derive(Clone)]
-struct Catalog {
-    session: Arc<Session>,
-}
-
-/// The tables of a definition, as the catalog describes them.
-struct Tables {
-    own: Description,
-    /// Those that subqueries read.
-    inner: Vec<Description>,
-}
-
-/// A definition leads to no shape.
-#[derive(Debug)]
-pub enum LookupError {
-    /// The request is at fault.
-    Request(RequestError),
-    /// The request names a relation that no shape can follow, though it may have been one that can before.
-    Unfollowable(RequestError),
-    /// A state that passes.
-    Unavailable(Unavailable),
-    /// Something of ours.
-    Failed(String),
-}
-
-impl LookupError {
-    /// The reply for it.
-    #[must_use]
-    pub fn into_reply(self, cache: &CachePolicy, method: Method) -> Reply {
-        match self {
-            Self::Request(error) | Self::Unfollowable(error) => Reply::bad_request(cache, method, &error),
-            Self::Unavailable(state) => Reply::unavailable(cache, method, &state),
-            Self::Failed(message) => Reply::failed(cache, method, &message),
-        }
-    }
 }
 
 impl Creator {
@@ -134,16 +97,15 @@ impl Creator {
     #[must_use]
     pub fn new(parts: CreatorParts, engine: EngineHandle) -> Self {
         let snapshots = Semaphore::new(parts.snapshots_max);
+        let catalog = Catalog::new(parts.config.clone(), parts.publication.clone(), parts.registry.clone());
         let shared = Shared {
             parts,
-            catalog: tokio::sync::Mutex::default(),
             publishings: Publishings::default(),
             next_id: AtomicU32::new(0),
             snapshots,
-            lookups: tokio::sync::Mutex::default(),
             refusals: Refusals::default(),
         };
-        Self { engine, shared: Arc::new(shared) }
+        Self { engine, catalog, shared: Arc::new(shared) }
     }
 
     /// Numbers below `next_id` belong to shapes that the folder has had.
@@ -165,8 +127,8 @@ impl Creator {
     /// # Errors
     /// [`LookupError`]
     pub async fn find(&self, request: &DefinitionRequest) -> Result<Option<Arc<Shape>>, LookupError> {
-        let (definition, _) = self.resolve(request).await?;
-        Ok(self.shared.parts.registry.by_identity(&definition.identity()))
+        let resolved = self.catalog.resolve(request).await?;
+        Ok(self.shared.parts.registry.by_identity(&resolved.definition.identity()))
     }
 
     /// The shape of a definition; where it has to be made, that has begun.
@@ -175,29 +137,26 @@ impl Creator {
     /// [`LookupError`]
     pub async fn find_or_create(&self, request: &DefinitionRequest) -> Result<Arc<Shape>, LookupError> {
         let parts = &self.shared.parts;
-        // One at a time: of a crowd that asks for the same shape, only the first asks the catalog.
-        let looking_up = self.shared.lookups.lock().await;
         if let Some(shape) = parts.registry.by_spelling(request) {
             return Ok(shape);
         }
-        let (definition, tables) = self.resolve(request).await?;
-        let identity = definition.identity();
+        let resolved = self.catalog.resolve(request).await?;
+        let identity = resolved.definition.identity();
         if let Some(shape) = parts.registry.by_identity(&identity) {
             parts.registry.remember(request, &shape);
             return Ok(shape);
         }
-        drop(looking_up);
         if let Some(error) = self.shared.refusals.find(&identity) {
             return Err(LookupError::Request(error));
         }
         if let Some(shape) = self.wait_until_allowed(&identity).await? {
             return Ok(shape);
         }
-        let make = || Arc::new(self.new_shape(request, definition, &identity, &tables));
+        let make = || Arc::new(self.new_shape(request, &resolved, &identity));
         let (shape, is_new) = parts.registry.find_or_insert(&identity, make);
         parts.registry.remember(request, &shape);
         if is_new {
-            tokio::spawn(spans::snapshot(shape.handle, self.clone().create(shape.clone(), tables)));
+            tokio::spawn(spans::snapshot(shape.handle, self.clone().create(shape.clone(), resolved)));
         }
         Ok(shape)
     }
@@ -217,14 +176,6 @@ impl Creator {
             status.wait_active(left.min(FOUND_POLL)).await;
         }
         Ok(None)
-    }
-
-    /// What a request asks for, confirmed by the catalog; nothing is created.
-    ///
-    /// # Errors
-    /// [`LookupError`]
-    pub async fn definition(&self, request: &DefinitionRequest) -> Result<Definition, LookupError> {
-        self.resolve(request).await.map(|(definition, _)| definition)
     }
 
     /// Whether Postgres has run out of connections for queries.
@@ -249,43 +200,8 @@ impl Creator {
         Snapshot::begin(session, tables, &self.shared.parts.config).await
     }
 
-    async fn resolve(&self, request: &DefinitionRequest) -> Result<(Definition, Tables), LookupError> {
-        let catalog = self.catalog().await.map_err(|error| unreachable(&error))?;
-        let table =
-            catalog::describe(&catalog.session, &request.table).await.map_err(|error| unreachable(&error))?;
-        clause::check_followable(&catalog.session, &request.table).await?;
-        let Some(table) = table.filter(|table| !table.relation.columns.is_empty()) else {
-            return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
-        };
-        let relation = Arc::new(table.relation.clone());
-        let inner = clause::inner_tables(&catalog.session, request).await?;
-        let relations: Vec<_> = inner.iter().map(|table| Arc::new(table.relation.clone())).collect();
-        let generated = self.shared.parts.publication.generated_columns(&catalog.session).await;
-        let generated = generated.map_err(|error| unreachable(&error))?;
-        let definition = match Definition::resolve(request, &relation, &generated, &relations) {
-            Ok(definition) => definition,
-            Err(error) => return Err(clause::explain(&catalog.session, request, error).await),
-        };
-        for relation in definition.inner_relations() {
-            clause::check_followable(&catalog.session, &relation.name).await?;
-        }
-        clause::check_only(&definition, &inner)?;
-        if self.shared.parts.registry.by_identity(&definition.identity()).is_none() {
-            self.check_rights(&definition).await?;
-            if let Some(filter) = definition.filter.as_ref().and_then(Clause::postgres) {
-                clause::confirm(&catalog.session, &relation, filter, "where").await?;
-            }
-        }
-        Ok((definition, Tables { own: table, inner }))
-    }
-
-    fn new_shape(
-        &self,
-        request: &DefinitionRequest,
-        definition: Definition,
-        identity: &str,
-        tables: &Tables,
-    ) -> Shape {
+    fn new_shape(&self, request: &DefinitionRequest, resolved: &Resolved, identity: &str) -> Shape {
+        let Resolved { definition, tables } = resolved;
         let parts = &self.shared.parts;
         let id = ShapeId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
         let hash = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
@@ -299,12 +215,13 @@ impl Creator {
         let created =
             CreatedShape { id, handle: handle_text, request, relation, partitions, inner, inner_partitions };
         let log = ShapeLog::new(parts.chunk_bytes_max);
-        Shape::new(created, handle, definition, parts.folder.shape_dir(handle), log, Life::Creating)
+        Shape::new(created, handle, definition.clone(), parts.folder.shape_dir(handle), log, Life::Creating)
     }
 
     /// Takes the shape through its creation; a failure is kept in the shape for those who wait.
-    async fn create(self, shape: Arc<Shape>, tables: Tables) {
-        let created = self.try_create(&shape, &tables).await;
+    async fn create(self, shape: Arc<Shape>, resolved: Arc<Resolved>) {
+        let tables = &resolved.tables;
+        let created = self.try_create(&shape, tables).await;
         if shape.life() == Life::Removed {
             // Deleted, or its table has changed: whoever waited has been told. The engine may have learned of the
             // shape after that.
@@ -314,7 +231,7 @@ impl Creator {
         }
         let Err(mut error) = created else { return };
         if error.is_denied()
-            && let Ok(Some(denial)) = self.denial(&shape.definition).await
+            && let Ok(Some(denial)) = self.catalog.denial(&shape.definition).await
         {
             error = CreateError::Denied(denial);
         }
@@ -333,7 +250,7 @@ impl Creator {
     /// True where a table is not what the definition took it for, or that cannot be told.
     async fn has_changed(&self, shape: &Shape) -> bool {
         for relation in shape.definition.relations() {
-            if self.describe(relation.oid).await.ok().flatten().as_ref() != Some(&*relation) {
+            if self.catalog.describe(relation.oid).await.ok().flatten().as_ref() != Some(&*relation) {
                 return true;
             }
         }
@@ -423,51 +340,10 @@ impl Creator {
         Ok(file)
     }
 
-    /// The session for questions to the catalog.
-    ///
-    /// # Errors
-    /// Where Postgres cannot be reached.
-    pub async fn session(&self) -> Result<Arc<Session>, PostgresError> {
-        Ok(self.catalog().await?.session)
-    }
-
     /// Where tables are published.
     #[must_use]
     pub fn publication(&self) -> &Publication {
         &self.shared.parts.publication
-    }
-
-    /// A table as it is now.
-    ///
-    /// # Errors
-    /// Where the catalog cannot be asked.
-    pub async fn describe(&self, oid: u32) -> Result<Option<Relation>, PostgresError> {
-        let described = catalog::describe_oid(&*self.session().await?, oid).await?;
-        Ok(described.map(|table| table.relation))
-    }
-
-    /// A table by its name.
-    ///
-    /// # Errors
-    /// [`LookupError`]
-    pub async fn describe_by_name(&self, name: &QualifiedName) -> Result<Relation, LookupError> {
-        let session = self.session().await.map_err(|error| unreachable(&error))?;
-        let described = catalog::describe(&session, name).await.map_err(|error| unreachable(&error))?;
-        clause::check_followable(&session, name).await?;
-        described
-            .map(|table| table.relation)
-            .ok_or_else(|| LookupError::Request(RequestError::unknown_table(name)))
-    }
-
-    async fn catalog(&self) -> Result<Catalog, PostgresError> {
-        let mut current = self.shared.catalog.lock().await;
-        if let Some(catalog) = current.as_ref().filter(|catalog| !catalog.session.is_closed()) {
-            return Ok(catalog.clone());
-        }
-        let session = Session::connect(&self.shared.parts.config).await?;
-        let catalog = Catalog { session: Arc::new(session) };
-        *current = Some(catalog.clone());
-        Ok(catalog)
     }
 }
 
@@ -475,8 +351,7 @@ impl Creator {
 /// stream; what changed before may have gone by in it already.
 async fn confirm(shape: &Shape, tables: &Tables, snapshot: &Snapshot) -> Result<(), CreateError> {
     for relation in shape.definition.relations() {
-        let now =
-            catalog::describe_oid(snapshot.session(), relation.oid).await?.ok_or(CreateError::Changed)?;
+        let now = describe_oid(snapshot.session(), relation.oid).await?.ok_or(CreateError::Changed)?;
         let is_own = relation.oid == tables.own.relation.oid;
         if now.relation != *relation || is_own && now.partitions != tables.own.partitions {
             return Err(CreateError::Changed);
@@ -528,13 +403,4 @@ pub(crate) enum ViewError {
     Copy(#[from] CopyError),
     #[error("a subquery returns more than {MEMBERS_MAX} different rows")]
     TooManyMembers,
-}
-
-pub(crate) fn unreachable(error: &PostgresError) -> LookupError {
-    if error.is_transient() {
-        let text = "Cannot connect to the database to verify the shape. Please try again later.";
-        LookupError::Unavailable(Unavailable::new(text, 1))
-    } else {
-        LookupError::Failed(error.to_string())
-    }
 }

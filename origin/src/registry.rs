@@ -170,7 +170,9 @@ impl Maps {
     }
 }
 
-fn spelling(request: &DefinitionRequest) -> String {
+/// A definition as it was asked for: requests that spell it alike share this text.
+#[must_use]
+pub fn spelling(request: &DefinitionRequest) -> String {
     serde_json::to_string(request).expect("a definition is plain data")
 }
 

@@ -86,7 +86,7 @@ impl Creator {
     /// # Errors
     /// What keeps it from being set.
     pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
-        let session = self.session().await?;
+        let session = self.catalog.session().await?;
         match catalog::describe_oid(&session, oid).await? {
             Some(table) => self.publish(&table).await,
             None => Ok(()),
@@ -129,7 +129,7 @@ impl Creator {
     /// Alters what is not as it must be; returns the entries of the publication by which the table is published.
     async fn alter(&self, table: &Description) -> Result<Vec<u32>, CreateError> {
         let publication = &self.shared.parts.publication;
-        let session = self.session().await?;
+        let session = self.catalog.session().await?;
         let mut deadline = Instant::now() + LOCKED_TIME_MAX;
         let (mut pause, mut was_missing, mut was_locked) = (PAUSE_FIRST, false, false);
         for _ in 0..ROUNDS_MAX {
@@ -170,7 +170,7 @@ impl Creator {
         let deadline = Instant::now() + pause;
         sleep(PAUSE_MIN).await;
         while Instant::now() < deadline {
-            if lock_holders(&*self.session().await?, oid, Held::Any).await?.is_empty() {
+            if lock_holders(&*self.catalog.session().await?, oid, Held::Any).await?.is_empty() {
                 break;
             }
             sleep(FREE_POLL).await;
@@ -191,7 +191,7 @@ impl Creator {
     }
 
     async fn writers(&self, oid: u32) -> Result<Vec<Holder>, PostgresError> {
-        lock_holders(&*self.session().await?, oid, Held::ForWriting).await
+        lock_holders(&*self.catalog.session().await?, oid, Held::ForWriting).await
     }
 
     async fn wait_for_writers(&self, table: &Description) -> Result<(), CreateError> {

@@ -1,6 +1,6 @@
 //! Whether the server's role may read all that a shape shows.
 
-use super::{Creator, LookupError, unreachable};
+use super::catalog::{Catalog, LookupError, unreachable};
 use crate::postgres::PostgresError;
 use crate::postgres::rights::{self, Denial};
 use limn_core::protocol::reply::Unavailable;
@@ -9,7 +9,7 @@ use limn_core::shape::Definition;
 /// When a client may ask again: somebody has to grant something first.
 const RETRY_S: u64 = 10;
 
-impl Creator {
+impl Catalog {
     /// Checks that the role may read the tables of a definition whole: a snapshot that lacks rows which the stream
     /// tells would be silently wrong.
     ///

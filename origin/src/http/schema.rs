@@ -15,7 +15,7 @@ pub(super) async fn schema(server: &Server, query: &str) -> Result<Response<Body
     let cache = &server.settings.cache;
     let table = parse_schema_request(query)
         .map_err(|error| Box::new(Reply::bad_request(cache, Method::Get, &error)))?;
-    let relation = server.creator.describe_by_name(&table).await;
+    let relation = server.creator.catalog.describe_by_name(&table).await;
     let relation = relation.map_err(|error| Box::new(error.into_reply(cache, Method::Get)))?;
     let columns: Value = serde_json::from_str(&schema_header(&relation.columns)).unwrap_or_default();
     let body = json!({

@@ -3,8 +3,7 @@
 use super::lookup::{find_or_create, wait_readable};
 use super::read::Refusal;
 use super::{Server, with_head};
-use crate::clause;
-use crate::creation::{LookupError, ViewError, unreachable, views};
+use crate::creation::{LookupError, ViewError, views};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresError, Scarcity, Session, sqlstate};
 use crate::shape::Shape;
@@ -113,8 +112,8 @@ pub(super) async fn answer(
     let definition = match server.registry.by_spelling(&request.definition) {
         Some(shape) if !shape.is_outdated() => shape.definition.clone(),
         _ => {
-            let found = server.creator.definition(&request.definition).await;
-            found.map_err(|error| error.into_reply(cache, method))?
+            let resolved = server.creator.catalog.resolve(&request.definition).await;
+            resolved.map_err(|error| error.into_reply(cache, method))?.definition.clone()
         }
     };
     let subset = subset.map_err(|error| refuse(&error))?;
@@ -138,9 +137,8 @@ pub(super) async fn answer(
 /// Has Postgres confirm a clause that only it can evaluate.
 async fn confirm(server: &Server, definition: &Definition, query: &SubsetQuery) -> Result<(), LookupError> {
     let Some(filter) = query.postgres() else { return Ok(()) };
-    server.creator.check_rights(definition).await?;
-    let session = server.creator.session().await.map_err(|error| unreachable(&error))?;
-    clause::confirm(&session, &definition.relation, filter, "subset.where").await
+    server.creator.catalog.check_rights(definition).await?;
+    server.creator.catalog.confirm(&definition.relation, filter, "subset.where").await
 }
 
 /// One request on its way to an answer.
@@ -222,7 +220,7 @@ impl Asker<'_> {
     /// The same as [`refusal`](Self::refusal), with what to grant where the role lacks a right.
     async fn denial_or_refusal(&self, error: &RowsError) -> Refusal {
         if error.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE)
-            && let Ok(Some(denial)) = self.server.creator.subset_denial(&self.definition).await
+            && let Ok(Some(denial)) = self.server.creator.catalog.subset_denial(&self.definition).await
         {
             let text = format!("Unable to query the subset: {denial}");
             return self.unavailable(&Unavailable { known: true, ..Unavailable::new(text, 10) });

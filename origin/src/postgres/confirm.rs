@@ -129,6 +129,7 @@ fn unknown(error: &PostgresError, beyond_core: &FilterError) -> Unconfirmed {
 /// Postgres's own words, where it was Postgres that refused.
 fn judged(error: PostgresError) -> Unconfirmed {
     match error {
+        error if error.code() == Some(sqlstate::LOCK_NOT_AVAILABLE) => Unconfirmed::Postgres(error),
         PostgresError::Server(_) if !error.is_transient() => Unconfirmed::Refused(error.message()),
         error => Unconfirmed::Postgres(error),
     }

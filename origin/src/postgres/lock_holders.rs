@@ -84,6 +84,18 @@ pub async fn lock_holders(client: &Client, table: u32, held: Held) -> Result<Vec
     rows.iter().map(holder).collect()
 }
 
+/// Whether somebody keeps the table from being read, or waits for a lock behind which readers would queue.
+///
+/// # Errors
+/// Where the query fails.
+pub async fn is_locked(client: &Client, table: u32) -> Result<bool, PostgresError> {
+    let sql = "
+        SELECT FROM pg_locks
+         WHERE locktype = 'relation' AND relation = $1 AND mode = 'AccessExclusiveLock'
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    Ok(!client.query_typed(sql, &[(&table, Type::OID)]).await?.is_empty())
+}
+
 impl Holder {
     /// The SQL that ends it.
     fn end(&self) -> String {

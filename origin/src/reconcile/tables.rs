@@ -199,7 +199,7 @@ impl Reconciler {
     }
 
     async fn describe(&self, oid: u32, users: &Users) -> Result<(), PostgresError> {
-        let Some(relation) = self.creator.describe(oid).await? else {
+        let Some(relation) = self.creator.catalog.describe(oid).await? else {
             self.remove(&users.all(), DropCause::TableDropped).await;
             return Ok(());
         };

@@ -23,6 +23,7 @@ mod large_transaction;
 mod limits;
 mod live;
 mod log;
+mod lookups;
 mod metrics;
 mod other_publications;
 mod outage;
