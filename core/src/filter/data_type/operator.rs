@@ -150,12 +150,25 @@ pub(crate) fn comparison(left: &Type, right: &Type) -> Option<Order> {
             Some(Order::Text { trim_left: both || padded(a), trim_right: both || padded(b) })
         }
         (a, b) if (a.is_bits() && b.is_bits()) || (a.is_network() && b.is_network()) => Some(Order::Natural),
-        (Type::Json | Type::Opaque { .. }, _) => None,
         (Type::Array(a), Type::Array(b)) if a == b && **a != Type::Json => {
             Some(Order::Array { padded: **a == Type::Bpchar })
         }
-        (a, b) if a == b && !matches!(a, Type::Array(_)) => Some(Order::Natural),
-        _ => None,
+        (a, b) => (a == b && has_natural_order(a)).then_some(Order::Natural),
+    }
+}
+
+/// Whether [`natural`](crate::filter::eval::compare::natural) compares two values of a type as Postgres does.
+fn has_natural_order(ty: &Type) -> bool {
+    match ty {
+        Type::Bool | Type::Int2 | Type::Int4 | Type::Int8 | Type::Numeric | Type::Float4 | Type::Float8 => {
+            true
+        }
+        Type::Oid | Type::Text | Type::Varchar | Type::Bpchar | Type::Name | Type::Char | Type::Bytea => true,
+        Type::Bit | Type::Varbit | Type::Uuid | Type::Inet | Type::Cidr | Type::Enum(_) => true,
+        Type::Date | Type::Time | Type::Timetz | Type::Timestamp | Type::Timestamptz | Type::Interval => true,
+        // Of documents only equality is asked, which the check sees to.
+        Type::Jsonb => true,
+        Type::Json | Type::Array(_) | Type::Opaque { .. } => false,
     }
 }
 
@@ -237,18 +250,16 @@ pub(crate) fn common<'a>(types: impl Iterator<Item = &'a Type> + Clone) -> Optio
 pub(crate) fn category(ty: &Type) -> char {
     match ty {
         Type::Bool => 'B',
-        Type::Oid => 'N',
-        ty if ty.is_number() => 'N',
-        ty if ty.is_string() => 'S',
-        ty if ty.is_instant() => 'D',
-        Type::Time | Type::Timetz => 'D',
+        Type::Int2 | Type::Int4 | Type::Int8 | Type::Numeric | Type::Float4 | Type::Float8 | Type::Oid => 'N',
+        Type::Text | Type::Varchar | Type::Bpchar | Type::Name => 'S',
+        Type::Date | Type::Time | Type::Timetz | Type::Timestamp | Type::Timestamptz => 'D',
         Type::Interval => 'T',
-        ty if ty.is_bits() => 'V',
-        ty if ty.is_network() => 'I',
+        Type::Bit | Type::Varbit => 'V',
+        Type::Inet | Type::Cidr => 'I',
         Type::Enum(_) => 'E',
         Type::Array(_) => 'A',
         Type::Char => 'Z',
-        _ => 'U',
+        Type::Bytea | Type::Uuid | Type::Json | Type::Jsonb | Type::Opaque { .. } => 'U',
     }
 }
 

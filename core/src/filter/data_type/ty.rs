@@ -58,35 +58,35 @@ pub(crate) struct EnumType {
     pub labels: Vec<String>,
 }
 
-/// The types with a name of their own, by the catalog's spelling.
-const NAMED: &[(u32, &str, Type)] = &[
-    (oid::BOOL, "bool", Type::Bool),
-    (oid::INT2, "int2", Type::Int2),
-    (oid::INT4, "int4", Type::Int4),
-    (oid::INT8, "int8", Type::Int8),
-    (oid::NUMERIC, "numeric", Type::Numeric),
-    (oid::FLOAT4, "float4", Type::Float4),
-    (oid::FLOAT8, "float8", Type::Float8),
-    (oid::OID, "oid", Type::Oid),
-    (oid::TEXT, "text", Type::Text),
-    (oid::VARCHAR, "varchar", Type::Varchar),
-    (oid::BPCHAR, "bpchar", Type::Bpchar),
-    (oid::NAME, "name", Type::Name),
-    (oid::CHAR, "\"char\"", Type::Char),
-    (oid::BYTEA, "bytea", Type::Bytea),
-    (oid::BIT, "bit", Type::Bit),
-    (oid::VARBIT, "varbit", Type::Varbit),
-    (oid::UUID, "uuid", Type::Uuid),
-    (oid::INET, "inet", Type::Inet),
-    (oid::CIDR, "cidr", Type::Cidr),
-    (oid::DATE, "date", Type::Date),
-    (oid::TIME, "time", Type::Time),
-    (oid::TIMETZ, "timetz", Type::Timetz),
-    (oid::TIMESTAMP, "timestamp", Type::Timestamp),
-    (oid::TIMESTAMPTZ, "timestamptz", Type::Timestamptz),
-    (oid::INTERVAL, "interval", Type::Interval),
-    (oid::JSON, "json", Type::Json),
-    (oid::JSONB, "jsonb", Type::Jsonb),
+/// The types that the catalog's oid identifies. One that is missing here is never constructed, which the compiler warns of.
+pub(crate) const SCALARS: [Type; 27] = [
+    Type::Bool,
+    Type::Int2,
+    Type::Int4,
+    Type::Int8,
+    Type::Numeric,
+    Type::Float4,
+    Type::Float8,
+    Type::Oid,
+    Type::Text,
+    Type::Varchar,
+    Type::Bpchar,
+    Type::Name,
+    Type::Char,
+    Type::Bytea,
+    Type::Bit,
+    Type::Varbit,
+    Type::Uuid,
+    Type::Inet,
+    Type::Cidr,
+    Type::Date,
+    Type::Time,
+    Type::Timetz,
+    Type::Timestamp,
+    Type::Timestamptz,
+    Type::Interval,
+    Type::Json,
+    Type::Jsonb,
 ];
 
 impl Type {
@@ -110,7 +110,7 @@ impl Type {
 
     /// The oids of type and element, the element's name, the element's kind.
     fn of_parts((type_oid, element_oid): (u32, u32), (schema, name): (&str, &str), kind: &TypeKind) -> Self {
-        let known = NAMED.iter().find(|(oid, ..)| *oid == element_oid).map(|(.., ty)| ty.clone());
+        let known = SCALARS.iter().find(|ty| ty.catalog().0 == Some(element_oid)).cloned();
         let scalar = match (known, kind) {
             (Some(known), _) => known,
             (None, TypeKind::Enum { labels }) => Self::Enum(Arc::new(EnumType {
@@ -134,7 +134,7 @@ impl Type {
 
     /// By the catalog's name; types that users made are not found here.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        NAMED.iter().find(|(_, known, _)| *known == name).map(|(.., ty)| ty.clone())
+        SCALARS.iter().find(|ty| ty.static_name() == name).cloned()
     }
 
     /// As messages and casts spell it.
@@ -158,14 +158,43 @@ impl Type {
         }
     }
 
-    pub(crate) fn static_name(&self) -> &'static str {
+    pub(crate) const fn static_name(&self) -> &'static str {
+        self.catalog().1
+    }
+
+    /// `pg_type.oid`, where it is fixed, and the name as casts spell it.
+    const fn catalog(&self) -> (Option<u32>, &'static str) {
         match self {
-            Self::Enum(_) => "enum",
-            Self::Array(_) => "array",
-            known => {
-                let named = NAMED.iter().find(|(.., ty)| ty == known);
-                named.map_or("a type core does not read", |(_, name, _)| *name)
-            }
+            Self::Bool => (Some(oid::BOOL), "bool"),
+            Self::Int2 => (Some(oid::INT2), "int2"),
+            Self::Int4 => (Some(oid::INT4), "int4"),
+            Self::Int8 => (Some(oid::INT8), "int8"),
+            Self::Numeric => (Some(oid::NUMERIC), "numeric"),
+            Self::Float4 => (Some(oid::FLOAT4), "float4"),
+            Self::Float8 => (Some(oid::FLOAT8), "float8"),
+            Self::Oid => (Some(oid::OID), "oid"),
+            Self::Text => (Some(oid::TEXT), "text"),
+            Self::Varchar => (Some(oid::VARCHAR), "varchar"),
+            Self::Bpchar => (Some(oid::BPCHAR), "bpchar"),
+            Self::Name => (Some(oid::NAME), "name"),
+            Self::Char => (Some(oid::CHAR), "\"char\""),
+            Self::Bytea => (Some(oid::BYTEA), "bytea"),
+            Self::Bit => (Some(oid::BIT), "bit"),
+            Self::Varbit => (Some(oid::VARBIT), "varbit"),
+            Self::Uuid => (Some(oid::UUID), "uuid"),
+            Self::Inet => (Some(oid::INET), "inet"),
+            Self::Cidr => (Some(oid::CIDR), "cidr"),
+            Self::Date => (Some(oid::DATE), "date"),
+            Self::Time => (Some(oid::TIME), "time"),
+            Self::Timetz => (Some(oid::TIMETZ), "timetz"),
+            Self::Timestamp => (Some(oid::TIMESTAMP), "timestamp"),
+            Self::Timestamptz => (Some(oid::TIMESTAMPTZ), "timestamptz"),
+            Self::Interval => (Some(oid::INTERVAL), "interval"),
+            Self::Json => (Some(oid::JSON), "json"),
+            Self::Jsonb => (Some(oid::JSONB), "jsonb"),
+            Self::Enum(_) => (None, "enum"),
+            Self::Array(_) => (None, "array"),
+            Self::Opaque { .. } => (None, "a type core does not read"),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Values, and Postgres's text form of each type, read and written. A later type needs an arm in [`Type`], in
-//! [`Value::parse`] and in [`Value::output`].
+//! Values, and Postgres's text form of each type, read and written. Every match over [`Type`] or [`Value`] on which
+//! correctness depends names all variants: a new type does not compile before each of them is decided.
 
 use super::array::Array;
 use super::inet::Inet;
@@ -46,44 +46,38 @@ pub(crate) enum Value<'a> {
 impl<'a> Value<'a> {
     /// Reads Postgres's text form.
     pub(crate) fn parse(ty: &Type, bytes: &'a [u8]) -> Result<Self, EvalError> {
-        match ty {
-            Type::Text | Type::Varchar | Type::Bpchar | Type::Name | Type::Json => {
-                return Ok(Self::Text(Cow::Borrowed(bytes)));
-            }
-            Type::Bit | Type::Varbit if bytes.iter().all(|b| matches!(b, b'0' | b'1')) => {
-                return Ok(Self::Text(Cow::Borrowed(bytes)));
-            }
-            Type::Bytea => return bytes::parse(bytes).map(Self::bytes).ok_or_else(|| ty.invalid()),
-            Type::Char => return Ok(Self::Int(i64::from(bytes::parse_char(bytes)))),
-            Type::Enum(of) => return of.ordinal(bytes).map(Self::Int).ok_or_else(|| ty.invalid()),
-            Type::Opaque { .. } => return Ok(Self::Opaque(bytes)),
-            _ => {}
-        }
-        let text = str::from_utf8(bytes).map_err(|_| ty.invalid())?;
-        if let Type::Array(element) = ty {
-            return Array::parse(element, text).map(Self::array);
-        }
-        let text = text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+        let utf8 = || str::from_utf8(bytes).map_err(|_| ty.invalid());
+        let trimmed = || utf8().map(|text| text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']));
         let value = match ty {
-            Type::Bool => parse_bool(text).map(Self::Bool),
-            Type::Int2 | Type::Int4 | Type::Int8 | Type::Oid => {
-                let value = text.parse::<i64>().map_err(|_| ty.invalid())?;
-                return ty.integer(value);
+            Type::Text | Type::Varchar | Type::Bpchar | Type::Name | Type::Json => {
+                Some(Self::Text(Cow::Borrowed(bytes)))
             }
-            Type::Numeric => Numeric::parse(text).map(Self::numeric),
-            Type::Float4 => float::parse_f32(text).map(|number| Self::Float(f64::from(number))),
-            Type::Float8 => float::parse_f64(text).map(Self::Float),
-            Type::Uuid => parse_uuid(text).map(Self::Uuid),
-            Type::Inet => Inet::parse(text).map(Self::Inet),
-            Type::Cidr => Inet::parse(text).filter(Inet::is_network).map(Self::Inet),
-            Type::Date => datetime::parse_date(text).map(Self::Date),
-            Type::Time => datetime::parse_time(text).map(Self::Time),
-            Type::Timetz => Timetz::parse(text).map(Self::Timetz),
-            Type::Timestamp => datetime::parse_timestamp(text).map(Self::Timestamp),
-            Type::Timestamptz => datetime::parse_timestamptz(text).map(Self::Timestamp),
-            Type::Interval => Interval::parse(text).map(Self::Interval),
-            Type::Jsonb => Json::parse(text).map(|json| Self::Json(Cow::Owned(json))),
-            _ => None,
+            Type::Bit | Type::Varbit => {
+                let are_bits = bytes.iter().all(|byte| matches!(byte, b'0' | b'1'));
+                are_bits.then_some(Self::Text(Cow::Borrowed(bytes)))
+            }
+            Type::Bytea => bytes::parse(bytes).map(Self::bytes),
+            Type::Char => Some(Self::Int(i64::from(bytes::parse_char(bytes)))),
+            Type::Enum(of) => of.ordinal(bytes).map(Self::Int),
+            Type::Opaque { .. } => Some(Self::Opaque(bytes)),
+            Type::Array(element) => return Array::parse(element, utf8()?).map(Self::array),
+            Type::Int2 | Type::Int4 | Type::Int8 | Type::Oid => {
+                return ty.integer(trimmed()?.parse().map_err(|_| ty.invalid())?);
+            }
+            Type::Bool => parse_bool(trimmed()?).map(Self::Bool),
+            Type::Numeric => Numeric::parse(trimmed()?).map(Self::numeric),
+            Type::Float4 => float::parse_f32(trimmed()?).map(|number| Self::Float(f64::from(number))),
+            Type::Float8 => float::parse_f64(trimmed()?).map(Self::Float),
+            Type::Uuid => parse_uuid(trimmed()?).map(Self::Uuid),
+            Type::Inet => Inet::parse(trimmed()?).map(Self::Inet),
+            Type::Cidr => Inet::parse(trimmed()?).filter(Inet::is_network).map(Self::Inet),
+            Type::Date => datetime::parse_date(trimmed()?).map(Self::Date),
+            Type::Time => datetime::parse_time(trimmed()?).map(Self::Time),
+            Type::Timetz => Timetz::parse(trimmed()?).map(Self::Timetz),
+            Type::Timestamp => datetime::parse_timestamp(trimmed()?).map(Self::Timestamp),
+            Type::Timestamptz => datetime::parse_timestamptz(trimmed()?).map(Self::Timestamp),
+            Type::Interval => Interval::parse(trimmed()?).map(Self::Interval),
+            Type::Jsonb => Json::parse(trimmed()?).map(|json| Self::Json(Cow::Owned(json))),
         };
         value.ok_or_else(|| ty.invalid())
     }
