@@ -40,7 +40,7 @@ impl Registry {
     /// The living shape that this spelling of a definition led to before.
     #[must_use]
     pub fn by_spelling(&self, request: &DefinitionRequest) -> Option<Arc<Shape>> {
-        let spelling = spelling(request);
+        let spelling = request.request_key();
         let maps = self.maps();
         maps.by_handle(*maps.by_spelling.get(spelling.as_str())?)
     }
@@ -75,7 +75,7 @@ impl Registry {
 
     /// Remembers that a spelling leads to a shape, for as long as the shape is here.
     pub fn remember(&self, request: &DefinitionRequest, shape: &Shape) {
-        let spelling = Arc::<str>::from(spelling(request));
+        let spelling = Arc::<str>::from(request.request_key());
         let mut maps = self.maps();
         if maps.by_spelling.len() >= SPELLINGS_MAX {
             maps.by_spelling.clear();
@@ -168,12 +168,6 @@ impl Maps {
         self.by_handle.insert(shape.handle, Known { shape: shape.clone(), spellings });
         self.by_identity.insert(shape.identity.clone(), shape.clone());
     }
-}
-
-/// A definition as it was asked for: requests that spell it alike share this text.
-#[must_use]
-pub fn spelling(request: &DefinitionRequest) -> String {
-    serde_json::to_string(request).expect("a definition is plain data")
 }
 
 #[cfg(test)]

@@ -94,6 +94,18 @@ pub struct DeleteRequest {
     pub handle: Option<String>,
 }
 
+impl DefinitionRequest {
+    /// A text that is equal for requests that ask for a shape in the same words, so that one may be answered as the
+    /// other was.
+    ///
+    /// # Panics
+    /// Never: a definition is plain data.
+    #[must_use]
+    pub fn request_key(&self) -> String {
+        serde_json::to_string(&(self, self.compaction)).expect("a definition is plain data")
+    }
+}
+
 impl RequestOffset {
     /// True for `-1`.
     #[must_use]

@@ -10,7 +10,7 @@ use crate::postgres::confirm::{self, Unconfirmed};
 use crate::postgres::lock_holders::{self, Held, is_locked, lock_holders};
 use crate::postgres::publication::Publication;
 use crate::postgres::{PostgresConfig, PostgresError, Session, sqlstate};
-use crate::registry::{Registry, spelling};
+use crate::registry::Registry;
 use limn_core::filter::{Clause, PostgresFilter};
 use limn_core::pg::{QualifiedName, Relation};
 use limn_core::protocol::RequestError;
@@ -43,8 +43,8 @@ struct Shared {
     publication: Publication,
     registry: Arc<Registry>,
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
-    /// By spelling: of a crowd that asks for the same definition, only the first asks Postgres.
-    lookups: Flights<(String, bool), Result<Arc<Resolved>, LookupError>>,
+    /// By request key: of a crowd that asks for the same definition, only the first asks Postgres.
+    lookups: Flights<String, Result<Arc<Resolved>, LookupError>>,
     /// Waits for tables' locks, by oid.
     unlocked: Flights<u32, Result<(), LookupError>>,
 }
@@ -158,7 +158,7 @@ impl Catalog {
     /// # Errors
     /// [`LookupError`]; [`LookupError::Unavailable`] where it takes too long.
     pub async fn resolve(&self, request: &DefinitionRequest) -> Result<Arc<Resolved>, LookupError> {
-        let flight = self.0.lookups.join((spelling(request), request.compaction), || {
+        let flight = self.0.lookups.join(request.request_key(), || {
             let (catalog, request) = (self.clone(), request.clone());
             async move {
                 let resolved = timeout(LOOKUP_TIME_MAX, catalog.resolve_now(&request)).await;

@@ -56,6 +56,20 @@ async fn item_203_several_columns_are_compared_in_their_order() {
 }
 
 #[tokio::test]
+async fn compaction_is_refused_where_the_same_shape_without_it_is_known() {
+    let query = format!(
+        "table=q_item&offset=-1&where={}",
+        encode("alt_id IN (SELECT id FROM q_proj WHERE org_id = 1)")
+    );
+    let server = tables().await;
+    assert_eq!(server.get(&query).await.status, 200);
+    let response = server.get(&format!("{query}&experimental_compaction=true")).await;
+    assert_eq!(response.status, 400, "{}", response.text());
+    let text = "can't be enabled for shapes with subqueries";
+    assert_eq!(response.json(), invalid("experimental_compaction", text));
+}
+
+#[tokio::test]
 async fn item_204_one_query_has_one_polarity() {
     let text =
         "a subquery dependency cannot be used with both positive and negative polarity in the same filter";
