@@ -1,5 +1,6 @@
 //! The shared secret: who may use the shape route, and how to keep the secret out of logs (protocol §1.2).
 
+use super::parameter::Parameter;
 use super::query::{decode, pairs};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -13,11 +14,12 @@ const MASK: &str = "***";
 /// else an `Authorization: Bearer` header. The time this takes does not depend on what `secret` is.
 #[must_use]
 pub fn authorize(secret: &str, query: &str, authorization: Option<&str>) -> bool {
-    let parameter = |wanted: &str| {
-        pairs(query).filter(|(name, _)| name == wanted.as_bytes()).map(|(_, value)| value).last()
+    let presented = |parameter: Parameter| {
+        let wanted = parameter.as_str().as_bytes();
+        pairs(query).filter(|(name, _)| name == wanted).map(|(_, value)| value).last()
     };
-    let presented = parameter("secret")
-        .or_else(|| parameter("api_secret"))
+    let presented = presented(Parameter::Secret)
+        .or_else(|| presented(Parameter::ApiSecret))
         .or_else(|| authorization.and_then(bearer).map(|token| token.as_bytes().to_vec()));
     presented.is_some_and(|presented| equals(secret.as_bytes(), &presented))
 }

@@ -1,5 +1,6 @@
 //! The JSON body of a `POST`: parameters that win over those of the query (protocol §2.2).
 
+use super::parameter::Parameter;
 use super::query::{Query, Value};
 use super::subset::PREFIX;
 use serde_json::json;
@@ -82,7 +83,8 @@ impl Query {
         }
         for (name, value) in members {
             // Flags are true unless they are the text `false`; a JSON `false` is no text.
-            let is_flag = value.is_boolean() && (name == "live" || name == "live_sse");
+            let flags = [Parameter::Live.as_str(), Parameter::LiveSse.as_str()];
+            let is_flag = value.is_boolean() && flags.contains(&name.as_str());
             let value = if is_flag { Some(Value::Text("true".to_owned())) } else { parameter(value) };
             self.set(&name, value);
         }

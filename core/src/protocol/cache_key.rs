@@ -2,8 +2,10 @@
 //! origin. The key names the request as spelled; which shape it means only the origin can say.
 
 use super::auth::is_secret;
+use super::parameter::{Parameter, Part};
 use super::query::{Query, QueryError, Value};
 use super::route::{Method, Route, route};
+use super::subset::PREFIX;
 use crate::Offset;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -67,7 +69,7 @@ pub enum Secrets {
     Keep,
 }
 
-/// What a parameter is for.
+/// What the edge does with a parameter, as follows from [`Part`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// Says which reply is wanted.
@@ -108,19 +110,19 @@ impl EdgeRequest {
     /// The requested handle.
     #[must_use]
     pub fn handle(&self) -> Option<&str> {
-        self.text("handle")
+        self.text(Parameter::Handle)
     }
 
     /// The handle that the client knows to be dead.
     #[must_use]
     pub fn expired_handle(&self) -> Option<&str> {
-        self.text("expired_handle")
+        self.text(Parameter::ExpiredHandle)
     }
 
     /// True when the client refuses every cached reply.
     #[must_use]
     pub fn has_cache_buster(&self) -> bool {
-        self.query.value("cache-buster").is_some()
+        self.query.value(Parameter::CacheBuster).is_some()
     }
 
     /// True when the query holds anything that looks like a secret.
@@ -150,8 +152,8 @@ impl EdgeRequest {
         })
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
-        self.query.text(name).ok().flatten()
+    fn text(&self, parameter: Parameter) -> Option<&str> {
+        self.query.text(parameter).ok().flatten()
     }
 
     /// The parameters of the chosen roles, in the order of their names.
@@ -184,7 +186,7 @@ fn request_key(scope: KeyScope<'_>, request: &str) -> RequestKey {
 }
 
 fn classify(method: Method, query: &Query) -> RequestClass {
-    let text = |name| query.text(name).ok().flatten();
+    let text = |parameter| query.text(parameter).ok().flatten();
     match method {
         Method::Options => return RequestClass::Options,
         Method::Delete => return RequestClass::Delete,
@@ -192,18 +194,18 @@ fn classify(method: Method, query: &Query) -> RequestClass {
         Method::Get | Method::Head => {}
         Method::Other => return RequestClass::Other,
     }
-    if query.iter().any(|(name, _)| name.starts_with("subset__")) {
+    if query.iter().any(|(name, _)| name.starts_with(PREFIX)) {
         return RequestClass::Subset;
     }
     // Any value but the literal `false` means live (protocol §2.1).
-    if query.value("live").is_some_and(|value| *value != Value::Text("false".to_owned())) {
+    if query.value(Parameter::Live).is_some_and(|value| *value != Value::Text("false".to_owned())) {
         return RequestClass::Live;
     }
-    match text("offset") {
+    match text(Parameter::Offset) {
         Some("now") => RequestClass::Now,
         Some(offset) => match offset.parse() {
             Ok(Offset::Start) => RequestClass::Pointer,
-            Ok(Offset::At { .. }) if text("handle").is_some() => RequestClass::Log,
+            Ok(Offset::At { .. }) if text(Parameter::Handle).is_some() => RequestClass::Log,
             _ => RequestClass::Other,
         },
         None => RequestClass::Other,
@@ -211,22 +213,17 @@ fn classify(method: Method, query: &Query) -> RequestClass {
 }
 
 fn role(name: &str, class: RequestClass) -> Role {
-    match name {
+    match Parameter::from_name(name) {
         // At `-1` a handle has no meaning; clients send it to get past a cache.
-        "handle" if class == RequestClass::Pointer => Role::Buster,
-        "table"
-        | "where"
-        | "params"
-        | "columns"
-        | "queryable_columns"
-        | "replica"
-        | "log"
-        | "experimental_compaction" => Role::Key,
-        "offset" | "handle" | "cursor" | "live" | "live_sse" | "experimental_live_sse" => Role::Key,
-        "expired_handle" | "cache-buster" => Role::Buster,
-        _ if name.starts_with("subset__") => Role::Key,
-        _ if is_secret(name) => Role::Secret,
-        _ => Role::Unknown,
+        Some(Parameter::Handle) if class == RequestClass::Pointer => Role::Buster,
+        Some(parameter) => match parameter.part() {
+            Part::Definition | Part::Position | Part::Subset => Role::Key,
+            Part::Cache => Role::Buster,
+            Part::Secret => Role::Secret,
+        },
+        None if name.starts_with(PREFIX) => Role::Key,
+        None if is_secret(name) => Role::Secret,
+        None => Role::Unknown,
     }
 }
 

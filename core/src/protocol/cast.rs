@@ -2,6 +2,7 @@
 //! fail are reported together.
 
 use super::identifier::{IdentifierError, parse_columns, parse_table};
+use super::parameter::Parameter;
 use super::query::{Query, Value};
 use super::refusal::RequestError;
 use super::request::{DefinitionRequest, LogMode, Replica};
@@ -54,39 +55,39 @@ impl<'a> Cast<'a> {
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }
 
-    pub(super) fn text(&mut self, name: &'static str) -> Option<&'a str> {
-        self.query.text(name).unwrap_or_else(|error| {
-            self.errors.add(name, error.to_string());
+    pub(super) fn text(&mut self, parameter: Parameter) -> Option<&'a str> {
+        self.query.text(parameter).unwrap_or_else(|error| {
+            self.errors.add(parameter.as_str(), error.to_string());
             None
         })
     }
 
-    pub(super) fn required_text(&mut self, name: &'static str) -> Option<&'a str> {
-        if self.query.text(name) == Ok(None) {
-            self.errors.add(name, CANNOT_BE_BLANK);
+    pub(super) fn required_text(&mut self, parameter: Parameter) -> Option<&'a str> {
+        if self.query.text(parameter) == Ok(None) {
+            self.errors.add(parameter.as_str(), CANNOT_BE_BLANK);
         }
-        self.text(name)
+        self.text(parameter)
     }
 
     /// True unless absent or literally `false`: `?live` and `live=0` are true.
-    pub(super) fn lenient_flag(&mut self, name: &'static str) -> bool {
-        match self.query.value(name) {
+    pub(super) fn lenient_flag(&mut self, parameter: Parameter) -> bool {
+        match self.query.value(parameter) {
             None => false,
             Some(Value::Text(text)) => text != "false",
             Some(Value::List(_) | Value::Map(_)) => {
-                self.errors.add(name, IS_INVALID);
+                self.errors.add(parameter.as_str(), IS_INVALID);
                 false
             }
         }
     }
 
     /// A boolean in one of its four spellings; errors are reported under `reported_as`.
-    pub(super) fn strict_flag(&mut self, name: &str, reported_as: &'static str) -> bool {
-        match self.query.text(name) {
+    pub(super) fn strict_flag(&mut self, parameter: Parameter, reported_as: Parameter) -> bool {
+        match self.query.text(parameter) {
             Ok(None | Some("false" | "0")) => false,
             Ok(Some("true" | "1")) => true,
             _ => {
-                self.errors.add(reported_as, IS_INVALID);
+                self.errors.add(reported_as.as_str(), IS_INVALID);
                 false
             }
         }
@@ -94,42 +95,43 @@ impl<'a> Cast<'a> {
 
     pub(super) fn definition(&mut self) -> CastDefinition<'a> {
         CastDefinition {
-            compaction: self.strict_flag("experimental_compaction", "experimental_compaction"),
-            table: self.text("table"),
-            columns: self.columns("columns"),
-            queryable_columns: self.columns("queryable_columns"),
-            where_clause: self.text("where").map(str::to_owned),
+            compaction: self
+                .strict_flag(Parameter::ExperimentalCompaction, Parameter::ExperimentalCompaction),
+            table: self.text(Parameter::Table),
+            columns: self.columns(Parameter::Columns),
+            queryable_columns: self.columns(Parameter::QueryableColumns),
+            where_clause: self.text(Parameter::Where).map(str::to_owned),
             params: self.params(),
             replica: self
-                .choice("replica", &[("default", Replica::Default), ("full", Replica::Full)])
+                .choice(Parameter::Replica, &[("default", Replica::Default), ("full", Replica::Full)])
                 .unwrap_or_default(),
             log_mode: self
-                .choice("log", &[("full", LogMode::Full), ("changes_only", LogMode::ChangesOnly)])
+                .choice(Parameter::Log, &[("full", LogMode::Full), ("changes_only", LogMode::ChangesOnly)])
                 .unwrap_or_default(),
         }
     }
 
-    fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
-        let text = self.text(name)?;
+    fn choice<T: Copy>(&mut self, parameter: Parameter, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(parameter)?;
         let chosen = choices.iter().find(|(spelling, _)| *spelling == text).map(|(_, value)| *value);
         if chosen.is_none() {
-            self.errors.add(name, IS_INVALID);
+            self.errors.add(parameter.as_str(), IS_INVALID);
         }
         chosen
     }
 
     /// A comma separated list of identifiers, or a list of literal names.
-    fn columns(&mut self, name: &'static str) -> Option<Vec<String>> {
-        let columns = match self.query.value(name) {
+    fn columns(&mut self, parameter: Parameter) -> Option<Vec<String>> {
+        let columns = match self.query.value(parameter) {
             Some(Value::List(items)) => literal_columns(items),
-            _ => parse_columns(self.text(name)?),
+            _ => parse_columns(self.text(parameter)?),
         };
-        columns.map_err(|error| self.errors.add(name, error.to_string())).ok()
+        columns.map_err(|error| self.errors.add(parameter.as_str(), error.to_string())).ok()
     }
 
     /// A map of texts; an empty text is a value like any other.
     fn params(&mut self) -> BTreeMap<String, String> {
-        let entries = match self.query.value("params") {
+        let entries = match self.query.value(Parameter::Params) {
             None => return BTreeMap::new(),
             Some(Value::Text(text)) if text.trim().is_empty() => return BTreeMap::new(),
             Some(Value::Map(entries)) => entries.iter().map(|(key, value)| match value {
@@ -137,12 +139,12 @@ impl<'a> Cast<'a> {
                 Value::List(_) | Value::Map(_) => None,
             }),
             Some(Value::Text(_) | Value::List(_)) => {
-                self.errors.add("params", IS_INVALID);
+                self.errors.add(Parameter::Params.as_str(), IS_INVALID);
                 return BTreeMap::new();
             }
         };
         entries.collect::<Option<_>>().unwrap_or_else(|| {
-            self.errors.add("params", IS_INVALID);
+            self.errors.add(Parameter::Params.as_str(), IS_INVALID);
             BTreeMap::new()
         })
     }

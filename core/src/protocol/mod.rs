@@ -12,6 +12,7 @@ pub mod fault_code;
 pub mod header;
 pub mod identifier;
 pub mod message;
+pub mod parameter;
 pub mod query;
 pub mod refusal;
 pub mod reply;
@@ -21,6 +22,7 @@ pub mod subset;
 
 pub use cache::CachePolicy;
 pub use fault_code::FaultCode;
+pub use parameter::Parameter;
 pub use refusal::RequestError;
 pub use reply::{Health, LogReply, Reply, ReplyHead, Unavailable};
 pub use request::{DefinitionRequest, DeleteRequest, LogMode, Replica, RequestOffset, ShapeRequest};

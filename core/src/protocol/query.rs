@@ -1,6 +1,7 @@
 //! Query strings, parsed by the rules of protocol §2.1: `a[b]=c` nests, `a[]=c` lists, the last duplicate
 //! wins, a stray percent sign stands for itself.
 
+use super::parameter::Parameter;
 use std::collections::BTreeMap;
 
 /// Brackets nested deeper than this are kept as part of the innermost key.
@@ -48,23 +49,18 @@ impl Query {
         Ok(query)
     }
 
-    /// The value under `name`, whatever its form.
+    /// The parameter's value, whatever its form.
     #[must_use]
-    pub fn value(&self, name: &str) -> Option<&Value> {
-        self.parameters.get(name)
+    pub fn value(&self, parameter: Parameter) -> Option<&Value> {
+        self.parameters.get(parameter.as_str())
     }
 
-    /// The text under `name`; an empty or blank one counts as absent.
+    /// The parameter's text; an empty or blank one counts as absent.
     ///
     /// # Errors
     /// The value is a list or a map.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, NotScalar> {
-        match self.value(name) {
-            None => Ok(None),
-            Some(Value::Text(text)) if text.trim().is_empty() => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(Value::List(_) | Value::Map(_)) => Err(NotScalar),
-        }
+    pub fn text(&self, parameter: Parameter) -> Result<Option<&str>, NotScalar> {
+        scalar(self.value(parameter))
     }
 
     /// All parameters in the order of their names.
@@ -83,6 +79,15 @@ impl Query {
     fn insert(&mut self, name: &str, text: String) {
         let (first, path) = key_path(name);
         insert_at(&mut self.parameters, first, &path, text);
+    }
+}
+
+fn scalar(value: Option<&Value>) -> Result<Option<&str>, NotScalar> {
+    match value {
+        None => Ok(None),
+        Some(Value::Text(text)) if text.trim().is_empty() => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(Value::List(_) | Value::Map(_)) => Err(NotScalar),
     }
 }
 
@@ -160,6 +165,15 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    /// The rules are those of any name.
+    fn named<'q>(query: &'q Query, name: &str) -> Option<&'q Value> {
+        query.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    fn named_text<'q>(query: &'q Query, name: &str) -> Result<Option<&'q str>, NotScalar> {
+        scalar(named(query, name))
+    }
+
     fn text(value: &str) -> Value {
         Value::Text(value.to_owned())
     }
@@ -171,46 +185,46 @@ mod tests {
     #[test]
     fn names_and_values_are_decoded() {
         let query = Query::parse("table=my+t%61ble&wh%65re=a%3D%27x%26y%27&").unwrap();
-        assert_eq!(query.text("table"), Ok(Some("my table")));
-        assert_eq!(query.text("where"), Ok(Some("a='x&y'")));
+        assert_eq!(named_text(&query, "table"), Ok(Some("my table")));
+        assert_eq!(named_text(&query, "where"), Ok(Some("a='x&y'")));
     }
 
     #[test]
     fn blank_is_absent_and_nothing_else_is_trimmed() {
         let query = Query::parse("a=&b=%20+&c&d=%20x").unwrap();
         for name in ["a", "b", "c", "nope"] {
-            assert_eq!(query.text(name), Ok(None), "{name}");
+            assert_eq!(named_text(&query, name), Ok(None), "{name}");
         }
-        assert_eq!(query.text("d"), Ok(Some(" x")));
-        assert_eq!(query.value("c"), Some(&text("")));
+        assert_eq!(named_text(&query, "d"), Ok(Some(" x")));
+        assert_eq!(named(&query, "c"), Some(&text("")));
     }
 
     #[test]
     fn brackets_nest_and_list() {
         let query = Query::parse("params%5B1%5D=a&params[2]=b&columns[]=x&columns[]=y&m[a][b]=1").unwrap();
-        assert_eq!(query.value("params"), Some(&map([("1", text("a")), ("2", text("b"))])));
-        assert_eq!(query.value("columns"), Some(&Value::List(vec![text("x"), text("y")])));
-        assert_eq!(query.value("m"), Some(&map([("a", map([("b", text("1"))]))])));
-        assert_eq!(query.text("columns"), Err(NotScalar));
+        assert_eq!(named(&query, "params"), Some(&map([("1", text("a")), ("2", text("b"))])));
+        assert_eq!(named(&query, "columns"), Some(&Value::List(vec![text("x"), text("y")])));
+        assert_eq!(named(&query, "m"), Some(&map([("a", map([("b", text("1"))]))])));
+        assert_eq!(named_text(&query, "columns"), Err(NotScalar));
     }
 
     #[test]
     fn the_last_duplicate_wins_whatever_its_form() {
         let query = Query::parse("t=1&t=2&p[1]=a&p=2&q=1&q[1]=a&p2[1]=a&p2[1]=b").unwrap();
-        assert_eq!(query.value("t"), Some(&text("2")));
-        assert_eq!(query.value("p"), Some(&text("2")));
-        assert_eq!(query.value("q"), Some(&map([("1", text("a"))])));
-        assert_eq!(query.value("p2"), Some(&map([("1", text("b"))])));
+        assert_eq!(named(&query, "t"), Some(&text("2")));
+        assert_eq!(named(&query, "p"), Some(&text("2")));
+        assert_eq!(named(&query, "q"), Some(&map([("1", text("a"))])));
+        assert_eq!(named(&query, "p2"), Some(&map([("1", text("b"))])));
     }
 
     #[test]
     fn odd_spellings_stand_for_themselves() {
         let query = Query::parse("a=%zz&b=100%&c=%4&[x]=1&d[=2&e]=3&f[x]y=4").unwrap();
         let spelled: Vec<_> = query.iter().collect();
-        assert_eq!(query.text("a"), Ok(Some("%zz")));
-        assert_eq!(query.text("b"), Ok(Some("100%")));
-        assert_eq!(query.text("c"), Ok(Some("%4")));
-        assert_eq!(query.text("[x]"), Ok(Some("1")));
+        assert_eq!(named_text(&query, "a"), Ok(Some("%zz")));
+        assert_eq!(named_text(&query, "b"), Ok(Some("100%")));
+        assert_eq!(named_text(&query, "c"), Ok(Some("%4")));
+        assert_eq!(named_text(&query, "[x]"), Ok(Some("1")));
         assert_eq!(spelled.len(), 7);
     }
 

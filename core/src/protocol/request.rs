@@ -1,6 +1,7 @@
 //! What a client asks of `/v1/shape`, read from the query string and checked in the order of protocol §2.3.
 
 use super::cast::Cast;
+use super::parameter::Parameter;
 use super::query::Query;
 use super::refusal::RequestError;
 use super::route::Method;
@@ -96,7 +97,7 @@ pub struct DeleteRequest {
 
 impl DefinitionRequest {
     /// A text that is equal for requests that ask for a shape in the same words, so that one may be answered as the
-    /// other was.
+    /// other was: every parameter of [`Part::Definition`](super::parameter::Part::Definition) is in it.
     ///
     /// # Panics
     /// Never: a definition is plain data.
@@ -162,12 +163,12 @@ pub fn parse_shape_request(method: Method, query: &str) -> Result<ShapeRequest, 
 /// As [`parse_shape_request`].
 pub fn read_shape_request(method: Method, query: &Query) -> Result<ShapeRequest, RequestError> {
     let mut cast = Cast::new(query);
-    let offset = cast.required_text("offset");
-    let handle = cast.text("handle");
-    let live = cast.lenient_flag("live");
-    let live_sse = match query.value("live_sse") {
-        Some(_) => cast.lenient_flag("live_sse"),
-        None => cast.strict_flag("experimental_live_sse", "live_sse"),
+    let offset = cast.required_text(Parameter::Offset);
+    let handle = cast.text(Parameter::Handle);
+    let live = cast.lenient_flag(Parameter::Live);
+    let live_sse = match query.value(Parameter::LiveSse) {
+        Some(_) => cast.lenient_flag(Parameter::LiveSse),
+        None => cast.strict_flag(Parameter::ExperimentalLiveSse, Parameter::LiveSse),
     };
     let definition = cast.definition();
     cast.finish()?;
@@ -181,7 +182,7 @@ pub fn read_shape_request(method: Method, query: &Query) -> Result<ShapeRequest,
     };
     check_live(offset, live, live_sse)?;
     let definition = definition.with_table()?;
-    let cursor = query.text("cursor").ok().flatten().map(str::to_owned);
+    let cursor = query.text(Parameter::Cursor).ok().flatten().map(str::to_owned);
     Ok(ShapeRequest { method, definition, offset, handle, live, live_sse, cursor })
 }
 
@@ -192,9 +193,9 @@ pub fn read_shape_request(method: Method, query: &Query) -> Result<ShapeRequest,
 pub fn parse_delete_request(query: &str) -> Result<DeleteRequest, RequestError> {
     let query = Query::parse(query)?;
     let mut cast = Cast::new(&query);
-    let handle = cast.text("handle").map(str::to_owned);
-    cast.strict_flag("live", "live");
-    cast.strict_flag("live_sse", "live_sse");
+    let handle = cast.text(Parameter::Handle).map(str::to_owned);
+    cast.strict_flag(Parameter::Live, Parameter::Live);
+    cast.strict_flag(Parameter::LiveSse, Parameter::LiveSse);
     let definition = cast.definition();
     cast.finish()?;
 

@@ -1,6 +1,7 @@
 //! Subsets: a part of a shape's rows, read from the database for one request (protocol §2.1, §2.2, §8.9).
 
 use super::body::parameter;
+use super::parameter::Parameter;
 use super::query::{Query, Value};
 use super::refusal::RequestError;
 use crate::Lsn;
@@ -46,16 +47,16 @@ impl SubsetRequest {
             return Ok(None);
         }
         let mut errors = RequestError::default();
-        let mut text = |name: &str, parameter: &'static str| {
-            query.text(name).unwrap_or_else(|error| {
-                errors.add(parameter, error.to_string());
+        let mut text = |parameter: Parameter, reported_as: &'static str| {
+            query.text(parameter).unwrap_or_else(|error| {
+                errors.add(reported_as, error.to_string());
                 None
             })
         };
-        let where_clause = text("subset__where", "subset.where").map(str::to_owned);
-        let order_by = text("subset__order_by", "subset.order_by").map(str::to_owned);
-        let limit = text("subset__limit", "subset.limit");
-        let offset = text("subset__offset", "subset.offset");
+        let where_clause = text(Parameter::SubsetWhere, "subset.where").map(str::to_owned);
+        let order_by = text(Parameter::SubsetOrderBy, "subset.order_by").map(str::to_owned);
+        let limit = text(Parameter::SubsetLimit, "subset.limit");
+        let offset = text(Parameter::SubsetOffset, "subset.offset");
         let mut refuse = |parameter, text: &str| errors.add(parameter, text);
         let limit = bounded(limit, 1).map_err(|text| refuse("subset.limit", text)).unwrap_or_default();
         let offset = bounded(offset, 0).map_err(|text| refuse("subset.offset", text)).unwrap_or_default();
@@ -120,7 +121,7 @@ fn bounded(text: Option<&str>, least: i64) -> Result<Option<u64>, &'static str> 
 /// A map, or the same as a JSON object in one text. Values are texts; what else JSON has that is no list and no
 /// object is taken as it is written.
 fn params(query: &Query) -> Result<BTreeMap<String, String>, &'static str> {
-    let value = match query.value("subset__params") {
+    let value = match query.value(Parameter::SubsetParams) {
         None => return Ok(BTreeMap::new()),
         Some(Value::Text(text)) if text.trim().is_empty() => return Ok(BTreeMap::new()),
         Some(Value::Text(text)) => {

@@ -17,7 +17,7 @@ use limn_core::protocol::query::Query;
 use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest, read_shape_request};
 use limn_core::protocol::route::Method;
-use limn_core::protocol::{RequestError, SubsetRequest, header, message};
+use limn_core::protocol::{Parameter, RequestError, SubsetRequest, header, message};
 use limn_core::{Lsn, Offset};
 use std::error::Error;
 use std::io;
@@ -78,7 +78,7 @@ async fn try_read(
 }
 
 fn names_known_handle(server: &Server, parameters: &Query) -> bool {
-    let handle = parameters.text("handle").ok().flatten().and_then(|handle| handle.parse().ok());
+    let handle = parameters.text(Parameter::Handle).ok().flatten().and_then(|handle| handle.parse().ok());
     handle.is_some_and(|handle| server.registry.by_handle(handle).is_some())
 }
 
