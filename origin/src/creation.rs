@@ -23,7 +23,7 @@ pub use catalog::{Catalog, LookupError};
 
 use catalog::{Resolved, Tables};
 use error::CreateError;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use limn_core::journal::record::CreatedShape;
 use limn_core::log::{ItemFormat, ShapeLog};
 use limn_core::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
@@ -35,6 +35,7 @@ use limn_core::{Handle, ShapeId};
 use publishing::Publishings;
 use std::fs::File;
 use std::io::{self, Write};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -218,10 +219,31 @@ impl Creator {
         Shape::new(created, handle, definition.clone(), parts.folder.shape_dir(handle), log, Life::Creating)
     }
 
-    /// Takes the shape through its creation; a failure is kept in the shape for those who wait.
+    /// Takes the shape through its creation, whatever comes of it.
     async fn create(self, shape: Arc<Shape>, resolved: Arc<Resolved>) {
-        let tables = &resolved.tables;
-        let created = self.try_create(&shape, tables).await;
+        self.finish(&shape, self.create_or_fail(&shape, &resolved.tables)).await;
+    }
+
+    /// Sees a creation to its end. One that panics fails its shape: no task would make it any more.
+    async fn finish(&self, shape: &Shape, creation: impl Future<Output = ()>) {
+        if AssertUnwindSafe(creation).catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!(handle = %shape.handle, "the creation of a shape panicked");
+        self.give_up(shape, Failure::Refused("the server made a mistake, please retry".to_owned())).await;
+    }
+
+    /// Tells those who wait for a shape why they do not get it, and forgets it: the next request tries again.
+    async fn give_up(&self, shape: &Shape, failure: Failure) {
+        shape.set_life(Life::Failed(failure));
+        self.shared.parts.registry.remove(shape);
+        // Where the engine does not know it yet, this changes nothing.
+        let _ = self.engine.remove(shape.id, DropCause::CreationFailed).await;
+    }
+
+    /// Creates the shape; a failure is kept in the shape for those who wait.
+    async fn create_or_fail(&self, shape: &Arc<Shape>, tables: &Tables) {
+        let created = self.try_create(shape, tables).await;
         if shape.life() == Life::Removed {
             // Deleted, or its table has changed: whoever waited has been told. The engine may have learned of the
             // shape after that.
@@ -236,15 +258,12 @@ impl Creator {
             error = CreateError::Denied(denial);
         }
         tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
-        let has_gone = error.misses_something() && self.has_changed(&shape).await;
+        let has_gone = error.misses_something() && self.has_changed(shape).await;
         let failure = if has_gone { Failure::Gone } else { error.failure(&shape.definition) };
         if let Failure::Rows(error) = &failure {
             self.shared.refusals.remember(&shape.identity, error);
         }
-        shape.set_life(Life::Failed(failure));
-        self.shared.parts.registry.remove(&shape);
-        // Where the engine does not know it yet, this changes nothing.
-        let _ = self.engine.remove(shape.id, DropCause::CreationFailed).await;
+        self.give_up(shape, failure).await;
     }
 
     /// True where a table is not what the definition took it for, or that cannot be told.
@@ -403,4 +422,41 @@ pub(crate) enum ViewError {
     Copy(#[from] CopyError),
     #[error("a subquery returns more than {MEMBERS_MAX} different rows")]
     TooManyMembers,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::tests::{relation, request, shape};
+    use crate::scratch::Scratch;
+
+    fn creator(folder: &Scratch) -> Creator {
+        let config = PostgresConfig::parse("postgresql://limn@127.0.0.1:1/limn", None, false);
+        let parts = CreatorParts {
+            config: config.expect("a URL"),
+            publication: Publication::new("limn", false),
+            folder: Arc::new(Folder::open(folder.path()).expect("a new folder")),
+            registry: Arc::default(),
+            status: Arc::default(),
+            metrics: Arc::default(),
+            chunk_bytes_max: 1,
+            snapshots_max: 1,
+        };
+        Creator::new(parts, EngineHandle::channel().0)
+    }
+
+    #[tokio::test]
+    async fn a_creation_that_panics_fails_its_shape_and_the_next_request_tries_again() {
+        let folder = Scratch::new("creation-test").expect("a folder");
+        let (creator, request) = (creator(&folder), request("id=1"));
+        let registry = creator.shared.parts.registry.clone();
+        let make = |id| shape(&relation(), &request, id, u64::from(id));
+        let (first, _) = registry.find_or_insert("x", || make(1));
+        first.set_life(Life::Creating);
+        creator.finish(&first, async { panic!("on purpose") }).await;
+        assert!(matches!(first.life(), Life::Failed(Failure::Refused(_))), "{:?}", first.life());
+        assert_eq!(registry.by_handle(first.handle).map(|shape| shape.id), None);
+        let (second, is_new) = registry.find_or_insert(&first.identity, || make(2));
+        assert!(is_new && second.id != first.id);
+    }
 }

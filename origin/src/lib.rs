@@ -28,5 +28,6 @@ mod status;
 pub mod stopping;
 mod store;
 #[cfg_attr(not(feature = "otlp"), path = "no_telemetry.rs")]
+mod supervisor;
 pub mod telemetry;
 pub mod typescript;

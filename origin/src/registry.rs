@@ -171,7 +171,7 @@ impl Maps {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::shape::Life;
     use limn_core::ShapeId;
@@ -183,12 +183,12 @@ mod tests {
     use limn_core::shape::{Definition, GeneratedColumns, Router};
     use std::time::Instant;
 
-    fn request(where_clause: &str) -> DefinitionRequest {
+    pub(crate) fn request(where_clause: &str) -> DefinitionRequest {
         let query = format!("table=t&offset=-1&where={where_clause}");
         parse_shape_request(Method::Get, &query).expect("a valid request").definition
     }
 
-    fn relation() -> Arc<Relation> {
+    pub(crate) fn relation() -> Arc<Relation> {
         let column = serde_json::json!({
             "name": "id", "type_oid": 23, "type_name": "int4", "element_oid": 23, "dims": 0, "type_mod": -1,
             "not_null": true, "pk_index": 0, "generated": false
@@ -199,7 +199,12 @@ mod tests {
     }
 
     /// A shape of the table, as one incarnation: `handle_us` makes its handle.
-    fn shape(relation: &Arc<Relation>, request: &DefinitionRequest, id: u32, handle_us: u64) -> Arc<Shape> {
+    pub(crate) fn shape(
+        relation: &Arc<Relation>,
+        request: &DefinitionRequest,
+        id: u32,
+        handle_us: u64,
+    ) -> Arc<Shape> {
         let definition = Definition::resolve(request, relation, &GeneratedColumns::Never, &[]);
         let handle = Handle::new(u64::from(id), handle_us);
         let created = CreatedShape {

@@ -13,6 +13,7 @@ use crate::standby::Standby;
 use crate::status::{Phase, Status};
 use crate::stopping::{Interrupts, Stopping};
 use crate::store::{Folder, FolderLock, recover, size};
+use crate::supervisor::Supervisor;
 use anyhow::{Context, Result, bail};
 use axum::body::Body;
 use axum::http::Request;
@@ -29,6 +30,8 @@ pub struct Running {
     server: Arc<Server>,
     engine: EngineHandle,
     engine_task: JoinHandle<Result<()>>,
+    /// What else runs as long as the server.
+    tasks: Supervisor,
     listener: TcpListener,
     _scratch: Option<Scratch>,
 }
@@ -79,16 +82,6 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         Some(lock) => writer.start(lock, inbox).await?,
         None => tokio::spawn(writer.stand_by(inbox)),
     };
-    if let Some(address) = config.metrics_address {
-        tokio::spawn(http::serve_metrics(listen(address, "--metrics-port").await?, metrics.clone()));
-    }
-    let reconciler =
-        Reconciler::new(creator.clone(), config.slot, registry.clone(), status.clone(), metrics.clone());
-    tokio::spawn(reconciler.run());
-    tokio::spawn(size::run(folder, metrics.clone()));
-    if let Some(shapes_max) = config.shapes_max {
-        tokio::spawn(expiry::run(shapes_max, engine.clone(), registry.clone(), status.clone()));
-    }
     let unique = AtomicU64::new(registry.next_handle_us());
     let server = Arc::new(Server {
         settings: config.http,
@@ -101,9 +94,36 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         subsets: Subsets::new(config.connections.subsets),
         unique,
     });
-    let watched = server.clone();
-    tokio::spawn(async move { watched.subsets.watch(watched.creator.scarcity()).await });
-    Ok(Running { server, engine, engine_task, listener, _scratch: config.scratch })
+    let mut tasks = supervise(&server, &engine, folder, config.slot, config.shapes_max);
+    if let Some(address) = config.metrics_address {
+        let listener = listen(address, "--metrics-port").await?;
+        tasks.spawn("metrics", http::serve_metrics(listener, server.metrics.clone()));
+    }
+    Ok(Running { server, engine, engine_task, tasks, listener, _scratch: config.scratch })
+}
+
+/// Starts what runs beside the engine and the requests for as long as the server does.
+fn supervise(
+    server: &Arc<Server>,
+    engine: &EngineHandle,
+    folder: Arc<Folder>,
+    slot: String,
+    shapes_max: Option<usize>,
+) -> Supervisor {
+    let mut tasks = Supervisor::default();
+    let Server { creator, registry, status, metrics, .. } = &**server;
+    let reconciler =
+        Reconciler::new(creator.clone(), slot, registry.clone(), status.clone(), metrics.clone());
+    tasks.spawn("reconciler", reconciler.run());
+    tasks.spawn("storage_size", size::run(folder, metrics.clone()));
+    if let Some(shapes_max) = shapes_max {
+        let run = expiry::run(shapes_max, engine.clone(), registry.clone(), status.clone());
+        tasks.spawn("expiry", run);
+    }
+    let server = server.clone();
+    let watch = async move { server.subsets.watch(server.creator.scarcity()).await };
+    tasks.spawn("subset_sessions", watch);
+    tasks
 }
 
 /// What it takes to write to the folder, once that is allowed.
@@ -160,11 +180,11 @@ impl Running {
         &self.server
     }
 
-    /// Serves until the first interrupt, or until the engine cannot go on; what is under way then ends, and
+    /// Serves until the first interrupt, or until the engine or another task of the server cannot go on; what is under way then ends, and
     /// everything is made durable. The second interrupt ends that too: the next start finds what a kill leaves.
     ///
     /// # Errors
-    /// Why the engine could not go on, or that there was a second interrupt.
+    /// Why the server could not go on, or that there was a second interrupt.
     pub async fn run<H, F>(self, handler: H, interrupts: &Interrupts) -> Result<()>
     where
         H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
@@ -181,12 +201,17 @@ impl Running {
         H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, Request<Body>>> + Send,
     {
-        let Self { server, engine, mut engine_task, listener, _scratch } = self;
-        let mut ended = None;
+        let Self { server, engine, mut engine_task, mut tasks, listener, _scratch } = self;
+        let (mut ended, mut failure) = (None, None);
         let over = async {
             tokio::select! {
-                () = stop => {}
+                biased;
                 result = &mut engine_task => ended = Some(result),
+                task = tasks.ended() => {
+                    tracing::error!(%task, "ending, since the server cannot go on without it");
+                    failure = Some(task);
+                }
+                () = stop => {}
             }
         };
         http::serve(listener, server.clone(), handler, over).await;
@@ -196,7 +221,8 @@ impl Running {
         // What a client was told must be there after the next start.
         server.creator.settle().await;
         engine.stop().await;
-        engine_task.await.context("the engine was cut off")?
+        engine_task.await.context("the engine was cut off")??;
+        failure.map_or(Ok(()), |task| Err(task.into()))
     }
 }
 

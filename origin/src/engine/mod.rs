@@ -174,6 +174,7 @@ impl Engine {
                     self.handle_durable()?;
                 }
                 _ = tick.tick() => self.handle_tick().await?,
+                error = self.mover.ended() => return Err(error),
                 event = self.link.next() => self.handle_event(event).await?,
             }
             self.request_round();

@@ -12,6 +12,7 @@ use limn_core::shape::dependent::{ANSWER_BYTES_MAX, RoundRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// The pause before another snapshot where the last one lacked a transaction that was read already.
 const AGAIN_PAUSE: Duration = Duration::from_millis(2);
@@ -26,14 +27,23 @@ const ENDING: [&str; 2] = [sqlstate::ADMIN_SHUTDOWN, sqlstate::CANNOT_CONNECT_NO
 pub(super) struct Mover {
     /// A round has at most two requests on their way: the end of the last snapshot, and the next one.
     requests: mpsc::UnboundedSender<RoundRequest>,
+    task: JoinHandle<()>,
 }
 
 impl Mover {
     /// Starts the task; it ends with the engine.
     pub(super) fn start(config: PostgresConfig, engine: EngineHandle) -> Self {
         let (requests, received) = mpsc::unbounded_channel();
-        tokio::spawn(Task { config, engine, state: State::Closed(None), is_ending: false }.run(received));
-        Self { requests }
+        let task = Task { config, engine, state: State::Closed(None), is_ending: false };
+        Self { requests, task: tokio::spawn(task.run(received)) }
+    }
+
+    /// Resolves where the task has ended before the engine, by a panic: no move would ever be answered. Cancel-safe.
+    pub(super) async fn ended(&mut self) -> anyhow::Error {
+        match (&mut self.task).await {
+            Ok(()) => anyhow::anyhow!("the task that carries moves out ended"),
+            Err(error) => anyhow::Error::new(error).context("the task that carries moves out failed"),
+        }
     }
 
     /// Has a request carried out; the answer comes as a command.
