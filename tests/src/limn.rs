@@ -5,7 +5,7 @@ use crate::follower::Follower;
 use crate::http::{Client, Request, Response};
 use crate::postgres::{Database, Sql};
 use crate::process::{Process, Signal};
-use crate::scratch::{free_port, new_folder};
+use crate::scratch::{free_port, new_folder, target};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -203,6 +203,12 @@ impl Limn {
         Client::new(self.port)
     }
 
+    /// Where it serves, on the loopback interface.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The folder of its shapes.
     #[must_use]
     pub fn storage(&self) -> &Path {
@@ -313,7 +319,7 @@ impl DevServer {
 /// The program that is tested: `LIMN_BIN`, else the newest that lies beside the tests.
 ///
 /// # Panics
-/// Where there is none.
+/// Where there is none, or one of its sources is newer than it.
 #[must_use]
 pub fn binary() -> PathBuf {
     if let Some(told) = std::env::var_os("LIMN_BIN") {
@@ -321,23 +327,76 @@ pub fn binary() -> PathBuf {
         assert!(told.is_file(), "LIMN_BIN is `{}`, and there is no such file", told.display());
         return told;
     }
-    let own = std::env::current_exe().expect("the test's own path");
-    let target = own.ancestors().nth(3).expect("tests are built into `target/<profile>/deps`");
-    let built = ["release", "debug"].map(|profile| target.join(profile).join("limn"));
+    let built = ["release", "debug"].map(|profile| target().join(profile).join("limn"));
     let age = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
     let newest = built.into_iter().filter(|path| path.is_file()).max_by_key(age);
-    newest.expect("`cargo build -p limn-origin` comes first, or LIMN_BIN names the program")
+    let newest = newest.expect("`cargo build -p limn-origin` comes first, or LIMN_BIN names the program");
+    if let Some(source) = newer_source(&newest) {
+        unreachable!(
+            "`{}` was built before `{}` changed: run `cargo build -p limn-origin`, or name the program in LIMN_BIN",
+            newest.display(),
+            source.display()
+        );
+    }
+    newest
 }
 
-/// The program, with nothing in its environment that would set it up.
+/// A source of the program that changed after it was built. Cargo lists the sources beside the program, in `limn.d`.
+fn newer_source(program: &Path) -> Option<PathBuf> {
+    let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let list = fs::read_to_string(program.with_extension("d")).ok()?;
+    let (_, sources) = list.split_once(": ")?;
+    // A blank inside a path is written with a backslash.
+    let sources = sources.trim().replace("\\ ", "\0");
+    let paths = sources.split_whitespace().map(|path| PathBuf::from(path.replace('\0', " ")));
+    let built = modified(program)?;
+    // One that is no more would be built without, too.
+    paths.into_iter().find(|source| modified(source).is_none_or(|changed| changed > built))
+}
+
+/// The program, with nothing in its environment that would set it up, except for `LIMN_LOG_LEVEL`.
 #[must_use]
 pub fn command() -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
+        if text == "LIMN_LOG_LEVEL" {
+            continue;
+        }
         if text.starts_with("LIMN_") || text.starts_with("ELECTRIC_") || text.ends_with("DATABASE_URL") {
             command.env_remove(&name);
         }
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn a_program_that_is_older_than_one_of_its_sources_is_stale() {
+        let folder = new_folder("stale build");
+        let [program, source, other] = ["limn", "main.rs", "lib.rs"].map(|name| folder.join(name));
+        let now = SystemTime::now();
+        let made = |path: &Path, age_s| {
+            let file = File::create(path).expect("a new file");
+            file.set_modified(now - Duration::from_secs(age_s)).expect("its own file");
+        };
+        made(&program, 10);
+        made(&source, 20);
+        made(&other, 20);
+        assert_eq!(newer_source(&program), None, "nothing lists its sources");
+        let escaped = |path: &Path| path.display().to_string().replace(' ', "\\ ");
+        let list = format!("{}: {} {}\n", escaped(&program), escaped(&source), escaped(&other));
+        fs::write(folder.join("limn.d"), list).expect("a new file");
+        assert_eq!(newer_source(&program), None);
+        made(&other, 5);
+        assert_eq!(newer_source(&program), Some(other.clone()));
+        made(&other, 20);
+        fs::remove_file(&source).expect("it is there");
+        assert_eq!(newer_source(&program), Some(source));
+    }
 }

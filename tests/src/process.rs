@@ -1,7 +1,7 @@
 //! A process that was started for a test.
 
 use crate::eventually::eventually;
-use crate::scratch::{new_folder, note_of};
+use crate::scratch::{new_log, note_of};
 pub use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -24,7 +24,7 @@ impl Process {
     /// Where it cannot be started.
     #[must_use]
     pub fn start(mut command: Command, end: Signal) -> Self {
-        let output = new_folder("output").join("text");
+        let output = new_log(&command.get_program().to_string_lossy());
         let file = File::create(&output).expect("a new file");
         let both = file.try_clone().expect("a second handle");
         command.stdin(Stdio::null()).stdout(file).stderr(both);
