@@ -12,6 +12,7 @@ pub mod dev;
 pub mod doctor;
 mod engine;
 mod expiry;
+pub mod health_client;
 mod http;
 mod metrics;
 pub mod postgres;

@@ -5,6 +5,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use limn_origin::config::{ServeOptions, value_of, with_electric_names, without_effect};
 use limn_origin::dev::{self, DevOptions};
 use limn_origin::doctor::{self, CheckOptions};
+use limn_origin::health_client::{self, HealthOptions};
 use limn_origin::serve;
 use limn_origin::stopping::Interrupts;
 use limn_origin::telemetry::Exporter;
@@ -31,6 +32,8 @@ enum Commands {
     Serve(Box<ServeOptions>),
     /// Say what keeps `limn serve` from working, and what to run to mend it
     Check(Box<CheckOptions>),
+    /// Ask a running server for its health; fails unless it answers well
+    Health(HealthOptions),
     /// Try everything on this machine: a private Postgres, a demo table, a page
     Dev(DevOptions),
     /// Write TypeScript types for tables
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     let command = Cli::command().mut_subcommand("serve", |serve| with_electric_names(serve, variable));
     let command = command.mut_subcommand("check", |check| with_electric_names(check, variable));
+    let command = command.mut_subcommand("health", |health| with_electric_names(health, variable));
     let cli = match Cli::from_arg_matches(&command.get_matches()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
@@ -79,6 +83,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             running.run(|request| async { Err(request) }, &Interrupts::listen()?).await?;
         }
         Commands::Check(options) => return check(*options).await,
+        Commands::Health(options) => {
+            let health = health_client::ask(&options).await?;
+            std::io::stdout().write_all((health + "\n").as_bytes())?;
+        }
         Commands::Dev(options) => dev::run(options).await?,
         Commands::Types(options) => {
             let text = typescript::declare(&options).await?;

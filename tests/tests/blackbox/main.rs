@@ -16,6 +16,7 @@ mod elixir;
 mod few_connections;
 mod first_connection;
 mod generated_columns;
+mod health;
 mod inherits;
 mod initial_sync;
 mod joining;
