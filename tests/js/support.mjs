@@ -170,22 +170,24 @@ export class Servers {
     return { url }
   }
 
-  /** `limn dev` with a Postgres of its own, its page going through the edge worker before it. */
-  async dev() {
+  /** `limn dev` with a Postgres of its own; its page goes through the edge worker, which `startEdge` starts before it. */
+  async dev({ clientDir = 'client/pkg' } = {}) {
     const [port, edgePort] = [await freePort(), await freePort()]
     const edgeUrl = `http://127.0.0.1:${edgePort}`
     const server = this.#spawn(
       'limn dev',
       limn(),
-      ['dev', '--port', port, '--edge-url', edgeUrl, '--client-dir', 'client/pkg'],
+      ['dev', '--port', port, '--edge-url', edgeUrl, '--client-dir', clientDir],
       { env: cleanEnvironment() },
     )
     await server.ready('it says so', () => server.output().includes('ready: '))
     const url = `http://127.0.0.1:${port}`
-    const args = ['edge-worker/dev/serve.mjs', '--origin', url, '--port', edgePort]
-    const edge = this.#spawn('edge worker', process.execPath, args, { env: cleanEnvironment() })
-    await edge.ready('it says so', () => edge.output().includes('ready: '))
-    return { url, edgeUrl }
+    const startEdge = async () => {
+      const args = ['edge-worker/dev/serve.mjs', '--origin', url, '--port', edgePort]
+      const edge = this.#spawn('edge worker', process.execPath, args, { env: cleanEnvironment() })
+      await edge.ready('it says so', () => edge.output().includes('ready: '))
+    }
+    return { url, edgeUrl, startEdge }
   }
 
   /** Any program, from the root of the checkout; `end` is the signal that ends it. */
@@ -293,7 +295,7 @@ function limn() {
 
 /** Our own environment, without the variables that would configure a server by themselves. */
 function cleanEnvironment(changes = {}) {
-  const inherited = Object.entries(process.env).filter(([name]) => !/^(LIMN_|ELECTRIC_|DATABASE_URL$|NODE_TEST)/.test(name))
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(LIMN_(?!LOG_LEVEL$)|ELECTRIC_|DATABASE_URL$|NODE_TEST)/.test(name))
   return { ...Object.fromEntries(inherited), ...changes }
 }
 

@@ -1,7 +1,12 @@
 // The page of `limn dev`: follows the demo table and shows its rows as they are.
 
+import { PlainShape } from "/demo/plain_shape.js";
+
 const ROWS_SHOWN_MAX = 500;
 const CLIENT = "/client/index.js";
+
+/** How often the page looks whether the edge worker is there. */
+const LOOK_FOR_EDGE_MS = 1000;
 
 const element = (id) => document.getElementById(id);
 const page = {
@@ -22,15 +27,28 @@ start().catch(showError);
 async function start() {
   addCopyButtons();
   const config = await loadConfig();
-  const shapeUrl = new URL(config.shapeUrl, location.href);
   element("table-name").textContent = config.table;
+  page.insert.addEventListener("click", insertRow);
+  const wantedUrl = new URL(config.shapeUrl, location.href);
+  const originUrl = new URL(wantedUrl.pathname, location.href);
+  if (await isServing(wantedUrl)) {
+    await follow(wantedUrl, config);
+    return;
+  }
+  // While the edge worker is being built or started, the rows come from the origin itself.
+  const shape = await follow(originUrl, config);
+  do await new Promise((resolve) => setTimeout(resolve, LOOK_FOR_EDGE_MS));
+  while (!(await isServing(wantedUrl)));
+  shape.stop();
+  await follow(wantedUrl, config);
+}
+
+/** Shows the rows of the shape as they come from `shapeUrl`. */
+async function follow(shapeUrl, config) {
   page.route.textContent = route(shapeUrl);
   showCommands(shapeUrl, config);
-  page.insert.addEventListener("click", insertRow);
-
-  const client = await loadClient();
-  if (!client) return;
-  const shape = new client.Shape({
+  const Shape = await loadShape();
+  const shape = new Shape({
     url: shapeUrl.href,
     params: { table: config.table, ...(config.secret && { secret: config.secret }) },
     parser: { timestamptz },
@@ -45,6 +63,17 @@ async function start() {
     page.offset.textContent = shape.lastOffset;
     showCommands(shapeUrl, config, shape);
   });
+  return shape;
+}
+
+async function isServing(shapeUrl) {
+  if (shapeUrl.origin === location.origin) return true;
+  try {
+    await fetch(shapeUrl.origin, { mode: "no-cors" });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function loadConfig() {
@@ -53,22 +82,13 @@ async function loadConfig() {
   return response.json();
 }
 
-/** The client is a build product: where it is missing, say how to make it. */
-async function loadClient() {
-  try {
-    const client = await import(CLIENT);
-    await client.init();
-    return client;
-  } catch (error) {
-    console.error(error);
-    showStatus("failed", "no client");
-    const command = document.createElement("pre");
-    command.textContent = "cargo x client build";
-    page.notice.replaceChildren("The browser client is not built yet. Run this, then reload the page:", command);
-    page.notice.hidden = false;
-    page.empty.hidden = true;
-    return undefined;
-  }
+/** The browser client, or a simple one: the client is a build product and may not be there yet. */
+async function loadShape() {
+  const built = await fetch(CLIENT, { method: "HEAD" });
+  if (!built.ok) return PlainShape;
+  const client = await import(CLIENT);
+  await client.init();
+  return client.Shape;
 }
 
 /** The newest rows on top; only the rows that changed are drawn again. */
@@ -77,6 +97,8 @@ class LiveTable {
   #isFirst = true;
 
   show(rowsByKey) {
+    // What another shape showed before this one.
+    if (this.#isFirst) page.rows.replaceChildren();
     const rows = [...rowsByKey].sort(([, a], [, b]) => (a.id < b.id ? 1 : -1));
     const visible = rows.slice(0, ROWS_SHOWN_MAX);
     const keys = new Set(visible.map(([key]) => key));

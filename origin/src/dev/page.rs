@@ -11,9 +11,14 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// Files that are part of the binary.
-const ASSETS: [(&str, &str, &str); 3] = [
+const ASSETS: [(&str, &str, &str); 4] = [
     ("/", "text/html; charset=utf-8", include_str!("../../assets/demo/index.html")),
     ("/demo/demo.js", "text/javascript; charset=utf-8", include_str!("../../assets/demo/demo.js")),
+    (
+        "/demo/plain_shape.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../assets/demo/plain_shape.js"),
+    ),
     ("/demo/demo.css", "text/css; charset=utf-8", include_str!("../../assets/demo/demo.css")),
 ];
 
