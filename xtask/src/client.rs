@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::process::run;
-use crate::wasm::{self, TARGET, Toolchain};
+use crate::wasm::{self, Host};
 use crate::workspace::Workspace;
 
 /// The folder of the package, in the checkout.
@@ -20,15 +19,12 @@ const WRITTEN_BY_HAND: [&str; 2] = ["client/npm", "client/README.md"];
 
 /// Compiles the crate, writes its glue, makes the module small, and adds what was written by hand.
 pub fn build(workspace: &Workspace) -> Result<()> {
-    let toolchain = Toolchain::required(workspace)?;
-    let mut cargo = toolchain.cargo(workspace);
-    run(cargo.args(["build", "--package", "limn-client", "--target", TARGET, "--profile", "wasm"]))?;
+    let module = wasm::build(workspace, "limn-client")?;
     let package = workspace.path(PACKAGE);
     if package.exists() {
         fs::remove_dir_all(&package).with_context(|| format!("cannot empty `{PACKAGE}`"))?;
     }
-    let module = workspace.target().join(TARGET).join("wasm").join(format!("{NAME}.wasm"));
-    wasm::bindgen(workspace, &module, &package)?;
+    wasm::bindgen(workspace, Host::Browser, &module, &package, NAME)?;
     wasm::optimize(workspace, &package_module(workspace))?;
     WRITTEN_BY_HAND.iter().try_for_each(|source| copy_into_package(workspace, source))
 }

@@ -1,14 +1,17 @@
 //! `cargo x demo`: a private Postgres with the origin, the edge worker before it, a page, and a writer.
+//!
+//! The page is there once the origin is built; the browser client and the edge worker are built behind it and join.
 
 use std::io;
 use std::net::TcpListener;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::client;
 use crate::edge;
-use crate::process::{Children, command, run as run_command};
+use crate::process::{Children, Ending, command, run as run_command};
 use crate::setup::{self, Part};
 use crate::workspace::Workspace;
 
@@ -27,14 +30,21 @@ pub struct Options {
     /// Take everything as it was built before, and do not look at the machine
     #[arg(long)]
     no_build: bool,
+    /// Only build what joins the page later
+    #[arg(long, hide = true)]
+    only_build: bool,
 }
 
-/// Runs until Ctrl-C, or until one of the parts ends by itself.
+/// Runs until Ctrl-C, or until one of the servers ends by itself.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if options.only_build {
+        return build_the_rest(workspace);
+    }
     options.check_ports()?;
     if !options.no_build {
-        setup::run(workspace, Part::DEMO)?;
-        build(workspace)?;
+        setup::run(workspace, Part::DEV)?;
+        let mut cargo = command("cargo", workspace.root());
+        run_command(cargo.args(["build", "--release", "--package", "limn-origin"]))?;
         // That may have taken minutes.
         options.check_ports()?;
     }
@@ -45,10 +55,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     outcome
 }
 
-fn build(workspace: &Workspace) -> Result<()> {
-    run_command(command("cargo", workspace.root()).args(["build", "--release", "--package", "limn-origin"]))?;
-    edge::build(workspace)?;
-    client::build(workspace)
+/// What the page can do without for a while. The client comes first: the page looks for it when the edge worker serves.
+fn build_the_rest(workspace: &Workspace) -> Result<()> {
+    setup::run(workspace, Part::EDGE)?;
+    client::build(workspace)?;
+    edge::build(workspace)
 }
 
 impl Options {
@@ -98,13 +109,33 @@ fn serve(workspace: &Workspace, options: &Options, children: &mut Children) -> R
     if !options.quiet {
         origin.arg("--writer");
     }
+    if !children.start_until_ready("origin", &mut origin)? {
+        return Ok(());
+    }
+    println!("\n  page  {origin_url}/\n");
+    if !options.no_build {
+        println!("  The edge worker is being built and joins the page; Ctrl-C ends all of it\n");
+        match children.run_to_end("build", &mut rest_of_the_build(workspace)?)? {
+            Ending::Interrupted => return Ok(()),
+            Ending::Success => {}
+            Ending::Failure(status) => {
+                println!("\n  the build ended with {status}: the page goes on without the edge worker\n");
+                return children.follow();
+            }
+        }
+    }
     let mut edge = edge::server(workspace, &origin_url, options.edge_port, None);
-    if !children.start_until_ready("origin", &mut origin)?
-        || !children.start_until_ready("edge", &mut edge)?
-    {
+    if !children.start_until_ready("edge", &mut edge)? {
         return Ok(());
     }
     println!("\n  page  {origin_url}/\n  edge  {edge_url}/v1/shape?table=limn_demo&offset=-1");
     println!("\n  Ctrl-C ends all of it\n");
     children.follow()
+}
+
+/// This program again, as a child that ends with the others: cargo and npm are below it.
+fn rest_of_the_build(workspace: &Workspace) -> Result<Command> {
+    let mut build = command(std::env::current_exe()?, workspace.root());
+    build.env("CARGO_MANIFEST_DIR", workspace.path("xtask")).args(["demo", "--only-build"]);
+    Ok(build)
 }

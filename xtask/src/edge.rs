@@ -1,13 +1,15 @@
-//! The edge worker: built for wasm32 by worker-build, run in the real workerd by miniflare.
+//! The edge worker: built for wasm32 and bundled with its glue, run in the real workerd by miniflare.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::process::{Children, command, run as run_command};
 use crate::setup::{self, Part};
-use crate::wasm::Toolchain;
+use crate::wasm::{self, Host};
 use crate::workspace::Workspace;
 
 /// The program that runs the built worker in workerd.
@@ -30,20 +32,58 @@ pub struct Options {
     secret: Option<String>,
 }
 
-/// Builds the worker into `build/`. It installs nothing: `wrangler deploy` calls it, too.
+/// The worker's main module as it is in the sources: it imports the glue.
+const ENTRY: &str = "edge-worker/entry.mjs";
+
+/// Where [`build`] puts the worker.
+const BUILD: &str = "build";
+
+/// The files of wasm-bindgen begin so; `entry.mjs` imports them by that name.
+const GLUE: &str = "glue";
+
+/// Builds the worker into `build/`: `index.js` and the module that it imports. It needs what `cargo x setup` made,
+/// and installs nothing: `wrangler deploy` calls it, too.
 pub fn build(workspace: &Workspace) -> Result<()> {
-    let toolchain = Toolchain::required(workspace)?;
-    let mut worker_build = command(workspace.tool("worker-build"), workspace.root());
-    // A tool that it does not find through these variables it would download.
-    worker_build
-        .env("RUSTUP_TOOLCHAIN", toolchain.name())
-        .env("WASM_BINDGEN_BIN", workspace.tool("wasm-bindgen"))
-        .env("WASM_OPT_BIN", workspace.npm_tool("wasm-opt"))
-        .env("ESBUILD_BIN", workspace.npm_tool("esbuild"))
-        // A client that leaves during a long poll must not leave the request's objects behind in the module.
-        .env("RUN_TO_COMPLETION", "1")
-        .args(["--profile", "wasm", "--out-dir", "../build", "edge-worker"]);
-    run_command(&mut worker_build)
+    let module = wasm::build(workspace, "limn-edge")?;
+    // Put together beside the place where it is used: a worker that runs sees all of the new build or nothing.
+    let staging = workspace.target().join("edge-worker");
+    if staging.exists() {
+        fs::remove_dir_all(&staging).with_context(|| format!("cannot empty `{}`", staging.display()))?;
+    }
+    wasm::bindgen(workspace, Host::Worker, &module, &staging, GLUE)?;
+    wasm::optimize(workspace, &staging.join(format!("{GLUE}_bg.wasm")))?;
+    import_as_module(&staging.join(format!("{GLUE}.js")))?;
+    fs::copy(workspace.path(ENTRY), staging.join("entry.mjs"))
+        .with_context(|| format!("cannot copy `{ENTRY}`"))?;
+    bundle(workspace, &staging)
+}
+
+/// workerd gives a compiled module for a plain import; the glue asks for one by a syntax that it does not know.
+fn import_as_module(glue: &Path) -> Result<()> {
+    let text = fs::read_to_string(glue).with_context(|| format!("cannot read `{}`", glue.display()))?;
+    let plain = text.replace("import source ", "import ");
+    fs::write(glue, plain).with_context(|| format!("cannot write `{}`", glue.display()))
+}
+
+/// Makes one JavaScript file of entry and glue, and puts it into `build/` with the WebAssembly module.
+fn bundle(workspace: &Workspace, staging: &Path) -> Result<()> {
+    let build = workspace.path(BUILD);
+    if build.exists() {
+        fs::remove_dir_all(&build).with_context(|| format!("cannot empty `{BUILD}`"))?;
+    }
+    let mut esbuild = command(workspace.npm_tool("esbuild"), workspace.root());
+    esbuild.arg(staging.join("entry.mjs")).args([
+        "--bundle",
+        "--minify",
+        "--format=esm",
+        "--log-level=warning",
+    ]);
+    esbuild.args(["--external:*.wasm", "--external:cloudflare:*"]);
+    run_command(esbuild.arg(format!("--outfile={MAIN_MODULE}")))?;
+    let module = format!("{GLUE}_bg.wasm");
+    fs::copy(staging.join(&module), build.join(&module))
+        .with_context(|| format!("cannot copy `{module}`"))?;
+    Ok(())
 }
 
 /// What `wrangler deploy` does from the root, up to the upload: the build that wrangler.toml names, and the modules.

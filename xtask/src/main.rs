@@ -17,7 +17,8 @@ mod house_rules;
 mod import_order;
 mod imports;
 mod limits;
-mod lockfile;
+#[cfg(test)]
+mod links;
 mod matrix;
 mod mutants;
 mod oracle;
@@ -31,14 +32,15 @@ mod sqlstates;
 mod test;
 mod unsafe_code;
 mod wasm;
-mod wasm_imports;
+#[cfg(test)]
+mod workflows;
 mod workspace;
 
 use workspace::Workspace;
 
 /// Limn's own commands. A newcomer needs two: `cargo x demo` and `cargo x test`; both make the machine ready first.
 ///
-/// Environment: LIMN_CACHE_DIR (tools built by the setup; default ~/.cache/limn), WASM_TOOLCHAIN_FROM=auto|rustup|debian
+/// Environment: LIMN_CACHE_DIR (tools that were built; default ~/.cache/limn), WASM_TOOLCHAIN_FROM=auto|rustup|debian
 /// (where the wasm32 standard library comes from; auto asks rustup first), PG_BIN_DIR (the folder that holds initdb
 /// and postgres), CHROMIUM and CHROMEDRIVER (the browser used by the tests).
 #[derive(Parser)]
@@ -58,14 +60,14 @@ enum Verb {
     Matrix(matrix::Options),
     /// The quick gate before a commit: format, clippy, house rules, unit tests
     Check,
-    /// Make this machine ready: wasm32 target, wasm tools, npm packages, Postgres, Chromium
+    /// Make this machine ready: wasm32 target, npm packages, Postgres, Chromium
     Setup,
     /// Run the edge worker in the real workerd before an origin, or build it
     Edge(EdgeArgs),
     /// Build the browser client into client/pkg
     #[command(subcommand)]
     Client(ClientVerb),
-    /// Print the sizes of what is downloaded: edge worker and browser client
+    /// Print the sizes of what is downloaded: edge worker, browser client, the program `limn`
     Sizes,
     /// libFuzzer on what reads bytes from outside: pgoutput, COPY, WHERE, requests, the store's files
     Fuzz(fuzz::Options),

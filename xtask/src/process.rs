@@ -96,6 +96,17 @@ enum Event {
     Ended { child: String, status: ExitStatus },
 }
 
+/// How a child ended that was to end by itself.
+#[derive(Debug)]
+pub enum Ending {
+    /// With success.
+    Success,
+    /// In another way.
+    Failure(ExitStatus),
+    /// Not yet: we were told to end.
+    Interrupted,
+}
+
 /// Children that run until we end. Each has its own process group, so that a Ctrl-C typed at the terminal reaches
 /// only us and the order of ending is ours; dropping this ends whatever still runs.
 pub struct Children {
@@ -133,6 +144,23 @@ impl Children {
                     bail!("{child} ended with {status} before all was ready")
                 }
                 None => bail!("{name} was not ready within {} s", START_LIMIT.as_secs()),
+            }
+        }
+    }
+
+    /// Starts a child and waits for its end, passing on what all children print; another one that ends is an error.
+    pub fn run_to_end(&mut self, name: &str, command: &mut Command) -> Result<Ending> {
+        self.start(name, command)?;
+        loop {
+            match self.next_event(None)? {
+                Some(Event::Line { child, line }) => println!("  {child} | {line}"),
+                Some(Event::Interrupted) => return Ok(Ending::Interrupted),
+                Some(Event::Ended { child, status }) if child == name => {
+                    self.running.retain(|(running, _)| running != name);
+                    return Ok(if status.success() { Ending::Success } else { Ending::Failure(status) });
+                }
+                Some(Event::Ended { child, status }) => bail!("{child} ended by itself with {status}"),
+                None => {}
             }
         }
     }
@@ -246,6 +274,24 @@ mod tests {
         let mut command = Command::new("sh");
         let error = capture(command.args(["-c", "echo wrong >&2; exit 3"])).expect_err("it exits with 3");
         assert!(error.to_string().contains("exit status: 3: wrong"), "{error}");
+    }
+
+    #[test]
+    fn a_child_that_ends_by_itself_says_how_and_leaves_the_others_running() {
+        let (lines, events) = mpsc::channel();
+        let mut children = Children { running: Vec::new(), events, lines };
+        children.start("server", Command::new("sleep").arg("60")).expect("sleep exists");
+        let mut sh = |script: &str| {
+            let mut command = Command::new("sh");
+            children.run_to_end("build", command.args(["-c", script])).expect("sh exists")
+        };
+        assert!(matches!(sh("exit 0"), Ending::Success));
+        assert!(matches!(sh("exit 3"), Ending::Failure(status) if status.code() == Some(3)));
+        assert_eq!(children.running.len(), 1);
+        children.start("short", &mut Command::new("true")).expect("true exists");
+        let error =
+            children.run_to_end("build", Command::new("sleep").arg("60")).expect_err("another one ended");
+        assert!(error.to_string().starts_with("short ended by itself"), "{error}");
     }
 
     #[test]

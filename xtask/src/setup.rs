@@ -38,8 +38,6 @@ pub enum Part {
     Native,
     /// A Rust toolchain for wasm32.
     WasmTarget,
-    /// wasm-bindgen and worker-build.
-    WasmTools,
     /// The npm packages of the lockfile.
     Npm,
     /// `initdb` and `postgres`.
@@ -50,20 +48,18 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which they are looked at.
-    pub const ALL: &[Self] =
-        &[Self::Native, Self::WasmTarget, Self::WasmTools, Self::Npm, Self::Postgres, Self::Browser];
+    pub const ALL: &[Self] = &[Self::Native, Self::WasmTarget, Self::Npm, Self::Postgres, Self::Browser];
 
-    /// What running the edge worker needs.
-    pub const EDGE: &[Self] = &[Self::Native, Self::WasmTarget, Self::WasmTools, Self::Npm];
+    /// What building and running the edge worker needs, and building the browser client.
+    pub const EDGE: &[Self] = &[Self::Native, Self::WasmTarget, Self::Npm];
 
-    /// What `cargo x demo` needs: no browser, the user has one.
-    pub const DEMO: &[Self] = &[Self::Native, Self::WasmTarget, Self::WasmTools, Self::Npm, Self::Postgres];
+    /// What `limn dev` needs: it is built, and it starts a Postgres.
+    pub const DEV: &[Self] = &[Self::Native, Self::Postgres];
 
     fn title(self) -> &'static str {
         match self {
             Self::Native => "native build",
             Self::WasmTarget => "wasm32 target",
-            Self::WasmTools => "wasm tools",
             Self::Npm => "npm packages",
             Self::Postgres => "Postgres server",
             Self::Browser => "Chromium",
@@ -75,7 +71,6 @@ impl Part {
         match self {
             Self::Native => native::ensure(workspace),
             Self::WasmTarget => toolchain::ensure(workspace),
-            Self::WasmTools => cargo_tools::ensure_wasm_tools(workspace),
             Self::Npm => npm::ensure(workspace),
             Self::Postgres => postgres_server::ensure(workspace),
             Self::Browser => browser::ensure(workspace),

@@ -1,4 +1,4 @@
-//! What is downloaded by people, in bytes, and the limits it must stay under.
+//! What people download, in bytes, and the limits it must stay under.
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,9 @@ struct Size {
     brotli_bytes: u64,
 }
 
+/// The server is one file that people download, copy and put into images.
+const BINARY_BYTES_MAX: u64 = 12_000_000;
+
 /// Prints the sizes and fails where one is beyond its limit.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let downloads = [
@@ -50,6 +53,10 @@ pub fn run(workspace: &Workspace) -> Result<()> {
             ));
         }
     }
+    let binary_bytes = measure_binary(workspace)?;
+    if binary_bytes > BINARY_BYTES_MAX {
+        beyond.push(format!("limn: {binary_bytes} bytes, at most {BINARY_BYTES_MAX}"));
+    }
     if !beyond.is_empty() {
         bail!("too large: {}", beyond.join("; "));
     }
@@ -68,6 +75,22 @@ fn measure_download(workspace: &Workspace, download: &Download) -> Result<Size> 
     }
     print_row(download.title, total, &download.limit_gzip_bytes.to_string());
     Ok(total)
+}
+
+/// Nobody serves the program compressed: what counts is the file.
+fn measure_binary(workspace: &Workspace) -> Result<u64> {
+    let path = workspace.limn();
+    let file = std::fs::metadata(&path).with_context(|| {
+        format!("`{}` is not there; it is built by `cargo build --release -p limn-origin`", path.display())
+    })?;
+    println!(
+        "  {:<40} {:>10} {:>10} {:>10} {BINARY_BYTES_MAX:>10}",
+        "limn (limit of the raw size)",
+        file.len(),
+        "",
+        ""
+    );
+    Ok(file.len())
 }
 
 fn print_row(title: &str, size: Size, limit: &str) {

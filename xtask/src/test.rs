@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use crate::process::{capture, command, run as run_command};
 use crate::setup::{self, Missing, Part, browser, nginx, schemathesis};
-use crate::wasm::{TARGET, Toolchain};
-use crate::wasm_imports;
+use crate::wasm::{self, TARGET, Toolchain};
 use crate::workspace::Workspace;
 use crate::{check, client, deny, edge, house_rules, oracle, postgres, sizes};
 
@@ -33,7 +32,7 @@ struct Step {
     run: fn(&Workspace) -> Result<()>,
 }
 
-const WASM: &[Part] = &[Part::Native, Part::WasmTarget, Part::WasmTools, Part::Npm];
+const WASM: &[Part] = &[Part::Native, Part::WasmTarget, Part::Npm];
 
 /// Cheap ones first: what fails early saves the rest of the time.
 const STEPS: &[Step] = &[
@@ -113,6 +112,13 @@ const STEPS: &[Step] = &[
         machine: &[Part::Npm],
         needs: &["build"],
         run: sizes::run,
+    },
+    Step {
+        name: "container",
+        title: "what the Dockerfile relies on, without a container",
+        machine: &[Part::Native],
+        needs: &["build"],
+        run: container,
     },
     Step {
         name: "client-wasm",
@@ -269,7 +275,7 @@ const IMPORTS_OF_TESTS: [&str; 2] = ["__wbindgen_placeholder__", "__wbindgen_ext
 fn core_on_wasm(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::required(workspace)?;
     let test = ["test", "--package", "limn-core", "--lib", "--target", TARGET];
-    run_command(wasm_runner(workspace, &mut toolchain.cargo(workspace)).args(test))?;
+    run_command(wasm_runner(workspace, &mut toolchain.cargo(workspace))?.args(test))?;
     let mut artifacts = toolchain.cargo(workspace);
     artifacts.args(test).args(["--no-run", "--message-format=json-render-diagnostics"]);
     let messages = capture(&mut artifacts)?;
@@ -279,10 +285,10 @@ fn core_on_wasm(workspace: &Workspace) -> Result<()> {
     }
     for module in modules {
         let bytes = std::fs::read(&module).with_context(|| format!("cannot read `{}`", module.display()))?;
-        let imports = wasm_imports::imports(&bytes)?;
-        let stray = imports.iter().find(|import| !IMPORTS_OF_TESTS.contains(&import.module.as_str()));
-        if let Some(stray) = stray {
-            bail!("the core's tests import `{}.{}`", stray.module, stray.name);
+        let imports = wasm::imports(&bytes)?;
+        let stray = imports.iter().find(|(module, _)| !IMPORTS_OF_TESTS.contains(&module.as_str()));
+        if let Some((module, name)) = stray {
+            bail!("the core's tests import `{module}.{name}`");
         }
         println!("  {} imports, all of them wasm-bindgen's own", imports.len());
     }
@@ -290,8 +296,8 @@ fn core_on_wasm(workspace: &Workspace) -> Result<()> {
 }
 
 /// Lets `cargo test` run modules for wasm32.
-fn wasm_runner<'a>(workspace: &Workspace, cargo: &'a mut Command) -> &'a mut Command {
-    cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", workspace.tool("wasm-bindgen-test-runner"))
+fn wasm_runner<'a>(workspace: &Workspace, cargo: &'a mut Command) -> Result<&'a mut Command> {
+    Ok(cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", wasm::test_runner(workspace)?))
 }
 
 /// The files of `"executable"` in cargo's messages.
@@ -309,9 +315,14 @@ fn build(workspace: &Workspace) -> Result<()> {
     client::build(workspace)
 }
 
+/// The Dockerfile builds with `container/build.sh`, which is the step `build`, and checks with this.
+fn container(workspace: &Workspace) -> Result<()> {
+    run_command(command("container/check.sh", workspace.root()).arg(workspace.limn()))
+}
+
 fn client_on_wasm(workspace: &Workspace) -> Result<()> {
     let mut cargo = Toolchain::required(workspace)?.cargo(workspace);
-    wasm_runner(workspace, &mut cargo);
+    wasm_runner(workspace, &mut cargo)?;
     match browser::driver() {
         Some(driver) => cargo.env("CHROMEDRIVER", driver),
         None => {

@@ -1,6 +1,6 @@
 //! Rust for wasm32: which toolchain can do it, and what follows cargo (wasm-bindgen, wasm-opt).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -117,21 +117,82 @@ impl Toolchain {
     }
 }
 
-/// Writes the JavaScript glue of a module that cargo built, for browsers.
-pub fn bindgen(workspace: &Workspace, module: &Path, out_dir: &Path) -> Result<()> {
-    let mut bindgen = command(workspace.tool("wasm-bindgen"), workspace.root());
-    run(bindgen.args(["--target", "web", "--out-dir"]).arg(out_dir).arg(module))
+/// For whom wasm-bindgen writes its glue.
+#[derive(Clone, Copy, Debug)]
+pub enum Host {
+    /// A page: the glue fetches the module.
+    Browser,
+    /// workerd: the glue imports the module.
+    Worker,
+}
+
+/// Compiles `package` small, and answers where its module is.
+pub fn build(workspace: &Workspace, package: &str) -> Result<PathBuf> {
+    let mut cargo = Toolchain::required(workspace)?.cargo(workspace);
+    run(cargo.args(["build", "--package", package, "--lib", "--target", TARGET, "--profile", "wasm"]))?;
+    let module = format!("{}.wasm", package.replace('-', "_"));
+    Ok(workspace.target().join(TARGET).join("wasm").join(module))
+}
+
+/// Writes a module's JavaScript glue, and the module that goes with it: `<name>.js` and `<name>_bg.wasm`.
+pub fn bindgen(workspace: &Workspace, host: Host, module: &Path, out_dir: &Path, name: &str) -> Result<()> {
+    let host = match host {
+        Host::Browser => "browser",
+        Host::Worker => "worker",
+    };
+    let mut bindgen = command(tool(workspace, "bindgen")?, workspace.root());
+    run(bindgen.arg(host).arg(module).arg(out_dir).arg(name))
+}
+
+/// The program that `cargo test` runs a module for wasm32 with.
+pub fn test_runner(workspace: &Workspace) -> Result<PathBuf> {
+    tool(workspace, "test-runner")
+}
+
+/// A program of xtask that is built on demand, with the feature of its name. It lies in the cache, so that a new checkout has its dependencies already.
+fn tool(workspace: &Workspace, program: &str) -> Result<PathBuf> {
+    let target = workspace.tools().join("wasm");
+    let mut cargo = command("cargo", workspace.root());
+    cargo.args(["build", "--quiet", "--package", "xtask", "--bin", program, "--features", program]);
+    run(cargo.args(["--profile", "tools", "--target-dir"]).arg(&target))?;
+    Ok(target.join("tools").join(program))
+}
+
+/// What a module asks of its host, as (module, name), in its order.
+pub fn imports(module: &[u8]) -> Result<Vec<(String, String)>> {
+    let mut imports = Vec::new();
+    for payload in wasmparser::Parser::new(0).parse_all(module) {
+        if let wasmparser::Payload::ImportSection(section) = payload? {
+            for import in section.into_imports() {
+                let import = import?;
+                imports.push((import.module.to_owned(), import.name.to_owned()));
+            }
+        }
+    }
+    Ok(imports)
 }
 
 /// Makes a module small, in place; names and producers are dropped with it.
 pub fn optimize(workspace: &Workspace, module: &Path) -> Result<()> {
     let mut wasm_opt = command(workspace.npm_tool("wasm-opt"), workspace.root());
-    run(wasm_opt.args(["-Oz", "--strip-debug", "--strip-producers", "-o"]).arg(module).arg(module))
+    // The glue's wrappers of what JavaScript may throw catch it; the module itself does not say that it needs that.
+    wasm_opt.args(["-Oz", "--strip-debug", "--strip-producers", "--enable-exception-handling", "-o"]);
+    run(wasm_opt.arg(module).arg(module))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_is_asked_for_its_imports() {
+        // One type, `() -> ()`, and the import of a function `a.b` of that type.
+        let types = [1, 4, 1, 0x60, 0, 0];
+        let section = [2, 7, 1, 1, b'a', 1, b'b', 0, 0];
+        let module = [b"\0asm\x01\0\0\0".as_slice(), &types, &section].concat();
+        assert_eq!(imports(&module).expect("a module"), [("a".to_owned(), "b".to_owned())]);
+        assert!(imports(b"not a module").is_err());
+    }
 
     #[test]
     fn sources_are_three_words() {

@@ -5,13 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::announce;
-use super::system::{self, System};
-use crate::lockfile;
 use crate::process::{capture, command, run, succeeds};
 use crate::workspace::Workspace;
-
-/// Proved with our version of the `worker` crate; they are released together.
-const WORKER_BUILD_VERSION: &str = "0.8.7";
 
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
@@ -23,23 +18,6 @@ struct Tool {
     package: &'static str,
     program: &'static str,
     version: String,
-}
-
-/// wasm-bindgen, with its test runner, of the version in Cargo.lock; and worker-build.
-pub fn ensure_wasm_tools(workspace: &Workspace) -> Result<String> {
-    let bindgen = Tool {
-        package: "wasm-bindgen-cli",
-        program: "wasm-bindgen",
-        version: lockfile::version_of(workspace, "wasm-bindgen")?,
-    };
-    let worker_build =
-        Tool { package: "worker-build", program: "worker-build", version: WORKER_BUILD_VERSION.to_owned() };
-    bindgen.ensure(workspace)?;
-    if worker_build.installed_version(workspace).as_ref() != Some(&worker_build.version) {
-        ensure_openssl()?;
-    }
-    worker_build.ensure(workspace)?;
-    Ok(format!("wasm-bindgen {}, worker-build {}", bindgen.version, worker_build.version))
 }
 
 /// cargo-deny; about two minutes of CPU on first use.
@@ -107,15 +85,7 @@ fn build_dir(workspace: &Workspace) -> PathBuf {
     workspace.tools().join("build")
 }
 
-/// worker-build downloads things, hence TLS; it links the system's OpenSSL.
-fn ensure_openssl() -> Result<()> {
-    match System::here() {
-        System::Debian | System::OtherApt => system::apt_install(&["libssl-dev", "pkg-config"]),
-        System::Mac | System::Unknown => Ok(()),
-    }
-}
-
-/// The first word that looks like a version: `wasm-bindgen 0.2.130 (…)`.
+/// The first word that looks like a version: `cargo-deny 0.20.2 (…)`.
 fn first_version(printed: &str) -> Option<&str> {
     printed
         .split_whitespace()
@@ -128,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_version_stands_after_the_name() {
-        assert_eq!(first_version("wasm-bindgen 0.2.130"), Some("0.2.130"));
+        assert_eq!(first_version("cargo-deny 0.20.2"), Some("0.20.2"));
         assert_eq!(first_version("tool-1.2 0.8.7 (abc 2026)"), Some("0.8.7"));
         assert_eq!(first_version("no version at all"), None);
     }
