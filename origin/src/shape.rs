@@ -2,6 +2,7 @@
 
 use crate::store::segment;
 use anyhow::Result;
+use bytes::Bytes;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
 use limn_core::log::{Clock, Read, ShapeLog};
 use limn_core::pg::Relation;
@@ -226,12 +227,13 @@ impl Shape {
         self.log().read_end(clock)
     }
 
-    /// Where the bytes of a part of the change log are: a range of the segment, then bytes in memory.
-    pub fn parts(&self, bytes: Range<u64>) -> (Option<(PathBuf, Range<u64>)>, Vec<u8>) {
-        let log = self.log();
+    /// Where the bytes of a part of the change log are: a range of the segment, then bytes in memory, which all readers
+    /// of the same part share.
+    pub fn parts(&self, bytes: Range<u64>) -> (Option<(PathBuf, Range<u64>)>, Bytes) {
+        let mut log = self.log();
         let flushed = bytes.start..bytes.end.min(log.flushed_bytes());
         let file = (!flushed.is_empty()).then(|| (segment::log_path(&self.dir), flushed));
-        (file, log.tail_part(bytes).to_vec())
+        (file, log.shared_tail_part(bytes))
     }
 
     /// Where it is in its life.

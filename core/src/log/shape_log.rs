@@ -14,6 +14,7 @@
 
 use super::item::{ITEM_SUFFIX, LAST_SUFFIX};
 use crate::{Lsn, Offset};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -52,6 +53,8 @@ pub struct ShapeLog {
     visible_up_to: Option<Lsn>,
     /// A commit LSN that the visible rows include, where a move brought them further than its offset tells.
     covered_up_to: Lsn,
+    /// The part of the tail that was handed out last, and where it is in the change log.
+    shared: Option<(Range<u64>, Bytes)>,
 }
 
 /// How far the snapshot is written.
@@ -125,6 +128,7 @@ impl ShapeLog {
             is_joined: false,
             visible_up_to: None,
             covered_up_to: Lsn::ZERO,
+            shared: None,
         }
     }
 
@@ -263,6 +267,22 @@ impl ShapeLog {
         self.tail.get(position(range.start)..position(range.end)).unwrap_or_default()
     }
 
+    /// The part of `range` that is in memory, to be sent. Whoever asks for the same part, as all do that wait for the
+    /// same change, gets the same bytes, not a copy of them. They are kept until another part is asked for, or the tail
+    /// is flushed; `range` lies in the visible part, whose bytes never change.
+    pub fn shared_tail_part(&mut self, range: Range<u64>) -> Bytes {
+        let range = range.start.max(self.flushed_bytes)..range.end;
+        if range.is_empty() {
+            return Bytes::new();
+        }
+        if let Some((_, bytes)) = self.shared.as_ref().filter(|(shared, _)| *shared == range) {
+            return bytes.clone();
+        }
+        let bytes = Bytes::copy_from_slice(self.tail_part(range.clone()));
+        self.shared = Some((range, bytes.clone()));
+        bytes
+    }
+
     /// Bytes held in memory.
     #[must_use]
     pub fn tail_bytes(&self) -> usize {
@@ -296,6 +316,7 @@ impl ShapeLog {
         if let Some(open) = &mut self.open_item {
             open.start -= bytes;
         }
+        self.shared = None;
         self.flushed_items += items as u64;
         self.flushed_bytes = last.end;
         self.flushed_offset = Offset::new(last.tx, last.op);

@@ -14,15 +14,15 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Bytes that are read from a file at one time.
-const READ_BYTES: usize = 128 << 10;
+/// Bytes that are read from a file, or sent from memory, at one time.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// A part of a log as a JSON array: `[`, stored bytes without their first comma, a control message, `]`.
 pub(super) struct Stored {
     /// The file and the range in it, where a part is flushed.
     pub(super) file: Option<(PathBuf, Range<u64>)>,
     /// The part that is in memory; follows the file's.
-    pub(super) tail: Vec<u8>,
+    pub(super) tail: Bytes,
     /// The message behind the items, where there is one.
     pub(super) control: Option<Vec<u8>>,
 }
@@ -31,9 +31,9 @@ impl Stored {
     /// A part of a shape's log, and the up-to-date message behind it where there is an LSN to name.
     pub(super) fn of(shape: &Shape, part: Part, up_to_date: Option<Lsn>) -> Self {
         let (file, tail) = match part {
-            Part::Snapshot(range) => (Some((segment::snapshot_path(&shape.dir), range)), Vec::new()),
+            Part::Snapshot(range) => (Some((segment::snapshot_path(&shape.dir), range)), Bytes::new()),
             Part::Changes(bytes) => shape.parts(bytes),
-            Part::Nothing => (None, Vec::new()),
+            Part::Nothing => (None, Bytes::new()),
         };
         Self { file, tail, control: up_to_date.map(message::up_to_date) }
     }
@@ -49,33 +49,56 @@ impl Stored {
 
     /// The body. Files are opened now, so that a shape that goes meanwhile can still be read to its end.
     pub(super) async fn into_body(self) -> io::Result<Body> {
-        let suffix = self.suffix();
-        let Some((path, range)) = self.file else { return Ok(Body::from(whole(suffix))) };
+        let Self { file, mut tail, control } = self;
+        let is_empty = file.is_none() && tail.is_empty();
         // The first comma gives way to the bracket.
-        let file = FileRange::open(path, range.start + 1..range.end).await?;
-        let state = Some((Bytes::from_static(b"["), Some(file), suffix));
-        Ok(Body::from_stream(stream::unfold(state, next_piece)))
-    }
-
-    /// Everything behind the file's part, with a comma in front where there is anything.
-    fn suffix(&self) -> Vec<u8> {
-        let mut suffix = self.tail.clone();
-        if let Some(control) = &self.control {
-            suffix.push(b',');
-            suffix.extend_from_slice(control);
-        }
-        suffix.push(b']');
-        suffix
+        let file = match file {
+            Some((path, range)) => Some(FileRange::open(path, range.start + 1..range.end).await?),
+            None => {
+                tail = tail.slice(tail.len().min(1)..);
+                None
+            }
+        };
+        let comma = if is_empty || control.is_none() { "" } else { "," };
+        let closing = [comma.as_bytes(), &control.unwrap_or_default(), b"]"].concat().into();
+        let pieces = Pieces { opening: Bytes::from_static(b"["), file, tail, closing };
+        Ok(Body::from_stream(stream::unfold(Some(pieces), Pieces::next)))
     }
 }
 
-/// A body without a file: the first comma, if any, gives way to the bracket.
-fn whole(mut suffix: Vec<u8>) -> Vec<u8> {
-    match suffix.first_mut() {
-        Some(first) if *first == b',' => *first = b'[',
-        _ => suffix.insert(0, b'['),
+/// What is still to be sent of a body.
+struct Pieces {
+    opening: Bytes,
+    file: Option<FileRange>,
+    tail: Bytes,
+    closing: Bytes,
+}
+
+impl Pieces {
+    /// One step of a body: the piece that is next.
+    async fn next(pieces: Option<Self>) -> Option<(io::Result<Bytes>, Option<Self>)> {
+        let mut pieces = pieces?;
+        if !pieces.opening.is_empty() {
+            return Some((Ok(std::mem::take(&mut pieces.opening)), Some(pieces)));
+        }
+        if let Some(file) = &mut pieces.file {
+            match file.next().await {
+                Ok(Some(bytes)) => return Some((Ok(bytes), Some(pieces))),
+                Ok(None) => pieces.file = None,
+                Err(error) => return Some((Err(error), None)),
+            }
+        }
+        if let Some(bytes) = next_piece(&mut pieces.tail) {
+            return Some((Ok(bytes), Some(pieces)));
+        }
+        Some((Ok(pieces.closing), None))
     }
-    suffix
+}
+
+/// Takes the next piece of shared bytes without copying them. Pieces are bounded, so that what is buffered for one
+/// slow client is too.
+pub(super) fn next_piece(bytes: &mut Bytes) -> Option<Bytes> {
+    (!bytes.is_empty()).then(|| bytes.split_to(PIECE_BYTES.min(bytes.len())))
 }
 
 /// A part of a file that is read piece by piece.
@@ -103,28 +126,11 @@ impl FileRange {
     }
 }
 
-type Piece = (Bytes, Option<FileRange>, Vec<u8>);
-
-/// One step of a body: the piece that is ready, then the file's next, then the suffix.
-async fn next_piece(state: Option<Piece>) -> Option<(io::Result<Bytes>, Option<Piece>)> {
-    let (ready, file, suffix) = state?;
-    let Some(mut range) = file else {
-        let mut last = ready.to_vec();
-        last.extend_from_slice(&suffix);
-        return Some((Ok(Bytes::from(last)), None));
-    };
-    match range.next().await {
-        Ok(None) => Some((Ok(ready), Some((Bytes::from(suffix), None, Vec::new())))),
-        Ok(Some(bytes)) => Some((Ok(ready), Some((bytes, Some(range), suffix)))),
-        Err(error) => Some((Err(error), None)),
-    }
-}
-
 /// Reads the beginning of a range, never nothing.
 async fn read(file: &Arc<File>, range: Range<u64>) -> io::Result<Bytes> {
     let file = file.clone();
     let read = move || {
-        let length = READ_BYTES.min(usize::try_from(range.end - range.start).unwrap_or(READ_BYTES));
+        let length = PIECE_BYTES.min(usize::try_from(range.end - range.start).unwrap_or(PIECE_BYTES));
         let mut buffer = vec![0; length];
         file.read_exact_at(&mut buffer, range.start)?;
         Ok(Bytes::from(buffer))
@@ -185,6 +191,7 @@ async fn next_grown(state: Option<Growing>) -> Option<(io::Result<Bytes>, Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::StreamExt;
 
     async fn text(stored: Stored) -> String {
         let length = stored.len();
@@ -198,7 +205,7 @@ mod tests {
     async fn brackets_go_round_whatever_there_is() {
         let stored = |tail: &str, control: Option<&str>| Stored {
             file: None,
-            tail: tail.as_bytes().to_vec(),
+            tail: Bytes::copy_from_slice(tail.as_bytes()),
             control: control.map(|text| text.as_bytes().to_vec()),
         };
         assert_eq!(text(stored("", None)).await, "[]");
@@ -208,13 +215,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bodies_of_one_tail_share_its_bytes() {
+        let tail = Bytes::from(vec![b','; 2 * PIECE_BYTES]);
+        for _client in 0..2 {
+            let stored = Stored { file: None, tail: tail.clone(), control: Some(b"{}".to_vec()) };
+            let body = stored.into_body().await.unwrap().into_data_stream();
+            let pieces: Vec<Bytes> = body.map(Result::unwrap).collect().await;
+            let shared = &pieces[1..pieces.len() - 1];
+            let mut at = tail.as_ptr().wrapping_add(1);
+            for piece in shared {
+                assert_eq!(piece.as_ptr(), at, "no copy");
+                at = at.wrapping_add(piece.len());
+            }
+            assert_eq!(shared.iter().map(Bytes::len).sum::<usize>(), tail.len() - 1);
+            assert_eq!((&pieces[0][..], &pieces[pieces.len() - 1][..]), (&b"["[..], &b",{}]"[..]));
+        }
+    }
+
+    #[tokio::test]
     async fn a_file_and_a_tail_are_one_array() {
         let path = std::env::temp_dir().join(format!("limn-body-{}", std::process::id()));
         let items: String = (0..100_000).map(|number| format!(",{number}")).collect();
         std::fs::write(&path, format!("xx{items}yy")).unwrap();
         let range = 2..2 + items.len() as u64;
-        let stored =
-            Stored { file: Some((path.clone(), range)), tail: b",7".to_vec(), control: Some(b"{}".to_vec()) };
+        let stored = Stored {
+            file: Some((path.clone(), range)),
+            tail: Bytes::from_static(b",7"),
+            control: Some(b"{}".to_vec()),
+        };
         assert_eq!(text(stored).await, format!("[{},7,{{}}]", &items[1..]));
         std::fs::remove_file(path).unwrap();
     }

@@ -5,7 +5,7 @@
 
 use super::Server;
 use super::admission::Admitted;
-use super::body::{FileRange, Stored};
+use super::body::{FileRange, Stored, next_piece};
 use crate::shape::Shape;
 use axum::body::{Body, Bytes};
 use futures::stream;
@@ -28,7 +28,7 @@ pub(super) struct Events {
     framer: EventFramer,
     /// Items on their way: the segment's part, then the part from memory.
     file: Option<FileRange>,
-    tail: Vec<u8>,
+    tail: Bytes,
     /// The up-to-date message behind them.
     control: Option<Vec<u8>>,
     /// Counts among the requests under way for as long as the stream lasts.
@@ -49,7 +49,7 @@ impl Events {
             began: Instant::now(),
             framer: EventFramer::default(),
             file: None,
-            tail: Vec::new(),
+            tail: Bytes::new(),
             control: None,
             _admitted: admitted,
         }
@@ -115,7 +115,12 @@ impl Events {
                 return Ok(Some(out.into()));
             }
         }
-        self.framer.push(&std::mem::take(&mut self.tail), &mut out);
+        while let Some(piece) = next_piece(&mut self.tail) {
+            self.framer.push(&piece, &mut out);
+            if !self.tail.is_empty() {
+                return Ok(Some(out.into()));
+            }
+        }
         if let Some(control) = self.control.take() {
             message::push_event(&mut out, &control);
         }

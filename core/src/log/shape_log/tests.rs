@@ -6,6 +6,8 @@ use crate::log::segment::SegmentAppend;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const ITEM: &[u8] = b"{\"headers\":{}}";
+/// Length of an item that ends its transaction, with its comma.
+const LAST_ITEM_BYTES: usize = b",{\"headers\":{,\"last\":true}}".len();
 
 fn log_with_snapshot() -> ShapeLog {
     let mut log = ShapeLog::new(60);
@@ -281,4 +283,31 @@ fn a_checkpoint_restores_the_same_answers() {
         log.handle_flushed();
     }
     assert_eq!(restored.checkpoint(), log.checkpoint());
+}
+
+#[test]
+fn readers_of_one_part_of_the_tail_share_its_bytes() {
+    let mut log = log_with_snapshot();
+    let read = |log: &mut ShapeLog, after| {
+        let Read::Changes { bytes, .. } = log.read(after, at(3)) else { panic!() };
+        let shared = log.shared_tail_part(bytes.clone());
+        assert_eq!(shared, log.tail_part(bytes));
+        shared
+    };
+    for tx in 1..=2 {
+        log.append(tx, 0, ITEM);
+        log.commit();
+    }
+    let first = read(&mut log, Offset::new(1, 0));
+    assert_eq!(read(&mut log, Offset::new(1, 0)).as_ptr(), first.as_ptr());
+    // An open transaction takes nothing away from those who come late.
+    log.append(3, 0, ITEM);
+    assert_eq!(read(&mut log, Offset::new(1, 0)).as_ptr(), first.as_ptr());
+    // Another part: its own bytes, and those that are on their way stay.
+    let longer = read(&mut log, Offset::SNAPSHOT_END);
+    assert_eq!((longer.len(), first.len()), (2 * first.len(), LAST_ITEM_BYTES));
+    log.handle_flushed();
+    assert!(log.shared.is_none(), "the tail's memory is free again");
+    assert_eq!(log.shared_tail_part(0..log.flushed_bytes()), "");
+    assert_eq!(longer.len(), 2 * LAST_ITEM_BYTES);
 }
