@@ -9,7 +9,8 @@ mod rights;
 use crate::engine::EngineHandle;
 use crate::metrics::{Counted, Metrics};
 use crate::postgres::catalog::describe_oid;
-use crate::postgres::publication::Publication;
+use crate::postgres::lock_holders::{Held, Holder, lock_holders};
+use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, obstacle};
 use crate::refusals::Refusals;
@@ -257,6 +258,11 @@ impl Creator {
         {
             error = CreateError::Denied(denial);
         }
+        if error.is_locked()
+            && let Ok(holders) = self.lock_holders(&shape.definition).await
+        {
+            error = PublicationError::LockTimeout { holders }.into();
+        }
         tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
         let has_gone = error.misses_something() && self.has_changed(shape).await;
         let failure = if has_gone { Failure::Gone } else { error.failure(&shape.definition) };
@@ -264,6 +270,16 @@ impl Creator {
             self.shared.refusals.remember(&shape.identity, error);
         }
         self.give_up(shape, failure).await;
+    }
+
+    /// Who holds locks on the tables that a definition reads.
+    async fn lock_holders(&self, definition: &Definition) -> Result<Vec<Holder>, PostgresError> {
+        let session = self.catalog.session().await?;
+        let mut holders = Vec::new();
+        for relation in definition.relations() {
+            holders.extend(lock_holders(&session, relation.oid, Held::Any).await?);
+        }
+        Ok(holders)
     }
 
     /// True where a table is not what the definition took it for, or that cannot be told.

@@ -68,6 +68,11 @@ impl CreateError {
         matches!(self, Self::Postgres(error) if error.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE))
     }
 
+    /// True where a table's lock was not free in time.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.code() == Some(sqlstate::LOCK_NOT_AVAILABLE))
+    }
+
     /// True where Postgres misses a table, a column, a schema, a function or an operator: one of a table that has changed
     /// since the request was checked, or one that the clause asks for and that never was.
     pub(super) fn misses_something(&self) -> bool {
@@ -101,6 +106,7 @@ impl CreateError {
                         );
                         Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
                     }
+                    Some(sqlstate::LOCK_NOT_AVAILABLE) => known(10),
                     _ if error.is_transient() => known(10),
                     Some(code)
                         if matches!(self, Self::Postgres(_))

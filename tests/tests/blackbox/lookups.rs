@@ -1,4 +1,4 @@
-//! One definition's lookup does not hold another's up.
+//! A locked table: one definition's lookup does not hold another's up, and who holds the lock is named.
 
 use super::table;
 use limn_tests::{Cluster, Limn, Sql, encode, eventually};
@@ -72,4 +72,16 @@ async fn a_crowd_that_asks_for_one_new_definition_gets_one_shape() {
     }
     handles.dedup();
     assert_eq!(handles.len(), 1, "one shape: {handles:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_waits_for_a_lock_in_vain_names_who_holds_it() {
+    let (server, _sql, holder) = with_a_locked_table().await;
+    let query = "table=locked&offset=-1&columns=id";
+    let refused = server.get(query).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert!(refused.text().contains("a migration"), "{}", refused.text());
+    holder.execute("COMMIT").await;
+    assert_eq!(server.get(query).await.status, 200);
 }
