@@ -14,10 +14,8 @@ use crate::registry::Registry;
 use limn_core::filter::{Clause, PostgresFilter};
 use limn_core::pg::{QualifiedName, Relation};
 use limn_core::protocol::RequestError;
-use limn_core::protocol::cache::CachePolicy;
-use limn_core::protocol::reply::{Reply, Unavailable};
+use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
-use limn_core::protocol::route::Method;
 use limn_core::shape::Definition;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,16 +79,6 @@ pub enum LookupError {
 }
 
 impl LookupError {
-    /// The reply for it.
-    #[must_use]
-    pub fn into_reply(self, cache: &CachePolicy, method: Method) -> Reply {
-        match self {
-            Self::Request(error) | Self::Unfollowable(error) => Reply::bad_request(cache, method, &error),
-            Self::Unavailable(state) => Reply::unavailable(cache, method, &state),
-            Self::Failed(message) => Reply::failed(cache, method, &message),
-        }
-    }
-
     fn retry(text: impl Into<String>) -> Self {
         Self::Unavailable(Unavailable { known: true, ..Unavailable::new(text, RETRY_S) })
     }

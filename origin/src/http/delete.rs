@@ -1,6 +1,6 @@
 //! `DELETE /v1/shape` (protocol §2.4).
 
-use super::Server;
+use super::{Server, refusal};
 use crate::shape::Life;
 use crate::status::Phase;
 use limn_core::protocol::reply::{Reply, Unavailable};
@@ -33,7 +33,7 @@ pub(super) async fn delete(server: &Server, query: &str) -> Reply {
                 Some(shape) => Some(shape),
                 None => match server.creator.find(definition).await {
                     Ok(found) => found,
-                    Err(error) => return error.into_reply(cache, Method::Delete),
+                    Err(error) => return refusal::of_lookup(error, cache, Method::Delete),
                 },
             };
             let Some(shape) = found else { return Reply::no_such_shape(cache) };

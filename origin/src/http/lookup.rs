@@ -1,8 +1,8 @@
 //! From a request to its shape: found, or created.
 
-use super::Server;
+use super::{Server, refusal};
 use crate::creation::LookupError;
-use crate::shape::{Failure, Life, Shape};
+use crate::shape::{Life, Shape};
 use limn_core::Offset;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::{DefinitionRequest, RequestOffset, ShapeRequest};
@@ -23,7 +23,7 @@ pub(super) async fn find_or_create(
         return Ok(shape);
     }
     let created = server.creator.find_or_create(request).await;
-    created.map_err(|error| error.into_reply(&server.settings.cache, method))
+    created.map_err(|error| refusal::of_lookup(error, &server.settings.cache, method))
 }
 
 /// The same for a request that may go on in a shape's log. Whoever follows a table that can no longer be followed is
@@ -39,7 +39,7 @@ pub(super) async fn find_or_create_followed(
     let (cache, method) = (&server.settings.cache, request.method);
     server.creator.find_or_create(&request.definition).await.map_err(|error| match error {
         LookupError::Unfollowable(_) if goes_on => Reply::must_refetch(cache, method, None),
-        error => error.into_reply(cache, method),
+        error => refusal::of_lookup(error, cache, method),
     })
 }
 
@@ -64,15 +64,8 @@ pub(super) async fn wait_readable(server: &Server, method: Method, shape: &Shape
             let state = Unavailable { known: true, ..Unavailable::new(TIMED_OUT, 10) };
             Err(Reply::unavailable(cache, method, &state))
         }
-        Life::Failed(Failure::Unavailable(state)) => Err(Reply::unavailable(cache, method, &state)),
-        Life::Failed(Failure::Rows(error)) => Err(Reply::bad_request(cache, method, &error)),
-        Life::Failed(Failure::Refused(message)) => {
-            let message = format!("Unexpected error while creating snapshot: {message}");
-            Err(Reply::failed(cache, method, &message))
-        }
-        Life::Failed(Failure::Gone) | Life::Removed => {
-            Err(Reply::must_refetch(cache, method, server.successor(shape)))
-        }
+        Life::Failed(failure) => Err(refusal::of_creation(&failure, server.successor(shape), cache, method)),
+        Life::Removed => Err(Reply::must_refetch(cache, method, server.successor(shape))),
     }
 }
 

@@ -11,6 +11,7 @@ mod look;
 mod lookup;
 mod metrics;
 mod read;
+mod refusal;
 mod schema;
 mod subset;
 mod unreadable;

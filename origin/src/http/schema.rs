@@ -1,6 +1,6 @@
 //! `GET /v1/schema?table=…`: what a client may want to know of a table before it has a shape.
 
-use super::Server;
+use super::{Server, refusal};
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, header};
 use limn_core::protocol::header::JSON;
@@ -16,7 +16,7 @@ pub(super) async fn schema(server: &Server, query: &str) -> Result<Response<Body
     let table = parse_schema_request(query)
         .map_err(|error| Box::new(Reply::bad_request(cache, Method::Get, &error)))?;
     let relation = server.creator.catalog.describe_by_name(&table).await;
-    let relation = relation.map_err(|error| Box::new(error.into_reply(cache, Method::Get)))?;
+    let relation = relation.map_err(|error| Box::new(refusal::of_lookup(error, cache, Method::Get)))?;
     let columns: Value = serde_json::from_str(&schema_header(&relation.columns)).unwrap_or_default();
     let body = json!({
         "table": { "schema": relation.name.schema, "name": relation.name.name },

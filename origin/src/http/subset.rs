@@ -2,7 +2,7 @@
 
 use super::lookup::{find_or_create, wait_readable};
 use super::read::Refusal;
-use super::{Server, with_head};
+use super::{Server, refusal, with_head};
 use crate::creation::{LookupError, ViewError, views};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresError, Scarcity, Session, sqlstate};
@@ -113,13 +113,13 @@ pub(super) async fn answer(
         Some(shape) if !shape.is_outdated() => shape.definition.clone(),
         _ => {
             let resolved = server.creator.catalog.resolve(&request.definition).await;
-            resolved.map_err(|error| error.into_reply(cache, method))?.definition.clone()
+            resolved.map_err(|error| refusal::of_lookup(error, cache, method))?.definition.clone()
         }
     };
     let subset = subset.map_err(|error| refuse(&error))?;
     let queryable = request.definition.queryable_columns.as_deref();
     let query = SubsetQuery::resolve(&subset, &definition, queryable).map_err(|error| refuse(&error))?;
-    confirm(server, &definition, &query).await.map_err(|error| error.into_reply(cache, method))?;
+    confirm(server, &definition, &query).await.map_err(|error| refusal::of_lookup(error, cache, method))?;
     let shape = find_or_create(server, method, &request.definition).await?;
     if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
         return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
