@@ -140,22 +140,33 @@ pub fn bindgen(workspace: &Workspace, host: Host, module: &Path, out_dir: &Path,
         Host::Browser => "browser",
         Host::Worker => "worker",
     };
-    let mut bindgen = command(tool(workspace, "bindgen")?, workspace.root());
+    let mut bindgen = command(tool(workspace, BINDGEN)?, workspace.root());
     run(bindgen.arg(host).arg(module).arg(out_dir).arg(name))
 }
 
 /// The program that `cargo test` runs a module for wasm32 with.
 pub fn test_runner(workspace: &Workspace) -> Result<PathBuf> {
-    tool(workspace, "test-runner")
+    tool(workspace, TEST_RUNNER)
 }
 
-/// A program of xtask that is built on demand, with the feature of its name. It lies in the cache, so that a new checkout has its dependencies already.
+const BINDGEN: &str = "bindgen";
+
+const TEST_RUNNER: &str = "test-runner";
+
+/// A program of xtask that is built on demand, with the feature of its name. It lies in the cache, so that a new
+/// checkout has its dependencies already.
 fn tool(workspace: &Workspace, program: &str) -> Result<PathBuf> {
     let target = workspace.tools().join("wasm");
+    let built = target.join("tools");
     let mut cargo = command("cargo", workspace.root());
-    cargo.args(["build", "--quiet", "--package", "xtask", "--bin", program, "--features", program]);
-    run(cargo.args(["--profile", "tools", "--target-dir"]).arg(&target))?;
-    Ok(target.join("tools").join(program))
+    cargo.args(["build", "--quiet", "--package", "xtask", "--profile", "tools", "--target-dir"]).arg(&target);
+    // Whoever runs tests needs both: with one set of features, what they share is compiled once.
+    let wants_both = program == TEST_RUNNER || built.join(TEST_RUNNER).exists();
+    for program in [BINDGEN, TEST_RUNNER].iter().take(if wants_both { 2 } else { 1 }) {
+        cargo.args(["--bin", program, "--features", program]);
+    }
+    run(&mut cargo)?;
+    Ok(built.join(program))
 }
 
 /// What a module asks of its host, as (module, name), in its order.
