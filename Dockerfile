@@ -1,5 +1,7 @@
 # docker build -t limn . && docker run -p 3000:3000 -e LIMN_DATABASE_URL=… -e LIMN_SECRET=… -v limn:/var/lib/limn limn
 FROM rust:1.95-bookworm AS build
+# The image's own Rust, instead of a newer one that rust-toolchain.toml would fetch.
+ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
 RUN container/build.sh && container/check.sh target/release/limn && mkdir -p /image/var/lib/limn
