@@ -60,6 +60,33 @@ async fn a_transaction_of_300_mb_is_kept_in_bounded_memory() {
     assert_memory(&second, "after the recovery");
 }
 
+/// Clients that wait for one row, and the row's bytes: over 300 MB together.
+const CLIENTS: u64 = 40;
+const LARGE_ROW_BYTES: usize = 8 << 20;
+
+#[tokio::test]
+async fn a_row_that_many_wait_for_is_in_memory_once() {
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let server = Limn::start(&database, &[]).await;
+    let shape = server.follow("table=t").await;
+    let clients = (0..CLIENTS).map(|_| {
+        let (client, target) = (server.client(), shape.target(true));
+        tokio::spawn(async move { client.get(&target).await })
+    });
+    let clients: Vec<_> = clients.collect();
+    server.wait_parked(CLIENTS).await;
+    let insert = format!("INSERT INTO t VALUES (9, repeat('0123456789abcdef', {}), 1)", LARGE_ROW_BYTES / 16);
+    sql.execute(&insert).await;
+    for client in clients {
+        let response = client.await.expect("is answered");
+        assert_eq!((response.status, response.header("electric-has-data")), (200, Some("true")));
+        assert_eq!(response.json()[0]["value"]["a"].as_str().map(str::len), Some(LARGE_ROW_BYTES));
+    }
+    assert_memory(&server, "with every client answered");
+}
+
 fn assert_memory(server: &Limn, when: &str) {
     if let Some(peak_kb) = server.peak_memory_kb() {
         eprintln!("{when}: at most {peak_kb} kB at one time");
