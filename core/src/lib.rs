@@ -69,6 +69,8 @@ pub mod shape;
 
 pub mod journal;
 
+pub mod store;
+
 pub mod client;
 
 pub use handle::Handle;

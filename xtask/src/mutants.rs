@@ -22,8 +22,9 @@ pub struct Options {
 }
 
 /// What is mutated: commit log, shape logs, router, snapshot.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "core/src/journal/*.rs",
+    "core/src/store/*.rs",
     "core/src/log/*.rs",
     "core/src/pg/snapshot.rs",
     "core/src/shape/encode.rs",

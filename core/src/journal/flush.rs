@@ -7,6 +7,7 @@
 //! Order of calls: `handle_begin`, `handle_commit` per transaction; `handle_synced` as the commit log
 //! reports; `handle_keepalive` in between; [`FlushTracker::confirmable`] at any time.
 
+use super::pending::Ticket;
 use crate::Lsn;
 use std::collections::VecDeque;
 
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 pub struct FlushTracker {
     in_transaction: bool,
     /// Transactions whose bytes are not durable yet, as (ticket, end LSN), oldest first.
-    unsynced: VecDeque<(u64, Lsn)>,
+    unsynced: VecDeque<(Ticket, Lsn)>,
     confirmable: Lsn,
 }
 
@@ -33,7 +34,7 @@ impl FlushTracker {
 
     /// The transaction that ends at `end` was handed to the commit log under `ticket`, or touched no shape
     /// (`None`). Tickets increase.
-    pub fn handle_commit(&mut self, end: Lsn, ticket: Option<u64>) {
+    pub fn handle_commit(&mut self, end: Lsn, ticket: Option<Ticket>) {
         self.in_transaction = false;
         match (ticket, self.unsynced.back_mut()) {
             (Some(ticket), _) => self.unsynced.push_back((ticket, end)),
@@ -44,7 +45,7 @@ impl FlushTracker {
     }
 
     /// Everything up to and including `ticket` is durable.
-    pub fn handle_synced(&mut self, ticket: u64) {
+    pub fn handle_synced(&mut self, ticket: Ticket) {
         while let Some((_, end)) = self.unsynced.pop_front_if(|(waiting, _)| *waiting <= ticket) {
             self.confirmable = self.confirmable.max(end);
         }
@@ -78,15 +79,15 @@ mod tests {
     fn nothing_is_confirmed_before_it_is_durable() {
         let mut flush = FlushTracker::new(lsn(10));
         flush.handle_begin();
-        flush.handle_commit(lsn(20), Some(1));
-        flush.handle_commit(lsn(30), Some(2));
+        flush.handle_commit(lsn(20), Some(Ticket::new(1)));
+        flush.handle_commit(lsn(30), Some(Ticket::new(2)));
         flush.handle_keepalive(lsn(90));
         assert_eq!(flush.confirmable(), lsn(10));
-        flush.handle_synced(1);
+        flush.handle_synced(Ticket::new(1));
         assert_eq!(flush.confirmable(), lsn(20));
         flush.handle_keepalive(lsn(90));
         assert_eq!(flush.confirmable(), lsn(20));
-        flush.handle_synced(2);
+        flush.handle_synced(Ticket::new(2));
         flush.handle_keepalive(lsn(90));
         assert_eq!(flush.confirmable(), lsn(90));
     }
@@ -94,10 +95,10 @@ mod tests {
     #[test]
     fn a_transaction_without_shapes_does_not_overtake() {
         let mut flush = FlushTracker::new(lsn(10));
-        flush.handle_commit(lsn(20), Some(1));
+        flush.handle_commit(lsn(20), Some(Ticket::new(1)));
         flush.handle_commit(lsn(30), None);
         assert_eq!(flush.confirmable(), lsn(10));
-        flush.handle_synced(1);
+        flush.handle_synced(Ticket::new(1));
         assert_eq!(flush.confirmable(), lsn(30));
         flush.handle_commit(lsn(40), None);
         assert_eq!(flush.confirmable(), lsn(40));

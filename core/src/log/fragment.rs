@@ -13,6 +13,7 @@ pub struct Fragment {
     bytes: Vec<u8>,
     targets: Vec<ShapeId>,
     items: Vec<Slot>,
+    delivered_bytes: usize,
 }
 
 /// One item of a [`Fragment`].
@@ -46,6 +47,7 @@ impl Fragment {
         self.bytes.clear();
         self.targets.clear();
         self.items.clear();
+        self.delivered_bytes = 0;
     }
 
     /// Adds an item.
@@ -55,6 +57,7 @@ impl Fragment {
             bytes: self.bytes.len()..self.bytes.len() + bytes.len(),
             targets: self.targets.len()..self.targets.len() + targets.len(),
         };
+        self.delivered_bytes += bytes.len() * targets.len();
         self.bytes.extend_from_slice(bytes);
         self.targets.extend_from_slice(targets);
         self.items.push(slot);
@@ -96,6 +99,12 @@ impl Fragment {
     pub fn len_bytes(&self) -> usize {
         self.bytes.len()
     }
+
+    /// Bytes that its items add to logs: those of each item, once for every shape that it goes to.
+    #[must_use]
+    pub const fn delivered_bytes(&self) -> usize {
+        self.delivered_bytes
+    }
 }
 
 /// One item as one shape receives it.
@@ -125,9 +134,10 @@ mod tests {
         let grouped: Vec<_> =
             fragment.by_shape(&mut pairs).map(|item| (item.shape.0, item.op, item.bytes)).collect();
         assert_eq!(grouped, [(1, 0, &b"a"[..]), (1, 2, b"b"), (2, 0, b"a")]);
-        assert_eq!((fragment.len_bytes(), fragment.is_empty()), (3, false));
+        assert_eq!((fragment.len_bytes(), fragment.delivered_bytes()), (3, 3), "`a` twice, `c` never");
+        assert!(!fragment.is_empty());
         fragment.reset(10);
-        assert_eq!((fragment.len_bytes(), fragment.tx), (0, 10));
+        assert_eq!((fragment.len_bytes(), fragment.delivered_bytes(), fragment.tx), (0, 0, 10));
         assert!(fragment.is_empty());
     }
 }

@@ -48,9 +48,9 @@ fn each_shape_is_told_one_change_of_a_key() {
 fn what_is_due_comes_in_pieces() {
     let mut router = began(&[""]);
     move_on(&mut router);
-    assert!(!router.settle(false, 1), "the transaction is not over");
+    assert!(!router.settle(false, |fragment| !fragment.is_empty()), "the transaction is not over");
     let mut pieces = Vec::new();
-    while router.settle(true, 1) {
+    while router.settle(true, |fragment| !fragment.is_empty()) {
         pieces.push(brief(items(&router)));
         router.clear_fragment();
     }
@@ -77,7 +77,7 @@ fn overrun(router: &mut Router) -> usize {
     let mut settled = 0;
     for id in ["11", "12", "13", "14", "15", "16", "17", "18", "19"] {
         feed(router, &insert(&[Some(id), None, Some(note)]));
-        while router.settle(false, 1) {
+        while router.settle(false, |fragment| !fragment.is_empty()) {
             settled += items(router).len();
             router.clear_fragment();
         }

@@ -5,8 +5,8 @@
 //! Postgres is away: shapes can be read and removed then, only nothing new comes.
 
 mod command;
+mod executor;
 mod link;
-mod logs;
 mod mover;
 mod pulse;
 mod rounds;
@@ -19,29 +19,25 @@ use crate::postgres::{Frame, ReplicationError, ReplicationStream, sqlstate};
 use crate::registry::Registry;
 use crate::shape::{Life, Shape};
 use crate::status::{Phase, Status, Watched};
-use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, remove_strangers, segment};
+use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, remove_strangers};
 use anyhow::{Context, Result};
 use command::Command;
-use limn_core::journal::FlushTracker;
-use limn_core::journal::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
+use executor::Executor;
+use limn_core::journal::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint, stored_bound};
 use limn_core::journal::replay::ReplayedShape;
 use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::dependent::View;
 use limn_core::shape::{Described, DropCause, RotationCause, Router, Step};
+use limn_core::store::{Limits, Logs};
 use limn_core::{Lsn, ShapeId};
 use link::{Connected, Link, LinkEvent};
-use logs::{Logs, LogsParts, Tracked};
 use mover::Mover;
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Bytes of encoded items beyond which a part of a transaction is handed on.
-const FRAGMENT_BYTES_MAX: usize = 256 << 10;
 /// How often idle tails are flushed and Postgres hears from us, at least.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -70,20 +66,20 @@ pub struct EngineParts {
 struct Engine {
     link: Link,
     mover: Mover,
+    limits: Limits,
     router: Router,
-    logs: Logs,
-    handle: EngineHandle,
+    logs: Logs<Arc<Shape>>,
+    executor: Executor,
     inbox: Inbox,
     /// Held for as long as anything may be written.
     _lock: FolderLock,
     durable: watch::Receiver<Durable>,
-    /// Where the stream must come before we know what was served before.
-    catch_up_to: Lsn,
+    /// Where the stream must come before we know what was served before; `None` where it has, and while there is none.
+    catch_up_to: Option<Lsn>,
     received: Lsn,
     confirmed: Lsn,
     /// Whether the server is to be asked for a sign of life.
     pulse_due: bool,
-    checkpointing: bool,
 }
 
 /// Starts the engine. It ends by itself only after [`EngineHandle::stop`], or with an error that the
@@ -101,31 +97,32 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     let (commit_log, durable) = CommitLog::start(&folder, number, &checkpoint, metrics.commit.clone())
         .context("cannot write the commit log; is the storage folder's disk full or read-only?")?;
     remove_strangers(&folder, &recovered.shapes).context("cannot delete the folders of lost shapes")?;
-    let mut shapes = HashMap::new();
+    let limits = Limits::default();
+    let mut logs = Logs::new(limits, number, Lsn::new(recovered.processed));
     for shape in recovered.shapes {
-        let (filter, state) = (shape.filter.clone(), shape.dependent.clone());
-        let (id, tracked) = restore(shape, &folder)?;
-        let salt = tracked.shape.handle.to_string();
-        router.add_restored(id, &tracked.shape.definition, &salt, filter, state);
-        registry.insert(&tracked.shape);
-        shapes.insert(id, tracked);
+        let (id, filter, state) = (shape.created.id, shape.filter, shape.dependent);
+        let dir = folder.shape_dir(shape.handle);
+        let shape = Shape::restore(shape.created, shape.handle, dir, shape.log, Life::Readable)?;
+        let shape = Arc::new(shape);
+        logs.restore(id, shape.clone(), filter.clone(), stored_bound(state.whole_up_to));
+        router.add_restored(id, &shape.definition, &shape.handle.to_string(), filter, state);
+        registry.insert(&shape);
     }
-    let logs = Logs::new(LogsParts { folder, commit_log, status, registry, metrics, shapes });
     let mover = Mover::start(source.config.clone(), handle.clone());
     let engine = Engine {
         link: Link::new(source),
         mover,
+        limits,
         router,
         logs,
-        handle,
+        executor: Executor { folder, commit_log, status, registry, metrics, handle, writing: None },
         inbox,
         _lock: lock,
         durable,
-        catch_up_to: Lsn::ZERO,
+        catch_up_to: None,
         received: Lsn::ZERO,
         confirmed: Lsn::ZERO,
         pulse_due: false,
-        checkpointing: false,
     };
     Ok(tokio::spawn(engine.run()))
 }
@@ -146,13 +143,6 @@ fn checkpoint(recovered: &Recovered, last_handle_us: u64) -> Vec<u8> {
     bytes
 }
 
-fn restore(shape: ReplayedShape, folder: &Folder) -> Result<(ShapeId, Tracked)> {
-    let id = shape.created.id;
-    let dir = folder.shape_dir(shape.handle);
-    let restored = Shape::restore(shape.created, shape.handle, dir, shape.log, Life::Readable)?;
-    Ok((id, Tracked::restored(Arc::new(restored), shape.filter, shape.dependent.whole_up_to)))
-}
-
 impl Engine {
     async fn run(mut self) -> Result<()> {
         let mut tick = tokio::time::interval(TICK);
@@ -162,9 +152,9 @@ impl Engine {
                 biased;
                 command = self.inbox.recv() => match command {
                     Some(Command::Stop { done }) => {
-                        self.stop().await;
+                        let stopped = self.stop().await;
                         let _ = done.send(());
-                        return Ok(());
+                        return stopped;
                     }
                     Some(command) => self.handle_command(command).await?,
                     None => return Ok(()),
@@ -178,7 +168,8 @@ impl Engine {
                 event = self.link.next() => self.handle_event(event).await?,
             }
             self.request_round();
-            self.logs.queue().await;
+            self.logs.end_turn();
+            self.execute().await?;
             self.confirm().await;
         }
     }
@@ -187,32 +178,32 @@ impl Engine {
         match event {
             LinkEvent::Connected(connected) => self.handle_connected(*connected).await,
             LinkEvent::Waiting => {
-                self.logs.status.set_phase(Phase::Waiting);
+                self.executor.status.set_phase(Phase::Waiting);
                 Ok(())
             }
             LinkEvent::Unsound(code) => {
-                self.logs.status.set_phase(Phase::Unsound(code));
+                self.executor.status.set_phase(Phase::Unsound(code));
                 Ok(())
             }
             LinkEvent::Silent => {
                 tracing::warn!(
                     "Postgres does not answer on the replication connection: nothing is up to date"
                 );
-                self.logs.status.set_fault(Watched::Stream, Some(FaultCode::Stalled));
+                self.executor.status.set_fault(Watched::Stream, Some(FaultCode::Stalled));
                 self.logs.wake_all();
                 Ok(())
             }
             LinkEvent::Bytes { after_silence } => {
                 if after_silence {
-                    self.logs.status.set_fault(Watched::Stream, None);
+                    self.executor.status.set_fault(Watched::Stream, None);
                 }
-                self.logs.metrics.heard();
+                self.executor.metrics.heard();
                 self.handle_bytes().await
             }
             LinkEvent::Failed(unsound) => {
                 self.handle_disconnect();
                 if let Some(code) = unsound {
-                    self.logs.status.set_phase(Phase::Unsound(code));
+                    self.executor.status.set_phase(Phase::Unsound(code));
                 }
                 Ok(())
             }
@@ -222,23 +213,23 @@ impl Engine {
 
     async fn handle_connected(&mut self, connected: Connected) -> Result<()> {
         let Connected { stream, origin, publication, breach, confirmed, wal_position } = connected;
-        self.logs.status.set_publication(publication);
-        let known = self.logs.folder.origin().context("cannot read the storage folder's identity")?;
+        self.executor.status.set_publication(publication);
+        let known = self.executor.folder.origin().context("cannot read the storage folder's identity")?;
         let other_origin = (known.as_ref() != Some(&origin)).then_some(DropCause::OtherPostgres);
         if let Some(cause) = breach.or(other_origin) {
             // What is stored belongs to another history: nothing connects it with this slot.
             self.remove_all(cause);
             self.router.handle_other_history();
-            self.logs.status.handle_other_history();
-            self.logs.folder.set_origin(&origin).context("cannot write the storage folder's identity")?;
+            self.logs.handle_other_history();
+            self.execute().await?;
+            self.executor.status.handle_other_history();
+            self.executor.folder.set_origin(&origin).context("cannot write the storage folder's identity")?;
         }
         self.router.handle_disconnect();
-        self.logs.flush = FlushTracker::new(confirmed);
+        self.logs.handle_connected(confirmed);
         (self.received, self.confirmed) = (confirmed, Lsn::ZERO);
-        self.catch_up_to = wal_position;
-        // What was confirmed ends there: the next transaction may commit at that very position.
-        self.logs.status.handle_processed(confirmed.as_u64().saturating_sub(1));
-        self.logs.status.set_fault(Watched::Stream, None);
+        self.catch_up_to = Some(wal_position);
+        self.executor.status.set_fault(Watched::Stream, None);
         self.link.set_streaming(stream);
         self.note_position(confirmed);
         Ok(())
@@ -247,7 +238,8 @@ impl Engine {
     fn handle_disconnect(&mut self) {
         self.router.handle_disconnect();
         self.logs.handle_disconnect();
-        self.logs.status.set_phase(Phase::Starting);
+        self.catch_up_to = None;
+        self.executor.status.set_phase(Phase::Starting);
     }
 
     /// Works off every frame that has come.
@@ -279,14 +271,15 @@ impl Engine {
                 }
                 Frame::Keepalive { wal_end, reply_requested: asked } => {
                     reply_requested |= asked;
-                    self.logs.flush.handle_keepalive(wal_end);
+                    self.logs.handle_keepalive(wal_end);
                     self.note_position(wal_end);
-                    self.advance_round().map_err(Trouble::Disk)?;
+                    self.advance_round();
                 }
             }
         }
         if reply_requested {
-            self.logs.queue().await;
+            self.logs.end_turn();
+            self.execute().await.map_err(Trouble::Disk)?;
             self.confirmed = self.logs.confirmable();
             stream
                 .confirm(self.received.max(self.confirmed), self.confirmed)
@@ -309,47 +302,44 @@ impl Engine {
         }
         if let Message::Begin(begin) = message {
             // Known before anybody can read it, and before a shape is registered in its midst.
-            self.logs.status.handle_commit(begin.final_lsn.as_u64(), begin.xid);
+            self.executor.status.handle_commit(begin.final_lsn.as_u64(), begin.xid);
+            self.logs.handle_begin(begin.final_lsn, begin.xid);
         }
         self.settle(matches!(message, Message::Commit(_))).await?;
         let step = self.router.handle_message(message).map_err(Trouble::stream)?;
-        self.take_late().map_err(Trouble::Disk)?;
+        self.take_late();
         if self.router.has_questions() {
             self.judge().await?;
         }
-        match step {
-            Step::Began => self.logs.flush.handle_begin(),
-            Step::Continued if self.router.fragment().len_bytes() < FRAGMENT_BYTES_MAX => {}
-            Step::Continued | Step::Committed { .. } => {
-                self.logs.append(self.router.fragment()).map_err(Trouble::disk)?;
-                self.router.clear_fragment();
-            }
+        if matches!(step, Step::Committed { .. }) || self.limits.is_full(self.router.fragment()) {
+            self.append();
         }
         self.remove_rotated();
         if let Step::Committed { commit, end, .. } = step {
             self.logs.commit(commit, end);
+            self.executor.metrics.transactions.inc();
             self.note_position(end);
-            self.advance_round().map_err(Trouble::Disk)?;
+            self.advance_round();
         }
-        if self.logs.should_queue() {
-            self.logs.queue().await;
-        }
-        Ok(())
+        self.execute().await.map_err(Trouble::Disk)
+    }
+
+    /// Hands on what was routed so far.
+    fn append(&mut self) {
+        self.logs.append(self.router.fragment());
+        self.router.clear_fragment();
     }
 
     /// Takes what waited for the end of its transaction, in pieces. `is_over`: the commit comes next.
     async fn settle(&mut self, is_over: bool) -> Result<(), Trouble> {
-        while self.router.settle(is_over, FRAGMENT_BYTES_MAX) {
-            self.take_late().map_err(Trouble::Disk)?;
+        while self.router.settle(is_over, |fragment| self.limits.is_full(fragment)) {
+            self.take_late();
             if self.router.has_questions() {
                 self.judge().await?;
             }
-            self.logs.append(self.router.fragment()).map_err(Trouble::disk)?;
-            self.router.clear_fragment();
+            self.append();
             self.remove_rotated();
-            if self.logs.should_queue() {
-                self.logs.queue().await;
-            }
+            self.execute().await.map_err(Trouble::Disk)?;
         }
         Ok(())
     }
@@ -357,7 +347,7 @@ impl Engine {
     /// Has Postgres judge the changes that core cannot, before the stream goes on.
     async fn judge(&mut self) -> Result<(), Trouble> {
         for question in self.router.questions() {
-            self.logs.metrics.judged_by_postgres.inc_by(question.rows() as u64);
+            self.executor.metrics.judged_by_postgres.inc_by(question.rows() as u64);
             match self.link.judge(&question).await {
                 Ok(answers) => self.router.handle_judged(question.id, &answers),
                 // Memory that a clause needs for its rows it will need again.
@@ -389,40 +379,39 @@ impl Engine {
     fn note_position(&mut self, position: Lsn) {
         self.received = self.received.max(position);
         self.logs.handle_position(self.received);
-        if self.received >= self.catch_up_to && self.logs.status.followed().0 != Phase::Active {
-            self.logs.status.set_phase(Phase::Active);
-        }
     }
 
     async fn handle_command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Register { shape, done } => {
                 self.router.add_waiting(shape.id, &shape.definition, &shape.handle.to_string());
-                self.logs.insert(shape);
+                self.logs.register(shape.id, shape.clone(), !shape.definition.subqueries().is_empty());
                 let _ = done.send(());
             }
             Command::SnapshotTaken { id, filter, views, done } => {
-                let is_complete = self.logs.is_complete(id, &filter);
+                let is_complete = self.logs.is_snapshot_complete(id, &filter.bounds);
                 if is_complete {
-                    self.handle_snapshot_taken(id, &filter, views)?;
+                    self.handle_snapshot_taken(id, &filter, views);
                 }
+                self.execute().await?;
                 let _ = done.send(is_complete);
             }
-            Command::RoundOpened { filter } => self.handle_round_opened(filter)?,
-            Command::RoundAnswered { answers } => self.handle_round_answered(&answers)?,
-            Command::RoundFailed { refused } => self.handle_round_failed(refused)?,
+            Command::RoundOpened { filter } => self.handle_round_opened(filter),
+            Command::RoundAnswered { answers } => self.handle_round_answered(&answers),
+            Command::RoundFailed { refused } => self.handle_round_failed(refused),
             Command::SnapshotDone { id, filter, progress } => {
                 self.logs.handle_snapshot_done(SnapshotDone { id, filter, progress });
             }
             Command::Partitions(now) => {
-                if let Some(tracked) = self.logs.shapes.get(&now.id) {
-                    tracked.shape.set_partitions(&now);
+                if let Some(shape) = self.logs.shape(now.id) {
+                    shape.set_partitions(&now);
                     self.logs.record(&Record::Partitions(now));
                 }
             }
             Command::Remove { id, cause, done } => {
                 self.router.remove(id);
                 self.logs.remove(id, cause);
+                self.execute().await?;
                 let _ = done.send(());
             }
             Command::Reconnect { starts_over, done } => {
@@ -440,22 +429,15 @@ impl Engine {
                     "cannot sync the shapes' segments. Nothing is lost: the commit log holds what they were to \
                      hold. Look at the storage folder's disk and start again",
                 )?;
-                self.checkpointing = false;
-                let folder = self.logs.folder.clone();
-                self.logs.commit_log.forget_before(&folder, file).await?;
+                self.logs.handle_segments_synced(file);
             }
             Command::Stop { .. } => unreachable!("handled by the loop"),
         }
         Ok(())
     }
 
-    fn handle_snapshot_taken(
-        &mut self,
-        id: ShapeId,
-        filter: &SnapshotFilter,
-        views: Vec<View>,
-    ) -> Result<()> {
-        self.logs.handle_snapshot(id, Lsn::new(filter.ends_at));
+    fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) {
+        self.logs.handle_snapshot_taken(id, Lsn::new(filter.ends_at));
         if !self.router.in_transaction() {
             self.logs.handle_position(self.received);
         }
@@ -463,14 +445,12 @@ impl Engine {
             return self.handle_views(id, filter, views);
         }
         for transaction in self.router.handle_snapshot(id, filter) {
-            self.logs.backfill(transaction).context("cannot write to the storage folder")?;
+            self.logs.backfill(transaction);
         }
-        Ok(())
     }
 
     fn remove_all(&mut self, cause: DropCause) {
-        let ids: Vec<ShapeId> = self.logs.shapes.keys().copied().collect();
-        for id in ids {
+        for id in self.logs.ids() {
             self.router.remove(id);
             self.logs.remove(id, cause);
         }
@@ -488,26 +468,27 @@ impl Engine {
     }
 
     async fn handle_tick(&mut self) -> Result<()> {
-        self.logs.metrics.shapes.set(i64::try_from(self.logs.shapes.len()).unwrap_or(i64::MAX));
-        self.logs.flush_tails(true).context("cannot write to the storage folder")?;
+        self.executor.metrics.shapes.set(i64::try_from(self.logs.shape_count()).unwrap_or(i64::MAX));
+        self.logs.flush_tails();
         // While the stream is not caught up, a transaction that was cut off may lie half in the logs.
-        let whole = self.logs.status.phase() == Phase::Active && !self.router.in_transaction();
-        if whole && !self.checkpointing && self.logs.wants_checkpoint() {
-            self.checkpoint().await?;
+        let is_consistent = self.executor.status.phase() == Phase::Active && !self.router.in_transaction();
+        if is_consistent {
+            self.logs.begin_checkpoint();
+            self.executor.settle(&mut self.logs).await?;
+            let rounds = self.router.rounds();
+            self.logs.continue_checkpoint(self.executor.registry.last_handle_us(), |id| rounds.state(id));
         }
         (self.confirmed, self.pulse_due) = (Lsn::ZERO, true);
         Ok(())
     }
 
-    async fn checkpoint(&mut self) -> Result<()> {
-        let (file, dirs) =
-            self.logs.checkpoint(self.router.rounds()).await.context("cannot write a checkpoint")?;
-        self.checkpointing = true;
-        let handle = self.handle.clone();
-        tokio::spawn(async move {
-            let synced = tokio::task::spawn_blocking(move || sync_all(&dirs)).await;
-            handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
-        });
+    /// Carries out what the logs have decided. Once readers are told of everything that was served before, the end of
+    /// a log may be called up to date.
+    async fn execute(&mut self) -> Result<()> {
+        self.executor.run(&mut self.logs).await?;
+        if self.catch_up_to.take_if(|end| *end <= self.received).is_some() {
+            self.executor.status.set_phase(Phase::Active);
+        }
         Ok(())
     }
 
@@ -527,8 +508,8 @@ impl Engine {
         match sent {
             Ok(()) => {
                 self.confirmed = confirmable;
-                self.logs.metrics.confirmed_lsn.set(confirmable.as_u64().cast_signed());
-                self.logs.metrics.received_lsn.set(received.as_u64().cast_signed());
+                self.executor.metrics.confirmed_lsn.set(confirmable.as_u64().cast_signed());
+                self.executor.metrics.received_lsn.set(received.as_u64().cast_signed());
                 self.link.set_streaming(stream);
                 if asks {
                     self.link.handle_asked();
@@ -542,12 +523,14 @@ impl Engine {
         }
     }
 
-    async fn stop(mut self) {
-        self.logs.queue().await;
+    async fn stop(mut self) -> Result<()> {
+        self.logs.end_turn();
+        let executed = self.executor.settle(&mut self.logs).await;
         if let Some(stream) = self.link.take_streaming() {
             stream.stop().await;
         }
-        self.logs.commit_log.close().await;
+        self.executor.commit_log.close().await;
+        executed
     }
 }
 
@@ -563,12 +546,4 @@ impl Trouble {
     fn stream(error: impl Into<anyhow::Error>) -> Self {
         Self::Stream(error.into())
     }
-
-    fn disk(error: std::io::Error) -> Self {
-        Self::Disk(anyhow::Error::new(error).context("cannot write to the storage folder"))
-    }
-}
-
-fn sync_all(dirs: &[PathBuf]) -> std::io::Result<()> {
-    dirs.iter().try_for_each(|dir| segment::sync(dir))
 }

@@ -7,9 +7,11 @@
 use super::folder::{Folder, sync_dir};
 use crate::metrics::CommitMetrics;
 use crate::spans;
+use limn_core::journal::Ticket;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
@@ -23,9 +25,6 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub struct CommitLog {
     queue: mpsc::Sender<Piece>,
-    last_ticket: u64,
-    file_number: u64,
-    file_bytes: u64,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -33,15 +32,15 @@ pub struct CommitLog {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Durable {
     /// Everything up to and including this ticket.
-    Ticket(u64),
+    Ticket(Ticket),
     /// Writing failed; nothing more will become durable.
     Failed(String),
 }
 
 enum Piece {
-    Bytes { ticket: u64, bytes: Vec<u8> },
-    NewFile { path: PathBuf },
-    Forget { files: Vec<PathBuf> },
+    Append { ticket: Ticket, bytes: Vec<u8> },
+    StartFile { number: u64 },
+    DeleteBefore { number: u64 },
 }
 
 impl CommitLog {
@@ -51,7 +50,7 @@ impl CommitLog {
     /// # Errors
     /// Where the file cannot be written.
     pub fn start(
-        folder: &Folder,
+        folder: &Arc<Folder>,
         number: u64,
         checkpoint: &[u8],
         metrics: CommitMetrics,
@@ -65,53 +64,32 @@ impl CommitLog {
         // What recovery left out is in none of the new file's records: the older ones must not come back.
         sync_dir(&folder.commit_dir())?;
         let (queue, pieces) = mpsc::channel(QUEUE_PIECES_MAX);
-        let (report, durable) = watch::channel(Durable::Ticket(0));
-        let writer = thread::Builder::new()
-            .name("commit-log".to_owned())
-            .spawn(move || Writer { pieces, report, file, metrics }.run())?;
-        let log = Self { queue, last_ticket: 0, file_number: number, file_bytes: 0, writer: Some(writer) };
-        Ok((log, durable))
+        let (report, durable) = watch::channel(Durable::Ticket(Ticket::ZERO));
+        let writer = Writer { folder: folder.clone(), pieces, report, file, metrics };
+        let writer = thread::Builder::new().name("commit-log".to_owned()).spawn(move || writer.run())?;
+        Ok((Self { queue, writer: Some(writer) }, durable))
     }
 
-    /// The ticket of what was appended last; tickets count up by one.
-    #[must_use]
-    pub const fn last_ticket(&self) -> u64 {
-        self.last_ticket
+    /// Queues records; waits where the queue is full.
+    pub async fn append(&self, ticket: Ticket, bytes: Vec<u8>) {
+        self.queue(Piece::Append { ticket, bytes }).await;
     }
 
-    /// Queues records and returns their ticket; waits where the queue is full.
-    pub async fn append(&mut self, bytes: Vec<u8>) -> u64 {
-        self.last_ticket += 1;
-        self.file_bytes += bytes.len() as u64;
+    /// Goes on with file `number`, which begins with `checkpoint`. The older files stay until
+    /// [`delete_before`](Self::delete_before).
+    pub async fn start_file(&self, number: u64, ticket: Ticket, checkpoint: Vec<u8>) {
+        self.queue(Piece::StartFile { number }).await;
+        self.append(ticket, checkpoint).await;
+    }
+
+    /// Deletes the files before `number`, once what was queued before is durable.
+    pub async fn delete_before(&self, number: u64) {
+        self.queue(Piece::DeleteBefore { number }).await;
+    }
+
+    async fn queue(&self, piece: Piece) {
         // A writer that has gone has reported why; its tickets simply never become durable.
-        let _ = self.queue.send(Piece::Bytes { ticket: self.last_ticket, bytes }).await;
-        self.last_ticket
-    }
-
-    /// Bytes behind the checkpoint of the current file: a large checkpoint alone calls for no other one.
-    #[must_use]
-    pub const fn file_bytes(&self) -> u64 {
-        self.file_bytes
-    }
-
-    /// Goes on with a new file that begins with `checkpoint`. The older files stay until
-    /// [`forget_before`](Self::forget_before).
-    pub async fn rotate(&mut self, folder: &Folder, checkpoint: Vec<u8>) -> u64 {
-        self.file_number += 1;
-        let _ = self.queue.send(Piece::NewFile { path: folder.commit_file(self.file_number) }).await;
-        self.append(checkpoint).await;
-        self.file_bytes = 0;
-        self.file_number
-    }
-
-    /// Deletes the files before `number`: the segments hold what they said.
-    ///
-    /// # Errors
-    /// Where the folder cannot be listed.
-    pub async fn forget_before(&self, folder: &Folder, number: u64) -> io::Result<()> {
-        let old = folder.commit_files()?.into_iter().filter(|(file, _)| *file < number);
-        let _ = self.queue.send(Piece::Forget { files: old.map(|(_, path)| path).collect() }).await;
-        Ok(())
+        let _ = self.queue.send(piece).await;
     }
 
     /// Writes and syncs what is queued, and ends the writer.
@@ -124,6 +102,7 @@ impl CommitLog {
 }
 
 struct Writer {
+    folder: Arc<Folder>,
     pieces: mpsc::Receiver<Piece>,
     report: watch::Sender<Durable>,
     file: File,
@@ -147,32 +126,34 @@ impl Writer {
         }
     }
 
-    fn report_ticket(&self, ticket: Option<u64>) {
+    fn report_ticket(&self, ticket: Option<Ticket>) {
         if let Some(ticket) = ticket {
             self.report.send_replace(Durable::Ticket(ticket));
         }
     }
 
     /// Writes `first` and what else is queued, syncs once, and returns the last ticket of the group.
-    fn write_group(&mut self, first: Piece) -> io::Result<Option<u64>> {
+    fn write_group(&mut self, first: Piece) -> io::Result<Option<Ticket>> {
         let mut next = Some(first);
         let mut group = Vec::new();
         let mut last_ticket = None;
         while let Some(piece) = next {
             match piece {
-                Piece::Bytes { ticket, mut bytes } => {
+                Piece::Append { ticket, mut bytes } => {
                     group.append(&mut bytes);
                     last_ticket = Some(ticket);
                 }
-                Piece::NewFile { path } => {
+                Piece::StartFile { number } => {
                     self.write_and_sync(&mut group)?;
-                    self.file = create(&path)?;
-                    path.parent().map_or(Ok(()), sync_dir)?;
+                    self.file = create(&self.folder.commit_file(number))?;
+                    sync_dir(&self.folder.commit_dir())?;
                 }
-                Piece::Forget { files } => {
+                Piece::DeleteBefore { number } => {
                     // The checkpoint that makes them superfluous may be in this very group.
                     self.write_and_sync(&mut group)?;
-                    files.iter().try_for_each(forget)?;
+                    let files = self.folder.commit_files()?;
+                    let mut older = files.iter().filter(|(file, _)| *file < number);
+                    older.try_for_each(|(_, path)| fs::remove_file(path))?;
                 }
             }
             next = if group.len() < GROUP_BYTES_MAX { self.pieces.try_recv().ok() } else { None };
@@ -196,14 +177,6 @@ impl Writer {
     }
 }
 
-/// Deletes a file; one that is gone already was named twice, by two checkpoints in a row.
-fn forget(path: &PathBuf) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-fn create(path: &std::path::Path) -> io::Result<File> {
+fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).write(true).truncate(true).open(path)
 }

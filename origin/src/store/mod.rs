@@ -19,5 +19,5 @@ mod tail;
 pub use commit_log::{CommitLog, Durable};
 pub(crate) use folder::sync_dir;
 pub use folder::{Folder, FolderLock, Origin};
-pub use recovery::{Recovered, RecoveryError, TAIL_BYTES_MAX, recover, remove_strangers};
+pub use recovery::{Recovered, RecoveryError, recover, remove_strangers};
 pub use tail::{Reached, Tail};

@@ -7,13 +7,11 @@ use super::segment;
 use limn_core::journal::record::{Record, RecordError};
 use limn_core::journal::replay::{RecordPosition, Replay, ReplayedShape, ReplayedStore, Survey};
 use limn_core::log::shape_log::ShapeLog;
+use limn_core::store::limits::TAIL_BYTES_MAX;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Bytes that a shape's tail gathers before it goes to the segment.
-pub const TAIL_BYTES_MAX: usize = 64 << 10;
 
 /// The state that a folder holds.
 #[derive(Debug, Default)]

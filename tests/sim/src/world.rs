@@ -201,7 +201,7 @@ impl World {
 
     /// The process ends, perhaps with the machine.
     fn crash(&mut self, power: bool) {
-        if let Some(origin) = self.origin.take() {
+        if let Some(mut origin) = self.origin.take() {
             origin.unfinished().into_iter().for_each(|handle| self.judge.excuse(handle));
         }
         if power {

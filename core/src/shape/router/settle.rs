@@ -7,6 +7,7 @@ use super::super::row::Row;
 use super::super::table::Table;
 use super::{ChangePosition, Router};
 use crate::ShapeId;
+use crate::log::Fragment;
 use crate::shape::dependent::Role;
 use crate::shape::rotation::RotationCause;
 
@@ -23,12 +24,10 @@ pub(super) struct Settling {
 
 impl Router {
     /// Routes the changes that waited for the end of their transaction: `is_over` says that its commit comes next. To
-    /// be called before each message, and again while it gives true: then the fragment has grown to `bytes_max`, or
+    /// be called before each message, and again while it gives true: then the fragment is full, as `is_full` says, or
     /// Postgres [has to judge](Self::has_questions) changes first.
-    pub fn settle(&mut self, is_over: bool, bytes_max: usize) -> bool {
-        self.settle_until(is_over, |router| {
-            router.fragment.len_bytes() >= bytes_max || router.has_questions()
-        })
+    pub fn settle(&mut self, is_over: bool, is_full: impl Fn(&Fragment) -> bool) -> bool {
+        self.settle_until(is_over, |router| is_full(&router.fragment) || router.has_questions())
     }
 
     /// The same at once.

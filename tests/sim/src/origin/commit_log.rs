@@ -3,6 +3,7 @@
 use super::Faults;
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
+use limn_core::journal::Ticket;
 use std::collections::VecDeque;
 
 const FOLDER: &str = "commit";
@@ -11,11 +12,8 @@ const FOLDER: &str = "commit";
 #[derive(Debug)]
 pub(super) struct CommitLog {
     queue: VecDeque<Piece>,
-    last_ticket: u64,
     /// What the writer has reported.
-    durable: u64,
-    file_number: u64,
-    file_bytes: u64,
+    durable: Ticket,
     /// The file that the writer has open.
     path: String,
     faults: Faults,
@@ -23,9 +21,9 @@ pub(super) struct CommitLog {
 
 #[derive(Debug)]
 enum Piece {
-    Bytes(u64, Vec<u8>),
-    NewFile(u64),
-    Forget(Vec<String>),
+    Append(Ticket, Vec<u8>),
+    StartFile(u64),
+    DeleteBefore(u64),
 }
 
 impl CommitLog {
@@ -49,46 +47,28 @@ impl CommitLog {
         if !faults.has(Fault::OlderFilesComeBack) {
             disk.sync_folder(FOLDER)?;
         }
-        let queue = VecDeque::new();
-        Ok(Self { queue, last_ticket: 0, durable: 0, file_number: number, file_bytes: 0, path, faults })
+        Ok(Self { queue: VecDeque::new(), durable: Ticket::ZERO, path, faults })
     }
 
-    pub(super) const fn last_ticket(&self) -> u64 {
-        self.last_ticket
-    }
-
-    pub(super) const fn durable(&self) -> u64 {
+    pub(super) const fn durable(&self) -> Ticket {
         self.durable
-    }
-
-    /// Bytes behind the checkpoint of the current file.
-    pub(super) const fn file_bytes(&self) -> u64 {
-        self.file_bytes
     }
 
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
     }
 
-    pub(super) fn append(&mut self, bytes: Vec<u8>) {
-        self.last_ticket += 1;
-        self.file_bytes += bytes.len() as u64;
-        self.queue.push_back(Piece::Bytes(self.last_ticket, bytes));
+    pub(super) fn append(&mut self, ticket: Ticket, bytes: Vec<u8>) {
+        self.queue.push_back(Piece::Append(ticket, bytes));
     }
 
-    /// Goes on with a new file that begins with `checkpoint`.
-    pub(super) fn rotate(&mut self, checkpoint: Vec<u8>) -> u64 {
-        self.file_number += 1;
-        self.queue.push_back(Piece::NewFile(self.file_number));
-        self.append(checkpoint);
-        self.file_bytes = 0;
-        self.file_number
+    pub(super) fn start_file(&mut self, number: u64, ticket: Ticket, checkpoint: Vec<u8>) {
+        self.queue.push_back(Piece::StartFile(number));
+        self.append(ticket, checkpoint);
     }
 
-    /// Deletes the files before `number`.
-    pub(super) fn forget_before(&mut self, disk: &Disk, number: u64) {
-        let old = files(disk).into_iter().filter(|(file, _)| *file < number);
-        self.queue.push_back(Piece::Forget(old.map(|(_, path)| path).collect()));
+    pub(super) fn delete_before(&mut self, number: u64) {
+        self.queue.push_back(Piece::DeleteBefore(number));
     }
 
     /// Writes up to `pieces_max` of what is queued, and syncs once.
@@ -98,11 +78,11 @@ impl CommitLog {
         for _ in 0..pieces_max {
             match self.queue.pop_front() {
                 None => break,
-                Some(Piece::Bytes(ticket, bytes)) => {
+                Some(Piece::Append(ticket, bytes)) => {
                     group.extend(bytes);
                     last_ticket = Some(ticket);
                 }
-                Some(Piece::NewFile(number)) => {
+                Some(Piece::StartFile(number)) => {
                     self.write_and_sync(disk, &mut group)?;
                     self.path = path_of(number);
                     disk.create(&self.path)?;
@@ -110,12 +90,13 @@ impl CommitLog {
                         disk.sync_folder(FOLDER)?;
                     }
                 }
-                Some(Piece::Forget(files)) => {
+                Some(Piece::DeleteBefore(number)) => {
                     // The checkpoint that makes them superfluous may be in this very group.
                     if !self.faults.has(Fault::ForgetsFilesFirst) {
                         self.write_and_sync(disk, &mut group)?;
                     }
-                    files.iter().try_for_each(|path| forget(disk, path))?;
+                    let older = files(disk).into_iter().filter(|(file, _)| *file < number);
+                    older.map(|(_, path)| path).try_for_each(|path| disk.remove(&path))?;
                 }
             }
         }
@@ -130,14 +111,6 @@ impl CommitLog {
         }
         disk.append(&self.path, &std::mem::take(group))?;
         if self.faults.has(Fault::ReportsBeforeSync) { Ok(()) } else { disk.sync(&self.path) }
-    }
-}
-
-/// A file that is gone already was named twice, by two checkpoints in a row.
-fn forget(disk: &mut Disk, path: &str) -> Result<(), DiskError> {
-    match disk.remove(path) {
-        Err(DiskError::NotFound) => Ok(()),
-        removed => removed,
     }
 }
 

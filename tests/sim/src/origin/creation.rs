@@ -12,6 +12,7 @@ use limn_core::log::{ItemFormat, ShapeLog};
 use limn_core::pg::{self, SnapshotBounds, SnapshotFilter};
 use limn_core::shape::SnapshotWriter;
 use limn_core::{Handle, ShapeId};
+use std::cell::{Cell, RefCell};
 
 /// A shape on its way.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Creation {
     pub(super) id: ShapeId,
     pub(super) kind: usize,
     pub(super) handle: Handle,
+    chunk_bytes_max: u64,
     stage: Stage,
 }
 
@@ -49,8 +51,8 @@ pub(super) struct Progress {
 }
 
 impl Creation {
-    pub(super) const fn new(id: ShapeId, kind: usize, handle: Handle) -> Self {
-        Self { id, kind, handle, stage: Stage::Folder }
+    pub(super) const fn new(id: ShapeId, kind: usize, handle: Handle, chunk_bytes_max: u64) -> Self {
+        Self { id, kind, handle, chunk_bytes_max, stage: Stage::Folder }
     }
 
     /// True once the engine knows the shape.
@@ -66,9 +68,8 @@ impl Creation {
         postgres: &Postgres,
         random: &mut Random,
     ) -> Result<Progress, DiskError> {
-        let faults = engine.logs.faults;
-        if self.is_registered() && !engine.logs.shapes.contains_key(&self.id) && !self.registers_late(engine)
-        {
+        let faults = engine.faults;
+        if self.is_registered() && engine.logs.shape(self.id).is_none() && !self.registers_late(engine) {
             // It was removed meanwhile.
             return Ok(Progress { goes_on: false, event: None });
         }
@@ -98,9 +99,8 @@ impl Creation {
                 if faults.has(Fault::RegistersAfterSnapshot) {
                     self.register(engine);
                 }
-                if engine.handle_snapshot_taken(disk, self.id, &filter)? {
-                    let chunk_bytes_max = engine.logs.settings.chunk_bytes_max;
-                    let copying = self.begin_copy(disk, chunk_bytes_max, filter, &rows)?;
+                if engine.handle_snapshot_taken(self.id, &filter) {
+                    let copying = self.begin_copy(disk, filter, &rows)?;
                     event = Some(Event::Snapshot(self.handle, self.kind));
                     Stage::Copy(Box::new(copying))
                 } else {
@@ -118,8 +118,8 @@ impl Creation {
                 Stage::Done(filter)
             }
             Stage::Done(filter) => {
-                if let Some(shape) = engine.logs.shapes.get(&self.id) {
-                    let progress = shape.log.snapshot().clone();
+                if let Some(shape) = engine.logs.shape(self.id) {
+                    let progress = shape.log.borrow().snapshot().clone();
                     engine.handle_snapshot_done(self.id, &filter, progress);
                 }
                 return Ok(Progress { goes_on: false, event: None });
@@ -130,7 +130,7 @@ impl Creation {
 
     fn registers_late(&self, engine: &Engine) -> bool {
         let is_early = matches!(self.stage, Stage::Snapshot | Stage::Position(..) | Stage::Taken(..));
-        is_early && engine.logs.faults.has(Fault::RegistersAfterSnapshot)
+        is_early && engine.faults.has(Fault::RegistersAfterSnapshot)
     }
 
     fn register(&self, engine: &mut Engine) {
@@ -144,29 +144,22 @@ impl Creation {
             inner: Vec::new(),
             inner_partitions: std::collections::BTreeMap::new(),
         };
-        let mut log = ShapeLog::new(engine.logs.settings.chunk_bytes_max);
-        if engine.logs.faults.has(Fault::ForgetsToJoin) {
+        let mut log = ShapeLog::new(self.chunk_bytes_max);
+        if engine.faults.has(Fault::ForgetsToJoin) {
             log.handle_joined();
         }
         engine.register(Shape {
             created,
             handle: self.handle,
             kind: self.kind,
-            log,
-            is_readable: false,
-            filter: None,
-            done_ticket: None,
-            registered_at: engine.logs.recent.newest(),
+            log: RefCell::new(log),
+            is_readable: Cell::new(false),
+            is_durable: Cell::new(false),
+            faults: engine.faults,
         });
     }
 
-    fn begin_copy(
-        &self,
-        disk: &mut Disk,
-        chunk_bytes_max: u64,
-        filter: SnapshotFilter,
-        rows: &Rows,
-    ) -> Result<Copying, DiskError> {
+    fn begin_copy(&self, disk: &mut Disk, filter: SnapshotFilter, rows: &Rows) -> Result<Copying, DiskError> {
         disk.create(&segment::snapshot_path(self.handle))?;
         let kind = &KINDS[self.kind];
         let rows = rows.values().filter(|row| (kind.holds)(row)).rev().cloned().collect();
@@ -174,7 +167,7 @@ impl Creation {
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
 
-        Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, None, chunk_bytes_max) })
+        Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, None, self.chunk_bytes_max) })
     }
 
     /// Writes some rows, and the end behind the last one.
@@ -196,9 +189,9 @@ impl Creation {
         }
         disk.append(&segment::snapshot_path(self.handle), copying.writer.buffer())?;
         let progress = copying.writer.handle_written();
-        if let Some(shape) = engine.logs.shapes.get_mut(&self.id) {
-            shape.log.handle_snapshot_progress(progress);
-            shape.is_readable = true;
+        if let Some(shape) = engine.logs.shape(self.id) {
+            shape.log.borrow_mut().handle_snapshot_progress(progress);
+            shape.is_readable.set(true);
         }
         Ok(if is_over { Stage::Sync(copying.filter) } else { Stage::Copy(Box::new(copying)) })
     }

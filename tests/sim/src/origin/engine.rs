@@ -1,63 +1,75 @@
-//! The loop that owns the router, as `limn_origin::engine::Engine` runs it, one event at a time.
+//! The loop that owns the router and the logs, as `limn_origin::engine::Engine` runs it, one event at a time.
 
-use super::logs::Logs;
-use super::{Shape, segment};
+use super::commit_log::CommitLog;
+use super::{Faults, Shape, segment};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use crate::postgres::{Frame, Postgres, Walsender};
-use limn_core::journal::FlushTracker;
-use limn_core::journal::record::{Record, SnapshotDone, StoreCheckpoint};
+use limn_core::journal::record::{SnapshotDone, StoreCheckpoint, read_frame};
+use limn_core::journal::{Record, Ticket};
 use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
-use limn_core::shape::{RotationCause, Router, Step};
+use limn_core::shape::{DropCause, RotationCause, Router, Step};
+use limn_core::store::{Effect, Limits, Logs};
 use limn_core::{Handle, Lsn, ShapeId};
+use std::rc::Rc;
 
 /// The engine's state.
 #[derive(Debug)]
 pub(super) struct Engine {
+    pub(super) limits: Limits,
+    pub(super) faults: Faults,
     pub(super) router: Router,
-    pub(super) logs: Logs,
+    pub(super) logs: Logs<Rc<Shape>>,
+    pub(super) commit_log: CommitLog,
+    /// The LSN that replies may name.
+    pub(super) processed: Lsn,
     /// False until everything that may have been served before is there again.
     pub(super) is_active: bool,
     pub(super) link: Option<Walsender>,
-    catch_up_to: Lsn,
+    catch_up_to: Option<Lsn>,
     received: Lsn,
     confirmed: Lsn,
     /// The file whose checkpoint waits for these segments to be synced.
-    syncing: Option<(u64, Vec<Handle>)>,
-    /// From a checkpoint until its segments are synced: for ever, where they cannot be.
-    checkpointing: bool,
+    syncing: Option<(u64, Vec<Rc<Shape>>)>,
 }
 
 /// Shapes that an event removed, and why.
 pub(super) type Rotations = Vec<(Handle, RotationCause)>;
 
 impl Engine {
-    pub(super) const fn new(router: Router, logs: Logs) -> Self {
+    pub(super) const fn new(
+        (limits, faults): (Limits, Faults),
+        router: Router,
+        logs: Logs<Rc<Shape>>,
+        commit_log: CommitLog,
+        processed: Lsn,
+    ) -> Self {
         Self {
+            limits,
+            faults,
             router,
             logs,
+            commit_log,
+            processed,
             is_active: false,
             link: None,
-            catch_up_to: Lsn::ZERO,
+            catch_up_to: None,
             received: Lsn::ZERO,
             confirmed: Lsn::ZERO,
             syncing: None,
-            checkpointing: false,
         }
     }
 
     pub(super) fn handle_connected(&mut self, postgres: &Postgres) {
         self.router.handle_disconnect();
         let confirmed = Lsn::new(postgres.confirmed());
-        self.logs.flush = FlushTracker::new(confirmed);
+        self.logs.handle_connected(confirmed);
         (self.received, self.confirmed) = (confirmed, Lsn::ZERO);
-        self.catch_up_to = Lsn::new(postgres.wal_end());
-        // What was confirmed ends there: a transaction may still commit at that very position.
-        self.logs.processed = self.logs.processed.max(confirmed.as_u64() - 1);
+        self.catch_up_to = Some(Lsn::new(postgres.wal_end()));
         self.link = Some(Walsender::start(postgres));
-        self.is_active = self.logs.faults.has(Fault::ActiveTooEarly);
+        self.is_active = self.faults.has(Fault::ActiveTooEarly);
         self.note_position(confirmed);
     }
 
@@ -65,7 +77,7 @@ impl Engine {
         self.link = None;
         self.router.handle_disconnect();
         self.logs.handle_disconnect();
-        self.is_active = false;
+        (self.is_active, self.catch_up_to) = (false, None);
     }
 
     /// Works off one frame; the loop's turn ends with [`Engine::end_turn`].
@@ -79,10 +91,10 @@ impl Engine {
             }
             Frame::Keepalive(wal_end) => {
                 let wal_end = Lsn::new(*wal_end);
-                if self.logs.faults.has(Fault::BelievesKeepalives) {
-                    self.logs.flush = FlushTracker::new(self.logs.flush.confirmable().max(wal_end));
+                if self.faults.has(Fault::BelievesKeepalives) {
+                    self.logs.handle_connected(self.logs.confirmable().max(wal_end));
                 }
-                self.logs.flush.handle_keepalive(wal_end);
+                self.logs.handle_keepalive(wal_end);
                 self.note_position(wal_end);
                 Ok(Vec::new())
             }
@@ -90,22 +102,29 @@ impl Engine {
     }
 
     /// Ends a turn of the loop: what is pending is queued, and Postgres hears what is durable.
-    pub(super) fn end_turn(&mut self, postgres: &mut Postgres) {
-        self.logs.queue();
-        let confirmable = self.logs.flush.confirmable();
+    pub(super) fn end_turn(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
+        self.logs.end_turn();
+        self.execute(disk)?;
+        let confirmable = self.logs.confirmable();
         if self.link.is_some() && confirmable != self.confirmed {
             postgres.confirm(confirmable.as_u64());
             self.confirmed = confirmable;
         }
+        Ok(())
+    }
+
+    pub(super) fn handle_durable(&mut self) {
+        self.logs.handle_synced(self.commit_log.durable());
     }
 
     pub(super) fn handle_tick(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
-        self.logs.flush_tails(disk)?;
+        self.logs.flush_tails();
         // While the stream is not caught up, a transaction that was cut off may lie half in the logs.
-        let whole = self.is_active && !self.router.in_transaction();
-        if whole && !self.checkpointing && self.logs.wants_checkpoint() {
-            self.syncing = Some(self.logs.checkpoint(disk)?);
-            self.checkpointing = true;
+        if self.is_active && !self.router.in_transaction() {
+            self.logs.begin_checkpoint();
+            self.execute(disk)?;
+            // Here handles count shapes, and do not come from a clock.
+            self.logs.continue_checkpoint(0, |_| None);
         }
         self.confirmed = Lsn::ZERO;
         Ok(())
@@ -113,17 +132,16 @@ impl Engine {
 
     /// The task that syncs segments after a checkpoint. Where it fails, the older files stay.
     pub(super) fn sync_segments(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
-        let Some((file, handles)) = self.syncing.take() else { return Ok(()) };
-        let faults = self.logs.faults;
-        let sync = |handle: &Handle| match faults.has(Fault::SegmentsNotSynced) {
+        let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
+        let faults = self.faults;
+        let sync = |shape: &Rc<Shape>| match faults.has(Fault::SegmentsNotSynced) {
             true => Ok(()),
-            false => segment::sync(disk, *handle, faults),
+            false => segment::sync(disk, shape.handle, faults),
         };
-        match handles.iter().try_for_each(sync) {
+        match shapes.iter().try_for_each(sync) {
             Ok(()) => {
-                self.checkpointing = false;
-                self.logs.commit_log.forget_before(disk, file);
-                Ok(())
+                self.logs.handle_segments_synced(file);
+                self.execute(disk)
             }
             Err(DiskError::Off) => Err(DiskError::Off),
             Err(_) => Ok(()),
@@ -131,29 +149,25 @@ impl Engine {
     }
 
     pub(super) fn register(&mut self, shape: Shape) {
-        self.router.add_waiting(shape.created.id, shape.definition(), "");
-        self.logs.insert(shape);
+        let id = shape.created.id;
+        self.router.add_waiting(id, shape.definition(), "");
+        self.logs.register(id, Rc::new(shape), false);
     }
 
     /// The shape's snapshot was taken; false where it lacks what was read before the shape was registered.
-    pub(super) fn handle_snapshot_taken(
-        &mut self,
-        disk: &mut Disk,
-        id: ShapeId,
-        filter: &SnapshotFilter,
-    ) -> Result<bool, DiskError> {
-        let Some(shape) = self.logs.shapes.get(&id) else { return Ok(true) };
-        let sees_all = self.logs.recent.are_in(shape.registered_at, &filter.bounds);
-        if !sees_all && !self.logs.faults.has(Fault::TakesSnapshotTooEarly) {
-            return Ok(false);
+    pub(super) fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter) -> bool {
+        let is_complete = self.logs.is_snapshot_complete(id, &filter.bounds);
+        if !is_complete && !self.faults.has(Fault::TakesSnapshotTooEarly) {
+            return false;
         }
-        self.logs.joining.push((id, Lsn::new(filter.ends_at)));
+        self.logs.handle_snapshot_taken(id, Lsn::new(filter.ends_at));
         if !self.router.in_transaction() {
             self.logs.handle_position(self.received);
         }
-        let transactions = self.router.handle_snapshot(id, filter);
-        self.logs.backfill(disk, id, transactions)?;
-        Ok(true)
+        for transaction in self.router.handle_snapshot(id, filter) {
+            self.logs.backfill(transaction);
+        }
+        true
     }
 
     pub(super) fn handle_snapshot_done(
@@ -162,48 +176,46 @@ impl Engine {
         filter: &SnapshotFilter,
         progress: SnapshotProgress,
     ) {
-        let ticket = self.logs.next_ticket();
-        if let Some(shape) = self.logs.shapes.get_mut(&id) {
-            shape.filter = Some(filter.clone());
-            shape.done_ticket = Some(ticket);
-            self.logs.record(&Record::SnapshotDone(SnapshotDone { id, filter: filter.clone(), progress }));
-        }
+        self.logs.handle_snapshot_done(SnapshotDone { id, filter: filter.clone(), progress });
     }
 
-    pub(super) fn remove(&mut self, disk: &mut Disk, id: ShapeId) -> Result<(), DiskError> {
+    pub(super) fn remove(&mut self, id: ShapeId) {
         self.router.remove(id);
-        self.logs.remove(disk, id)
+        self.logs.remove(id, DropCause::Deleted);
+    }
+
+    /// The end of the process, as far as it is known: which shapes are durable now?
+    pub(super) fn handle_end(&mut self) {
+        self.handle_durable();
+        while let Some(effect) = self.logs.poll_effect() {
+            if let Effect::SnapshotDurable { shape } = effect {
+                shape.is_durable.set(true);
+            }
+        }
     }
 
     fn handle_message(&mut self, disk: &mut Disk, message: &Message<'_>) -> Result<Rotations, DiskError> {
         if let Message::Begin(begin) = message {
-            self.logs.recent.handle_commit(begin.final_lsn.as_u64(), begin.xid);
-            if self.logs.faults.has(Fault::ProcessedTooEarly) {
-                self.logs.processed = self.logs.processed.max(begin.final_lsn.as_u64());
+            self.logs.handle_begin(begin.final_lsn, begin.xid);
+            if self.faults.has(Fault::ProcessedTooEarly) {
+                self.processed = self.processed.max(begin.final_lsn);
             }
         }
         let step = self.router.handle_message(message).expect("the model keeps the stream's rules");
-        match step {
-            Step::Began => self.logs.flush.handle_begin(),
-            Step::Continued if self.router.fragment().len_bytes() < self.logs.settings.fragment_bytes_max => {
-            }
-            Step::Continued | Step::Committed { .. } => {
-                self.logs.append(disk, self.router.fragment())?;
-                self.router.clear_fragment();
-            }
+        if matches!(step, Step::Committed { .. }) || self.limits.is_full(self.router.fragment()) {
+            self.logs.append(self.router.fragment());
+            self.router.clear_fragment();
         }
         let mut rotations = Vec::new();
         for (id, cause) in self.router.take_rotations() {
-            rotations.extend(self.logs.shapes.get(&id).map(|shape| (shape.handle, cause)));
-            self.logs.remove(disk, id)?;
+            rotations.extend(self.logs.shape(id).map(|shape| (shape.handle, cause.clone())));
+            self.logs.remove(id, DropCause::from(&cause));
         }
-        if let Step::Committed { commit, end, xid } = step {
-            self.logs.commit(commit, end, xid);
+        if let Step::Committed { commit, end, .. } = step {
+            self.logs.commit(commit, end);
             self.note_position(end);
         }
-        if self.logs.should_queue() {
-            self.logs.queue();
-        }
+        self.execute(disk)?;
         Ok(rotations)
     }
 
@@ -211,8 +223,59 @@ impl Engine {
     fn note_position(&mut self, position: Lsn) {
         self.received = self.received.max(position);
         self.logs.handle_position(self.received);
-        self.is_active |= self.link.is_some() && self.received >= self.catch_up_to;
     }
+
+    /// Carries out what the logs have decided.
+    pub(super) fn execute(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
+        while let Some(effect) = self.logs.poll_effect() {
+            match effect {
+                Effect::Append { ticket, bytes } => self.append(ticket, bytes),
+                Effect::StartFile { number, ticket, checkpoint } => {
+                    self.commit_log.start_file(number, ticket, checkpoint);
+                }
+                Effect::SyncSegments { file, shapes } => self.syncing = Some((file, shapes)),
+                Effect::DeleteFilesBefore { file } => self.commit_log.delete_before(file),
+                Effect::WriteTail { id, shape, append } => {
+                    segment::write(disk, shape.handle, &append, self.faults)?;
+                    self.logs.handle_flushed(id);
+                }
+                Effect::RemoveFolder { shape } => disk.remove_folder(&segment::folder(shape.handle))?,
+                Effect::Publish { processed, .. } => self.processed = self.processed.max(processed),
+                Effect::Joined { shape } => shape.log.borrow_mut().handle_joined(),
+                Effect::SnapshotDurable { shape } => shape.is_durable.set(true),
+                Effect::Dropped { shape, .. } if self.faults.has(Fault::RemovesFilesFirst) => {
+                    disk.remove_folder(&segment::folder(shape.handle))?;
+                }
+                // Clients look by themselves.
+                Effect::Dropped { .. } | Effect::Wake { .. } => {}
+            }
+        }
+        // Once readers are told of everything that was served before.
+        self.is_active |= self.catch_up_to.take_if(|end| *end <= self.received).is_some();
+        Ok(())
+    }
+
+    fn append(&mut self, ticket: Ticket, bytes: Vec<u8>) {
+        match self.faults.has(Fault::ForgetsBackfills) {
+            true => self.commit_log.append(ticket, without_backfills(&bytes)),
+            false => self.commit_log.append(ticket, bytes),
+        }
+        if self.faults.has(Fault::ConfirmsBeforeSync) {
+            self.logs.handle_synced(ticket);
+        }
+    }
+}
+
+/// The frames of a piece, but for those of transactions that waited for a snapshot.
+fn without_backfills(bytes: &[u8]) -> Vec<u8> {
+    let (mut rest, mut kept) = (bytes, Vec::new());
+    while let Some((payload, length)) = read_frame(rest) {
+        if !matches!(Record::decode(payload), Ok(Record::Backfill(_))) {
+            kept.extend_from_slice(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    kept
 }
 
 /// A checkpoint as the first frame of a file.

@@ -4,7 +4,6 @@
 mod commit_log;
 mod creation;
 mod engine;
-mod logs;
 mod recovery;
 mod segment;
 
@@ -23,8 +22,10 @@ use limn_core::log::{Clock, Read, Reading, ShapeLog};
 use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::dependent::DependentState;
 use limn_core::shape::{Definition, RotationCause, Router};
+use limn_core::store::{Limits, Logs, SharedShape};
 use limn_core::{Handle, Lsn, Offset, ShapeId};
-use logs::Logs;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A time at which every wait of a request is over.
@@ -34,23 +35,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Settings {
     chunk_bytes_max: u64,
-    tail_bytes_max: usize,
-    fragment_bytes_max: usize,
-    pending_bytes_max: usize,
-    commit_file_bytes_max: u64,
+    limits: Limits,
 }
 
 impl Settings {
     /// Limits for a run.
     #[must_use]
     pub const fn new(random: &mut Random) -> Self {
-        Self {
-            chunk_bytes_max: 200 + random.below(1_500),
+        let chunk_bytes_max = 200 + random.below(1_500);
+        let limits = Limits {
             tail_bytes_max: 100 + random.below(2_000) as usize,
             fragment_bytes_max: 1 + random.below(600) as usize,
             pending_bytes_max: 100 + random.below(2_000) as usize,
             commit_file_bytes_max: 2_000 + random.below(12_000),
-        }
+            tails_bytes_max: 300 + random.below(6_000) as usize,
+            fragment_delivered_bytes_max: 1 + random.below(1_200) as usize,
+        };
+        Self { chunk_bytes_max, limits }
     }
 }
 
@@ -70,14 +71,25 @@ struct Shape {
     created: CreatedShape,
     handle: Handle,
     kind: usize,
-    log: ShapeLog,
-    is_readable: bool,
-    /// Set once its snapshot is durable, or about to be.
-    filter: Option<SnapshotFilter>,
-    /// The ticket of the record that says so.
-    done_ticket: Option<u64>,
-    /// The newest transaction that had been read when the shape was registered.
-    registered_at: u64,
+    log: RefCell<ShapeLog>,
+    is_readable: Cell<bool>,
+    /// True once its snapshot is durable, and the engine knows that.
+    is_durable: Cell<bool>,
+    faults: Faults,
+}
+
+impl SharedShape for Shape {
+    fn with_log<T>(&self, change: impl FnOnce(&mut ShapeLog) -> T) -> T {
+        let outcome = change(&mut self.log.borrow_mut());
+        if self.faults.has(Fault::PublishesFragments) {
+            self.log.borrow_mut().commit();
+        }
+        outcome
+    }
+
+    fn created(&self) -> CreatedShape {
+        self.created.clone()
+    }
 }
 
 impl Shape {
@@ -87,20 +99,14 @@ impl Shape {
 
     fn restore(shape: ReplayedShape, faults: Faults) -> Self {
         let known = KINDS.iter().position(|kind| kind.request == shape.created.request);
-        let mut filter = shape.filter;
-        if faults.has(Fault::ForgetsSnapshotFilter) {
-            filter =
-                SnapshotFilter { bounds: SnapshotBounds { xmin: 0, xmax: 0, xip: Vec::new() }, ends_at: 0 };
-        }
         Self {
             created: shape.created,
             handle: shape.handle,
             kind: known.expect("only known kinds are asked for"),
-            log: shape.log,
-            is_readable: true,
-            filter: Some(filter),
-            done_ticket: Some(0),
-            registered_at: 0,
+            log: RefCell::new(shape.log),
+            is_readable: Cell::new(true),
+            is_durable: Cell::new(true),
+            faults,
         }
     }
 }
@@ -153,6 +159,7 @@ pub struct Origin {
     engine: Engine,
     creations: Vec<Creation>,
     next_id: u32,
+    chunk_bytes_max: u64,
     faults: Faults,
 }
 
@@ -177,23 +184,26 @@ impl Origin {
         });
         let commit_log = CommitLog::start(disk, next_file, &bytes, faults)?;
         recovery::remove_strangers(disk, &store)?;
-        let mut router = Router::default();
-        let mut logs = Logs::new(settings.clone(), faults, commit_log);
-        logs.processed = store.processed;
+        let (limits, processed) = (settings.limits, Lsn::new(store.processed));
+        let (mut router, mut logs) = (Router::default(), Logs::new(limits, next_file, processed));
         for shape in store.shapes {
-            let shape = Shape::restore(shape, faults);
-            let filter = shape.filter.clone().expect("recovered shapes have one");
-            let state = DependentState::default();
-            router.add_restored(shape.created.id, shape.definition(), "", filter, state);
-            logs.shapes.insert(shape.created.id, shape);
+            let mut filter = shape.filter.clone();
+            if faults.has(Fault::ForgetsSnapshotFilter) {
+                let bounds = SnapshotBounds { xmin: 0, xmax: 0, xip: Vec::new() };
+                filter = SnapshotFilter { bounds, ends_at: 0 };
+            }
+            let (id, shape) = (shape.created.id, Rc::new(Shape::restore(shape, faults)));
+            router.add_restored(id, shape.definition(), "", filter.clone(), DependentState::default());
+            logs.restore(id, shape, filter, None);
         }
-        let engine = Engine::new(router, logs);
-        Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, faults })
+        let engine = Engine::new((limits, faults), router, logs, commit_log, processed);
+        let chunk_bytes_max = settings.chunk_bytes_max;
+        Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, chunk_bytes_max, faults })
     }
 
     /// The newest shape of a kind, which is made where there is none; `None` while that is not possible.
     pub fn find_or_create(&mut self, kind: usize, now: u64) -> Option<Handle> {
-        let shapes = self.engine.logs.shapes.values().filter(|shape| shape.kind == kind);
+        let shapes = self.shapes().filter(|shape| shape.kind == kind);
         let making = self.creations.iter().filter(|creation| creation.kind == kind);
         let known = shapes.map(|shape| shape.handle).chain(making.map(|creation| creation.handle)).max();
         if known.is_some() || !self.engine.is_active {
@@ -203,7 +213,7 @@ impl Origin {
         self.next_id += 1;
         let made_at = if self.faults.has(Fault::ReusesHandles) { u64::from(id.0) } else { now };
         let handle = Handle::new(5_000 + kind as u64, made_at);
-        self.creations.push(Creation::new(id, kind, handle));
+        self.creations.push(Creation::new(id, kind, handle, self.chunk_bytes_max));
         Some(handle)
     }
 
@@ -213,22 +223,22 @@ impl Origin {
         if self.creations.iter().any(|creation| creation.handle == handle && !creation.is_registered()) {
             return Reply::Unavailable;
         }
-        match self.engine.logs.shapes.values().find(|shape| shape.handle == handle) {
+        match self.shapes().find(|shape| shape.handle == handle) {
             None => Reply::MustRefetch,
-            Some(shape) if !shape.is_readable => Reply::Unavailable,
+            Some(shape) if !shape.is_readable.get() => Reply::Unavailable,
             Some(shape) => self.read_shape(disk, shape, after).unwrap_or(Reply::Unreadable),
         }
     }
 
     fn read_shape(&self, disk: &Disk, shape: &Shape, after: Offset) -> Result<Reply, DiskError> {
         let standing = if self.engine.is_active { Standing::Active } else { Standing::Away };
-        let processed = Lsn::new(self.engine.logs.processed);
-        let clock = Clock { processed, is_current: standing.is_current() };
-        let mut read = shape.log.read(after, clock);
+        let clock = Clock { processed: self.engine.processed, is_current: standing.is_current() };
+        let log = shape.log.borrow();
+        let mut read = log.read(after, clock);
         if read == Read::Search {
-            let entries = shape.log.flushed_items();
+            let entries = log.flushed_items();
             let position = segment::find(disk, shape.handle, entries, after)?;
-            read = shape.log.read_at(after, position, clock);
+            read = log.read_at(after, position, clock);
         }
         let mut look = Look { now: Duration::ZERO, read: Some(read), standing, is_stopping: false };
         let mut reading = Reading::new(Mode::CatchUp, PATIENCE, false);
@@ -247,7 +257,7 @@ impl Origin {
                         Reply::Snapshot { bytes: segment::part(disk, &path, range)?.to_vec(), offset }
                     }
                     Part::Changes(range) => {
-                        let bytes = segment::read(disk, shape.handle, &shape.log, range)?;
+                        let bytes = segment::read(disk, shape.handle, &log, range)?;
                         Reply::Changes { bytes, offset, closed, up_to_date }
                     }
                     Part::Nothing => Reply::Changes { bytes: Vec::new(), offset, closed, up_to_date },
@@ -263,11 +273,12 @@ impl Origin {
     /// # Errors
     /// Where the disk fails: the process ends.
     pub fn delete(&mut self, disk: &mut Disk, handle: Handle) -> Result<Option<()>, DiskError> {
-        let shapes = &self.engine.logs.shapes;
-        let Some(id) = shapes.iter().find(|(_, shape)| shape.handle == handle).map(|(id, _)| *id) else {
+        let Some(id) = self.shapes().find(|shape| shape.handle == handle).map(|shape| shape.created.id)
+        else {
             return Ok(None);
         };
-        self.engine.remove(disk, id)?;
+        self.engine.remove(id);
+        self.engine.execute(disk)?;
         Ok(Some(()))
     }
 
@@ -299,7 +310,7 @@ impl Origin {
             let Some(frame) = link.next(postgres) else { break };
             self.handle_frame(disk, &frame, &mut events)?;
         }
-        self.engine.end_turn(postgres);
+        self.engine.end_turn(disk, postgres)?;
         Ok(events)
     }
 
@@ -312,8 +323,7 @@ impl Origin {
             return Ok(());
         };
         self.handle_frame(disk, &frame, &mut Vec::new())?;
-        self.engine.end_turn(postgres);
-        Ok(())
+        self.engine.end_turn(disk, postgres)
     }
 
     fn handle_frame(
@@ -332,7 +342,7 @@ impl Origin {
     /// # Errors
     /// Where the disk fails: the process ends.
     pub fn write_group(&mut self, disk: &mut Disk, pieces_max: usize) -> Result<(), DiskError> {
-        self.engine.logs.commit_log.write_group(disk, pieces_max)
+        self.engine.commit_log.write_group(disk, pieces_max)
     }
 
     /// The engine hears what is durable.
@@ -340,9 +350,8 @@ impl Origin {
     /// # Errors
     /// Where the disk fails: the process ends.
     pub fn handle_durable(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
-        self.engine.logs.handle_durable(disk)?;
-        self.engine.end_turn(postgres);
-        Ok(())
+        self.engine.handle_durable();
+        self.engine.end_turn(disk, postgres)
     }
 
     /// The engine's clock ticks.
@@ -351,8 +360,7 @@ impl Origin {
     /// Where the disk fails: the process ends.
     pub fn handle_tick(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
         self.engine.handle_tick(disk)?;
-        self.engine.end_turn(postgres);
-        Ok(())
+        self.engine.end_turn(disk, postgres)
     }
 
     /// The segments of a checkpoint are synced.
@@ -381,13 +389,13 @@ impl Origin {
         match creation.step(&mut self.engine, disk, postgres, random) {
             Ok(progress) => {
                 self.creations.extend(progress.goes_on.then_some(creation));
-                self.engine.end_turn(postgres);
+                self.engine.end_turn(disk, postgres)?;
                 Ok(progress.event)
             }
             Err(DiskError::Off) => Err(DiskError::Off),
             Err(_) => {
-                self.engine.remove(disk, id)?;
-                self.engine.end_turn(postgres);
+                self.engine.remove(id);
+                self.engine.end_turn(disk, postgres)?;
                 Ok(Some(Event::Failed(handle)))
             }
         }
@@ -395,17 +403,21 @@ impl Origin {
 
     /// The handles that a crash now may take away: shapes whose snapshot is not durable.
     #[must_use]
-    pub fn unfinished(&self) -> Vec<Handle> {
-        let durable = self.engine.logs.commit_log.durable();
-        let unfinished = |shape: &&Shape| shape.done_ticket.is_none_or(|ticket| ticket > durable);
-        let shapes = self.engine.logs.shapes.values().filter(unfinished).map(|shape| shape.handle);
+    pub fn unfinished(&mut self) -> Vec<Handle> {
+        self.engine.handle_end();
+        let shapes = self.shapes().filter(|shape| !shape.is_durable.get()).map(|shape| shape.handle);
         shapes.chain(self.creations.iter().map(|creation| creation.handle)).collect()
+    }
+
+    fn shapes(&self) -> impl Iterator<Item = &Rc<Shape>> {
+        let logs = &self.engine.logs;
+        logs.ids().into_iter().filter_map(|id| logs.shape(id))
     }
 
     /// The commit LSN of the last transaction that every shape shows.
     #[must_use]
     pub const fn processed(&self) -> u64 {
-        self.engine.logs.processed
+        self.engine.processed.as_u64()
     }
 
     /// True while connected and caught up.
@@ -418,6 +430,6 @@ impl Origin {
     #[must_use]
     pub fn is_idle(&self, postgres: &Postgres) -> bool {
         let sent = self.engine.link.as_ref().is_some_and(|link| link.is_idle(postgres));
-        sent && self.creations.is_empty() && self.engine.logs.commit_log.is_idle()
+        sent && self.creations.is_empty() && self.engine.commit_log.is_idle()
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn recover(
     let mut survey = Survey::default();
     let noticed = records.iter().filter(|(_, record)| !is_overlooked(record, faults));
     noticed.for_each(|(at, record)| survey.handle_record(*at, record));
-    let mut replay = Replay::new(survey, settings.chunk_bytes_max, settings.tail_bytes_max);
+    let mut replay = Replay::new(survey, settings.chunk_bytes_max, settings.limits.tail_bytes_max);
     for (at, record) in records {
         let flush = |handle: Handle, log: &mut ShapeLog| segment::flush_tail(disk, handle, log, faults);
         replay.handle_record(at, record, flush)?;

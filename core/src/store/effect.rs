@@ -1,0 +1,108 @@
+//! What the write path wants done, and what it must be able to do with a shape.
+
+use crate::Lsn;
+use crate::ShapeId;
+use crate::journal::Ticket;
+use crate::journal::record::CreatedShape;
+use crate::log::ShapeLog;
+use crate::log::segment::SegmentAppend;
+use crate::shape::DropCause;
+use std::ops::Deref;
+
+/// Something for the owner of files, readers and connection to do. To be done in the order in which
+/// [`Logs::poll_effect`](super::Logs::poll_effect) gives them; what has to be reported back says so.
+#[derive(Debug)]
+pub enum Effect<S> {
+    /// Write these records to the commit log. `handle_synced` is due once they are durable, and everything before.
+    Append {
+        /// The piece's number.
+        ticket: Ticket,
+        /// Frames of the commit log.
+        bytes: Vec<u8>,
+    },
+    /// Start a new file of the commit log with this checkpoint. The older files stay.
+    StartFile {
+        /// The file's number.
+        number: u64,
+        /// The checkpoint's ticket, to be reported like that of any other piece.
+        ticket: Ticket,
+        /// The file's first frame.
+        checkpoint: Vec<u8>,
+    },
+    /// Make the segments of these shapes durable, then call `handle_segments_synced`.
+    SyncSegments {
+        /// The commit log file whose checkpoint believes them.
+        file: u64,
+        /// The shapes.
+        shapes: Vec<S>,
+    },
+    /// Delete the files of the commit log before this one, once everything that was appended is durable.
+    DeleteFilesBefore {
+        /// The oldest file that stays.
+        file: u64,
+    },
+    /// Write to a shape's segment, without a sync, then call `handle_flushed`.
+    WriteTail {
+        /// The shape's number.
+        id: ShapeId,
+        /// The shape.
+        shape: S,
+        /// What to write, and where.
+        append: SegmentAppend,
+    },
+    /// Delete the files of a shape that was dropped.
+    RemoveFolder {
+        /// The shape.
+        shape: S,
+    },
+    /// Every shape shows the transactions up to `processed`: raise the LSN that replies may name, then wake the readers
+    /// of these shapes.
+    Publish {
+        /// A commit LSN.
+        processed: Lsn,
+        /// Shapes that show more than before.
+        grown: Vec<S>,
+    },
+    /// The stream has come up to a shape's snapshot: call [`ShapeLog::handle_joined`], then wake its readers. Not before
+    /// replies may name the LSN that was published last: its rows are ahead of an older one.
+    Joined {
+        /// The shape.
+        shape: S,
+    },
+    /// Wake a shape's readers.
+    Wake {
+        /// The shape.
+        shape: S,
+    },
+    /// A shape's snapshot survives a crash from now on.
+    SnapshotDurable {
+        /// The shape.
+        shape: S,
+    },
+    /// A shape was dropped: it must not be found any more, and its readers must be told.
+    Dropped {
+        /// The shape.
+        shape: S,
+        /// Why.
+        cause: DropCause,
+    },
+}
+
+/// A shape as its owner holds it.
+pub trait SharedShape {
+    /// Runs `change` on the shape's log, which is locked as long where others read it.
+    fn with_log<T>(&self, change: impl FnOnce(&mut ShapeLog) -> T) -> T;
+
+    /// What the commit log keeps of the shape's identity.
+    fn created(&self) -> CreatedShape;
+}
+
+impl<P: Deref<Target: SharedShape>> SharedShape for P {
+    fn with_log<T>(&self, change: impl FnOnce(&mut ShapeLog) -> T) -> T {
+        self.deref().with_log(change)
+    }
+
+    fn created(&self) -> CreatedShape {
+        self.deref().created()
+    }
+}

@@ -1,0 +1,424 @@
+//! Every shape's log, and what makes it durable, visible and confirmed.
+
+use super::checkpoint::Checkpointing;
+use super::effect::{Effect, SharedShape};
+use super::limits::Limits;
+use super::tails::{TailState, Tails};
+use super::tracked::{Snapshot, Tracked};
+use super::visibility::Visibility;
+use crate::journal::record::{Record, ShapeJoined, ShapeWhole, SnapshotDone};
+use crate::journal::{FlushTracker, Pending, RecentCommits, Ticket};
+use crate::log::segment::SegmentAppend;
+use crate::log::{Fragment, ShapeLog};
+use crate::pg::snapshot::{SnapshotBounds, SnapshotFilter};
+use crate::shape::DropCause;
+use crate::shape::dependent::Move;
+use crate::{Lsn, Offset, ShapeId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+/// Every shape's log, with what makes it durable.
+///
+/// Order of calls: [`handle_begin`](Self::handle_begin), [`append`](Self::append) for each fragment,
+/// [`commit`](Self::commit) for each transaction; anything else in between. After each call,
+/// [`poll_effect`](Self::poll_effect) until it gives nothing; where no more input is at hand,
+/// [`end_turn`](Self::end_turn) before.
+#[derive(Debug)]
+pub struct Logs<S> {
+    pub(super) limits: Limits,
+    pub(super) shapes: HashMap<ShapeId, Tracked<S>>,
+    pub(super) pending: Pending,
+    /// The commit log's file, and the bytes behind its checkpoint: a large checkpoint alone calls for no other one.
+    pub(super) file_number: u64,
+    pub(super) file_bytes: u64,
+    pub(super) tails: Tails,
+    pub(super) checkpointing: Checkpointing,
+    /// The commit LSN of the last transaction that every shape shows.
+    pub(super) processed: Lsn,
+    pub(super) effects: VecDeque<Effect<S>>,
+    /// Effects that wait until a ticket is durable.
+    deferred: VecDeque<(Ticket, Effect<S>)>,
+    durable: Ticket,
+    flush: FlushTracker,
+    recent: RecentCommits,
+    /// Shapes that the open transaction has reached.
+    touched: Vec<ShapeId>,
+    /// Shapes whose snapshot the stream has not come up to, by where it ends.
+    joining: BTreeSet<(Lsn, ShapeId)>,
+    /// Shapes whose log is not visible to its end.
+    bounded: BTreeSet<ShapeId>,
+    /// Shapes with subqueries of which it is not known what they return, with what was confirmable when they were
+    /// registered: what comes behind may start a move.
+    viewless: BTreeMap<ShapeId, Lsn>,
+    /// Scratch space for grouping.
+    pairs: Vec<(ShapeId, u32)>,
+}
+
+impl<S: SharedShape + Clone> Logs<S> {
+    /// Logs without shapes, whose commit log goes on in file `file_number`. `processed` is the commit LSN of the last
+    /// transaction that a restart found.
+    #[must_use]
+    pub fn new(limits: Limits, file_number: u64, processed: Lsn) -> Self {
+        Self {
+            limits,
+            shapes: HashMap::new(),
+            pending: Pending::default(),
+            file_number,
+            file_bytes: 0,
+            tails: Tails::new(&limits),
+            checkpointing: Checkpointing::Idle,
+            processed,
+            effects: VecDeque::new(),
+            deferred: VecDeque::new(),
+            durable: Ticket::ZERO,
+            flush: FlushTracker::default(),
+            recent: RecentCommits::default(),
+            touched: Vec::new(),
+            joining: BTreeSet::new(),
+            bounded: BTreeSet::new(),
+            viewless: BTreeMap::new(),
+            pairs: Vec::new(),
+        }
+    }
+
+    /// What to do next; `None` where nothing is due.
+    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
+        self.effects.pop_front().or_else(|| self.poll_tail())
+    }
+
+    /// Adds a shape that a restart found, whose log is visible up to a commit LSN or to its end.
+    pub fn restore(&mut self, id: ShapeId, shape: S, filter: SnapshotFilter, visible_up_to: Option<Lsn>) {
+        let visibility = Visibility::new(visible_up_to);
+        if !visibility.is_unbounded() {
+            self.bounded.insert(id);
+        }
+        self.shapes.insert(id, Tracked::new(id, shape, Snapshot::Done(filter), visibility));
+    }
+
+    /// Adds a new shape, from whose registration on its changes are kept.
+    pub fn register(&mut self, id: ShapeId, shape: S, has_subqueries: bool) {
+        self.record(&Record::Created(Box::new(shape.created())));
+        if has_subqueries {
+            self.viewless.insert(id, self.flush.confirmable().max(self.processed));
+        }
+        let snapshot = Snapshot::Awaited { registered_at: Lsn::new(self.recent.newest()) };
+        self.shapes.insert(id, Tracked::new(id, shape, snapshot, Visibility::default()));
+    }
+
+    /// Drops a shape. Its files go once that is durable: until then a crash brings the shape back.
+    pub fn remove(&mut self, id: ShapeId, cause: DropCause) {
+        let Some(tracked) = self.shapes.remove(&id) else { return };
+        let ticket = self.record(&Record::Removed(id));
+        self.tails.forget(tracked.tail, tracked.shape.with_log(|log| log.tail_bytes()));
+        self.bounded.remove(&id);
+        self.viewless.remove(&id);
+        let shape = tracked.shape;
+        self.deferred.push_back((ticket, Effect::RemoveFolder { shape: shape.clone() }));
+        self.effects.push_back(Effect::Dropped { shape, cause });
+    }
+
+    /// The numbers of all shapes, ascending.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ShapeId> {
+        let mut ids: Vec<ShapeId> = self.shapes.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// How many shapes there are.
+    #[must_use]
+    pub fn shape_count(&self) -> usize {
+        self.shapes.len()
+    }
+
+    /// A shape that is not dropped.
+    #[must_use]
+    pub fn shape(&self, id: ShapeId) -> Option<&S> {
+        self.shapes.get(&id).map(|tracked| &tracked.shape)
+    }
+
+    /// The stream starts where Postgres was told last.
+    pub fn handle_connected(&mut self, confirmed: Lsn) {
+        self.flush = FlushTracker::new(confirmed);
+        // What was confirmed ends there: the next transaction may commit at that very position.
+        self.publish(Lsn::new(confirmed.as_u64().saturating_sub(1)), Vec::new());
+    }
+
+    /// The stream comes from another history, whose positions mean something else; there are no shapes of the old one.
+    pub fn handle_other_history(&mut self) {
+        self.recent = RecentCommits::default();
+        self.processed = Lsn::ZERO;
+    }
+
+    /// The open transaction will be sent again from its beginning.
+    pub fn handle_disconnect(&mut self) {
+        for id in self.touched.drain(..) {
+            if let Some(tracked) = self.shapes.get_mut(&id) {
+                tracked.is_touched = false;
+            }
+        }
+    }
+
+    /// A transaction begins.
+    pub fn handle_begin(&mut self, commit: Lsn, xid: u32) {
+        self.recent.handle_commit(commit.as_u64(), xid);
+        self.flush.handle_begin();
+    }
+
+    /// Appends a fragment of the open transaction.
+    pub fn append(&mut self, fragment: &Fragment) {
+        if fragment.is_empty() {
+            return;
+        }
+        self.pending.push_items(fragment);
+        let mut pairs = std::mem::take(&mut self.pairs);
+        let mut items = fragment.by_shape(&mut pairs).peekable();
+        while let Some(first) = items.next() {
+            let Some(tracked) = self.shapes.get_mut(&first.shape) else { continue };
+            let is_invisible = tracked.change(&mut self.tails, |log| {
+                let mut is_invisible = log.append(fragment.tx, first.op, first.bytes);
+                while let Some(item) = items.next_if(|item| item.shape == first.shape) {
+                    is_invisible |= log.append(fragment.tx, item.op, item.bytes);
+                }
+                is_invisible
+            });
+            // What a new connection repeats may be visible already, before a transaction that is cut off.
+            if is_invisible && !tracked.is_touched {
+                tracked.is_touched = true;
+                self.touched.push(first.shape);
+            }
+        }
+        drop(items);
+        self.pairs = pairs;
+        self.keep_limits();
+    }
+
+    /// Ends the open transaction, whose end is confirmable once it is durable: its items become visible, all of them at
+    /// once per shape.
+    pub fn commit(&mut self, commit: Lsn, end: Lsn) {
+        if !self.touched.is_empty() {
+            self.pending.push_commit(commit);
+        }
+        // A transaction that is sent again adds nothing, but what it added before may still be unsynced.
+        let ticket = self.pending.last_ticket();
+        self.flush.handle_commit(end, (ticket > self.durable).then_some(ticket));
+        let mut grown = Vec::new();
+        for id in self.touched.drain(..) {
+            let Some(tracked) = self.shapes.get_mut(&id) else { continue };
+            tracked.is_touched = false;
+            if tracked.change(&mut self.tails, ShapeLog::commit) {
+                grown.push(tracked.shape.clone());
+            }
+        }
+        self.publish(commit, grown);
+        self.keep_limits();
+    }
+
+    /// Appends a whole transaction that one shape had held back.
+    pub fn backfill(&mut self, fragment: Fragment) {
+        let Some(id) = fragment.items().find_map(|item| item.targets.first().copied()) else { return };
+        let Some(tracked) = self.shapes.get_mut(&id) else { return };
+        append_all(tracked, &mut self.tails, &fragment);
+        tracked.change(&mut self.tails, ShapeLog::commit);
+        let shape = tracked.shape.clone();
+        self.effects.push_back(Effect::Wake { shape });
+        self.record(&Record::Backfill(fragment));
+        self.keep_limits();
+    }
+
+    /// Appends a move: visible once it is durable, together with the views that it leads to.
+    pub fn append_move(&mut self, made: Move) {
+        let id = made.id;
+        let Some(tracked) = self.shapes.get_mut(&id) else { return };
+        append_all(tracked, &mut self.tails, &made.items);
+        tracked.change(&mut self.tails, ShapeLog::end_move);
+        let ticket = self.pending.push(&Record::Move(made));
+        tracked.visibility.handle_move(ticket);
+        self.bounded.insert(id);
+        self.keep_limits();
+    }
+
+    /// A shape's log is complete up to this commit LSN only, or to its end. What becomes visible by it does so once
+    /// that is durable: another process may read along.
+    pub fn set_visible_up_to(&mut self, id: ShapeId, up_to: Option<Lsn>) {
+        let Some(tracked) = self.shapes.get_mut(&id) else { return };
+        if tracked.visibility.is_unbounded() && up_to.is_none() {
+            return;
+        }
+        let whole = ShapeWhole { id, up_to: up_to.map_or(u64::MAX, Lsn::as_u64) };
+        let ticket = self.pending.push(&Record::Whole(whole));
+        tracked.visibility.set(up_to, ticket);
+        self.bounded.insert(id);
+        self.show(id);
+    }
+
+    /// True where a snapshot holds every transaction that was read before the shape was registered, of which the shape
+    /// gets none from the stream. Postgres tells the stream of a commit a moment before it shows it to a snapshot, with
+    /// synchronous replication a long one.
+    #[must_use]
+    pub fn is_snapshot_complete(&self, id: ShapeId, bounds: &SnapshotBounds) -> bool {
+        match self.shapes.get(&id).map(|tracked| &tracked.snapshot) {
+            Some(Snapshot::Awaited { registered_at }) => self.recent.are_in(registered_at.as_u64(), bounds),
+            _ => true,
+        }
+    }
+
+    /// True where a snapshot holds every transaction that the logs show.
+    #[must_use]
+    pub fn are_logs_in(&self, bounds: &SnapshotBounds) -> bool {
+        let end = Offset::new(self.processed.as_u64(), 0);
+        self.recent.seen_up_to(end, bounds) == end
+    }
+
+    /// A shape's snapshot was taken: once the stream has come to `ends_at`, the shape is as far as all others.
+    pub fn handle_snapshot_taken(&mut self, id: ShapeId, ends_at: Lsn) {
+        if let Some(tracked) = self.shapes.get_mut(&id) {
+            tracked.snapshot = Snapshot::Taken;
+            self.joining.insert((ends_at, id));
+        }
+    }
+
+    /// What a shape's subqueries return is known: it says itself what it still has to resolve.
+    pub fn handle_views(&mut self, id: ShapeId) {
+        self.viewless.remove(&id);
+    }
+
+    /// A shape's snapshot is on the disk to its end.
+    pub fn handle_snapshot_done(&mut self, done: SnapshotDone) {
+        let Some(tracked) = self.shapes.get_mut(&done.id) else { return };
+        tracked.snapshot = Snapshot::Done(done.filter.clone());
+        let shape = tracked.shape.clone();
+        let ticket = self.record(&Record::SnapshotDone(done));
+        self.deferred.push_back((ticket, Effect::SnapshotDurable { shape }));
+    }
+
+    /// Every transaction that commits before `position` is in the logs; between transactions only.
+    pub fn handle_position(&mut self, position: Lsn) {
+        while self.joining.first().is_some_and(|(ends_at, _)| *ends_at <= position) {
+            let Some((_, id)) = self.joining.pop_first() else { return };
+            let Some(shape) = self.shape(id).cloned() else { continue };
+            self.effects.push_back(Effect::Joined { shape });
+            self.record(&Record::Joined(ShapeJoined { id, processed: self.processed.as_u64() }));
+        }
+    }
+
+    /// Postgres says where its WAL ends, having sent everything before.
+    pub fn handle_keepalive(&mut self, wal_end: Lsn) {
+        self.flush.handle_keepalive(wal_end);
+    }
+
+    /// Everything up to and including `ticket` is durable.
+    pub fn handle_synced(&mut self, ticket: Ticket) {
+        self.durable = self.durable.max(ticket);
+        self.flush.handle_synced(ticket);
+        while let Some((_, effect)) = self.deferred.pop_front_if(|(waits_for, _)| *waits_for <= ticket) {
+            self.effects.push_back(effect);
+        }
+        for id in self.bounded.clone() {
+            self.show(id);
+        }
+    }
+
+    /// The LSN that may be confirmed to Postgres: no transaction that is not durable, or that some shape still has to
+    /// resolve, is confirmed.
+    #[must_use]
+    pub fn confirmable(&self) -> Lsn {
+        let bounds = self.bounded.iter().filter_map(|id| self.shapes.get(id)?.visibility.up_to());
+        bounds.chain(self.viewless.values().copied()).fold(self.flush.confirmable(), Lsn::min)
+    }
+
+    /// Records something that concerns no log, and returns its ticket.
+    pub fn record(&mut self, record: &Record) -> Ticket {
+        self.pending.push(record)
+    }
+
+    /// Wakes the readers of every shape.
+    pub fn wake_all(&mut self) {
+        for id in self.ids() {
+            let wake = self.shape(id).cloned().map(|shape| Effect::Wake { shape });
+            self.effects.extend(wake);
+        }
+    }
+
+    /// Has every tail written that holds something.
+    pub fn flush_tails(&mut self) {
+        for id in self.ids() {
+            if let Some(tracked) = self.shapes.get_mut(&id) {
+                self.tails.request(id, &mut tracked.tail);
+            }
+        }
+    }
+
+    /// Bytes of all tails together.
+    #[must_use]
+    pub const fn tails_bytes(&self) -> usize {
+        self.tails.len_bytes()
+    }
+
+    /// What [`Effect::WriteTail`] gave for this shape is in its segment.
+    pub fn handle_flushed(&mut self, id: ShapeId) {
+        let Some(tracked) = self.shapes.get_mut(&id) else { return };
+        if let Some(end) = self.tails.end(&mut tracked.tail) {
+            tracked.change(&mut self.tails, |log| log.handle_flushed_to(end));
+        }
+    }
+
+    /// No more input is at hand: what is pending is handed to the commit log.
+    pub fn end_turn(&mut self) {
+        if let Some((ticket, bytes)) = self.pending.take() {
+            self.file_bytes += bytes.len() as u64;
+            self.effects.push_back(Effect::Append { ticket, bytes });
+        }
+    }
+
+    /// The next tail to be written.
+    fn poll_tail(&mut self) -> Option<Effect<S>> {
+        while let Some(id) = self.tails.pop() {
+            let Some(tracked) = self.shapes.get_mut(&id) else { continue };
+            let Some(append) = tracked.shape.with_log(|log| SegmentAppend::of(log)) else {
+                // Its only item may yet turn out to be its transaction's last.
+                tracked.tail = TailState::Filled;
+                continue;
+            };
+            self.tails.begin(&mut tracked.tail, append.end());
+            tracked.has_grown = true;
+            return Some(Effect::WriteTail { id, shape: tracked.shape.clone(), append });
+        }
+        None
+    }
+
+    /// Lets readers see what is complete and durable.
+    fn show(&mut self, id: ShapeId) {
+        let Some(tracked) = self.shapes.get_mut(&id) else { return };
+        tracked.visibility.handle_synced(self.durable);
+        if tracked.visibility.is_unbounded() {
+            self.bounded.remove(&id);
+        }
+        let (up_to, processed) = (tracked.visibility.up_to(), self.processed);
+        tracked.change(&mut self.tails, |log| log.set_visible_up_to(up_to, processed));
+        let shape = tracked.shape.clone();
+        self.effects.push_back(Effect::Wake { shape });
+    }
+
+    fn publish(&mut self, processed: Lsn, grown: Vec<S>) {
+        self.processed = self.processed.max(processed);
+        self.effects.push_back(Effect::Publish { processed: self.processed, grown });
+    }
+
+    /// Hands on what has become too much.
+    fn keep_limits(&mut self) {
+        if self.tails.are_full() {
+            self.flush_tails();
+        }
+        if self.pending.len_bytes() > self.limits.pending_bytes_max {
+            self.end_turn();
+        }
+    }
+}
+
+fn append_all<S: SharedShape>(tracked: &mut Tracked<S>, tails: &mut Tails, fragment: &Fragment) {
+    tracked.change(tails, |log| {
+        for item in fragment.items() {
+            log.append(fragment.tx, item.op, item.bytes);
+        }
+    });
+}

@@ -1,0 +1,99 @@
+//! Tails: the newest bytes of each log, which are in memory until they are written to the shape's segment.
+//!
+//! A tail is written where it is long, where all tails together are, at each tick, and for a checkpoint.
+
+use super::limits::Limits;
+use crate::ShapeId;
+use std::collections::VecDeque;
+
+/// Where the newest bytes of a log are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TailState {
+    /// In the segment.
+    Empty,
+    /// In memory.
+    Filled,
+    /// In memory, and about to be written.
+    Queued,
+    /// Being written, up to this byte of the change log; what came since is in memory.
+    Writing(u64),
+}
+
+/// All tails together.
+#[derive(Debug)]
+pub(super) struct Tails {
+    tail_bytes_max: usize,
+    tails_bytes_max: usize,
+    /// Bytes in memory, those that are being written included.
+    bytes: usize,
+    /// Shapes whose tail is to be written.
+    queue: VecDeque<ShapeId>,
+    /// How many are being written.
+    writing: usize,
+}
+
+impl Tails {
+    pub(super) const fn new(limits: &Limits) -> Self {
+        let (tail_bytes_max, tails_bytes_max) = (limits.tail_bytes_max, limits.tails_bytes_max);
+        Self { tail_bytes_max, tails_bytes_max, bytes: 0, queue: VecDeque::new(), writing: 0 }
+    }
+
+    /// A tail's length has changed.
+    pub(super) fn handle_change(&mut self, id: ShapeId, tail: &mut TailState, before: usize, after: usize) {
+        self.bytes = (self.bytes + after).saturating_sub(before);
+        if *tail == TailState::Empty && after > 0 {
+            *tail = TailState::Filled;
+        }
+        if after > self.tail_bytes_max {
+            self.request(id, tail);
+        }
+    }
+
+    /// Has a tail written where it holds something and is not on its way.
+    pub(super) fn request(&mut self, id: ShapeId, tail: &mut TailState) {
+        if *tail == TailState::Filled {
+            *tail = TailState::Queued;
+            self.queue.push_back(id);
+        }
+    }
+
+    /// True where all tails together hold too much.
+    pub(super) const fn are_full(&self) -> bool {
+        self.bytes > self.tails_bytes_max
+    }
+
+    /// Bytes in memory.
+    pub(super) const fn len_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True while tails are being written, or about to be.
+    pub(super) fn are_on_their_way(&self) -> bool {
+        self.writing > 0 || !self.queue.is_empty()
+    }
+
+    /// The next shape whose tail is to be written.
+    pub(super) fn pop(&mut self) -> Option<ShapeId> {
+        self.queue.pop_front()
+    }
+
+    /// A tail is being written from now on, up to byte `end` of its change log.
+    pub(super) const fn begin(&mut self, tail: &mut TailState, end: u64) {
+        *tail = TailState::Writing(end);
+        self.writing += 1;
+    }
+
+    /// A tail was written; gives the byte of the change log up to which it was.
+    pub(super) const fn end(&mut self, tail: &mut TailState) -> Option<u64> {
+        let TailState::Writing(end) = *tail else { return None };
+        *tail = TailState::Empty;
+        self.writing -= 1;
+        Some(end)
+    }
+
+    /// A shape goes with its tail, of which nothing is reported any more.
+    pub(super) const fn forget(&mut self, mut tail: TailState, bytes: usize) {
+        self.end(&mut tail);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}

@@ -1,0 +1,63 @@
+//! What the write path knows of one shape.
+
+use super::effect::SharedShape;
+use super::tails::{TailState, Tails};
+use super::visibility::Visibility;
+use crate::log::ShapeLog;
+use crate::pg::snapshot::SnapshotFilter;
+use crate::{Lsn, ShapeId};
+
+/// A shape and what only the write path knows of it.
+#[derive(Debug)]
+pub(super) struct Tracked<S> {
+    id: ShapeId,
+    pub(super) shape: S,
+    pub(super) snapshot: Snapshot,
+    pub(super) visibility: Visibility,
+    /// Where the log's newest bytes are.
+    pub(super) tail: TailState,
+    /// Whether the open transaction has reached it.
+    pub(super) is_touched: bool,
+    /// Whether its segment was written to since the last checkpoint.
+    pub(super) has_grown: bool,
+}
+
+/// How far a shape's snapshot is.
+#[derive(Debug)]
+pub(super) enum Snapshot {
+    /// It is yet to be taken, or to be taken again.
+    Awaited {
+        /// The newest transaction that had been read when the shape was registered: the snapshot must hold it.
+        registered_at: Lsn,
+    },
+    /// It was taken; its rows are being written.
+    Taken,
+    /// It is on the disk.
+    Done(SnapshotFilter),
+}
+
+impl<S: SharedShape> Tracked<S> {
+    /// A shape whose log is empty.
+    pub(super) const fn new(id: ShapeId, shape: S, snapshot: Snapshot, visibility: Visibility) -> Self {
+        Self { id, shape, snapshot, visibility, tail: TailState::Empty, is_touched: false, has_grown: false }
+    }
+
+    /// Changes the log, whose tail may grow by that.
+    pub(super) fn change<T>(&mut self, tails: &mut Tails, change: impl FnOnce(&mut ShapeLog) -> T) -> T {
+        let (outcome, before, after) = self.shape.with_log(|log| {
+            let before = log.tail_bytes();
+            let outcome = change(log);
+            (outcome, before, log.tail_bytes())
+        });
+        tails.handle_change(self.id, &mut self.tail, before, after);
+        outcome
+    }
+
+    /// The snapshot's filter, once the snapshot is on the disk.
+    pub(super) fn filter(&self) -> Option<&SnapshotFilter> {
+        match &self.snapshot {
+            Snapshot::Done(filter) => Some(filter),
+            Snapshot::Awaited { .. } | Snapshot::Taken => None,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Up to where readers may see a log that has moves.
+
+use crate::Lsn;
+use crate::journal::Ticket;
+use std::collections::VecDeque;
+
+/// The commit LSN up to which readers may see a shape's log; `None` means: to its end.
+///
+/// A bound is lowered at once and raised once that is durable: what a move brings is not a function of the WAL, so
+/// that a crash could take it back, and another process may read along.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Visibility {
+    up_to: Option<Lsn>,
+    /// The bounds that hold once a ticket is durable, oldest first.
+    later: VecDeque<(Ticket, Option<Lsn>)>,
+}
+
+impl Visibility {
+    /// The bound that a restart found.
+    pub(super) const fn new(up_to: Option<Lsn>) -> Self {
+        Self { up_to, later: VecDeque::new() }
+    }
+
+    /// The bound that holds now.
+    pub(super) const fn up_to(&self) -> Option<Lsn> {
+        self.up_to
+    }
+
+    /// True where the log is visible to its end, and stays so.
+    pub(super) fn is_unbounded(&self) -> bool {
+        self.up_to.is_none() && self.later.is_empty()
+    }
+
+    /// Sets the bound; `ticket` is that of the record which says so. It replaces the newest one that does not hold
+    /// yet.
+    pub(super) fn set(&mut self, up_to: Option<Lsn>, ticket: Ticket) {
+        match self.later.back_mut() {
+            Some(later) => *later = (ticket, up_to),
+            None if is_lower(up_to, self.up_to) => self.up_to = up_to,
+            None => self.later.push_back((ticket, up_to)),
+        }
+    }
+
+    /// A move was appended: the bound stays until `ticket` is durable, with which the move is.
+    pub(super) fn handle_move(&mut self, ticket: Ticket) {
+        let up_to = self.later.back().map_or(self.up_to, |(_, up_to)| *up_to);
+        self.later.push_back((ticket, up_to));
+    }
+
+    /// Everything up to `durable` is durable. True where something became visible by it.
+    pub(super) fn handle_synced(&mut self, durable: Ticket) -> bool {
+        let mut is_raised = false;
+        while let Some((_, up_to)) = self.later.pop_front_if(|(ticket, _)| *ticket <= durable) {
+            self.up_to = up_to;
+            is_raised = true;
+        }
+        is_raised
+    }
+}
+
+fn is_lower(bound: Option<Lsn>, other: Option<Lsn>) -> bool {
+    match (bound, other) {
+        (Some(bound), Some(other)) => bound < other,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const fn lsn(position: u64) -> Option<Lsn> {
+        Some(Lsn::new(position))
+    }
+
+    const fn ticket(number: u64) -> Ticket {
+        Ticket::new(number)
+    }
+
+    #[test]
+    fn a_bound_is_lowered_at_once_and_raised_once_that_is_durable() {
+        let mut visibility = Visibility::default();
+        assert!(visibility.is_unbounded());
+        visibility.set(lsn(90), ticket(3));
+        assert_eq!((visibility.up_to(), visibility.is_unbounded()), (lsn(90), false));
+        visibility.set(lsn(95), ticket(4));
+        visibility.set(lsn(80), ticket(5));
+        assert_eq!(visibility.up_to(), lsn(90), "a lower bound that waits behind a higher one replaces it");
+        assert!(!visibility.handle_synced(ticket(4)));
+        assert!(visibility.handle_synced(ticket(5)));
+        assert_eq!(visibility.up_to(), lsn(80));
+        visibility.set(lsn(70), ticket(6));
+        assert_eq!(visibility.up_to(), lsn(70));
+    }
+
+    #[test]
+    fn the_end_is_visible_again_once_that_is_durable() {
+        let mut visibility = Visibility::new(lsn(90));
+        visibility.set(None, ticket(2));
+        assert_eq!((visibility.up_to(), visibility.is_unbounded()), (lsn(90), false));
+        assert!(visibility.handle_synced(ticket(2)));
+        assert!(visibility.is_unbounded());
+        assert!(!visibility.handle_synced(ticket(3)));
+    }
+
+    #[test]
+    fn a_move_waits_with_the_bound_that_held_before_it() {
+        let mut visibility = Visibility::new(lsn(90));
+        visibility.handle_move(ticket(2));
+        assert!(visibility.handle_synced(ticket(2)), "the move is durable: its items can be shown");
+        assert_eq!(visibility.up_to(), lsn(90));
+        visibility.set(lsn(95), ticket(3));
+        visibility.handle_move(ticket(4));
+        visibility.set(None, ticket(4));
+        assert!(visibility.handle_synced(ticket(3)));
+        assert_eq!(visibility.up_to(), lsn(95));
+        assert!(visibility.handle_synced(ticket(4)));
+        assert!(visibility.is_unbounded());
+    }
+}
