@@ -21,6 +21,7 @@ use crate::status::{Phase, Status};
 use crate::store::{Folder, segment, sync_dir};
 pub(crate) use catalog::unreachable;
 pub use catalog::{Catalog, LookupError};
+pub use publishing::Publisher;
 
 use catalog::{Resolved, Tables};
 use error::CreateError;
@@ -33,7 +34,6 @@ use limn_core::protocol::request::{DefinitionRequest, LogMode};
 use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, Tagger, View};
 use limn_core::shape::{Definition, DropCause, SnapshotWriter};
 use limn_core::{Handle, ShapeId};
-use publishing::Publishings;
 use std::fs::File;
 use std::io::{self, Write};
 use std::panic::AssertUnwindSafe;
@@ -62,6 +62,8 @@ pub struct Creator {
     pub engine: EngineHandle,
     /// What is asked of Postgres beforehand.
     pub catalog: Catalog,
+    /// What puts tables into the publication.
+    pub publisher: Publisher,
     shared: Arc<Shared>,
 }
 
@@ -88,9 +90,8 @@ pub struct CreatorParts {
 
 struct Shared {
     parts: CreatorParts,
-    publishings: Publishings,
     next_id: AtomicU32,
-    snapshots: Semaphore,
+    snapshots: Arc<Semaphore>,
     refusals: Refusals,
 }
 
@@ -98,16 +99,11 @@ impl Creator {
     /// A creator of shapes for `engine`.
     #[must_use]
     pub fn new(parts: CreatorParts, engine: EngineHandle) -> Self {
-        let snapshots = Semaphore::new(parts.snapshots_max);
+        let snapshots = Arc::new(Semaphore::new(parts.snapshots_max));
         let catalog = Catalog::new(parts.config.clone(), parts.publication.clone(), parts.registry.clone());
-        let shared = Shared {
-            parts,
-            publishings: Publishings::default(),
-            next_id: AtomicU32::new(0),
-            snapshots,
-            refusals: Refusals::default(),
-        };
-        Self { engine, catalog, shared: Arc::new(shared) }
+        let publisher = Publisher::new(&parts, engine.clone(), catalog.clone(), snapshots.clone());
+        let shared = Shared { parts, next_id: AtomicU32::new(0), snapshots, refusals: Refusals::default() };
+        Self { engine, catalog, publisher, shared: Arc::new(shared) }
     }
 
     /// Numbers below `next_id` belong to shapes that the folder has had.
@@ -295,7 +291,7 @@ impl Creator {
     async fn try_create(&self, shape: &Arc<Shape>, tables: &Tables) -> Result<(), CreateError> {
         // A table that is locked or written to for long holds no other table's snapshot up.
         for table in std::iter::once(&tables.own).chain(&tables.inner) {
-            self.publish(table).await?;
+            self.publisher.publish(table).await?;
         }
         let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
         let _counted = Counted::new(&self.shared.parts.metrics.snapshots);

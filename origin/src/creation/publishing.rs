@@ -4,18 +4,20 @@
 //! next, so each wait is short, and the pauses between are longer than the waits. Nothing is altered that is
 //! already as it must be.
 
-use super::{CreateError, Creator};
+use super::flights::{CutOff, Flights};
+use super::{Catalog, CreateError, CreatorParts};
 use crate::config::random;
-use crate::engine::Stopped;
-use crate::postgres::PostgresError;
+use crate::engine::{EngineHandle, Stopped};
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::lock_holders::{Held, Holder, lock_holders};
 use crate::postgres::publication::{Alteration, Altered, Publication, PublicationError};
-use futures::future::{BoxFuture, FutureExt, Shared};
+use crate::postgres::{PostgresConfig, PostgresError, Session};
+use crate::registry::Registry;
 use limn_core::shape::DropCause;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 /// How long a new table waits for the transactions that were writing it.
@@ -36,13 +38,20 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// How often it is looked who holds one.
 const FREE_POLL: Duration = Duration::from_millis(50);
 
-/// The result of publishing a table, for everybody who waits for it.
-type Flight = Shared<BoxFuture<'static, Result<(), Arc<CreateError>>>>;
+/// Publishes tables.
+#[derive(Clone)]
+pub struct Publisher(Arc<Shared>);
 
-/// What is known of tables, by oid, and who is publishing them.
-#[derive(Default)]
-pub(super) struct Publishings {
-    flights: Mutex<HashMap<u32, Flight>>,
+struct Shared {
+    engine: EngineHandle,
+    catalog: Catalog,
+    registry: Arc<Registry>,
+    config: PostgresConfig,
+    publication: Publication,
+    /// Sessions beside the catalog's, shared with snapshots.
+    sessions: Arc<Semaphore>,
+    /// Tables that are being published, by oid.
+    flights: Flights<u32, Result<(), Arc<CreateError>>>,
     settled: Mutex<HashMap<u32, Settled>>,
 }
 
@@ -55,30 +64,36 @@ struct Settled {
     writers: HashSet<String>,
 }
 
-/// Ends a flight, however its task ends.
-struct Landing(Creator, u32);
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.0.shared.publishings.flights().remove(&self.1);
+impl Publisher {
+    /// A publisher whose sessions for altering tables take turns with those of snapshots.
+    pub(super) fn new(
+        parts: &CreatorParts,
+        engine: EngineHandle,
+        catalog: Catalog,
+        sessions: Arc<Semaphore>,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            engine,
+            catalog,
+            registry: parts.registry.clone(),
+            config: parts.config.clone(),
+            publication: parts.publication.clone(),
+            sessions,
+            flights: Flights::default(),
+            settled: Mutex::default(),
+        }))
     }
-}
 
-impl Publishings {
-    fn flights(&self) -> MutexGuard<'_, HashMap<u32, Flight>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn settled(&self) -> MutexGuard<'_, HashMap<u32, Settled>> {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Creator {
     /// Sees to it that the stream holds every change of the table that a snapshot taken next will not see.
     pub(super) async fn publish(&self, table: &Description) -> Result<(), CreateError> {
-        let flight = self.flight(table);
-        flight.await.map_err(CreateError::Publishing)
+        let flight = self.0.flights.join(table.relation.oid, || {
+            let (publisher, table) = (self.clone(), table.clone());
+            async move { publisher.publish_now(&table).await.map_err(Arc::new) }
+        });
+        match flight.await {
+            Ok(published) => published.map_err(CreateError::Publishing),
+            Err(CutOff) => Err(CreateError::Stopped(Stopped)),
+        }
     }
 
     /// Sets what publishing a table sets, for partitions that came since.
@@ -86,34 +101,17 @@ impl Creator {
     /// # Errors
     /// What keeps it from being set.
     pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
-        let session = self.catalog.session().await?;
+        let session = self.0.catalog.session().await?;
         match catalog::describe_oid(&session, oid).await? {
             Some(table) => self.publish(&table).await,
             None => Ok(()),
         }
     }
 
-    /// The attempt that is under way, or a new one. It does not end with whoever waits for it.
-    fn flight(&self, table: &Description) -> Flight {
-        let oid = table.relation.oid;
-        let mut flights = self.shared.publishings.flights();
-        if let Some(flight) = flights.get(&oid) {
-            return flight.clone();
-        }
-        let (landing, table) = (Landing(self.clone(), oid), table.clone());
-        let task = tokio::spawn(async move { landing.0.publish_now(&table).await.map_err(Arc::new) });
-        let ended = |result: Result<Result<(), Arc<CreateError>>, _>| {
-            result.unwrap_or_else(|_| Err(Arc::new(CreateError::Stopped(Stopped))))
-        };
-        let flight = task.map(ended).boxed().shared();
-        flights.insert(oid, flight.clone());
-        flight
-    }
-
     async fn publish_now(&self, table: &Description) -> Result<(), CreateError> {
         let oid = table.relation.oid;
         let memberships = self.alter(table).await?;
-        let known = self.shared.publishings.settled().get(&oid).cloned();
+        let known = self.settled().get(&oid).cloned();
         let writers = match known.filter(|known| known.memberships == memberships) {
             // A wait that timed out goes on with the transactions that are left of it: later ones need none.
             Some(known) => known.writers,
@@ -122,14 +120,14 @@ impl Creator {
             // before the snapshot. Who takes a lock later finds the table published.
             None => self.writers(oid).await?.into_iter().map(|holder| holder.transaction).collect(),
         };
-        self.shared.publishings.settled().insert(oid, Settled { memberships, writers });
+        self.settled().insert(oid, Settled { memberships, writers });
         self.wait_for_writers(table).await
     }
 
     /// Alters what is not as it must be; returns the entries of the publication by which the table is published.
     async fn alter(&self, table: &Description) -> Result<Vec<u32>, CreateError> {
-        let publication = &self.shared.parts.publication;
-        let session = self.catalog.session().await?;
+        let publication = &self.0.publication;
+        let session = self.0.catalog.session().await?;
         let mut deadline = Instant::now() + LOCKED_TIME_MAX;
         let (mut pause, mut was_missing, mut was_locked) = (PAUSE_FIRST, false, false);
         for _ in 0..ROUNDS_MAX {
@@ -170,7 +168,7 @@ impl Creator {
         let deadline = Instant::now() + pause;
         sleep(PAUSE_MIN).await;
         while Instant::now() < deadline {
-            if lock_holders(&*self.catalog.session().await?, oid, Held::Any).await?.is_empty() {
+            if lock_holders(&*self.0.catalog.session().await?, oid, Held::Any).await?.is_empty() {
                 break;
             }
             sleep(FREE_POLL).await;
@@ -180,18 +178,18 @@ impl Creator {
 
     /// In a session of its own, since its waits must not hold questions to the catalog up; it counts as a snapshot's.
     async fn alter_once(&self, statements: &[Alteration]) -> Result<Altered, CreateError> {
-        let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
-        let session = self.connect().await?;
-        Ok(self.shared.parts.publication.alter(&session, statements).await?)
+        let _permit = self.0.sessions.acquire().await.expect("the semaphore is never closed");
+        let session = Session::connect(&self.0.config).await?;
+        Ok(self.0.publication.alter(&session, statements).await?)
     }
 
     async fn interrupt_autovacuum(&self, oid: u32) -> Result<(), PostgresError> {
-        let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
-        Publication::interrupt_autovacuum(&*self.connect().await?, oid).await
+        let _permit = self.0.sessions.acquire().await.expect("the semaphore is never closed");
+        Publication::interrupt_autovacuum(&*Session::connect(&self.0.config).await?, oid).await
     }
 
     async fn writers(&self, oid: u32) -> Result<Vec<Holder>, PostgresError> {
-        lock_holders(&*self.catalog.session().await?, oid, Held::ForWriting).await
+        lock_holders(&*self.0.catalog.session().await?, oid, Held::ForWriting).await
     }
 
     async fn wait_for_writers(&self, table: &Description) -> Result<(), CreateError> {
@@ -201,7 +199,7 @@ impl Creator {
         loop {
             let mut open = self.writers(oid).await?;
             {
-                let mut settled = self.shared.publishings.settled();
+                let mut settled = self.settled();
                 let Some(settled) = settled.get_mut(&oid) else { return Ok(()) };
                 open.retain(|holder| settled.writers.contains(&holder.transaction));
                 settled.writers = open.iter().map(|holder| holder.transaction.clone()).collect();
@@ -221,13 +219,17 @@ impl Creator {
     /// Removes the shapes that a table's changes did not reach: it had been removed from the publication, and is added again
     /// before the catalog was looked at.
     async fn remove_readers(&self, oid: u32) -> Result<(), Stopped> {
-        for shape in self.shared.parts.registry.all() {
+        for shape in self.0.registry.all() {
             let reads = shape.definition.relations().iter().any(|relation| relation.oid == oid);
             if reads && shape.is_readable() {
-                self.engine.remove(shape.id, DropCause::Unpublished).await?;
+                self.0.engine.remove(shape.id, DropCause::Unpublished).await?;
             }
         }
         Ok(())
+    }
+
+    fn settled(&self) -> MutexGuard<'_, HashMap<u32, Settled>> {
+        self.0.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

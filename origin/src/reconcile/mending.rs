@@ -1,6 +1,6 @@
 //! Setting again what a table lost, without keeping a look at the other tables waiting.
 
-use crate::creation::Creator;
+use crate::creation::Publisher;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -28,7 +28,7 @@ enum Attempt {
 
 impl Mending {
     /// Begins to publish these tables again, and waits a moment for it. A table that is still under way is not begun twice.
-    pub(super) async fn mend(&mut self, creator: &Creator, oids: &[u32]) {
+    pub(super) async fn mend(&mut self, publisher: &Publisher, oids: &[u32]) {
         self.tables.retain(|oid, attempt| *attempt == Attempt::UnderWay || oids.contains(oid));
         for oid in oids.iter().copied() {
             if self.tasks.len() >= MENDING_MAX {
@@ -38,9 +38,9 @@ impl Mending {
                 continue;
             }
             self.tables.insert(oid, Attempt::UnderWay);
-            let creator = creator.clone();
+            let publisher = publisher.clone();
             self.tasks.spawn(async move {
-                (oid, creator.publish_again(oid).await.map_err(|error| error.to_string()))
+                (oid, publisher.publish_again(oid).await.map_err(|error| error.to_string()))
             });
         }
         let wait = async {

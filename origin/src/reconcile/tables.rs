@@ -56,7 +56,7 @@ impl Reconciler {
             // A partition that was made since, or somebody who altered the table.
             let lacking: Vec<u32> =
                 tables.values().filter(|now| lacks_identity(now)).map(|now| now.oid).collect();
-            self.mending.mend(&self.creator, &lacking).await;
+            self.mending.mend(&self.creator.publisher, &lacking).await;
         }
         let incomplete = tables.values().filter_map(|now| self.identity_fault(now, looked)).collect();
         for (oid, users) in users.iter().filter(|_| mends) {
