@@ -1,6 +1,7 @@
 //! A small HTTP/1.1 client that sends targets exactly as written and hides nothing of the answer.
 
 use crate::eventually::PATIENCE;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
@@ -186,18 +187,13 @@ impl Response {
     }
 }
 
+/// What a query parameter's value cannot hold as it is, and some more.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',');
+
 /// `text` as a query parameter's value.
 #[must_use]
 pub fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~,".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 pub(crate) fn parse(answer: &[u8], head_only: bool) -> io::Result<Response> {

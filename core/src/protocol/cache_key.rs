@@ -7,9 +7,14 @@ use super::query::{Query, QueryError, Value};
 use super::route::{Method, Route, route};
 use super::subset::PREFIX;
 use crate::Offset;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// What is spelled as it is: letters, digits and the marks that mean nothing in a query.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':');
 
 /// Raised when a stored reply's form changes, so that older copies are never read again.
 const KEY_VERSION: &str = "limn-edge-1";
@@ -161,7 +166,7 @@ impl EdgeRequest {
         let mut out = String::new();
         for (name, value) in self.query.iter() {
             if chosen(role(name, self.class)) {
-                spell_value(&encode(name), value, &mut out);
+                spell_value(&encode(name).to_string(), value, &mut out);
             }
         }
         out
@@ -227,6 +232,10 @@ fn role(name: &str, class: RequestClass) -> Role {
     }
 }
 
+fn encode(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, ENCODED)
+}
+
 /// Appends `name=value`, or as many pairs as a list or a map has entries.
 fn spell_value(name: &str, value: &Value, out: &mut String) {
     match value {
@@ -236,7 +245,7 @@ fn spell_value(name: &str, value: &Value, out: &mut String) {
             }
             out.push_str(name);
             out.push('=');
-            out.push_str(&encode(text));
+            out.extend(encode(text));
         }
         Value::List(items) => items.iter().for_each(|item| spell_value(&format!("{name}[]"), item, out)),
         Value::Map(entries) => spell_map(name, entries, out),
@@ -247,20 +256,6 @@ fn spell_map(name: &str, entries: &BTreeMap<String, Value>, out: &mut String) {
     for (key, value) in entries {
         spell_value(&format!("{name}[{}]", encode(key)), value, out);
     }
-}
-
-/// Percent-encodes all but letters, digits and the marks that mean nothing in a query.
-fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b',' | b':' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

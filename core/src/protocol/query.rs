@@ -2,6 +2,7 @@
 //! wins, a stray percent sign stands for itself.
 
 use super::parameter::Parameter;
+use percent_encoding::{percent_decode, percent_decode_str};
 use std::collections::BTreeMap;
 
 /// Brackets nested deeper than this are kept as part of the innermost key.
@@ -103,27 +104,11 @@ pub fn pairs(raw: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
 /// stands for itself.
 #[must_use]
 pub fn decode(text: &str, plus_is_space: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match (byte, tail) {
-            (b'+', _) if plus_is_space => out.push(b' '),
-            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => {
-                    out.push(high << 4 | low);
-                    rest = after;
-                }
-                _ => out.push(b'%'),
-            },
-            _ => out.push(*byte),
-        }
+    if !plus_is_space {
+        return percent_decode_str(text).collect();
     }
-    out
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    let spaced: Vec<u8> = text.bytes().map(|byte| if byte == b'+' { b' ' } else { byte }).collect();
+    percent_decode(&spaced).collect()
 }
 
 /// `a[b][]` as `a` and `b`, `` (a list). A name whose brackets do not close at its end is plain.
@@ -236,7 +221,19 @@ mod tests {
 
     #[test]
     fn nesting_is_bounded() {
-        let deep = format!("a{}=1", "[b]".repeat(5000));
-        assert!(Query::parse(&deep).is_ok());
+        let depth = |brackets: usize| {
+            let query = Query::parse(&format!("a{}=1", "[b]".repeat(brackets))).unwrap();
+            let mut value = named(&query, "a");
+            let mut depth = 0;
+            while let Some(Value::Map(entries)) = value {
+                depth += 1;
+                value = entries.values().next();
+            }
+            depth
+        };
+        assert_eq!(depth(NESTING_MAX - 1), NESTING_MAX - 1);
+        assert_eq!(depth(NESTING_MAX), NESTING_MAX);
+        assert_eq!(depth(NESTING_MAX + 1), NESTING_MAX, "what is left is part of the innermost key");
+        assert_eq!(depth(5_000), NESTING_MAX);
     }
 }
