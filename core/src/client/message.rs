@@ -387,4 +387,18 @@ mod tests {
         let merged = row(&[("a", Some("1")), ("b", Some("2"))]).merged(row(&[("b", None), ("c", Some("3"))]));
         assert_eq!(serde_json::to_string(&merged).unwrap(), r#"{"a":"1","b":null,"c":"3"}"#);
     }
+
+    #[test]
+    fn names_beyond_the_limit_are_read_but_not_held() {
+        let mut names = Names::default();
+        let all: Vec<String> = (0..=NAMES_MAX).map(|n| format!("c{n}")).collect();
+        let twice = |names: &mut Names, name: &str| {
+            let (first, second) = (names.intern(name.into()), names.intern(name.into()));
+            assert_eq!((&*first, &*second), (name, name));
+            Arc::ptr_eq(&first, &second)
+        };
+        assert!(all[..NAMES_MAX].iter().all(|name| twice(&mut names, name)));
+        assert!(!twice(&mut names, &all[NAMES_MAX]));
+        assert_eq!(names.seen.len(), NAMES_MAX);
+    }
 }

@@ -43,3 +43,33 @@ impl Standstill {
         self.detections = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_last_reply_within_the_window_is_one_too_many() {
+        let mut standstill = Standstill::default();
+        assert!((1..REPLIES_MAX).all(|_| !standstill.is_reached(WINDOW_MS)));
+        assert!(standstill.is_reached(2 * WINDOW_MS));
+
+        let mut slow = Standstill::default();
+        assert!((1..REPLIES_MAX).all(|_| !slow.is_reached(WINDOW_MS)));
+        assert!(!slow.is_reached(2 * WINDOW_MS + 1), "the window is over: it is the first of the next");
+    }
+
+    #[test]
+    fn after_so_many_there_is_no_point_in_going_on() {
+        let mut standstill = Standstill::default();
+        for detection in 1..=DETECTIONS_MAX {
+            assert!(!standstill.is_hopeless(), "{detection}");
+            assert_eq!((0..REPLIES_MAX).filter(|_| standstill.is_reached(0)).count(), 1);
+        }
+        assert!(standstill.is_hopeless());
+        standstill.arrived();
+        assert!(!standstill.is_hopeless());
+    }
+}

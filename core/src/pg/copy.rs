@@ -298,6 +298,23 @@ mod tests {
         assert_eq!(rows(&[b"a\nbc"]), Err(CopyError::EndsInsideRow(2)));
     }
 
+    #[test]
+    fn room_for_a_large_row_is_given_back_once_it_was_read() {
+        let capacity_after = |row_bytes: usize| {
+            let mut decoder = CopyDecoder::new();
+            let mut row = Vec::with_capacity(row_bytes);
+            row.resize(row_bytes - 1, b'a');
+            row.push(b'\n');
+            decoder.buffer.reserve_exact(row_bytes);
+            decoder.push(&row);
+            assert!(decoder.next_row().unwrap().is_some());
+            decoder.push(b"b");
+            decoder.buffer.capacity()
+        };
+        assert_eq!(capacity_after(IDLE_BUFFER_BYTES_MAX), IDLE_BUFFER_BYTES_MAX);
+        assert!(capacity_after(IDLE_BUFFER_BYTES_MAX + 1) < IDLE_BUFFER_BYTES_MAX);
+    }
+
     #[cfg(not(target_arch = "wasm32"))]
     mod random {
         use super::*;

@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn length_is_counted_in_characters_after_unquoting() {
         let too_long = refused("Identifier is too long (max length is 63)");
-        assert_eq!(table(&"a".repeat(64)), too_long);
-        assert_eq!(table(&format!("\"{}\"", "a".repeat(64))), too_long);
-        assert!(table(&"é".repeat(63)).is_ok());
+        assert_eq!(table(&"a".repeat(IDENTIFIER_CHARS_MAX + 1)), too_long);
+        assert_eq!(table(&format!("\"{}\"", "a".repeat(IDENTIFIER_CHARS_MAX + 1))), too_long);
+        assert!(table(&"é".repeat(IDENTIFIER_CHARS_MAX)).is_ok());
         assert!(table(&format!("\"{}\"", "\"\"".repeat(63))).is_ok());
     }
 

@@ -470,3 +470,10 @@ fn every_up_to_date_shows_the_servers_table() {
     let checks: usize = (0..100).map(follow).sum();
     assert!(checks > 100 * 20, "{checks}");
 }
+
+#[test]
+fn of_a_refusal_only_the_beginning_is_kept() {
+    let body = "a".repeat(REFUSAL_BODY_BYTES_MAX);
+    assert_eq!(beginning(body.as_bytes()), body);
+    assert_eq!(beginning(format!("{body}b").as_bytes()), body);
+}

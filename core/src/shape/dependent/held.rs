@@ -96,3 +96,21 @@ impl Candidate {
         self.whole = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn beyond_the_limit_the_whole_subquery_is_asked_again() {
+        let mut candidate = Candidate::default();
+        let member = |n: usize| Member::new([Some(n.to_string().as_bytes())]);
+        (0..CANDIDATES_MAX).for_each(|n| candidate.push(member(n)));
+        candidate.push(member(0));
+        assert_eq!((candidate.whole, candidate.members.len()), (false, CANDIDATES_MAX));
+        candidate.push(member(CANDIDATES_MAX));
+        assert_eq!((candidate.whole, candidate.members.len()), (true, 0));
+    }
+}
