@@ -35,3 +35,18 @@ impl Refusals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_limit_no_further_reason_is_kept() {
+        let refusals = Refusals::default();
+        let reason = RequestError::new("where", "division by zero");
+        (0..REASONS_MAX).for_each(|n| refusals.remember(&n.to_string(), &reason));
+        refusals.remember("one more", &reason);
+        assert_eq!(refusals.find(&(REASONS_MAX - 1).to_string()), Some(reason));
+        assert_eq!(refusals.find("one more"), None);
+    }
+}

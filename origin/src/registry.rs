@@ -238,6 +238,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn spellings_are_forgotten_once_there_are_too_many() {
+        let (relation, registry, request) = (relation(), Registry::default(), request("id=1"));
+        let shape = shape(&relation, &request, 1, 1);
+        registry.insert(&shape);
+        let others = (1..SPELLINGS_MAX).map(|n| (Arc::from(n.to_string()), shape.handle));
+        registry.maps().by_spelling.extend(others);
+        registry.remember(&request, &shape);
+        assert_eq!(registry.maps().by_spelling.len(), SPELLINGS_MAX);
+        registry.remember(&request, &shape);
+        assert_eq!(registry.maps().by_spelling.len(), 1);
+        assert!(registry.by_spelling(&request).is_some());
+    }
+
+    #[test]
     fn a_spelling_outlives_a_shape_whose_successor_it_leads_to() {
         let (relation, registry, request) = (relation(), Registry::default(), request("id=1"));
         let (old, new) = (shape(&relation, &request, 1, 1), shape(&relation, &request, 2, 2));

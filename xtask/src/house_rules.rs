@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{import_order, limits, sqlstates, unsafe_code};
+use crate::{import_order, limits, sqlstates, tested_limits, unsafe_code};
 
 /// The folders that hold code of ours.
 const SOURCES: [&str; 8] = ["core", "origin", "edge-worker", "client", "tests", "fuzz", "xtask", "bench"];
@@ -60,6 +60,8 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     };
     let files = files.into_iter().map(read).collect::<Result<Vec<_>>>()?;
     let (mut broken, imports) = import_order::check(&files);
+    let (untested, tested) = tested_limits::check(&files);
+    broken.extend(untested);
     for (path, text) in &files {
         broken.extend(violations(path, text));
         broken.extend(limits::violations(path, text, &table));
@@ -69,8 +71,18 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     if !broken.is_empty() {
         bail!("{} house rules are broken:\n  {}", broken.len(), broken.join("\n  "));
     }
-    println!("{imports}\n  {} files keep the house rules", files.len());
+    println!("{imports}\n{tested}\n  {} files keep the house rules", files.len());
     Ok(())
+}
+
+/// A source file's code, and the module of tests at its end.
+pub fn split_tests(text: &str) -> (&str, &str) {
+    let begins = |at: usize| {
+        let module = text[at..].lines().nth(1).unwrap_or_default();
+        module.contains("mod ") && module.ends_with('{')
+    };
+    let at = text.match_indices("#[cfg(test)]\n").map(|(at, _)| at).find(|at| begins(*at));
+    text.split_at(at.unwrap_or(text.len()))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

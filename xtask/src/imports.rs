@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::house_rules::split_tests;
+
 /// A module's path below the crate's root: `["filter", "eval", "cast"]`; the root itself is empty.
 pub type Module = Vec<String>;
 
@@ -132,8 +134,8 @@ fn module(file: &str) -> Module {
 
 /// The text without comments and without the tests at its end.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let (code, _) = split_tests(text);
+    let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }
 

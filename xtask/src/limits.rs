@@ -26,8 +26,8 @@ pub fn table(root: &Path) -> Result<String> {
     fs::read_to_string(root.join(TABLE)).with_context(|| format!("cannot read `{TABLE}`"))
 }
 
-/// The names of all constants that end in `_MAX`, up to the file's tests.
-fn limits(text: &str) -> impl Iterator<Item = &str> {
+/// The names of all constants that end in `_MAX`, up to the tests of a file.
+pub fn limits(text: &str) -> impl Iterator<Item = &str> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     code.lines().filter_map(|line| {
         let (before, declaration) = line.split_once("const ")?;

@@ -30,6 +30,7 @@ mod sim;
 mod sizes;
 mod sqlstates;
 mod test;
+mod tested_limits;
 mod unsafe_code;
 mod wasm;
 #[cfg(test)]

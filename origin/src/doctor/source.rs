@@ -224,3 +224,29 @@ fn judge_conflicts(report: &mut Report, table: &TableFacts, conflicts: &[Conflic
     };
     report.error("tables", text, Some(run));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::Level;
+
+    #[test]
+    fn an_unread_slot_is_worth_a_word_once_it_keeps_too_much() {
+        let level = |retained_bytes: i64, active: bool| {
+            let facts = SlotFacts {
+                foreign: None,
+                active,
+                reader: None,
+                wal_status: Some("extended".to_owned()),
+                invalidated: None,
+                retained_bytes: Some(retained_bytes),
+            };
+            let mut report = Report::default();
+            judge_living_slot(&mut report, "limn", &facts, None);
+            report.findings.pop().expect("it says how the slot stands").level
+        };
+        assert_eq!(level(UNREAD_BYTES_MAX, false), Level::Ok);
+        assert_eq!(level(UNREAD_BYTES_MAX + 1, false), Level::Warning);
+        assert_eq!(level(UNREAD_BYTES_MAX + 1, true), Level::Ok);
+    }
+}
