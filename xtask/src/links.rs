@@ -43,3 +43,39 @@ fn targets_are_files_without_their_anchors() {
         [Path::new("docs/a.md"), Path::new("d.png")]
     );
 }
+
+/// The names of tests that a text has between backticks: several words, joined by underscores. One that ends with `…`
+/// stands for all that begin so.
+fn tests_named_in(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2).map(|name| name.rsplit("::").next().unwrap_or(name));
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let names = quoted.map(|name| name.trim_end_matches('…'));
+    let is_test = move |name: &&str| name.matches('_').count() > 2 && name.chars().all(is_word);
+    names.filter(is_test).filter(|name| *name != "global_last_seen_lsn")
+}
+
+fn sources(folder: &Path, found: &mut String) {
+    for entry in fs::read_dir(folder).expect("the folder is there").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push_str(&fs::read_to_string(&path).expect("a text"));
+        }
+    }
+}
+
+#[test]
+fn the_tests_that_hold_the_invariants_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+    let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("a text");
+    let invariants = architecture.split("\n## ").find(|section| section.starts_with("Invariants"));
+    let names: Vec<_> = tests_named_in(invariants.expect("it lists the invariants")).collect();
+    assert!(names.len() > 25, "{names:?}");
+    let mut code = String::new();
+    for folder in ["core/src", "origin", "edge-worker/src", "fuzz/src", "tests"] {
+        sources(&root.join(folder), &mut code);
+    }
+    let missing: Vec<_> = names.iter().filter(|name| !code.contains(&format!("fn {name}"))).collect();
+    assert!(missing.is_empty(), "no test has the name {missing:?}");
+}
