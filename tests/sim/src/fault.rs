@@ -53,6 +53,8 @@ faults! {
     ForgetsFilesFirst,
     /// Older commit log files go although the segments were not synced.
     SegmentsNotSynced,
+    /// A tail counts as written before it is.
+    ReportsTailsFirst,
     /// Only the segment's items are synced, not its index.
     IndexNotSynced,
     /// The name of a new commit log file is not made durable.

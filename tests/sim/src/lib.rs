@@ -1,10 +1,10 @@
-//! Core on a virtual clock: its router, shape logs, flush tracking and replay, between a model of Postgres and a
+//! Core on a virtual clock: its router, its write path and its replay, as they ship, between a model of Postgres and a
 //! faulty disk, for as many histories as there are seeds.
 //!
 //! ```text
 //! postgres/  transactions, snapshots, the WAL, a slot that sends pgoutput
 //! disk       files whose unsynced writes may be lost, torn or reordered
-//! origin/    the steps that `limn-origin` takes around core, one at a time
+//! origin/    carries out what core decides, one step at a time, and makes shapes as `limn-origin` does
 //! client     follows a log and keeps its rows
 //! judge      everything that was ever served, and what the rows must be
 //! world      decides by the seed what happens next

@@ -216,7 +216,7 @@ impl World {
         let Some(origin) = &mut self.origin else { return self.start() };
         let (disk, postgres) = (&mut self.disk, &mut self.postgres);
         let mut events = Vec::new();
-        let what = match self.random.below(44) {
+        let what = match self.random.below(47) {
             0..=1 => {
                 origin.connect(postgres);
                 "connect"
@@ -248,6 +248,10 @@ impl World {
             34..=35 => {
                 origin.sync_segments(disk)?;
                 "sync segments"
+            }
+            36..=38 => {
+                origin.write_tails(disk, 1 + self.random.index(3))?;
+                "write tails"
             }
             _ => {
                 events.extend(origin.create(disk, postgres, &mut self.random)?);
@@ -344,6 +348,7 @@ impl World {
         origin.write_group(disk, usize::MAX)?;
         origin.handle_durable(disk, postgres)?;
         origin.handle_tick(disk, postgres)?;
+        origin.write_tails(disk, usize::MAX)?;
         origin.sync_segments(disk)?;
         events.extend(origin.create(disk, postgres, &mut self.random)?);
         origin.read_keepalive(disk, postgres)?;

@@ -7,12 +7,14 @@ use crate::fault::Fault;
 use crate::postgres::{Frame, Postgres, Walsender};
 use limn_core::journal::record::{SnapshotDone, StoreCheckpoint, read_frame};
 use limn_core::journal::{Record, Ticket};
+use limn_core::log::segment::SegmentAppend;
 use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::{DropCause, RotationCause, Router, Step};
 use limn_core::store::{Effect, Limits, Logs};
 use limn_core::{Handle, Lsn, ShapeId};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// The engine's state.
@@ -31,6 +33,8 @@ pub(super) struct Engine {
     catch_up_to: Option<Lsn>,
     received: Lsn,
     confirmed: Lsn,
+    /// Tails that a thread is about to write.
+    writing: VecDeque<(ShapeId, Rc<Shape>, SegmentAppend)>,
     /// The file whose checkpoint waits for these segments to be synced.
     syncing: Option<(u64, Vec<Rc<Shape>>)>,
 }
@@ -58,6 +62,7 @@ impl Engine {
             catch_up_to: None,
             received: Lsn::ZERO,
             confirmed: Lsn::ZERO,
+            writing: VecDeque::new(),
             syncing: None,
         }
     }
@@ -123,6 +128,7 @@ impl Engine {
         if self.is_active && !self.router.in_transaction() {
             self.logs.begin_checkpoint();
             self.execute(disk)?;
+            self.write_tails(disk, usize::MAX)?;
             // Here handles count shapes, and do not come from a clock.
             self.logs.continue_checkpoint(0, |_| None);
         }
@@ -236,10 +242,16 @@ impl Engine {
                 Effect::SyncSegments { file, shapes } => self.syncing = Some((file, shapes)),
                 Effect::DeleteFilesBefore { file } => self.commit_log.delete_before(file),
                 Effect::WriteTail { id, shape, append } => {
-                    segment::write(disk, shape.handle, &append, self.faults)?;
-                    self.logs.handle_flushed(id);
+                    self.writing.push_back((id, shape, append));
+                    if self.faults.has(Fault::ReportsTailsFirst) {
+                        self.logs.handle_flushed(id);
+                    }
                 }
-                Effect::RemoveFolder { shape } => disk.remove_folder(&segment::folder(shape.handle))?,
+                Effect::RemoveFolder { shape } => {
+                    // Nothing is written to a folder that goes.
+                    self.write_tails(disk, usize::MAX)?;
+                    disk.remove_folder(&segment::folder(shape.handle))?;
+                }
                 Effect::Publish { processed, .. } => self.processed = self.processed.max(processed),
                 Effect::Joined { shape } => shape.log.borrow_mut().handle_joined(),
                 Effect::SnapshotDurable { shape } => shape.is_durable.set(true),
@@ -253,6 +265,20 @@ impl Engine {
         // Once readers are told of everything that was served before.
         self.is_active |= self.catch_up_to.take_if(|end| *end <= self.received).is_some();
         Ok(())
+    }
+
+    /// The thread writes up to so many tails, while the stream is read on.
+    pub(super) fn write_tails(&mut self, disk: &mut Disk, count: usize) -> Result<(), DiskError> {
+        for _ in 0..count {
+            let Some((id, shape, append)) = self.writing.pop_front() else { return Ok(()) };
+            segment::write(disk, shape.handle, &append, self.faults)?;
+            self.logs.handle_flushed(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
     }
 
     fn append(&mut self, ticket: Ticket, bytes: Vec<u8>) {

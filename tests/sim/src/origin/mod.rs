@@ -345,6 +345,14 @@ impl Origin {
         self.engine.commit_log.write_group(disk, pieces_max)
     }
 
+    /// The thread that writes tails takes some.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn write_tails(&mut self, disk: &mut Disk, count: usize) -> Result<(), DiskError> {
+        self.engine.write_tails(disk, count)
+    }
+
     /// The engine hears what is durable.
     ///
     /// # Errors
@@ -430,6 +438,6 @@ impl Origin {
     #[must_use]
     pub fn is_idle(&self, postgres: &Postgres) -> bool {
         let sent = self.engine.link.as_ref().is_some_and(|link| link.is_idle(postgres));
-        sent && self.creations.is_empty() && self.engine.commit_log.is_idle()
+        sent && self.creations.is_empty() && !self.engine.is_writing() && self.engine.commit_log.is_idle()
     }
 }
