@@ -31,6 +31,8 @@ faults! {
     BelievesKeepalives,
     /// Each fragment of a transaction is shown by itself.
     PublishesFragments,
+    /// The catalog is not asked whose partition a relation of the stream is.
+    ForgetsPartitions,
     /// The position that replies may name rises when a transaction begins.
     ProcessedTooEarly,
     /// The server counts as caught up as soon as it is connected.

@@ -4,7 +4,7 @@ use super::commit_log::CommitLog;
 use super::{Faults, Shape, segment};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
-use crate::postgres::{Frame, Postgres, Walsender};
+use crate::postgres::{Frame, Postgres, Walsender, described};
 use limn_core::journal::record::{SnapshotDone, StoreCheckpoint, read_frame};
 use limn_core::journal::{Record, Ticket};
 use limn_core::log::segment::SegmentAppend;
@@ -201,6 +201,11 @@ impl Engine {
     }
 
     fn handle_message(&mut self, disk: &mut Disk, message: &Message<'_>) -> Result<Rotations, DiskError> {
+        if let Message::Relation(relation) = message
+            && !self.faults.has(Fault::ForgetsPartitions)
+        {
+            self.router.handle_described(relation.oid, described(relation.oid));
+        }
         if let Message::Begin(begin) = message {
             self.logs.handle_begin(begin.final_lsn, begin.xid);
             if self.faults.has(Fault::ProcessedTooEarly) {

@@ -3,12 +3,15 @@
 //! * Transactions run side by side and lock the rows they write.
 //! * A commit is written to the WAL first and shown to others later, and not in the same order.
 //! * A snapshot is `xmin:xmax:xip` as Postgres builds it: `xmax` follows the newest transaction that has ended.
+//! * One of two tables is partitioned: the stream tells of the partitions.
 //! * A slot sends whole transactions in commit order, from what was confirmed; after Postgres itself
 //!   crashed, from an older point.
 
 mod frame;
+mod leaf;
 mod walsender;
 
+pub use leaf::described;
 pub use walsender::{Frame, Walsender};
 
 use crate::random::Random;

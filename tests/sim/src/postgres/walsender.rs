@@ -1,6 +1,7 @@
 //! A replication connection: what the slot sends, frame by frame.
 
-use super::{Postgres, TABLES, frame};
+use super::leaf::LEAVES;
+use super::{Postgres, frame};
 use std::collections::VecDeque;
 
 /// What comes on the connection.
@@ -17,7 +18,7 @@ pub enum Frame {
 pub struct Walsender {
     /// The next transaction of the WAL.
     next: usize,
-    described: [bool; TABLES.len()],
+    described: [bool; LEAVES.len()],
     queue: VecDeque<(u64, Vec<u8>)>,
 }
 
@@ -26,7 +27,7 @@ impl Walsender {
     #[must_use]
     pub fn start(postgres: &Postgres) -> Self {
         let next = postgres.wal.partition_point(|transaction| transaction.commit < postgres.confirmed);
-        Self { next, described: [false; TABLES.len()], queue: VecDeque::new() }
+        Self { next, described: [false; LEAVES.len()], queue: VecDeque::new() }
     }
 
     /// The next frame; `None` while there is nothing to send.
