@@ -2,11 +2,12 @@
 //!
 //! The page is there once the origin is built; the browser client and the edge worker are built behind it and join.
 
-use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::Command;
+use std::{fs, io};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::client;
@@ -43,8 +44,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     options.check_ports()?;
     if !options.no_build {
         setup::run(workspace, Part::DEV)?;
-        let mut cargo = command("cargo", workspace.root());
-        run_command(cargo.args(["build", "--release", "--package", "limn-origin"]))?;
+        // Not optimized: the page waits for it, and its table is small.
+        run_command(command("cargo", workspace.root()).args(["build", "--package", "limn-origin"]))?;
         // That may have taken minutes.
         options.check_ports()?;
     }
@@ -103,7 +104,7 @@ fn free_port() -> Option<u16> {
 fn serve(workspace: &Workspace, options: &Options, children: &mut Children) -> Result<()> {
     let origin_url = format!("http://127.0.0.1:{}", options.port);
     let edge_url = format!("http://127.0.0.1:{}", options.edge_port);
-    let mut origin = command(workspace.limn(), workspace.root());
+    let mut origin = command(built_last(workspace)?, workspace.root());
     origin.args(["dev", "--port", &options.port.to_string(), "--edge-url", &edge_url]);
     origin.args(["--client-dir", client::PACKAGE]);
     if !options.quiet {
@@ -131,6 +132,13 @@ fn serve(workspace: &Workspace, options: &Options, children: &mut Children) -> R
     println!("\n  page  {origin_url}/\n  edge  {edge_url}/v1/shape?table=limn_demo&offset=-1");
     println!("\n  Ctrl-C ends all of it\n");
     children.follow()
+}
+
+/// The server that was built last, optimized or not.
+fn built_last(workspace: &Workspace) -> Result<PathBuf> {
+    let age = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let built = [workspace.limn(), workspace.limn_unoptimized()].into_iter().filter(|path| path.is_file());
+    built.max_by_key(age).context("`limn` is not built yet; leave out `--no-build`")
 }
 
 /// This program again, as a child that ends with the others: cargo and npm are below it.
