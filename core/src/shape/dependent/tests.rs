@@ -1,5 +1,6 @@
 //! Moves, with real pgoutput frames and answers as COPY gives them: table `t` is shown, subqueries read table `q`.
 
+use super::held::HELD_BYTES_MAX;
 use super::{DependentState, Late, RoundRequest, View, ViewChange};
 use crate::log::Fragment;
 use crate::pg::{QualifiedName, Relation, SnapshotBounds, SnapshotFilter, oid};
@@ -379,4 +380,18 @@ fn changes_during_the_snapshot_wait_for_its_views() {
     let late = router.take_late();
     let [Late::Transaction(after), Late::Whole(ID, u64::MAX)] = &late[..] else { panic!("{late:?}") };
     assert_eq!(values(after)[0]["value"]["id"], "6");
+}
+
+#[test]
+fn a_move_holds_so_much_back_and_no_more() {
+    let mut router = router(IN, &[Some("1")]);
+    transaction(&mut router, 100, 810, &[inner("I", &[], &[Some("2"), ON])]);
+    let insert = |id: &'static str, bytes: usize| {
+        let note: &'static str = "x".repeat(bytes).leak();
+        outer("I", &[], &[Some(id), Some("1"), Some(note)])
+    };
+    transaction(&mut router, 200, 811, &[insert("7", HELD_BYTES_MAX - 1_000)]);
+    assert_eq!(router.take_rotations(), []);
+    transaction(&mut router, 300, 812, &[insert("8", 1_000)]);
+    assert_eq!(router.take_rotations(), [(ID, RotationCause::SnapshotOverrun)]);
 }
