@@ -86,3 +86,30 @@ fn a_shape_that_postgres_refuses_goes() {
     assert_eq!(router.take_rotations(), [(ID, RotationCause::Refused("no such function".to_owned()))]);
     assert!(!router.has_questions());
 }
+
+fn feed_all(router: &mut Router, frames: &[Vec<u8>]) {
+    for frame in frames {
+        feed(router, frame);
+    }
+}
+
+#[test]
+fn a_transaction_that_postgres_did_not_judge_comes_again_whole() {
+    let mut router = router(&["where=soundex(note)='A000'", ""]);
+    let frames = [begin(100, 900), describe(&COLUMNS), insert(&[Some("1"), None, Some("a")]), commit(100)];
+    feed_all(&mut router, &frames);
+    assert!(router.has_questions());
+    // No answer came: the stream is started again, and begins before the transaction.
+    router.handle_disconnect();
+    feed_all(&mut router, &frames);
+    assert!(router.has_questions());
+    router.handle_judged(ID, &[true]);
+    assert_eq!(brief(items(&router)), [text(0, 0, "insert"), text(1, 0, "insert")]);
+
+    // Judged, it is complete, and is left out where it comes once more.
+    router.clear_fragment();
+    router.handle_disconnect();
+    feed_all(&mut router, &frames);
+    assert!(!router.has_questions());
+    assert_eq!(items(&router), []);
+}

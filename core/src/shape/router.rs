@@ -43,6 +43,8 @@ pub struct Router {
     /// Those that are partitions: they have the very columns of the tables above.
     partitions: HashSet<u32>,
     open: Option<OpenTransaction>,
+    /// A transaction that was read to its end, of which Postgres still has to judge rows.
+    unjudged: Option<OpenTransaction>,
     /// The newest transaction that was routed to its end. A new connection repeats it, and some before.
     committed: u64,
     fragment: Fragment,
@@ -157,6 +159,7 @@ impl Router {
                 self.tables.remove(&oid);
             }
         }
+        self.end_judged();
     }
 
     /// The snapshot of a waiting shape is known: returns the complete transactions that it lacks, in
@@ -237,6 +240,7 @@ impl Router {
                 self.rotate(id, cause);
             }
         }
+        self.end_judged();
     }
 
     /// Postgres cannot judge a shape's rows: it has to go.
@@ -265,8 +269,8 @@ impl Router {
             Message::Commit(commit) => {
                 self.settle_all();
                 let open = self.open.take().ok_or(RouteError::OutsideTransaction)?;
-                self.rounds.handle_commit(open.commit, open.xid, open.next_op);
-                self.committed = self.committed.max(open.commit);
+                self.unjudged = Some(open);
+                self.end_judged();
                 return Ok(Step::Committed { commit: commit.lsn, end: commit.end_lsn, xid: open.xid });
             }
             Message::Relation(relation) => self.handle_relation(relation.oid, Seen::from(relation)),
@@ -328,6 +332,15 @@ impl Router {
         &self.fragment
     }
 
+    /// Ends a transaction that was read to its end, once nothing of it is to be judged. Before that, a new connection
+    /// has to bring it again: its changes are in no fragment.
+    fn end_judged(&mut self) {
+        if let Some(ended) = self.unjudged.take_if(|_| self.asked.is_empty()) {
+            self.rounds.handle_commit(ended.commit, ended.xid, ended.next_op);
+            self.committed = self.committed.max(ended.commit);
+        }
+    }
+
     /// The fragment was taken care of.
     pub fn clear_fragment(&mut self) {
         let tx = self.fragment.tx;
@@ -343,7 +356,8 @@ impl Router {
     /// The stream starts anew: an open transaction will be sent again from its beginning, and every
     /// relation will be described again.
     pub fn handle_disconnect(&mut self) {
-        if let Some(open) = self.open.take().filter(|open| !open.repeated) {
+        let (open, unjudged) = (self.open.take(), self.unjudged.take());
+        if let Some(open) = open.or(unjudged).filter(|open| !open.repeated) {
             self.rounds.handle_disconnect(open.commit);
             let routes = self.tables.values_mut().flatten().flat_map(|table| table.routes.values_mut());
             for route in routes {

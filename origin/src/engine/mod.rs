@@ -310,6 +310,8 @@ impl Engine {
         self.take_late();
         if self.router.has_questions() {
             self.judge().await?;
+            // What its end means for shapes with subqueries is known only now.
+            self.take_late();
         }
         if matches!(step, Step::Committed { .. }) || self.limits.is_full(self.router.fragment()) {
             self.append();
