@@ -4,7 +4,7 @@
 
 /// A start-up parameter or message that the server does not take: PgBouncer's refusal of `replication`.
 pub const PROTOCOL_VIOLATION: &str = "08P01";
-/// In a [`Guard`](super::conflict::Guard): what it compares has changed.
+/// In a `conflict::Guard`: what it compares has changed.
 pub const DIVISION_BY_ZERO: &str = "22012";
 /// The role does not exist or may not log in, or `pg_hba.conf` has no entry for the connection.
 pub const INVALID_AUTHORIZATION_SPECIFICATION: &str = "28000";
