@@ -93,17 +93,18 @@ async fn item_221_kill_9_behind_a_snapshot_forgets_no_move_that_it_lacks() {
     // So many that they take a while to read.
     sql.execute("CREATE TABLE chosen AS SELECT generate_series(2, 200000) AS id").await;
     let mut chosen = server.follow("table=chosen&where=id%3D1").await;
+    let copies = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'COPY%chosen%'";
+    eventually("its own snapshot's session is closed", async || {
+        (sql.value(copies).await == "0").then_some(())
+    })
+    .await;
     let client = server.client();
     let reading = tokio::spawn(async move {
         let mut shape = Follower::new(client, "table=t&where=id%20IN%20(SELECT%20id%20FROM%20chosen)");
         shape.step(false).await;
         shape
     });
-    eventually("the subquery is read", async || {
-        let copying = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'COPY%chosen%'";
-        (sql.value(copying).await != "0").then_some(())
-    })
-    .await;
+    eventually("the subquery is read", async || (sql.value(copies).await != "0").then_some(())).await;
     // Behind the snapshot, and in front of what follows from it.
     sql.execute("INSERT INTO chosen VALUES (1)").await;
     chosen.changes(1).await;
