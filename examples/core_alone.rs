@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "an example talks to its terminal")]
 
 use limn_core::ShapeId;
-use limn_core::pg::{Column, QualifiedName, Relation, SnapshotBounds, SnapshotFilter, Typing, oid};
+use limn_core::pg::{Column, QualifiedName, Relation, SnapshotBounds, SnapshotFilter, oid};
 use limn_core::pgoutput::decode;
 use limn_core::protocol::request::parse_shape_request;
 use limn_core::protocol::route::Method;
@@ -54,25 +54,15 @@ fn run() -> Result<Vec<String>, Box<dyn Error>> {
 /// `CREATE TABLE items (id int PRIMARY KEY, price int)`, as the catalog tells it.
 fn items() -> Relation {
     let column = |name: &str, pk_index| Column {
-        name: name.to_owned(),
-        type_oid: oid::INT4,
-        type_name: "int4".to_owned(),
-        element_oid: oid::INT4,
-        dims: 0,
-        type_mod: -1,
         not_null: pk_index == Some(0),
         pk_index,
-        generated: false,
-        is_virtual: false,
-        typing: Typing::default(),
+        ..Column::new(name, oid::INT4, "int4")
     };
-    Relation {
-        oid: ITEMS,
-        name: QualifiedName::new("public", "items"),
-        columns: vec![column("id", Some(0)), column("price", None)],
-        key_always_unique: true,
-        has_children: false,
-    }
+    Relation::new(
+        ITEMS,
+        QualifiedName::new("public", "items"),
+        vec![column("id", Some(0)), column("price", None)],
+    )
 }
 
 /// `INSERT INTO items VALUES (1, 40), (2, 140)`, as pgoutput sends it: begin, relation, two inserts, commit.

@@ -13,20 +13,13 @@
 //! use limn_core::ShapeId;
 //! use limn_core::pgoutput::decode;
 //! use limn_core::shape::Router;
-//! # use limn_core::pg::{Column, QualifiedName, Relation, SnapshotBounds, SnapshotFilter, Typing, oid};
+//! # use limn_core::pg::{Column, QualifiedName, Relation, SnapshotBounds, SnapshotFilter, oid};
 //! # use limn_core::protocol::request::parse_shape_request;
 //! # use limn_core::protocol::route::Method;
 //! # use limn_core::shape::dependent::DependentState;
 //! # use limn_core::shape::{Definition, GeneratedColumns};
-//! # let id = Column {
-//! #     name: "id".into(), type_oid: oid::INT4, type_name: "int4".into(), element_oid: oid::INT4, dims: 0,
-//! #     type_mod: -1, not_null: true, pk_index: Some(0), generated: false, is_virtual: false,
-//! #     typing: Typing::default(),
-//! # };
-//! # let birds = Relation {
-//! #     oid: 16384, name: QualifiedName::new("public", "birds"), columns: vec![id],
-//! #     key_always_unique: true, has_children: false,
-//! # };
+//! # let id = Column { not_null: true, pk_index: Some(0), ..Column::new("id", oid::INT4, "int4") };
+//! # let birds = Relation::new(16384, QualifiedName::new("public", "birds"), vec![id]);
 //! # let request = parse_shape_request(Method::Get, "table=birds&offset=-1").unwrap();
 //! # let birds = Definition::resolve(&request.definition, &birds.into(), &GeneratedColumns::Never, &[]).unwrap();
 //! # let bounds = SnapshotBounds { xmin: 800, xmax: 800, xip: Vec::new() };

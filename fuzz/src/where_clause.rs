@@ -2,7 +2,7 @@
 //! What is written anew for Postgres reads as itself.
 
 use limn_core::filter::{Filter, PostgresFilter};
-use limn_core::pg::{Column, Row, Typing, oid};
+use limn_core::pg::{Column, Row, oid};
 use std::collections::BTreeMap;
 
 /// The columns that clauses can name: name, type, and the text that a row holds.
@@ -65,18 +65,7 @@ pub fn check(data: &[u8]) {
 }
 
 fn columns() -> Vec<Column> {
-    let column = |&(name, type_oid, type_name, _): &(&str, u32, &str, &str)| Column {
-        name: name.to_owned(),
-        type_oid,
-        type_name: type_name.to_owned(),
-        element_oid: type_oid,
-        dims: 0,
-        type_mod: -1,
-        not_null: false,
-        pk_index: None,
-        generated: false,
-        is_virtual: false,
-        typing: Typing::default(),
-    };
+    let column =
+        |&(name, type_oid, type_name, _): &(&str, u32, &str, &str)| Column::new(name, type_oid, type_name);
     COLUMNS.iter().map(column).collect()
 }

@@ -177,7 +177,7 @@ pub(crate) mod tests {
     use limn_core::ShapeId;
     use limn_core::journal::record::CreatedShape;
     use limn_core::log::ShapeLog;
-    use limn_core::pg::{QualifiedName, Relation};
+    use limn_core::pg::{Column, QualifiedName, Relation, oid};
     use limn_core::protocol::request::parse_shape_request;
     use limn_core::protocol::route::Method;
     use limn_core::shape::{Definition, GeneratedColumns, Router};
@@ -189,13 +189,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn relation() -> Arc<Relation> {
-        let column = serde_json::json!({
-            "name": "id", "type_oid": 23, "type_name": "int4", "element_oid": 23, "dims": 0, "type_mod": -1,
-            "not_null": true, "pk_index": 0, "generated": false
-        });
-        let columns = vec![serde_json::from_value(column).expect("a column")];
-        let name = QualifiedName::new("public", "t");
-        Arc::new(Relation { oid: 1, name, columns, key_always_unique: true, has_children: false })
+        let id = Column { not_null: true, pk_index: Some(0), ..Column::new("id", oid::INT4, "int4") };
+        Arc::new(Relation::new(1, QualifiedName::new("public", "t"), vec![id]))
     }
 
     /// A shape of the table, as one incarnation: `handle_us` makes its handle.

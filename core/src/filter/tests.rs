@@ -30,22 +30,7 @@ const COLUMNS: &[(&str, u32, &str)] = &[
 ];
 
 fn columns() -> Vec<Column> {
-    COLUMNS
-        .iter()
-        .map(|(name, type_oid, type_name)| Column {
-            name: (*name).to_owned(),
-            type_oid: *type_oid,
-            type_name: (*type_name).to_owned(),
-            element_oid: *type_oid,
-            dims: 0,
-            type_mod: -1,
-            not_null: false,
-            pk_index: None,
-            generated: false,
-            is_virtual: false,
-            typing: crate::pg::Typing::default(),
-        })
-        .collect()
+    COLUMNS.iter().map(|(name, type_oid, type_name)| Column::new(*name, *type_oid, *type_name)).collect()
 }
 
 /// Values by column name; everything else is NULL.

@@ -107,6 +107,25 @@ pub struct CreatedShape {
     pub inner_partitions: BTreeMap<u32, Vec<u32>>,
 }
 
+#[cfg(test)]
+impl CreatedShape {
+    /// A shape of a table without columns, for tests that only need some shape.
+    pub(crate) fn sample(id: ShapeId) -> Self {
+        use crate::pg::QualifiedName;
+        use crate::protocol::{request::parse_shape_request, route::Method};
+
+        Self {
+            id,
+            handle: format!("5000-{}", id.0),
+            request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
+            relation: Relation::new(1, QualifiedName::new("public", "t"), Vec::new()),
+            partitions: Vec::new(),
+            inner: Vec::new(),
+            inner_partitions: BTreeMap::new(),
+        }
+    }
+}
+
 /// The tables below one that a shape reads, whose rows it includes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapePartitions {
@@ -367,9 +386,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::{QualifiedName, SnapshotBounds};
-    use crate::protocol::request::parse_shape_request;
-    use crate::protocol::route::Method;
+    use crate::pg::SnapshotBounds;
     use crate::shape::dependent::Member;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -403,19 +420,9 @@ mod tests {
             Record::Joined(ShapeJoined { id: ShapeId(1), processed: 77 }),
             Record::Removed(ShapeId(4)),
             Record::Created(Box::new(CreatedShape {
-                id: ShapeId(7),
-                handle: "5000-7".to_owned(),
-                request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
-                relation: Relation {
-                    oid: 1,
-                    name: QualifiedName::new("public", "t"),
-                    columns: Vec::new(),
-                    key_always_unique: true,
-                    has_children: false,
-                },
                 partitions: vec![3],
-                inner: Vec::new(),
                 inner_partitions: BTreeMap::from([(2, vec![4])]),
+                ..CreatedShape::sample(ShapeId(7))
             })),
             Record::SnapshotDone(SnapshotDone {
                 id: ShapeId(7),

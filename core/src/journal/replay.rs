@@ -279,9 +279,7 @@ mod tests {
     use crate::journal::record::{ShapeCheckpoint, ShapePartitions, ShapeViews, ShapeWhole};
     use crate::log::shape_log::SnapshotProgress;
     use crate::log::{Clock, Read};
-    use crate::pg::{QualifiedName, Relation, SnapshotBounds};
-    use crate::protocol::request::parse_shape_request;
-    use crate::protocol::route::Method;
+    use crate::pg::SnapshotBounds;
     use crate::shape::dependent::{Member, Move, View, ViewChange};
     use std::convert::Infallible;
     #[cfg(target_arch = "wasm32")]
@@ -292,21 +290,7 @@ mod tests {
     const NOT_LAST: &str = ",{\"headers\":{}}";
 
     fn created(id: u32) -> Record {
-        Record::Created(Box::new(CreatedShape {
-            id: ShapeId(id),
-            handle: Handle::new(5_000, u64::from(id)).to_string(),
-            request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
-            relation: Relation {
-                oid: 1,
-                name: QualifiedName::new("public", "t"),
-                columns: Vec::new(),
-                key_always_unique: true,
-                has_children: false,
-            },
-            partitions: Vec::new(),
-            inner: Vec::new(),
-            inner_partitions: BTreeMap::new(),
-        }))
+        Record::Created(Box::new(CreatedShape::sample(ShapeId(id))))
     }
 
     fn done(id: u32) -> Record {

@@ -333,26 +333,12 @@ mod tests {
     }
 
     fn relation() -> Relation {
-        let column = |name: &str, pk_index| Column {
-            name: name.to_owned(),
-            type_oid: oid::TEXT,
-            type_name: "text".to_owned(),
-            element_oid: oid::TEXT,
-            dims: 0,
-            type_mod: -1,
-            not_null: false,
-            pk_index,
-            generated: false,
-            is_virtual: false,
-            typing: crate::pg::Typing::default(),
-        };
-        Relation {
-            oid: 1,
-            name: QualifiedName::new("public", "crate"),
-            columns: vec![column("id", Some(0)), column("label", None), column("note", None)],
-            key_always_unique: true,
-            has_children: false,
-        }
+        let column = |name: &str, pk_index| Column { pk_index, ..Column::new(name, oid::TEXT, "text") };
+        Relation::new(
+            1,
+            QualifiedName::new("public", "crate"),
+            vec![column("id", Some(0)), column("label", None), column("note", None)],
+        )
     }
 
     const AT: ChangePosition = ChangePosition { lsn: 29_360_128, op: 4, xid: 90412 };

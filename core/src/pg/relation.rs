@@ -76,7 +76,33 @@ pub struct Column {
     pub typing: Typing,
 }
 
+impl Column {
+    /// A nullable column of a scalar type without a modifier, outside the primary key.
+    #[must_use]
+    pub fn new(name: impl Into<String>, type_oid: u32, type_name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            type_oid,
+            type_name: type_name.into(),
+            element_oid: type_oid,
+            dims: 0,
+            type_mod: -1,
+            not_null: false,
+            pk_index: None,
+            generated: false,
+            is_virtual: false,
+            typing: Typing::default(),
+        }
+    }
+}
+
 impl Relation {
+    /// A table whose keys are always unique and from which no other table inherits.
+    #[must_use]
+    pub const fn new(oid: u32, name: QualifiedName, columns: Vec<Column>) -> Self {
+        Self { oid, name, columns, key_always_unique: true, has_children: false }
+    }
+
     /// The position of a column by its exact name.
     #[must_use]
     pub fn column_index(&self, name: &str) -> Option<usize> {
@@ -143,30 +169,13 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn column(name: &str, pk_index: Option<u32>) -> Column {
-        Column {
-            name: name.to_owned(),
-            type_oid: super::super::oid::TEXT,
-            type_name: "text".to_owned(),
-            element_oid: super::super::oid::TEXT,
-            dims: 0,
-            type_mod: -1,
-            not_null: false,
-            pk_index,
-            generated: false,
-            is_virtual: false,
-            typing: Typing::default(),
-        }
+        Column { pk_index, ..Column::new(name, super::super::oid::TEXT, "text") }
     }
 
     #[test]
     fn key_follows_the_index_not_the_table() {
-        let mut relation = Relation {
-            oid: 1,
-            name: QualifiedName::new("public", "t"),
-            columns: vec![column("a", Some(1)), column("b", None), column("c", Some(0))],
-            key_always_unique: true,
-            has_children: false,
-        };
+        let columns = vec![column("a", Some(1)), column("b", None), column("c", Some(0))];
+        let mut relation = Relation::new(1, QualifiedName::new("public", "t"), columns);
         assert_eq!(relation.key_columns(), [2, 0]);
         relation.columns.iter_mut().for_each(|c| c.pk_index = None);
         assert_eq!(relation.key_columns(), [0, 1, 2]);

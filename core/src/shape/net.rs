@@ -206,31 +206,24 @@ fn hash(key: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::{Column, QualifiedName, Typing, oid};
+    use crate::pg::{Column, QualifiedName, oid};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// `CREATE TABLE t (id text PRIMARY KEY DEFERRABLE, v text)`
     fn relation() -> Relation {
         let column = |name: &str, pk_index| Column {
-            name: name.to_owned(),
-            type_oid: oid::TEXT,
-            type_name: "text".to_owned(),
-            element_oid: oid::TEXT,
-            dims: 0,
-            type_mod: -1,
             not_null: true,
             pk_index,
-            generated: false,
-            is_virtual: false,
-            typing: Typing::default(),
+            ..Column::new(name, oid::TEXT, "text")
         };
         Relation {
-            oid: 1,
-            name: QualifiedName::new("public", "t"),
-            columns: vec![column("id", Some(0)), column("v", None)],
             key_always_unique: false,
-            has_children: false,
+            ..Relation::new(
+                1,
+                QualifiedName::new("public", "t"),
+                vec![column("id", Some(0)), column("v", None)],
+            )
         }
     }
 

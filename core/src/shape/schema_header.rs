@@ -109,19 +109,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn column(name: &str, type_name: &str, type_oid: u32, type_mod: i32) -> Column {
-        Column {
-            name: name.to_owned(),
-            type_oid,
-            type_name: type_name.to_owned(),
-            element_oid: type_oid,
-            dims: 0,
-            type_mod,
-            not_null: false,
-            pk_index: None,
-            generated: false,
-            is_virtual: false,
-            typing: crate::pg::Typing::default(),
-        }
+        Column { type_mod, ..Column::new(name, type_oid, type_name) }
     }
 
     fn array(dims: u32, element: Column) -> Column {

@@ -98,26 +98,8 @@ mod tests {
     }
 
     fn writer(chunk_bytes_max: u64) -> SnapshotWriter {
-        let column = Column {
-            name: "id".to_owned(),
-            type_oid: oid::INT4,
-            type_name: "int4".to_owned(),
-            element_oid: oid::INT4,
-            dims: 0,
-            type_mod: -1,
-            not_null: true,
-            pk_index: Some(0),
-            generated: false,
-            is_virtual: false,
-            typing: crate::pg::Typing::default(),
-        };
-        let relation = Relation {
-            oid: 1,
-            name: QualifiedName::new("public", "t"),
-            columns: vec![column],
-            key_always_unique: true,
-            has_children: false,
-        };
+        let column = Column { not_null: true, pk_index: Some(0), ..Column::new("id", oid::INT4, "int4") };
+        let relation = Relation::new(1, QualifiedName::new("public", "t"), vec![column]);
         SnapshotWriter::new(ItemFormat::new(&relation, &[0], Replica::Default), None, chunk_bytes_max)
     }
 

@@ -88,7 +88,7 @@ fn push_filters<'a>(sql: &mut String, filters: impl Iterator<Item = &'a str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::{Column, QualifiedName, Relation, Typing, oid};
+    use crate::pg::{Column, QualifiedName, Relation, oid};
     use crate::protocol::query::Query;
     use crate::protocol::request::parse_shape_request;
     use crate::protocol::route::Method;
@@ -98,19 +98,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn column(name: &str, type_oid: u32, type_name: &str, pk_index: Option<u32>) -> Column {
-        Column {
-            name: name.to_owned(),
-            type_oid,
-            type_name: type_name.to_owned(),
-            element_oid: type_oid,
-            dims: 0,
-            type_mod: -1,
-            not_null: pk_index.is_some(),
-            pk_index,
-            generated: false,
-            is_virtual: false,
-            typing: Typing::default(),
-        }
+        Column { not_null: pk_index.is_some(), pk_index, ..Column::new(name, type_oid, type_name) }
     }
 
     /// `CREATE TABLE t (id int PRIMARY KEY, a text, n int)`
@@ -120,13 +108,7 @@ mod tests {
             column("a", oid::TEXT, "text", None),
             column("n", oid::INT4, "int4", None),
         ];
-        let relation = Arc::new(Relation {
-            oid: 16_400,
-            name: QualifiedName::new("public", "t"),
-            columns,
-            key_always_unique: true,
-            has_children: false,
-        });
+        let relation = Arc::new(Relation::new(16_400, QualifiedName::new("public", "t"), columns));
         let query = format!("table=t&offset=-1&{query}");
         let request = parse_shape_request(Method::Get, &query).unwrap().definition;
         let definition = Definition::resolve(&request, &relation, &GeneratedColumns::Never, &[]).unwrap();

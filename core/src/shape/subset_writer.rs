@@ -70,7 +70,7 @@ impl SubsetWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::{Column, QualifiedName, Relation, Typing, oid};
+    use crate::pg::{Column, QualifiedName, Relation, oid};
     use crate::protocol::request::Replica;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -85,26 +85,8 @@ mod tests {
 
     #[test]
     fn pieces_make_one_object() {
-        let column = Column {
-            name: "id".to_owned(),
-            type_oid: oid::INT4,
-            type_name: "int4".to_owned(),
-            element_oid: oid::INT4,
-            dims: 0,
-            type_mod: -1,
-            not_null: true,
-            pk_index: Some(0),
-            generated: false,
-            is_virtual: false,
-            typing: Typing::default(),
-        };
-        let relation = Relation {
-            oid: 1,
-            name: QualifiedName::new("public", "t"),
-            columns: vec![column],
-            key_always_unique: true,
-            has_children: false,
-        };
+        let column = Column { not_null: true, pk_index: Some(0), ..Column::new("id", oid::INT4, "int4") };
+        let relation = Relation::new(1, QualifiedName::new("public", "t"), vec![column]);
         let format = ItemFormat::new(&relation, &[0], Replica::Default);
         let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: vec![] };
         let mut writer =

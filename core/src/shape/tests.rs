@@ -21,22 +21,13 @@ pub(super) const COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("n", oid::INT4
 type Cell = Option<&'static str>;
 
 fn relation() -> Arc<Relation> {
-    let column = |(index, (name, type_oid)): (usize, &(&str, u32))| Column {
+    let column = |(index, &(name, type_oid)): (usize, &(&str, u32))| Column {
+        not_null: index == 0,
         pk_index: (index == 0).then_some(0),
-        ..serde_json::from_value(serde_json::json!({
-            "name": name, "type_oid": type_oid, "type_name": "t", "element_oid": type_oid, "dims": 0,
-            "type_mod": -1, "not_null": index == 0, "pk_index": null, "generated": false
-        }))
-        .unwrap()
+        ..Column::new(name, type_oid, "t")
     };
     let columns = COLUMNS.iter().enumerate().map(column).collect();
-    Arc::new(Relation {
-        oid: TABLE,
-        name: QualifiedName::new("public", "t"),
-        columns,
-        key_always_unique: true,
-        has_children: false,
-    })
+    Arc::new(Relation::new(TABLE, QualifiedName::new("public", "t"), columns))
 }
 
 fn definition(query: &str, relation: &Arc<Relation>) -> Definition {

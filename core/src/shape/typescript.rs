@@ -62,12 +62,8 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn column(name: &str, element_oid: u32, dims: u32, not_null: bool) -> Column {
-        serde_json::from_value(serde_json::json!({
-            "name": name, "type_oid": if dims > 0 { 1 } else { element_oid }, "type_name": "t",
-            "element_oid": element_oid, "dims": dims, "type_mod": -1, "not_null": not_null,
-            "pk_index": null, "generated": false
-        }))
-        .unwrap()
+        let type_oid = if dims > 0 { 1 } else { element_oid };
+        Column { element_oid, dims, not_null, ..Column::new(name, type_oid, "t") }
     }
 
     #[test]
@@ -79,13 +75,7 @@ mod tests {
             column("grid", oid::INT4, 2, false),
             column("doc", oid::JSONB, 0, false),
         ];
-        let relation = Relation {
-            oid: 1,
-            name: QualifiedName::new("public", "order_lines"),
-            columns,
-            key_always_unique: true,
-            has_children: false,
-        };
+        let relation = Relation::new(1, QualifiedName::new("public", "order_lines"), columns);
         let expected = "/** A row of \"public\".\"order_lines\". */\n\
                         export type OrderLines = {\n\
                         \x20 id: bigint\n\

@@ -6,9 +6,6 @@ use crate::journal::record::{CreatedShape, Record, SnapshotDone, read_frame};
 use crate::log::shape_log::SnapshotProgress;
 use crate::log::{Fragment, ShapeLog};
 use crate::pg::snapshot::{SnapshotBounds, SnapshotFilter};
-use crate::pg::{QualifiedName, Relation};
-use crate::protocol::request::parse_shape_request;
-use crate::protocol::route::Method;
 use crate::shape::DropCause;
 use crate::shape::dependent::{Move, ViewChange};
 use crate::{Lsn, Offset, ShapeId};
@@ -36,21 +33,7 @@ impl SharedShape for TestShape {
     }
 
     fn created(&self) -> CreatedShape {
-        CreatedShape {
-            id: self.id,
-            handle: format!("5000-{}", self.id.0),
-            request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
-            relation: Relation {
-                oid: 1,
-                name: QualifiedName::new("public", "t"),
-                columns: Vec::new(),
-                key_always_unique: true,
-                has_children: false,
-            },
-            partitions: Vec::new(),
-            inner: Vec::new(),
-            inner_partitions: BTreeMap::new(),
-        }
+        CreatedShape::sample(self.id)
     }
 }
 

@@ -401,24 +401,12 @@ fn expression_of(word: &str, called: bool) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::{Typing, oid};
+    use crate::pg::oid;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn parse(text: &str) -> Parsed<OrderBy> {
-        let columns = ["id", "a", "A b\"c", "select"].map(|name| Column {
-            name: name.to_owned(),
-            type_oid: oid::INT4,
-            type_name: "int4".to_owned(),
-            element_oid: oid::INT4,
-            dims: 0,
-            type_mod: -1,
-            not_null: false,
-            pk_index: None,
-            generated: false,
-            is_virtual: false,
-            typing: Typing::default(),
-        });
+        let columns = ["id", "a", "A b\"c", "select"].map(|name| Column::new(name, oid::INT4, "int4"));
         OrderBy::parse(text, &columns[..], 2)
     }
 

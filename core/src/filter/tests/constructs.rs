@@ -54,17 +54,10 @@ fn typing(name: &str) -> Typing {
 
 fn columns() -> Vec<Column> {
     let column = |(name, type_oid, element_oid, type_name): &(&str, u32, u32, &str)| Column {
-        name: (*name).to_owned(),
-        type_oid: *type_oid,
-        type_name: (*type_name).to_owned(),
         element_oid: *element_oid,
         dims: u32::from(type_oid != element_oid),
-        type_mod: -1,
-        not_null: false,
-        pk_index: None,
-        generated: false,
-        is_virtual: false,
         typing: typing(name),
+        ..Column::new(*name, *type_oid, *type_name)
     };
     COLUMNS.iter().map(column).collect()
 }

@@ -112,13 +112,7 @@ fn a_clause_claims_what_the_catalog_must_confirm() {
     assert_eq!(names(&claims.types), [r#""s"."pair"/1"#]);
     let texts: Vec<&str> = claims.not_texts.iter().map(|claim| claim.subject.as_str()).collect();
     assert_eq!(texts, [r#""t""#], "once");
-    let relation = Relation {
-        oid: 1,
-        name: QualifiedName::new("public", "w"),
-        columns: columns(),
-        key_always_unique: true,
-        has_children: false,
-    };
+    let relation = Relation::new(1, QualifiedName::new("public", "w"), columns());
     assert_eq!(claims.not_texts_sql(&relation).as_deref(), Some(r#"SELECT ("t") FROM "public"."w""#));
     assert_eq!(claims.clock_words.len(), 1);
     assert!(claims.condition.contains(r#"("t") ~ ($1)"#), "{}", claims.condition);
@@ -132,13 +126,7 @@ fn a_batch_takes_one_array_for_each_column() {
     columns[3].typing.collation_name = Some(QualifiedName::new("public", "de"));
     columns[16].type_oid += 1;
     let filter = PostgresFilter::parse("k[1] IS NULL AND t ~ 'a'", &BTreeMap::new(), &columns).unwrap();
-    let relation = Relation {
-        oid: 1,
-        name: QualifiedName::new("public", "w"),
-        columns,
-        key_always_unique: true,
-        has_children: false,
-    };
+    let relation = Relation::new(1, QualifiedName::new("public", "w"), columns);
     assert_eq!(
         filter.batch_sql(&relation),
         concat!(

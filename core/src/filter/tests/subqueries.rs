@@ -2,47 +2,29 @@
 
 use super::super::*;
 use super::columns as outer_columns;
-use crate::pg::{Collation, QualifiedName, Relation, TypeKind, Typing, oid};
+use crate::pg::{Collation, QualifiedName, Relation, TypeKind, oid};
 use std::sync::Arc;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn column(name: &str, type_oid: u32, type_name: &str) -> Column {
-    Column {
-        name: name.to_owned(),
-        type_oid,
-        type_name: type_name.to_owned(),
-        element_oid: type_oid,
-        dims: 0,
-        type_mod: -1,
-        not_null: false,
-        pk_index: None,
-        generated: false,
-        is_virtual: false,
-        typing: Typing::default(),
-    }
-}
-
 /// `proj (id int4, org int4, active bool, code text, big int8, price numeric, j jsonb)`, `org (id int4, active
 /// bool)`, `app."T" ("Id" int4)`
 fn inner() -> Vec<Arc<Relation>> {
-    let relation = |oid, name, columns| {
-        Arc::new(Relation { oid, name, columns, key_always_unique: true, has_children: false })
-    };
+    let relation = |oid, name, columns| Arc::new(Relation::new(oid, name, columns));
     let proj = vec![
-        column("id", oid::INT4, "int4"),
-        column("org", oid::INT4, "int4"),
-        column("active", oid::BOOL, "bool"),
-        column("code", oid::TEXT, "text"),
-        column("big", oid::INT8, "int8"),
-        column("price", oid::NUMERIC, "numeric"),
-        column("j", oid::JSONB, "jsonb"),
+        Column::new("id", oid::INT4, "int4"),
+        Column::new("org", oid::INT4, "int4"),
+        Column::new("active", oid::BOOL, "bool"),
+        Column::new("code", oid::TEXT, "text"),
+        Column::new("big", oid::INT8, "int8"),
+        Column::new("price", oid::NUMERIC, "numeric"),
+        Column::new("j", oid::JSONB, "jsonb"),
     ];
-    let org = vec![column("id", oid::INT4, "int4"), column("active", oid::BOOL, "bool")];
+    let org = vec![Column::new("id", oid::INT4, "int4"), Column::new("active", oid::BOOL, "bool")];
     vec![
         relation(1, QualifiedName::new("public", "proj"), proj),
         relation(2, QualifiedName::new("public", "org"), org),
-        relation(3, QualifiedName::new("app", "T"), vec![column("Id", oid::INT4, "int4")]),
+        relation(3, QualifiedName::new("app", "T"), vec![Column::new("Id", oid::INT4, "int4")]),
     ]
 }
 
@@ -263,20 +245,12 @@ fn types_must_be_the_same_and_have_one_text_per_value() {
 #[test]
 fn enums_are_told_by_schema_and_name() {
     let mood = |schema: &str| {
-        let mut column = column("m", 30_000, "mood");
+        let mut column = Column::new("m", 30_000, "mood");
         column.typing.schema = schema.to_owned();
         column.typing.kind = TypeKind::Enum { labels: vec!["ok".to_owned()] };
         column
     };
-    let table = |schema| {
-        Arc::new(Relation {
-            oid: 9,
-            name: QualifiedName::new("public", "t"),
-            columns: vec![mood(schema)],
-            key_always_unique: true,
-            has_children: false,
-        })
-    };
+    let table = |schema| Arc::new(Relation::new(9, QualifiedName::new("public", "t"), vec![mood(schema)]));
     let parse = |schema| {
         Clause::parse("m IN (SELECT m FROM t)", &BTreeMap::new(), &[mood("public")][..], &[table(schema)])
     };

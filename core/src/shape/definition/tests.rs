@@ -8,34 +8,20 @@ use crate::protocol::route::Method;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn column(name: &str, type_oid: u32, type_name: &str, pk_index: Option<u32>) -> Column {
-    Column {
-        name: name.to_owned(),
-        type_oid,
-        type_name: type_name.to_owned(),
-        element_oid: type_oid,
-        dims: 0,
-        type_mod: -1,
-        not_null: pk_index.is_some(),
-        pk_index,
-        generated: false,
-        is_virtual: false,
-        typing: crate::pg::Typing::default(),
-    }
+    Column { not_null: pk_index.is_some(), pk_index, ..Column::new(name, type_oid, type_name) }
 }
 
 /// `CREATE TABLE t (id int PRIMARY KEY, a text, n int)`
 fn relation() -> Relation {
-    Relation {
-        oid: 16_400,
-        name: QualifiedName::new("public", "t"),
-        columns: vec![
+    Relation::new(
+        16_400,
+        QualifiedName::new("public", "t"),
+        vec![
             column("id", oid::INT4, "int4", Some(0)),
             column("a", oid::TEXT, "text", None),
             column("n", oid::INT4, "int4", None),
         ],
-        key_always_unique: true,
-        has_children: false,
-    }
+    )
 }
 
 fn with_generated() -> Relation {

@@ -3,7 +3,7 @@
 use super::held::HELD_BYTES_MAX;
 use super::{DependentState, Late, RoundRequest, View, ViewChange};
 use crate::log::Fragment;
-use crate::pg::{QualifiedName, Relation, SnapshotBounds, SnapshotFilter, oid};
+use crate::pg::{Column, QualifiedName, Relation, SnapshotBounds, SnapshotFilter, oid};
 use crate::protocol::request::parse_shape_request;
 use crate::protocol::route::Method;
 use crate::shape::GeneratedColumns;
@@ -26,22 +26,13 @@ const IN: &str = "parent+IN+(SELECT+id+FROM+q+WHERE+on)";
 type Cell = Option<&'static str>;
 
 fn relation(oid: u32, name: &str, columns: &[(&str, u32)]) -> Arc<Relation> {
-    let column = |(index, (name, type_oid)): (usize, &(&str, u32))| {
-        serde_json::from_value(json!({
-            "name": name, "type_oid": type_oid, "type_name": "t", "element_oid": type_oid, "dims": 0,
-            "type_mod": -1, "not_null": index == 0, "pk_index": if index == 0 { Some(0) } else { None },
-            "generated": false
-        }))
-        .unwrap()
+    let column = |(index, &(name, type_oid)): (usize, &(&str, u32))| Column {
+        not_null: index == 0,
+        pk_index: (index == 0).then_some(0),
+        ..Column::new(name, type_oid, "t")
     };
     let columns = columns.iter().enumerate().map(column).collect();
-    Arc::new(Relation {
-        oid,
-        name: QualifiedName::new("public", name),
-        columns,
-        key_always_unique: true,
-        has_children: false,
-    })
+    Arc::new(Relation::new(oid, QualifiedName::new("public", name), columns))
 }
 
 const OUTER_COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("parent", oid::INT4), ("note", oid::TEXT)];

@@ -123,26 +123,12 @@ impl Postgres {
     #[must_use]
     pub fn relation(table: usize) -> Arc<Relation> {
         let column = |(index, (name, type_oid)): (usize, &(&str, u32))| Column {
-            name: (*name).to_owned(),
-            type_oid: *type_oid,
-            type_name: if *type_oid == oid::TEXT { "text" } else { "int4" }.to_owned(),
-            element_oid: *type_oid,
-            dims: 0,
-            type_mod: -1,
             not_null: index == 0,
             pk_index: (index == 0).then_some(0),
-            generated: false,
-            is_virtual: false,
-            typing: limn_core::pg::Typing::default(),
+            ..Column::new(*name, *type_oid, if *type_oid == oid::TEXT { "text" } else { "int4" })
         };
         let columns = COLUMNS.iter().enumerate().map(column).collect();
-        Arc::new(Relation {
-            oid: TABLES[table],
-            name: QualifiedName::new("public", name(table)),
-            columns,
-            key_always_unique: true,
-            has_children: false,
-        })
+        Arc::new(Relation::new(TABLES[table], QualifiedName::new("public", name(table)), columns))
     }
 
     /// Something happens in the database: says what.
