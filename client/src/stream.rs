@@ -113,7 +113,8 @@ impl ShapeStream {
     }
 }
 
-/// Where to begin: at the start unless an offset says otherwise.
+/// Parses the options `handle` and `offset`. Without an offset the stream reads from the beginning; an offset inside
+/// the log needs the handle.
 fn start(handle: Option<String>, offset: Option<String>) -> Result<Start, JsError> {
     let Some(offset) = offset else { return Ok(Start::Beginning) };
     Ok(match (offset.as_str(), handle) {

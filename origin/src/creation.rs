@@ -60,9 +60,9 @@ const FOUND_POLL: Duration = Duration::from_millis(200);
 pub struct Creator {
     /// Who keeps their changes.
     pub engine: EngineHandle,
-    /// What is asked of Postgres beforehand.
+    /// Resolves definitions by questions to Postgres.
     pub catalog: Catalog,
-    /// What puts tables into the publication.
+    /// Puts tables into the publication.
     pub publisher: Publisher,
     shared: Arc<Shared>,
 }

@@ -165,7 +165,7 @@ pub struct ShapeWhole {
     pub up_to: u64,
 }
 
-/// How far a log is visible, from its stored form, in which `u64::MAX` stands for its end.
+/// Decodes a stored bound of visibility: a commit LSN, or `u64::MAX` where the log is visible to its end (`None`).
 #[must_use]
 pub fn stored_bound(up_to: u64) -> Option<Lsn> {
     (up_to != u64::MAX).then_some(Lsn::new(up_to))

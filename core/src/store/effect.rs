@@ -9,7 +9,7 @@ use crate::log::segment::SegmentAppend;
 use crate::shape::DropCause;
 use std::ops::Deref;
 
-/// Something for the owner of files, readers and connection to do. To be done in the order in which
+/// An action for the owner of files, readers and connection, to be carried out in the order in which
 /// [`Logs::poll_effect`](super::Logs::poll_effect) gives them; what has to be reported back says so.
 #[derive(Debug)]
 pub enum Effect<S> {

@@ -80,7 +80,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         }
     }
 
-    /// What to do next; `None` where nothing is due.
+    /// The next effect to carry out; `None` where none is due.
     pub fn poll_effect(&mut self) -> Option<Effect<S>> {
         self.effects.pop_front().or_else(|| self.poll_tail())
     }
@@ -277,7 +277,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         }
     }
 
-    /// What a shape's subqueries return is known: it says itself what it still has to resolve.
+    /// The views of a shape's subqueries are known: from now on the shape's visible bound says what it has to resolve.
     pub fn handle_views(&mut self, id: ShapeId) {
         self.viewless.remove(&id);
     }
@@ -354,7 +354,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.tails.len_bytes()
     }
 
-    /// What [`Effect::WriteTail`] gave for this shape is in its segment.
+    /// The bytes of the shape's last [`Effect::WriteTail`] are in its segment.
     pub fn handle_flushed(&mut self, id: ShapeId) {
         let Some(tracked) = self.shapes.get_mut(&id) else { return };
         if let Some(end) = self.tails.end(&mut tracked.tail) {

@@ -1,4 +1,4 @@
-//! What the write path knows of one shape.
+//! The write path's own state of one shape.
 
 use super::effect::SharedShape;
 use super::tails::{TailState, Tails};
@@ -7,7 +7,7 @@ use crate::log::ShapeLog;
 use crate::pg::snapshot::SnapshotFilter;
 use crate::{Lsn, ShapeId};
 
-/// A shape and what only the write path knows of it.
+/// A shape and the state that only the write path has of it.
 #[derive(Debug)]
 pub(super) struct Tracked<S> {
     id: ShapeId,
@@ -25,14 +25,14 @@ pub(super) struct Tracked<S> {
 /// How far a shape's snapshot is.
 #[derive(Debug)]
 pub(super) enum Snapshot {
-    /// It is yet to be taken, or to be taken again.
+    /// Not taken yet, or to be taken again.
     Awaited {
         /// The newest transaction that had been read when the shape was registered: the snapshot must hold it.
         registered_at: Lsn,
     },
-    /// It was taken; its rows are being written.
+    /// Taken; its rows are being written.
     Taken,
-    /// It is on the disk.
+    /// Durable.
     Done(SnapshotFilter),
 }
 

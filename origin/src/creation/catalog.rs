@@ -1,4 +1,4 @@
-//! What is asked of Postgres before a shape is made: what a request means, and whether it can be followed.
+//! Resolves definitions: asks Postgres which table a request means, and whether a shape can follow it.
 //!
 //! All questions share one session. None of them waits for a lock there: what one definition waits for must not hold
 //! another one's questions up.
@@ -47,7 +47,7 @@ struct Shared {
     unlocked: Flights<u32, Result<(), LookupError>>,
 }
 
-/// What a request asks for, confirmed by the catalog.
+/// A definition that the catalog has confirmed, and its tables.
 #[derive(Debug)]
 pub struct Resolved {
     /// What it selects.
@@ -74,7 +74,7 @@ pub enum LookupError {
     Unfollowable(RequestError),
     /// A state that passes.
     Unavailable(Unavailable),
-    /// Something of ours.
+    /// A fault of the server.
     Failed(String),
 }
 
@@ -141,7 +141,7 @@ impl Catalog {
             .ok_or_else(|| LookupError::Request(RequestError::unknown_table(name)))
     }
 
-    /// What a request asks for, confirmed by Postgres; nothing is created.
+    /// Resolves a request's definition, and has Postgres confirm it; nothing is created.
     ///
     /// # Errors
     /// [`LookupError`]; [`LookupError::Unavailable`] where it takes too long.

@@ -1,4 +1,4 @@
-//! What the server knows when it looks at a shape's log: the input of core's decisions about replies.
+//! Looks at a shape's log: the input of core's decisions about replies.
 
 use super::Server;
 use crate::shape::Shape;
@@ -27,7 +27,7 @@ impl Server {
         Ok(Look { now, read, standing, is_stopping: self.stopping.has_begun() })
     }
 
-    /// Whether the end of a shape's log may be called up to date.
+    /// The server's state for one shape: its phase, and faults of the shape's tables.
     pub(super) fn standing(&self, shape: &Shape) -> Standing {
         let has_fault = || self.status.table_fault(&shape.definition).is_some();
         match self.status.phase() {
@@ -38,7 +38,7 @@ impl Server {
         }
     }
 
-    /// What a log's read is told of the server; taken before the log is locked.
+    /// The clock for a read. Take it before the log is locked ([`Clock`]).
     pub(super) fn clock(&self, standing: Standing) -> Clock {
         Clock { processed: Lsn::new(self.status.processed()), is_current: standing.is_current() }
     }

@@ -62,7 +62,7 @@ pub struct Publishing {
 /// A statement that alters a table or the publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alteration {
-    /// What a person would run.
+    /// The statement, as a person would run it.
     pub sql: String,
     /// Runs behind it in the same transaction, and fails where publications have changed meanwhile.
     guard: Option<String>,

@@ -1,4 +1,4 @@
-//! What the functions of all types are called with, and what they return.
+//! The arguments and the result of a function call, for the functions of all types.
 
 use super::ty::Type;
 use super::value::Value;
@@ -8,7 +8,7 @@ use std::str;
 
 pub(crate) type Outcome = Result<Value<'static>, EvalError>;
 
-/// What a function is called with.
+/// The arguments of a call: `types[i]` is the type of `values[i]`.
 pub(crate) struct Arguments<'c> {
     pub values: &'c [Value<'c>],
     pub types: &'c [&'c Type],

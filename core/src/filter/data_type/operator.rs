@@ -157,7 +157,7 @@ pub(crate) fn comparison(left: &Type, right: &Type) -> Option<Order> {
     }
 }
 
-/// Whether [`natural`](crate::filter::eval::compare::natural) compares two values of a type as Postgres does.
+/// True where [`natural`](crate::filter::eval::compare::natural) orders the values of a type as Postgres does.
 fn has_natural_order(ty: &Type) -> bool {
     match ty {
         Type::Bool | Type::Int2 | Type::Int4 | Type::Int8 | Type::Numeric | Type::Float4 | Type::Float8 => {

@@ -1,4 +1,4 @@
-//! What follows the head of a stream of events (protocol §6.3).
+//! The body of a stream of events: items, up-to-date messages, keep-alive comments and the end (protocol §6.3).
 
 use super::{Look, Part, lsn_behind_live_rows};
 use crate::log::shape_log::Read;
@@ -25,7 +25,7 @@ pub struct EventStream {
     keep_alive_at: Duration,
 }
 
-/// What to do about a stream.
+/// The next step of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextEvents {
     /// Send the items of a part, then an up-to-date message where there is an LSN to name.
@@ -62,7 +62,7 @@ impl EventStream {
         self.keep_alive_at = now + KEEP_ALIVE;
     }
 
-    /// What to do after a look.
+    /// Decides the next step from a look at the log behind [`after`](Self::after).
     pub fn next(&mut self, look: &Look) -> NextEvents {
         let Some(read) = look.read.clone().filter(|_| look.standing.is_current()) else {
             return NextEvents::End;

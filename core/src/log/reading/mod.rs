@@ -20,7 +20,7 @@ use crate::{Lsn, Offset};
 use std::ops::Range;
 use std::time::Duration;
 
-/// Whether the end of a shape's log may be called up to date.
+/// The state of the server, as far as it matters to one shape: it decides whether replies may say up-to-date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Postgres is followed, and nothing is known to be wrong with the shape's tables.
@@ -34,21 +34,21 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Whether the end of the log may be called up to date.
+    /// True where replies may say up-to-date.
     #[must_use]
     pub const fn is_current(self) -> bool {
         matches!(self, Self::Active | Self::ReadOnly)
     }
 }
 
-/// What the owner finds when it looks at the log.
+/// One look at a shape's log: the result of a read, and the state of the server at that time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     /// The time since the request or the stream began.
     pub now: Duration,
-    /// What follows the client's offset, never [`Read::Search`]; `None` where the shape was dropped.
+    /// The read behind the client's offset, never [`Read::Search`]; `None` where the shape was dropped.
     pub read: Option<Read>,
-    /// What was taken for the read's [`Clock`](super::Clock).
+    /// The state from which the read's [`Clock`](super::Clock) was made.
     pub standing: Standing,
     /// Whether the server is about to end: nothing is waited for any more.
     pub is_stopping: bool,

@@ -12,7 +12,7 @@ pub(super) const CURRENT_WAIT: Duration = Duration::from_secs(5);
 /// How often the log is read again for a request whose offset lies ahead.
 pub(super) const AHEAD_POLL: Duration = Duration::from_millis(100);
 
-/// What to do about a request.
+/// The next step of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Send this.
@@ -23,7 +23,7 @@ pub enum Next {
     Refuse(Refuse),
 }
 
-/// What a request is answered.
+/// A reply with success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// A part of the log.
@@ -125,8 +125,8 @@ impl Reading {
         Self { mode, long_poll_timeout, has_moves, has_waited: false, is_parked: false, current_until: None }
     }
 
-    /// What to do after a look. `is_known` says whether the client has the reply already that would send what was
-    /// read.
+    /// Decides the next step from a look at the log. `is_known`: the client's `if-none-match` lists the tag of the reply
+    /// that would send what was read.
     pub fn next(&mut self, look: &Look, is_known: bool) -> Next {
         let Some(read) = &look.read else { return Next::Refuse(Refuse::MustRefetch) };
         if look.standing.is_current() {

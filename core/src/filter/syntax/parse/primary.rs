@@ -1,5 +1,5 @@
-//! What an expression begins with: literals, columns, prefix operator, parentheses and the constructs that
-//! have a word of their own.
+//! Parses the first operand of an expression: a literal, a column, a prefix operator, parentheses, or a construct with
+//! a keyword such as CASE.
 
 use super::super::ast::{Kind, Node, Subscript};
 use super::super::keywords;
