@@ -12,7 +12,7 @@ use crate::postgres::catalog::describe_oid;
 use crate::postgres::lock_holders::{Held, Holder, lock_holders};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, obstacle};
+use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, obstacle, sqlstate};
 use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::shape::{Failure, Life, Shape};
@@ -248,17 +248,8 @@ impl Creator {
             tracing::debug!(handle = %shape.handle, ?created, "a shape was removed while it was created");
             return;
         }
-        let Err(mut error) = created else { return };
-        if error.is_denied()
-            && let Ok(Some(denial)) = self.catalog.denial(&shape.definition).await
-        {
-            error = CreateError::Denied(denial);
-        }
-        if error.is_locked()
-            && let Ok(holders) = self.lock_holders(&shape.definition).await
-        {
-            error = PublicationError::LockTimeout { holders }.into();
-        }
+        let Err(error) = created else { return };
+        let error = self.explain(error, &shape.definition).await;
         tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
         let has_gone = error.misses_something() && self.has_changed(shape).await;
         let failure = if has_gone { Failure::Gone } else { error.failure(&shape.definition) };
@@ -266,6 +257,21 @@ impl Creator {
             self.shared.refusals.remember(&shape.identity, error);
         }
         self.give_up(shape, failure).await;
+    }
+
+    /// Adds what only the catalog can tell of a refused snapshot: which right is missing, or who holds the lock.
+    async fn explain(&self, error: CreateError, definition: &Definition) -> CreateError {
+        match error.snapshot_code() {
+            Some(sqlstate::INSUFFICIENT_PRIVILEGE) => match self.catalog.denial(definition).await {
+                Ok(Some(denial)) => CreateError::Denied(denial),
+                _ => error,
+            },
+            Some(sqlstate::LOCK_NOT_AVAILABLE) => match self.lock_holders(definition).await {
+                Ok(holders) => PublicationError::LockTimeout { holders }.into(),
+                Err(_) => error,
+            },
+            _ => error,
+        }
     }
 
     /// Who holds locks on the tables that a definition reads.

@@ -63,14 +63,12 @@ impl From<ViewError> for CreateError {
 }
 
 impl CreateError {
-    /// True where the role lacks a right, or a policy would hide rows from it.
-    pub(super) fn is_denied(&self) -> bool {
-        matches!(self, Self::Postgres(error) if error.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE))
-    }
-
-    /// True where a table's lock was not free in time.
-    pub(super) fn is_locked(&self) -> bool {
-        matches!(self, Self::Postgres(error) if error.code() == Some(sqlstate::LOCK_NOT_AVAILABLE))
+    /// The SQLSTATE by which Postgres refused to take the snapshot.
+    pub(super) fn snapshot_code(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(error) => error.code(),
+            _ => None,
+        }
     }
 
     /// True where Postgres misses a table, a column, a schema, a function or an operator: one of a table that has changed
@@ -78,7 +76,7 @@ impl CreateError {
     pub(super) fn misses_something(&self) -> bool {
         match self {
             Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
-                error.code().is_some_and(|code| MISSING.contains(&code))
+                error.is_of(&MISSING)
             }
             _ => false,
         }
@@ -98,23 +96,18 @@ impl CreateError {
         };
         match self {
             Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
-                match error.code() {
-                    Some(sqlstate::INSUFFICIENT_PRIVILEGE) => {
-                        let text = format!(
-                            "Unable to create initial snapshot: {error}. Make the server's role the table's owner, \
+                if error.is_of(&[sqlstate::INSUFFICIENT_PRIVILEGE]) {
+                    let text = format!(
+                        "Unable to create initial snapshot: {error}. Make the server's role the table's owner, \
                          or publish by hand and start with --manual-table-publishing"
-                        );
-                        Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
-                    }
-                    Some(sqlstate::LOCK_NOT_AVAILABLE) => known(10),
-                    _ if error.is_transient() => known(10),
-                    Some(code)
-                        if matches!(self, Self::Postgres(_))
-                            && OF_ROWS.iter().any(|class| code.starts_with(class)) =>
-                    {
-                        of_rows(error.message())
-                    }
-                    _ => Failure::Refused(error.message()),
+                    );
+                    Failure::Unavailable(Unavailable { known: true, ..Unavailable::new(text, 10) })
+                } else if error.is_transient() || error.is_of(&[sqlstate::LOCK_NOT_AVAILABLE]) {
+                    known(10)
+                } else if matches!(self, Self::Postgres(_)) && error.is_of(&OF_ROWS) {
+                    of_rows(error.message())
+                } else {
+                    Failure::Refused(error.message())
                 }
             }
             Self::Publishing(error) => error.failure(definition),

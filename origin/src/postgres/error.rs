@@ -71,6 +71,12 @@ impl PostgresError {
         }
     }
 
+    /// True where the SQLSTATE begins with one of these: whole codes, or [classes](super::sqlstate::class).
+    #[must_use]
+    pub fn is_of(&self, classes: &[&str]) -> bool {
+        self.code().is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
+    }
+
     /// Postgres's own message without code and details, where it was Postgres that answered.
     #[must_use]
     pub fn message(&self) -> String {
@@ -91,7 +97,7 @@ impl PostgresError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken(_) | Self::Timeout { .. } => true,
-            Self::Server(error) => TRANSIENT.iter().any(|class| error.code.starts_with(class)),
+            Self::Server(_) => self.is_of(&TRANSIENT),
             Self::Tls(_) | Self::Login(_) | Self::Protocol(_) => false,
         }
     }

@@ -147,6 +147,5 @@ const OF_RULES: [&str; 10] = [
 /// True where a rule of the database refuses a statement that is allowed and fits the catalog: what a trigger raises,
 /// data it fails on, what the server has switched off. The same statement fails again until somebody changes the rule.
 pub(super) fn is_refusal(error: &PostgresError) -> bool {
-    !error.is_transient()
-        && error.code().is_some_and(|code| OF_RULES.iter().any(|class| code.starts_with(class)))
+    !error.is_transient() && error.is_of(&OF_RULES)
 }
