@@ -9,6 +9,7 @@ use crate::scratch::{free_port, new_folder, target};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
 
 /// A `limn serve` with a storage folder of its own, on a database that no other one follows.
 #[derive(Debug)]
@@ -316,12 +317,18 @@ impl DevServer {
     }
 }
 
-/// The program that is tested: `LIMN_BIN`, else the newest that lies beside the tests.
+/// The program that is tested: `LIMN_BIN`, else the newest that lies beside the tests. It is looked for once, since
+/// some hundred sources are compared with it.
 ///
 /// # Panics
 /// Where there is none, or one of its sources is newer than it.
 #[must_use]
-pub fn binary() -> PathBuf {
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(find_binary)
+}
+
+fn find_binary() -> PathBuf {
     if let Some(told) = std::env::var_os("LIMN_BIN") {
         let told = PathBuf::from(told);
         assert!(told.is_file(), "LIMN_BIN is `{}`, and there is no such file", told.display());
