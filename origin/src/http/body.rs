@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Bytes that are read from a file, or sent from memory, at one time.
 const PIECE_BYTES: usize = 128 << 10;
+/// Up to this length, a copy of what is in memory costs less than the two pieces that sharing it adds to a body.
+const SMALL_BYTES: usize = 16 << 10;
 
 /// A part of a log as a JSON array: `[`, stored bytes without their first comma, a control message, `]`.
 pub(super) struct Stored {
@@ -60,8 +62,11 @@ impl Stored {
             }
         };
         let comma = if is_empty || control.is_none() { "" } else { "," };
-        let closing = [comma.as_bytes(), &control.unwrap_or_default(), b"]"].concat().into();
-        let pieces = Pieces { opening: Bytes::from_static(b"["), file, tail, closing };
+        let closing = [comma.as_bytes(), &control.unwrap_or_default(), b"]"].concat();
+        if file.is_none() && tail.len() <= SMALL_BYTES {
+            return Ok(Body::from([b"[", tail.as_ref(), &closing].concat()));
+        }
+        let pieces = Pieces { opening: Bytes::from_static(b"["), file, tail, closing: closing.into() };
         Ok(Body::from_stream(stream::unfold(Some(pieces), Pieces::next)))
     }
 }
@@ -212,6 +217,16 @@ mod tests {
         assert_eq!(text(stored("", Some("{}"))).await, "[{}]");
         assert_eq!(text(stored(",1,2", None)).await, "[1,2]");
         assert_eq!(text(stored(",1,2", Some("{}"))).await, "[1,2,{}]");
+    }
+
+    #[tokio::test]
+    async fn a_small_body_is_one_piece() {
+        for length in [0, 2, SMALL_BYTES] {
+            let tail = Bytes::from(vec![b','; length]);
+            let stored = Stored { file: None, tail, control: Some(b"{}".to_vec()) };
+            let body = stored.into_body().await.unwrap().into_data_stream();
+            assert_eq!(body.count().await, 1, "{length} bytes");
+        }
     }
 
     #[tokio::test]
