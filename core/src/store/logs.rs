@@ -3,7 +3,7 @@
 use super::checkpoint::Checkpointing;
 use super::effect::{Effect, SharedShape};
 use super::limits::Limits;
-use super::tails::{TailState, Tails};
+use super::tails::Tails;
 use super::tracked::{Snapshot, Tracked};
 use super::visibility::Visibility;
 use crate::journal::record::{Record, ShapeJoined, ShapeWhole, SnapshotDone};
@@ -108,7 +108,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn remove(&mut self, id: ShapeId, cause: DropCause) {
         let Some(tracked) = self.shapes.remove(&id) else { return };
         let ticket = self.record(&Record::Removed(id));
-        self.tails.forget(tracked.tail, tracked.shape.with_log(|log| log.tail_bytes()));
+        self.tails.forget(id, tracked.tail, tracked.shape.with_log(|log| log.tail_bytes()));
         self.bounded.remove(&id);
         self.viewless.remove(&id);
         let shape = tracked.shape;
@@ -341,7 +341,7 @@ impl<S: SharedShape + Clone> Logs<S> {
 
     /// Has every tail written that holds something.
     pub fn flush_tails(&mut self) {
-        for id in self.ids() {
+        for id in self.tails.take_filled() {
             if let Some(tracked) = self.shapes.get_mut(&id) {
                 self.tails.request(id, &mut tracked.tail);
             }
@@ -376,7 +376,7 @@ impl<S: SharedShape + Clone> Logs<S> {
             let Some(tracked) = self.shapes.get_mut(&id) else { continue };
             let Some(append) = tracked.shape.with_log(|log| SegmentAppend::of(log)) else {
                 // Its only item may yet turn out to be its transaction's last.
-                tracked.tail = TailState::Filled;
+                self.tails.fill(id, &mut tracked.tail);
                 continue;
             };
             self.tails.begin(&mut tracked.tail, append.end());

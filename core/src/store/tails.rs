@@ -4,7 +4,7 @@
 
 use super::limits::Limits;
 use crate::ShapeId;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Where the newest bytes of a log are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(super) struct Tails {
     tails_bytes_max: usize,
     /// Bytes in memory, those that are being written included.
     bytes: usize,
+    /// Shapes whose tail is [`TailState::Filled`]: few, of perhaps a million shapes.
+    filled: BTreeSet<ShapeId>,
     /// Shapes whose tail is to be written.
     queue: VecDeque<ShapeId>,
     /// How many are being written.
@@ -35,26 +37,45 @@ pub(super) struct Tails {
 impl Tails {
     pub(super) const fn new(limits: &Limits) -> Self {
         let (tail_bytes_max, tails_bytes_max) = (limits.tail_bytes_max, limits.tails_bytes_max);
-        Self { tail_bytes_max, tails_bytes_max, bytes: 0, queue: VecDeque::new(), writing: 0 }
+        Self {
+            tail_bytes_max,
+            tails_bytes_max,
+            bytes: 0,
+            filled: BTreeSet::new(),
+            queue: VecDeque::new(),
+            writing: 0,
+        }
     }
 
     /// A tail's length has changed.
     pub(super) fn handle_change(&mut self, id: ShapeId, tail: &mut TailState, before: usize, after: usize) {
         self.bytes = (self.bytes + after).saturating_sub(before);
         if *tail == TailState::Empty && after > 0 {
-            *tail = TailState::Filled;
+            self.fill(id, tail);
         }
         if after > self.tail_bytes_max {
             self.request(id, tail);
         }
     }
 
+    /// A tail holds something that stays in memory for now.
+    pub(super) fn fill(&mut self, id: ShapeId, tail: &mut TailState) {
+        *tail = TailState::Filled;
+        self.filled.insert(id);
+    }
+
     /// Has a tail written where it holds something and is not on its way.
     pub(super) fn request(&mut self, id: ShapeId, tail: &mut TailState) {
         if *tail == TailState::Filled {
             *tail = TailState::Queued;
+            self.filled.remove(&id);
             self.queue.push_back(id);
         }
+    }
+
+    /// The shapes whose tail holds something and is not on its way, ascending. Each has to be requested.
+    pub(super) fn take_filled(&mut self) -> BTreeSet<ShapeId> {
+        std::mem::take(&mut self.filled)
     }
 
     /// True where all tails together hold too much.
@@ -92,7 +113,8 @@ impl Tails {
     }
 
     /// A shape goes with its tail, of which nothing is reported any more.
-    pub(super) const fn forget(&mut self, mut tail: TailState, bytes: usize) {
+    pub(super) fn forget(&mut self, id: ShapeId, mut tail: TailState, bytes: usize) {
+        self.filled.remove(&id);
         self.end(&mut tail);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
