@@ -22,7 +22,7 @@ pub mod subset;
 pub mod subset_writer;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod typescript;
 mod waiting;
 

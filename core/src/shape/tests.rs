@@ -15,12 +15,12 @@ use std::sync::Arc;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-pub(super) const TABLE: u32 = 16384;
-pub(super) const COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("n", oid::INT4), ("note", oid::TEXT)];
+pub(crate) const TABLE: u32 = 16384;
+pub(crate) const COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("n", oid::INT4), ("note", oid::TEXT)];
 
-type Cell = Option<&'static str>;
+pub(crate) type Cell = Option<&'static str>;
 
-fn relation() -> Arc<Relation> {
+pub(crate) fn relation() -> Arc<Relation> {
     let column = |(index, &(name, type_oid)): (usize, &(&str, u32))| Column {
         not_null: index == 0,
         pk_index: (index == 0).then_some(0),
@@ -30,18 +30,18 @@ fn relation() -> Arc<Relation> {
     Arc::new(Relation::new(TABLE, QualifiedName::new("public", "t"), columns))
 }
 
-fn definition(query: &str, relation: &Arc<Relation>) -> Definition {
+pub(crate) fn definition(query: &str, relation: &Arc<Relation>) -> Definition {
     let request = parse_shape_request(Method::Get, &format!("table=t&offset=-1&{query}")).unwrap();
     Definition::resolve(&request.definition, relation, &GeneratedColumns::Never, &[]).unwrap()
 }
 
 /// Sees every transaction below 800, and none that commits later.
-fn nothing_running() -> SnapshotFilter {
+pub(crate) fn nothing_running() -> SnapshotFilter {
     SnapshotFilter { bounds: SnapshotBounds { xmin: 800, xmax: 800, xip: Vec::new() }, ends_at: 50 }
 }
 
 /// A router with shapes 0, 1, … that are past their snapshot.
-pub(super) fn router(queries: &[&str]) -> Router {
+pub(crate) fn router(queries: &[&str]) -> Router {
     router_of(&relation(), queries)
 }
 
@@ -60,19 +60,19 @@ fn router_of(relation: &Arc<Relation>, queries: &[&str]) -> Router {
     router
 }
 
-pub(super) fn begin(commit: u64, xid: u32) -> Vec<u8> {
+pub(crate) fn begin(commit: u64, xid: u32) -> Vec<u8> {
     [b"B".as_slice(), &commit.to_be_bytes(), &0_u64.to_be_bytes(), &xid.to_be_bytes()].concat()
 }
 
-pub(super) fn commit(lsn: u64) -> Vec<u8> {
+pub(crate) fn commit(lsn: u64) -> Vec<u8> {
     [b"C\0".as_slice(), &lsn.to_be_bytes(), &(lsn + 8).to_be_bytes(), &0_u64.to_be_bytes()].concat()
 }
 
-pub(super) fn describe(columns: &[(&str, u32)]) -> Vec<u8> {
+pub(crate) fn describe(columns: &[(&str, u32)]) -> Vec<u8> {
     describe_as(TABLE, "t", columns)
 }
 
-pub(super) fn describe_as(relation: u32, name: &str, columns: &[(&str, u32)]) -> Vec<u8> {
+pub(crate) fn describe_as(relation: u32, name: &str, columns: &[(&str, u32)]) -> Vec<u8> {
     let mut frame = [b"R".as_slice(), &relation.to_be_bytes(), b"public\0", name.as_bytes(), b"\0f"].concat();
     frame.extend_from_slice(&(columns.len() as u16).to_be_bytes());
     for (name, type_oid) in columns {
@@ -85,7 +85,7 @@ pub(super) fn describe_as(relation: u32, name: &str, columns: &[(&str, u32)]) ->
     frame
 }
 
-pub(super) fn tuple(cells: &[Cell]) -> Vec<u8> {
+pub(crate) fn tuple(cells: &[Cell]) -> Vec<u8> {
     let mut bytes = (cells.len() as u16).to_be_bytes().to_vec();
     for cell in cells {
         match cell {
@@ -101,11 +101,11 @@ pub(super) fn tuple(cells: &[Cell]) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn insert(new: &[Cell]) -> Vec<u8> {
+pub(crate) fn insert(new: &[Cell]) -> Vec<u8> {
     [b"I".as_slice(), &TABLE.to_be_bytes(), b"N", &tuple(new)].concat()
 }
 
-pub(super) fn update(old: &[Cell], new: &[Cell]) -> Vec<u8> {
+pub(crate) fn update(old: &[Cell], new: &[Cell]) -> Vec<u8> {
     [b"U".as_slice(), &TABLE.to_be_bytes(), b"O", &tuple(old), b"N", &tuple(new)].concat()
 }
 
@@ -113,19 +113,19 @@ fn update_without_old(new: &[Cell]) -> Vec<u8> {
     [b"U".as_slice(), &TABLE.to_be_bytes(), b"N", &tuple(new)].concat()
 }
 
-pub(super) fn delete(old: &[Cell]) -> Vec<u8> {
+pub(crate) fn delete(old: &[Cell]) -> Vec<u8> {
     [b"D".as_slice(), &TABLE.to_be_bytes(), b"O", &tuple(old)].concat()
 }
 
-fn truncate() -> Vec<u8> {
+pub(crate) fn truncate() -> Vec<u8> {
     truncate_of(TABLE)
 }
 
-pub(super) fn truncate_of(relation: u32) -> Vec<u8> {
+pub(crate) fn truncate_of(relation: u32) -> Vec<u8> {
     [b"T".as_slice(), &1_u32.to_be_bytes(), b"\0", &relation.to_be_bytes()].concat()
 }
 
-pub(super) fn feed(router: &mut Router, frame: &[u8]) -> Step {
+pub(crate) fn feed(router: &mut Router, frame: &[u8]) -> Step {
     router.handle_message(&decode(frame).unwrap()).unwrap()
 }
 
@@ -143,7 +143,7 @@ fn transaction(router: &mut Router, lsn: u64, changes: &[Vec<u8>]) -> Vec<(u32, 
     items
 }
 
-pub(super) fn items(router: &Router) -> Vec<(u32, u64, String, Value)> {
+pub(crate) fn items(router: &Router) -> Vec<(u32, u64, String, Value)> {
     let mut pairs = Vec::new();
     let parsed = router.fragment().by_shape(&mut pairs).map(|item| {
         let value: Value = serde_json::from_slice(item.bytes).unwrap();
@@ -153,11 +153,11 @@ pub(super) fn items(router: &Router) -> Vec<(u32, u64, String, Value)> {
     parsed.collect()
 }
 
-pub(super) fn brief(items: Vec<(u32, u64, String, Value)>) -> Vec<(u32, u64, String)> {
+pub(crate) fn brief(items: Vec<(u32, u64, String, Value)>) -> Vec<(u32, u64, String)> {
     items.into_iter().map(|(shape, op, operation, _)| (shape, op, operation)).collect()
 }
 
-pub(super) fn text(shape: u32, op: u64, operation: &str) -> (u32, u64, String) {
+pub(crate) fn text(shape: u32, op: u64, operation: &str) -> (u32, u64, String) {
     (shape, op, operation.to_owned())
 }
 

@@ -6,7 +6,8 @@ use crate::journal::Ticket;
 use crate::journal::record::CreatedShape;
 use crate::log::ShapeLog;
 use crate::log::segment::SegmentAppend;
-use crate::shape::DropCause;
+use crate::shape::dependent::RoundRequest;
+use crate::shape::{DropCause, RotationCause};
 use std::ops::Deref;
 
 /// An action for the owner of files, readers and connection, to be carried out in the order in which
@@ -78,6 +79,26 @@ pub enum Effect<S> {
     SnapshotDurable {
         /// The shape.
         shape: S,
+    },
+    /// A transaction begins: its commit is to be known before a reader can see it.
+    Began {
+        /// The commit LSN.
+        commit: Lsn,
+        /// Its 32-bit id.
+        xid: u32,
+    },
+    /// A shape with subqueries has moved: readers see it once that is durable.
+    Moved,
+    /// Carry out the next step of a round in which shapes with subqueries move.
+    Round(RoundRequest),
+    /// Everything that was served before is there again: the end of a log may be called up to date.
+    CaughtUp,
+    /// The stream says something that a shape cannot follow, with which it is dropped next.
+    Rotated {
+        /// The shape.
+        shape: S,
+        /// Why, in detail.
+        cause: RotationCause,
     },
     /// A shape was dropped: it must not be found any more, and its readers must be told.
     Dropped {

@@ -11,7 +11,11 @@ mod tails;
 mod tests;
 mod tracked;
 mod visibility;
+mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 pub use effect::{Effect, SharedShape};
 pub use limits::Limits;
 pub use logs::Logs;
+pub use writer::{Progress, Question, Writer};

@@ -22,9 +22,9 @@ const LAST_BYTES: usize = ITEM_BYTES + ",\"last\":true".len();
 
 /// A shape of the tests.
 #[derive(Debug, Clone)]
-struct TestShape {
-    id: ShapeId,
-    log: Rc<RefCell<ShapeLog>>,
+pub(super) struct TestShape {
+    pub(super) id: ShapeId,
+    pub(super) log: Rc<RefCell<ShapeLog>>,
 }
 
 impl SharedShape for TestShape {
@@ -117,7 +117,7 @@ impl Store {
     }
 }
 
-fn shown(effect: Effect<TestShape>) -> String {
+pub(super) fn shown(effect: Effect<TestShape>) -> String {
     let ids = |shapes: &[TestShape]| shapes.iter().map(|shape| shape.id.0).collect::<Vec<_>>();
     match effect {
         Effect::Append { ticket, bytes } => format!("append {ticket:?} {}", records(&bytes)),
@@ -132,6 +132,11 @@ fn shown(effect: Effect<TestShape>) -> String {
         Effect::RemoveFolder { shape } => format!("remove folder of {}", shape.id.0),
         Effect::Publish { processed, grown } => format!("publish {} {:?}", processed.as_u64(), ids(&grown)),
         Effect::Joined { shape } => format!("joined {}", shape.id.0),
+        Effect::Began { commit, .. } => format!("began {}", commit.as_u64()),
+        Effect::Moved => "moved".to_owned(),
+        Effect::Round(_) => "round".to_owned(),
+        Effect::CaughtUp => "caught up".to_owned(),
+        Effect::Rotated { shape, cause } => format!("rotated {}: {cause:?}", shape.id.0),
         Effect::Wake { shape } => format!("wake {}", shape.id.0),
         Effect::SnapshotDurable { shape } => format!("snapshot of {} is durable", shape.id.0),
         Effect::Dropped { shape, cause } => format!("dropped {}: {}", shape.id.0, cause.as_str()),

@@ -1,18 +1,19 @@
 //! Carries out what the write path decides: files, readers, metrics.
 
 use super::command::EngineHandle;
+use super::mover::Mover;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::shape::{Life, Shape};
-use crate::status::Status;
+use crate::status::{Phase, Status};
 use crate::store::{CommitLog, Folder, segment};
 use anyhow::{Context, Result};
 use limn_core::ShapeId;
 use limn_core::journal::record::CreatedShape;
 use limn_core::log::ShapeLog;
 use limn_core::log::segment::SegmentAppend;
-use limn_core::shape::DropCause;
-use limn_core::store::{Effect, Logs, SharedShape};
+use limn_core::shape::{DropCause, RotationCause};
+use limn_core::store::{Effect, SharedShape, Writer};
 use std::io;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -22,6 +23,7 @@ const WRITE_BYTES_MAX: usize = 8 << 20;
 
 /// Everything that effects reach.
 pub(super) struct Executor {
+    pub(super) mover: Mover,
     pub(super) folder: Arc<Folder>,
     pub(super) commit_log: CommitLog,
     pub(super) status: Arc<Status>,
@@ -49,33 +51,22 @@ impl Executor {
     ///
     /// # Errors
     /// Where a segment cannot be written.
-    pub(super) async fn run(&mut self, logs: &mut Logs<Arc<Shape>>) -> Result<()> {
+    pub(super) async fn run(&mut self, writer: &mut Writer<Arc<Shape>>) -> Result<()> {
         if self.writing.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.finish_writing(logs).await?;
+            self.finish_writing(writer).await?;
         }
         loop {
-            let (mut writes, mut bytes) = (Vec::new(), 0);
-            while bytes < WRITE_BYTES_MAX
-                && let Some(effect) = logs.poll_effect()
+            let mut batch = Batch::default();
+            while batch.bytes < WRITE_BYTES_MAX
+                && let Some(effect) = writer.poll_effect()
             {
-                match effect {
-                    Effect::WriteTail { id, shape, append } => {
-                        bytes += append.items.len();
-                        writes.push((id, shape, append));
-                    }
-                    Effect::RemoveFolder { shape } => {
-                        // Nothing is written to a folder that goes.
-                        self.finish_writing(logs).await?;
-                        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&shape.dir));
-                    }
-                    effect => self.carry_out(effect).await,
-                }
+                self.carry_out(effect, &mut batch, writer).await?;
             }
-            if writes.is_empty() {
+            if batch.writes.is_empty() {
                 return Ok(());
             }
-            self.finish_writing(logs).await?;
-            self.writing = Some(tokio::task::spawn_blocking(move || write_tails(&writes)));
+            self.finish_writing(writer).await?;
+            self.writing = Some(tokio::task::spawn_blocking(move || batch.write()));
         }
     }
 
@@ -83,34 +74,49 @@ impl Executor {
     ///
     /// # Errors
     /// Where a segment cannot be written.
-    pub(super) async fn settle(&mut self, logs: &mut Logs<Arc<Shape>>) -> Result<()> {
-        self.run(logs).await?;
+    pub(super) async fn settle(&mut self, writer: &mut Writer<Arc<Shape>>) -> Result<()> {
+        self.run(writer).await?;
         while self.writing.is_some() {
-            self.finish_writing(logs).await?;
-            self.run(logs).await?;
+            self.finish_writing(writer).await?;
+            self.run(writer).await?;
         }
         Ok(())
     }
 
     /// Waits for the tails that are being written.
-    async fn finish_writing(&mut self, logs: &mut Logs<Arc<Shape>>) -> Result<()> {
+    async fn finish_writing(&mut self, writer: &mut Writer<Arc<Shape>>) -> Result<()> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
         let written = writing.await.unwrap_or_else(|error| Err(error.into()));
         for id in written.context("cannot write to the storage folder")? {
-            logs.handle_flushed(id);
+            writer.handle_flushed(id);
         }
         Ok(())
     }
 
-    async fn carry_out(&mut self, effect: Effect<Arc<Shape>>) {
+    async fn carry_out(
+        &mut self,
+        effect: Effect<Arc<Shape>>,
+        batch: &mut Batch,
+        writer: &mut Writer<Arc<Shape>>,
+    ) -> Result<()> {
         match effect {
+            Effect::WriteTail { id, shape, append } => batch.push(id, shape, append),
+            Effect::RemoveFolder { shape } => {
+                // Nothing is written to a folder that goes.
+                self.finish_writing(writer).await?;
+                tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&shape.dir));
+            }
             Effect::Append { ticket, bytes } => self.commit_log.append(ticket, bytes).await,
             Effect::StartFile { number, ticket, checkpoint } => {
                 self.commit_log.start_file(number, ticket, checkpoint).await;
             }
             Effect::SyncSegments { file, shapes } => self.sync_segments(file, shapes),
             Effect::DeleteFilesBefore { file } => self.commit_log.delete_before(file).await,
-            Effect::WriteTail { .. } | Effect::RemoveFolder { .. } => unreachable!("`run` handles them"),
+            Effect::Began { commit, xid } => self.status.handle_commit(commit.as_u64(), xid),
+            Effect::Moved => drop(self.metrics.moves.inc()),
+            Effect::Round(request) => self.mover.request(request),
+            Effect::CaughtUp => self.status.set_phase(Phase::Active),
+            Effect::Rotated { shape, cause } => warn_rotated(&shape, &cause),
             Effect::Publish { processed, grown } => {
                 // Told to readers only now that every shape shows the transaction.
                 self.status.handle_processed(processed.as_u64());
@@ -124,6 +130,7 @@ impl Executor {
             }
             Effect::Dropped { shape, cause } => self.drop_shape(&shape, cause),
         }
+        Ok(())
     }
 
     fn sync_segments(&self, file: u64, shapes: Vec<Arc<Shape>>) {
@@ -144,8 +151,38 @@ impl Executor {
     }
 }
 
-/// Writes tails to their segments, and names the shapes.
-fn write_tails(writes: &[(ShapeId, Arc<Shape>, SegmentAppend)]) -> io::Result<Vec<ShapeId>> {
-    let written = writes.iter().map(|(id, shape, append)| segment::write(&shape.dir, append).map(|()| *id));
-    written.collect()
+/// Tails that are written by one thread, in one go.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<(ShapeId, Arc<Shape>, SegmentAppend)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, id: ShapeId, shape: Arc<Shape>, append: SegmentAppend) {
+        self.bytes += append.items.len();
+        self.writes.push((id, shape, append));
+    }
+
+    /// Writes the tails to their segments, and names the shapes.
+    fn write(&self) -> io::Result<Vec<ShapeId>> {
+        self.writes
+            .iter()
+            .map(|(id, shape, append)| segment::write(&shape.dir, append).map(|()| *id))
+            .collect()
+    }
+}
+
+/// Tells why the stream cannot be followed for a shape, where its cause alone does not say that.
+fn warn_rotated(shape: &Shape, cause: &RotationCause) {
+    let handle = shape.handle;
+    match cause {
+        RotationCause::Unjudgeable(error) => {
+            tracing::warn!(%handle, %error, "a row cannot be judged by a shape's where clause");
+        }
+        RotationCause::Refused(reason) => {
+            tracing::warn!(%handle, reason, "Postgres refused a question about a shape");
+        }
+        _ => {}
+    }
 }

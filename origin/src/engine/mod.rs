@@ -9,7 +9,6 @@ mod executor;
 mod link;
 mod mover;
 mod pulse;
-mod rounds;
 
 pub use command::{EngineHandle, Inbox, Stopped};
 pub use link::Source;
@@ -23,15 +22,13 @@ use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, remove_str
 use anyhow::{Context, Result};
 use command::Command;
 use executor::Executor;
-use limn_core::journal::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint, stored_bound};
+use limn_core::Lsn;
+use limn_core::journal::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
 use limn_core::journal::replay::ReplayedShape;
-use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
-use limn_core::shape::dependent::View;
-use limn_core::shape::{Described, DropCause, RotationCause, Router, Step};
-use limn_core::store::{Limits, Logs};
-use limn_core::{Lsn, ShapeId};
+use limn_core::shape::{Described, DropCause};
+use limn_core::store::{Limits, Progress, Question, Writer};
 use link::{Connected, Link, LinkEvent};
 use mover::Mover;
 use std::sync::Arc;
@@ -65,18 +62,12 @@ pub struct EngineParts {
 
 struct Engine {
     link: Link,
-    mover: Mover,
-    limits: Limits,
-    router: Router,
-    logs: Logs<Arc<Shape>>,
+    writer: Writer<Arc<Shape>>,
     executor: Executor,
     inbox: Inbox,
     /// Held for as long as anything may be written.
     _lock: FolderLock,
     durable: watch::Receiver<Durable>,
-    /// Where the stream must come before we know what was served before; `None` where it has, and while there is none.
-    catch_up_to: Option<Lsn>,
-    received: Lsn,
     confirmed: Lsn,
     /// Whether the server is to be asked for a sign of life.
     pulse_due: bool,
@@ -93,34 +84,27 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     let number = recovered.next_file;
     // With the handles that are passed over: another start before any of them is durable passes over others.
     let checkpoint = checkpoint(&recovered, registry.last_handle_us());
-    let mut router = Router::default();
     let (commit_log, durable) = CommitLog::start(&folder, number, &checkpoint, metrics.commit.clone())
         .context("cannot write the commit log; is the storage folder's disk full or read-only?")?;
     remove_strangers(&folder, &recovered.shapes).context("cannot delete the folders of lost shapes")?;
-    let limits = Limits::default();
-    let mut logs = Logs::new(limits, number, Lsn::new(recovered.processed));
+    let mut writer = Writer::new(Limits::default(), number, Lsn::new(recovered.processed));
     for shape in recovered.shapes {
         let (id, filter, state) = (shape.created.id, shape.filter, shape.dependent);
         let dir = folder.shape_dir(shape.handle);
         let shape = Shape::restore(shape.created, shape.handle, dir, shape.log, Life::Readable)?;
         let shape = Arc::new(shape);
-        logs.restore(id, shape.clone(), filter.clone(), stored_bound(state.whole_up_to));
-        router.add_restored(id, &shape.definition, &shape.handle.to_string(), filter, state);
+        let salt = shape.handle.to_string();
+        writer.restore(id, (shape.clone(), &shape.definition), &salt, filter, state);
         registry.insert(&shape);
     }
     let mover = Mover::start(source.config.clone(), handle.clone());
     let engine = Engine {
         link: Link::new(source),
-        mover,
-        limits,
-        router,
-        logs,
-        executor: Executor { folder, commit_log, status, registry, metrics, handle, writing: None },
+        writer,
+        executor: Executor { mover, folder, commit_log, status, registry, metrics, handle, writing: None },
         inbox,
         _lock: lock,
         durable,
-        catch_up_to: None,
-        received: Lsn::ZERO,
         confirmed: Lsn::ZERO,
         pulse_due: false,
     };
@@ -164,11 +148,10 @@ impl Engine {
                     self.handle_durable()?;
                 }
                 _ = tick.tick() => self.handle_tick().await?,
-                error = self.mover.ended() => return Err(error),
+                error = self.executor.mover.ended() => return Err(error),
                 event = self.link.next() => self.handle_event(event).await?,
             }
-            self.request_round();
-            self.logs.end_turn();
+            self.writer.end_turn();
             self.execute().await?;
             self.confirm().await;
         }
@@ -190,7 +173,7 @@ impl Engine {
                     "Postgres does not answer on the replication connection: nothing is up to date"
                 );
                 self.executor.status.set_fault(Watched::Stream, Some(FaultCode::Stalled));
-                self.logs.wake_all();
+                self.writer.wake_all();
                 Ok(())
             }
             LinkEvent::Bytes { after_silence } => {
@@ -218,27 +201,20 @@ impl Engine {
         let other_origin = (known.as_ref() != Some(&origin)).then_some(DropCause::OtherPostgres);
         if let Some(cause) = breach.or(other_origin) {
             // What is stored belongs to another history: nothing connects it with this slot.
-            self.remove_all(cause);
-            self.router.handle_other_history();
-            self.logs.handle_other_history();
+            self.writer.handle_other_history(cause);
             self.execute().await?;
             self.executor.status.handle_other_history();
             self.executor.folder.set_origin(&origin).context("cannot write the storage folder's identity")?;
         }
-        self.router.handle_disconnect();
-        self.logs.handle_connected(confirmed);
-        (self.received, self.confirmed) = (confirmed, Lsn::ZERO);
-        self.catch_up_to = Some(wal_position);
+        self.writer.handle_connected(confirmed, wal_position);
+        self.confirmed = Lsn::ZERO;
         self.executor.status.set_fault(Watched::Stream, None);
         self.link.set_streaming(stream);
-        self.note_position(confirmed);
         Ok(())
     }
 
     fn handle_disconnect(&mut self) {
-        self.router.handle_disconnect();
-        self.logs.handle_disconnect();
-        self.catch_up_to = None;
+        self.writer.handle_disconnect();
         self.executor.status.set_phase(Phase::Starting);
     }
 
@@ -266,153 +242,91 @@ impl Engine {
             match frame {
                 Frame::XLogData { wal_start, data, .. } => {
                     let message = decode(data).map_err(Trouble::stream)?;
-                    self.handle_message(&message).await?;
-                    self.received = self.received.max(wal_start);
+                    self.handle_message(&message, wal_start).await?;
                 }
                 Frame::Keepalive { wal_end, reply_requested: asked } => {
                     reply_requested |= asked;
-                    self.logs.handle_keepalive(wal_end);
-                    self.note_position(wal_end);
-                    self.advance_round();
+                    self.writer.handle_keepalive(wal_end);
                 }
             }
         }
         if reply_requested {
-            self.logs.end_turn();
+            self.writer.end_turn();
             self.execute().await.map_err(Trouble::Disk)?;
-            self.confirmed = self.logs.confirmable();
-            stream
-                .confirm(self.received.max(self.confirmed), self.confirmed)
-                .await
-                .map_err(Trouble::stream)?;
+            self.confirmed = self.writer.logs().confirmable();
+            stream.confirm(self.writer.received(), self.confirmed).await.map_err(Trouble::stream)?;
         }
         Ok(())
     }
 
-    async fn handle_message(&mut self, message: &Message<'_>) -> Result<(), Trouble> {
-        if let Message::Relation(relation) = message {
-            let xid = self.router.open_xid();
-            let table = self.link.describe(relation.oid, xid).await.map_err(Trouble::stream)?;
-            let described = table.map_or_else(Described::default, |table| Described {
-                ancestors: table.ancestors,
-                is_partition: table.is_partition,
-                key_always_unique: table.relation.key_always_unique,
-            });
-            self.router.handle_described(relation.oid, described);
+    /// Takes a message, and answers what the writer must know of Postgres for it.
+    async fn handle_message(&mut self, message: &Message<'_>, wal_start: Lsn) -> Result<(), Trouble> {
+        loop {
+            let progress = self.writer.handle_message(message, wal_start).map_err(Trouble::stream)?;
+            self.execute().await.map_err(Trouble::Disk)?;
+            let Progress::Again(questions) = progress else { break };
+            for question in questions {
+                self.answer(question).await?;
+            }
         }
-        if let Message::Begin(begin) = message {
-            // Known before anybody can read it, and before a shape is registered in its midst.
-            self.executor.status.handle_commit(begin.final_lsn.as_u64(), begin.xid);
-            self.logs.handle_begin(begin.final_lsn, begin.xid);
-        }
-        self.settle(matches!(message, Message::Commit(_))).await?;
-        let step = self.router.handle_message(message).map_err(Trouble::stream)?;
-        self.take_late();
-        if self.router.has_questions() {
-            self.judge().await?;
-            // What its end means for shapes with subqueries is known only now.
-            self.take_late();
-        }
-        if matches!(step, Step::Committed { .. }) || self.limits.is_full(self.router.fragment()) {
-            self.append();
-        }
-        self.remove_rotated();
-        if let Step::Committed { commit, end, .. } = step {
-            self.logs.commit(commit, end);
+        if matches!(message, Message::Commit(_)) {
             self.executor.metrics.transactions.inc();
-            self.note_position(end);
-            self.advance_round();
-        }
-        self.execute().await.map_err(Trouble::Disk)
-    }
-
-    /// Hands on what was routed so far.
-    fn append(&mut self) {
-        self.logs.append(self.router.fragment());
-        self.router.clear_fragment();
-    }
-
-    /// Takes what waited for the end of its transaction, in pieces. `is_over`: the commit comes next.
-    async fn settle(&mut self, is_over: bool) -> Result<(), Trouble> {
-        while self.router.settle(is_over, |fragment| self.limits.is_full(fragment)) {
-            self.take_late();
-            if self.router.has_questions() {
-                self.judge().await?;
-            }
-            self.append();
-            self.remove_rotated();
-            self.execute().await.map_err(Trouble::Disk)?;
         }
         Ok(())
     }
 
-    /// Has Postgres judge the changes that core cannot, before the stream goes on.
-    async fn judge(&mut self) -> Result<(), Trouble> {
-        for question in self.router.questions() {
-            self.executor.metrics.judged_by_postgres.inc_by(question.rows() as u64);
-            match self.link.judge(&question).await {
-                Ok(answers) => self.router.handle_judged(question.id, &answers),
-                // Memory that a clause needs for its rows it will need again.
-                Err(error) if error.is_transient() && error.code() != Some(sqlstate::OUT_OF_MEMORY) => {
-                    return Err(Trouble::stream(error));
+    async fn answer(&mut self, question: Question) -> Result<(), Trouble> {
+        match question {
+            Question::Relation { oid, xid } => {
+                let table = self.link.describe(oid, xid).await.map_err(Trouble::stream)?;
+                let described = table.map_or_else(Described::default, |table| Described {
+                    ancestors: table.ancestors,
+                    is_partition: table.is_partition,
+                    key_always_unique: table.relation.key_always_unique,
+                });
+                self.writer.handle_described(oid, described);
+            }
+            Question::Rows(question) => {
+                self.executor.metrics.judged_by_postgres.inc_by(question.rows() as u64);
+                match self.link.judge(&question).await {
+                    Ok(answers) => self.writer.handle_judged(question.id, Ok(&answers)),
+                    // Memory that a clause needs for its rows it will need again.
+                    Err(error) if error.is_transient() && error.code() != Some(sqlstate::OUT_OF_MEMORY) => {
+                        return Err(Trouble::stream(error));
+                    }
+                    Err(error) => self.writer.handle_judged(question.id, Err(error.to_string())),
                 }
-                Err(error) => self.router.handle_refused(question.id, error.to_string()),
             }
         }
         Ok(())
-    }
-
-    fn remove_rotated(&mut self) {
-        for (id, cause) in self.router.take_rotations() {
-            match &cause {
-                RotationCause::Unjudgeable(error) => {
-                    tracing::warn!(%error, "a row cannot be judged by a shape's where clause");
-                }
-                RotationCause::Refused(reason) => {
-                    tracing::warn!(reason, "Postgres refused a question about a shape");
-                }
-                _ => {}
-            }
-            self.logs.remove(id, DropCause::from(&cause));
-        }
-    }
-
-    /// The stream has come this far.
-    fn note_position(&mut self, position: Lsn) {
-        self.received = self.received.max(position);
-        self.logs.handle_position(self.received);
     }
 
     async fn handle_command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Register { shape, done } => {
-                self.router.add_waiting(shape.id, &shape.definition, &shape.handle.to_string());
-                self.logs.register(shape.id, shape.clone(), !shape.definition.subqueries().is_empty());
+                let salt = shape.handle.to_string();
+                self.writer.register(shape.id, shape.clone(), &shape.definition, &salt);
                 let _ = done.send(());
             }
             Command::SnapshotTaken { id, filter, views, done } => {
-                let is_complete = self.logs.is_snapshot_complete(id, &filter.bounds);
-                if is_complete {
-                    self.handle_snapshot_taken(id, &filter, views);
-                }
+                let is_complete = self.writer.handle_snapshot_taken(id, &filter, views);
                 self.execute().await?;
                 let _ = done.send(is_complete);
             }
-            Command::RoundOpened { filter } => self.handle_round_opened(filter),
-            Command::RoundAnswered { answers } => self.handle_round_answered(&answers),
-            Command::RoundFailed { refused } => self.handle_round_failed(refused),
+            Command::RoundOpened { filter } => self.writer.handle_round_opened(filter),
+            Command::RoundAnswered { answers } => self.writer.handle_round_answered(&answers),
+            Command::RoundFailed { refused } => self.writer.handle_round_failed(refused),
             Command::SnapshotDone { id, filter, progress } => {
-                self.logs.handle_snapshot_done(SnapshotDone { id, filter, progress });
+                self.writer.handle_snapshot_done(SnapshotDone { id, filter, progress });
             }
             Command::Partitions(now) => {
-                if let Some(shape) = self.logs.shape(now.id) {
+                if let Some(shape) = self.writer.logs().shape(now.id) {
                     shape.set_partitions(&now);
-                    self.logs.record(&Record::Partitions(now));
                 }
+                self.writer.handle_partitions(now);
             }
             Command::Remove { id, cause, done } => {
-                self.router.remove(id);
-                self.logs.remove(id, cause);
+                self.writer.remove(id, cause);
                 self.execute().await?;
                 let _ = done.send(());
             }
@@ -431,36 +345,16 @@ impl Engine {
                     "cannot sync the shapes' segments. Nothing is lost: the commit log holds what they were to \
                      hold. Look at the storage folder's disk and start again",
                 )?;
-                self.logs.handle_segments_synced(file);
+                self.writer.handle_segments_synced(file);
             }
             Command::Stop { .. } => unreachable!("handled by the loop"),
         }
         Ok(())
     }
 
-    fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) {
-        self.logs.handle_snapshot_taken(id, Lsn::new(filter.ends_at));
-        if !self.router.in_transaction() {
-            self.logs.handle_position(self.received);
-        }
-        if !views.is_empty() {
-            return self.handle_views(id, filter, views);
-        }
-        for transaction in self.router.handle_snapshot(id, filter) {
-            self.logs.backfill(transaction);
-        }
-    }
-
-    fn remove_all(&mut self, cause: DropCause) {
-        for id in self.logs.ids() {
-            self.router.remove(id);
-            self.logs.remove(id, cause);
-        }
-    }
-
     fn handle_durable(&mut self) -> Result<()> {
         match &*self.durable.borrow_and_update() {
-            Durable::Ticket(ticket) => self.logs.handle_synced(*ticket),
+            Durable::Ticket(ticket) => self.writer.handle_synced(*ticket),
             Durable::Failed(reason) => anyhow::bail!(
                 "cannot write the commit log: {reason}. Nothing is lost: Postgres keeps what was not \
                  confirmed. Make room on the storage folder's disk and start again"
@@ -470,38 +364,28 @@ impl Engine {
     }
 
     async fn handle_tick(&mut self) -> Result<()> {
-        self.executor.metrics.shapes.set(i64::try_from(self.logs.shape_count()).unwrap_or(i64::MAX));
-        self.logs.flush_tails();
-        // While the stream is not caught up, a transaction that was cut off may lie half in the logs.
-        let is_consistent = self.executor.status.phase() == Phase::Active && !self.router.in_transaction();
-        if is_consistent {
-            self.logs.begin_checkpoint();
-            self.executor.settle(&mut self.logs).await?;
-            let rounds = self.router.rounds();
-            self.logs.continue_checkpoint(self.executor.registry.last_handle_us(), |id| rounds.state(id));
-        }
+        let shapes = self.writer.logs().shape_count();
+        self.executor.metrics.shapes.set(i64::try_from(shapes).unwrap_or(i64::MAX));
+        self.writer.handle_tick(self.executor.registry.last_handle_us());
+        // A checkpoint waits for every tail.
+        self.executor.settle(&mut self.writer).await?;
         (self.confirmed, self.pulse_due) = (Lsn::ZERO, true);
         Ok(())
     }
 
-    /// Carries out what the logs have decided. Once readers are told of everything that was served before, the end of
-    /// a log may be called up to date.
+    /// Carries out what was decided.
     async fn execute(&mut self) -> Result<()> {
-        self.executor.run(&mut self.logs).await?;
-        if self.catch_up_to.take_if(|end| *end <= self.received).is_some() {
-            self.executor.status.set_phase(Phase::Active);
-        }
-        Ok(())
+        self.executor.run(&mut self.writer).await
     }
 
     /// Tells Postgres what it may forget, where there is news.
     async fn confirm(&mut self) {
-        let confirmable = self.logs.confirmable();
+        let confirmable = self.writer.logs().confirmable();
         if confirmable == self.confirmed {
             return;
         }
         let Some(mut stream) = self.link.take_streaming() else { return };
-        let received = self.received.max(confirmable);
+        let received = self.writer.received();
         let asks = std::mem::take(&mut self.pulse_due);
         let sent = match asks {
             true => stream.confirm_and_ask(received, confirmable).await,
@@ -526,8 +410,8 @@ impl Engine {
     }
 
     async fn stop(mut self) -> Result<()> {
-        self.logs.end_turn();
-        let executed = self.executor.settle(&mut self.logs).await;
+        self.writer.end_turn();
+        let executed = self.executor.settle(&mut self.writer).await;
         if let Some(stream) = self.link.take_streaming() {
             stream.stop().await;
         }

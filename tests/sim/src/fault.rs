@@ -27,7 +27,7 @@ faults! {
     ConfirmsBeforeSync,
     /// A ticket counts as durable when its group is written, not when it is synced.
     ReportsBeforeSync,
-    /// A keepalive confirms whatever it says.
+    /// A keepalive names the end of the WAL, whatever was sent before.
     BelievesKeepalives,
     /// Each fragment of a transaction is shown by itself.
     PublishesFragments,

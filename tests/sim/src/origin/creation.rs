@@ -7,12 +7,13 @@ use crate::fault::Fault;
 use crate::postgres::{Postgres, Row, Rows};
 use crate::random::Random;
 use crate::shapes::KINDS;
-use limn_core::journal::record::CreatedShape;
+use limn_core::journal::record::{CreatedShape, SnapshotDone};
 use limn_core::log::{ItemFormat, ShapeLog};
 use limn_core::pg::{self, SnapshotBounds, SnapshotFilter};
 use limn_core::shape::SnapshotWriter;
 use limn_core::{Handle, ShapeId};
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 /// A shape on its way.
 #[derive(Debug)]
@@ -69,7 +70,10 @@ impl Creation {
         random: &mut Random,
     ) -> Result<Progress, DiskError> {
         let faults = engine.faults;
-        if self.is_registered() && engine.logs.shape(self.id).is_none() && !self.registers_late(engine) {
+        if self.is_registered()
+            && engine.writer.logs().shape(self.id).is_none()
+            && !self.registers_late(engine)
+        {
             // It was removed meanwhile.
             return Ok(Progress { goes_on: false, event: None });
         }
@@ -118,9 +122,9 @@ impl Creation {
                 Stage::Done(filter)
             }
             Stage::Done(filter) => {
-                if let Some(shape) = engine.logs.shape(self.id) {
+                if let Some(shape) = engine.writer.logs().shape(self.id) {
                     let progress = shape.log.borrow().snapshot().clone();
-                    engine.handle_snapshot_done(self.id, &filter, progress);
+                    engine.writer.handle_snapshot_done(SnapshotDone { id: self.id, filter, progress });
                 }
                 return Ok(Progress { goes_on: false, event: None });
             }
@@ -148,7 +152,7 @@ impl Creation {
         if engine.faults.has(Fault::ForgetsToJoin) {
             log.handle_joined();
         }
-        engine.register(Shape {
+        let shape = Shape {
             created,
             handle: self.handle,
             kind: self.kind,
@@ -156,7 +160,8 @@ impl Creation {
             is_readable: Cell::new(false),
             is_durable: Cell::new(false),
             faults: engine.faults,
-        });
+        };
+        engine.writer.register(self.id, Rc::new(shape), &kind.definition, "");
     }
 
     fn begin_copy(&self, disk: &mut Disk, filter: SnapshotFilter, rows: &Rows) -> Result<Copying, DiskError> {
@@ -189,7 +194,7 @@ impl Creation {
         }
         disk.append(&segment::snapshot_path(self.handle), copying.writer.buffer())?;
         let progress = copying.writer.handle_written();
-        if let Some(shape) = engine.logs.shape(self.id) {
+        if let Some(shape) = engine.writer.logs().shape(self.id) {
             shape.log.borrow_mut().handle_snapshot_progress(progress);
             shape.is_readable.set(true);
         }

@@ -20,9 +20,8 @@ use limn_core::journal::replay::ReplayedShape;
 use limn_core::log::reading::{Answer, Look, Mode, Next, Part, Refuse, Standing};
 use limn_core::log::{Clock, Read, Reading, ShapeLog};
 use limn_core::pg::{SnapshotBounds, SnapshotFilter};
-use limn_core::shape::dependent::DependentState;
-use limn_core::shape::{Definition, RotationCause, Router};
-use limn_core::store::{Limits, Logs, SharedShape};
+use limn_core::shape::{Definition, DropCause, RotationCause};
+use limn_core::store::{Limits, SharedShape, Writer};
 use limn_core::{Handle, Lsn, Offset, ShapeId};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -184,19 +183,20 @@ impl Origin {
         });
         let commit_log = CommitLog::start(disk, next_file, &bytes, faults)?;
         recovery::remove_strangers(disk, &store)?;
-        let (limits, processed) = (settings.limits, Lsn::new(store.processed));
-        let (mut router, mut logs) = (Router::default(), Logs::new(limits, next_file, processed));
+        let processed = Lsn::new(store.processed);
+        let mut writer = Writer::new(settings.limits, next_file, processed);
         for shape in store.shapes {
             let mut filter = shape.filter.clone();
             if faults.has(Fault::ForgetsSnapshotFilter) {
                 let bounds = SnapshotBounds { xmin: 0, xmax: 0, xip: Vec::new() };
                 filter = SnapshotFilter { bounds, ends_at: 0 };
             }
-            let (id, shape) = (shape.created.id, Rc::new(Shape::restore(shape, faults)));
-            router.add_restored(id, shape.definition(), "", filter.clone(), DependentState::default());
-            logs.restore(id, shape, filter, None);
+            let (id, state) = (shape.created.id, shape.dependent.clone());
+            let shape = Rc::new(Shape::restore(shape, faults));
+            let definition = shape.definition();
+            writer.restore(id, (shape, definition), "", filter, state);
         }
-        let engine = Engine::new((limits, faults), router, logs, commit_log, processed);
+        let engine = Engine::new(faults, writer, commit_log, processed);
         let chunk_bytes_max = settings.chunk_bytes_max;
         Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, chunk_bytes_max, faults })
     }
@@ -277,7 +277,7 @@ impl Origin {
         else {
             return Ok(None);
         };
-        self.engine.remove(id);
+        self.engine.writer.remove(id, DropCause::Deleted);
         self.engine.execute(disk)?;
         Ok(Some(()))
     }
@@ -319,8 +319,10 @@ impl Origin {
     /// # Errors
     /// Where the disk fails: the process ends.
     pub fn read_keepalive(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
-        let Some(frame) = self.engine.link.as_ref().map(|link| link.keepalive(postgres)) else {
-            return Ok(());
+        let Some(link) = &self.engine.link else { return Ok(()) };
+        let frame = match self.faults.has(Fault::BelievesKeepalives) {
+            true => Frame::Keepalive(postgres.wal_end()),
+            false => link.keepalive(postgres),
         };
         self.handle_frame(disk, &frame, &mut Vec::new())?;
         self.engine.end_turn(disk, postgres)
@@ -332,8 +334,9 @@ impl Origin {
         frame: &Frame,
         events: &mut Vec<Event>,
     ) -> Result<(), DiskError> {
-        let rotations = self.engine.handle_frame(disk, frame)?;
-        events.extend(rotations.into_iter().map(|(handle, cause)| Event::Rotated(handle, cause)));
+        self.engine.handle_frame(disk, frame)?;
+        let rotated = std::mem::take(&mut self.engine.rotated);
+        events.extend(rotated.into_iter().map(|(handle, cause)| Event::Rotated(handle, cause)));
         Ok(())
     }
 
@@ -402,7 +405,7 @@ impl Origin {
             }
             Err(DiskError::Off) => Err(DiskError::Off),
             Err(_) => {
-                self.engine.remove(id);
+                self.engine.writer.remove(id, DropCause::Deleted);
                 self.engine.end_turn(disk, postgres)?;
                 Ok(Some(Event::Failed(handle)))
             }
@@ -418,7 +421,7 @@ impl Origin {
     }
 
     fn shapes(&self) -> impl Iterator<Item = &Rc<Shape>> {
-        let logs = &self.engine.logs;
+        let logs = self.engine.writer.logs();
         logs.ids().into_iter().filter_map(|id| logs.shape(id))
     }
 

@@ -1,0 +1,422 @@
+//! The writer: from the messages of the replication stream to the effects that make shapes durable and visible.
+
+use super::effect::{Effect, SharedShape};
+use super::limits::Limits;
+use super::logs::Logs;
+use crate::journal::Ticket;
+use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
+use crate::pg::SnapshotFilter;
+use crate::pgoutput::Message;
+use crate::shape::asked::Question as RowsQuestion;
+use crate::shape::dependent::{DependentState, Late, View};
+use crate::shape::{Definition, Described, DropCause, RotationCause, RouteError, Router, Step};
+use crate::{Lsn, ShapeId};
+
+/// Everything that decides what happens to a change: which shapes it belongs to, what is written, shown and confirmed.
+///
+/// Order of calls: [`handle_connected`](Self::handle_connected), then [`handle_message`](Self::handle_message) for each
+/// message of the stream, as often as it asks for; [`handle_keepalive`](Self::handle_keepalive) in between;
+/// [`handle_disconnect`](Self::handle_disconnect) where the stream ends. Everything else at any time. After each call
+/// [`poll_effect`](Self::poll_effect) until it gives nothing; where no more input is at hand,
+/// [`end_turn`](Self::end_turn) before.
+#[derive(Debug)]
+pub struct Writer<S> {
+    limits: Limits,
+    router: Router,
+    logs: Logs<S>,
+    stage: Stage,
+    stream: Stream,
+    /// How far the stream has come.
+    received: Lsn,
+    /// The newest time that a handle carries, as the last tick told.
+    last_handle_us: u64,
+}
+
+/// What comes of a message.
+#[derive(Debug)]
+#[must_use]
+pub enum Progress {
+    /// It was taken.
+    Done,
+    /// It was taken in part: carry out the effects, have Postgres answer the questions in their order where there are
+    /// some, then call with the same message again.
+    Again(Vec<Question>),
+}
+
+/// What Postgres has to answer before a message is taken.
+#[derive(Debug)]
+pub enum Question {
+    /// What is this relation? To be answered by [`Writer::handle_described`].
+    Relation {
+        /// `pg_class.oid`
+        oid: u32,
+        /// The 32-bit id of the transaction that left the relation as the answer shall show it, where one is open.
+        xid: Option<u32>,
+    },
+    /// Which of these rows satisfy their shape's clause? To be answered by [`Writer::handle_judged`].
+    Rows(RowsQuestion),
+}
+
+/// How far the message at hand is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Not begun.
+    New,
+    /// The catalog has said what relation it describes.
+    Described,
+    /// A piece of what waited for the end of its transaction was routed; its rows are judged next.
+    Settled,
+    /// It was routed; its rows are judged next.
+    Routed(Step),
+}
+
+/// The stream from Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    /// There is none.
+    Away,
+    /// What was served before may be missing until it comes to this position.
+    CatchingUp(Lsn),
+    /// Everything that was served before is there.
+    CaughtUp,
+}
+
+impl<S: SharedShape + Clone> Writer<S> {
+    /// A writer without shapes, whose commit log goes on in file `file_number`. `processed` is the commit LSN of the
+    /// last transaction that a restart found.
+    #[must_use]
+    pub fn new(limits: Limits, file_number: u64, processed: Lsn) -> Self {
+        Self {
+            limits,
+            router: Router::default(),
+            logs: Logs::new(limits, file_number, processed),
+            stage: Stage::New,
+            stream: Stream::Away,
+            received: Lsn::ZERO,
+            last_handle_us: 0,
+        }
+    }
+
+    /// What to do next; `None` where nothing is due.
+    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
+        if let Some(effect) = self.logs.poll_effect() {
+            return Some(effect);
+        }
+        if let Stream::CatchingUp(end) = self.stream
+            && end <= self.received
+        {
+            self.stream = Stream::CaughtUp;
+            return Some(Effect::CaughtUp);
+        }
+        None
+    }
+
+    /// What was decided, of each shape.
+    #[must_use]
+    pub const fn logs(&self) -> &Logs<S> {
+        &self.logs
+    }
+
+    /// How far the stream has come: what Postgres is told to have been received.
+    #[must_use]
+    pub fn received(&self) -> Lsn {
+        self.received.max(self.logs.confirmable())
+    }
+
+    /// Adds a shape that a restart found, with what was kept of its subqueries.
+    pub fn restore(
+        &mut self,
+        id: ShapeId,
+        (shape, definition): (S, &Definition),
+        salt: &str,
+        filter: SnapshotFilter,
+        state: DependentState,
+    ) {
+        self.logs.restore(id, shape, filter.clone(), stored_bound(state.whole_up_to));
+        self.router.add_restored(id, definition, salt, filter, state);
+    }
+
+    /// Adds a new shape, from now on its changes are kept. `salt` tells the tags of its rows from those of others.
+    pub fn register(&mut self, id: ShapeId, shape: S, definition: &Definition, salt: &str) {
+        self.router.add_waiting(id, definition, salt);
+        self.logs.register(id, shape, !definition.subqueries().is_empty());
+    }
+
+    /// Drops a shape.
+    pub fn remove(&mut self, id: ShapeId, cause: DropCause) {
+        self.router.remove(id);
+        self.logs.remove(id, cause);
+    }
+
+    /// The tables below one that a shape reads are others now.
+    pub fn handle_partitions(&mut self, now: ShapePartitions) {
+        if self.logs.shape(now.id).is_some() {
+            self.logs.record(&Record::Partitions(now));
+        }
+    }
+
+    /// The stream starts where Postgres was told last; it ends at `wal_end` now, up to where it may repeat what was
+    /// served before.
+    pub fn handle_connected(&mut self, confirmed: Lsn, wal_end: Lsn) {
+        self.handle_disconnect();
+        self.logs.handle_connected(confirmed);
+        (self.received, self.stream) = (confirmed, Stream::CatchingUp(wal_end));
+        self.logs.handle_position(confirmed);
+    }
+
+    /// Nothing connects the stream with what is stored: every shape starts over.
+    pub fn handle_other_history(&mut self, cause: DropCause) {
+        for id in self.logs.ids() {
+            self.remove(id, cause);
+        }
+        self.router.handle_other_history();
+        self.logs.handle_other_history();
+    }
+
+    /// The stream has ended: an open transaction will be sent again from its beginning.
+    pub fn handle_disconnect(&mut self) {
+        (self.stage, self.stream) = (Stage::New, Stream::Away);
+        self.router.handle_disconnect();
+        self.logs.handle_disconnect();
+    }
+
+    /// Takes a message of the stream, which `wal_start` is the position of.
+    ///
+    /// # Errors
+    /// Where the stream breaks its rules: it must be started again.
+    pub fn handle_message(&mut self, message: &Message<'_>, wal_start: Lsn) -> Result<Progress, RouteError> {
+        let stage = std::mem::replace(&mut self.stage, Stage::New);
+        let step = match (stage, message) {
+            (Stage::New, Message::Relation(relation)) => {
+                self.stage = Stage::Described;
+                let (oid, xid) = (relation.oid, self.router.open_xid());
+                return Ok(Progress::Again(vec![Question::Relation { oid, xid }]));
+            }
+            (Stage::Routed(step), _) => {
+                // What the transaction's end means for shapes with subqueries is known only now.
+                self.take_late();
+                step
+            }
+            (Stage::New | Stage::Described | Stage::Settled, _) => {
+                if stage == Stage::Settled {
+                    self.append();
+                }
+                if self.settle(matches!(message, Message::Commit(_))) {
+                    self.stage = Stage::Settled;
+                    return Ok(Progress::Again(self.questions()));
+                }
+                if let Message::Begin(begin) = message {
+                    let (commit, xid) = (begin.final_lsn, begin.xid);
+                    self.logs.handle_begin(commit, xid);
+                    self.logs.effects.push_back(Effect::Began { commit, xid });
+                }
+                let step = self.router.handle_message(message)?;
+                self.take_late();
+                let questions = self.questions();
+                if !questions.is_empty() {
+                    self.stage = Stage::Routed(step);
+                    return Ok(Progress::Again(questions));
+                }
+                step
+            }
+        };
+        self.finish(step);
+        self.received = self.received.max(wal_start);
+        Ok(Progress::Done)
+    }
+
+    /// What the catalog says of a relation, as [`Question::Relation`] asked.
+    pub fn handle_described(&mut self, oid: u32, described: Described) {
+        self.router.handle_described(oid, described);
+    }
+
+    /// Which of the rows of a [`Question::Rows`] satisfy the shape's clause, in their order; or why Postgres
+    /// cannot tell, with which the shape is dropped.
+    pub fn handle_judged(&mut self, id: ShapeId, answers: Result<&[bool], String>) {
+        match answers {
+            Ok(answers) => self.router.handle_judged(id, answers),
+            Err(reason) => self.router.handle_refused(id, reason),
+        }
+    }
+
+    /// Postgres says where its WAL ends, having sent everything before.
+    pub fn handle_keepalive(&mut self, wal_end: Lsn) {
+        self.logs.handle_keepalive(wal_end);
+        self.handle_position(wal_end);
+    }
+
+    /// A shape's snapshot was taken, in which its subqueries return `views`. False where the snapshot lacks a
+    /// transaction that the shape will not get otherwise: another one must be taken.
+    pub fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) -> bool {
+        if !self.logs.is_snapshot_complete(id, &filter.bounds) {
+            return false;
+        }
+        self.logs.handle_snapshot_taken(id, Lsn::new(filter.ends_at));
+        if !self.router.in_transaction() {
+            self.logs.handle_position(self.received);
+        }
+        if views.is_empty() {
+            for transaction in self.router.handle_snapshot(id, filter) {
+                self.logs.backfill(transaction);
+            }
+        } else {
+            self.logs.record(&Record::Views(ShapeViews { id, views: views.clone() }));
+            self.router.handle_dependent_snapshot(id, filter, views);
+            self.take_late();
+            self.logs.handle_views(id);
+        }
+        true
+    }
+
+    /// A shape's snapshot is on the disk to its end.
+    pub fn handle_snapshot_done(&mut self, done: SnapshotDone) {
+        self.logs.handle_snapshot_done(done);
+    }
+
+    /// The round's snapshot is open: it must hold every transaction that was read, since what a move does not bring has
+    /// to be in the logs already.
+    pub fn handle_round_opened(&mut self, filter: SnapshotFilter) {
+        let is_complete = self.logs.are_logs_in(&filter.bounds);
+        self.router.rounds().handle_opened(filter, is_complete);
+        self.advance_round();
+    }
+
+    /// What the round asked was answered.
+    pub fn handle_round_answered(&mut self, answers: &[Vec<u8>]) {
+        self.router.handle_answers(answers);
+        self.take_late();
+    }
+
+    /// The round came to nothing; where Postgres refused a question, its number and why.
+    pub fn handle_round_failed(&mut self, refused: Option<(usize, RotationCause)>) {
+        self.router.rounds().handle_failed(refused);
+        self.take_late();
+    }
+
+    /// Everything up to and including `ticket` is durable.
+    pub fn handle_synced(&mut self, ticket: Ticket) {
+        self.logs.handle_synced(ticket);
+    }
+
+    /// What [`Effect::WriteTail`] gave for this shape is in its segment.
+    pub fn handle_flushed(&mut self, id: ShapeId) {
+        self.logs.handle_flushed(id);
+        self.continue_checkpoint();
+    }
+
+    /// The segments that [`Effect::SyncSegments`] named are durable.
+    pub fn handle_segments_synced(&mut self, file: u64) {
+        self.logs.handle_segments_synced(file);
+    }
+
+    /// Wakes the readers of every shape.
+    pub fn wake_all(&mut self) {
+        self.logs.wake_all();
+    }
+
+    /// Some seconds are over: tails are written, and a checkpoint is begun where it is time for one.
+    pub fn handle_tick(&mut self, last_handle_us: u64) {
+        self.last_handle_us = last_handle_us;
+        self.logs.flush_tails();
+        if self.is_consistent() {
+            self.logs.begin_checkpoint();
+        }
+        self.continue_checkpoint();
+    }
+
+    /// No more input is at hand: what is pending is handed to the commit log, and a round goes on.
+    pub fn end_turn(&mut self) {
+        while let Some(request) = self.router.rounds().poll_request() {
+            self.logs.effects.push_back(Effect::Round(request));
+        }
+        self.logs.end_turn();
+    }
+
+    /// Routes a piece of what waited for the end of its transaction; `is_over`: its commit comes next. False where
+    /// nothing waits.
+    fn settle(&mut self, is_over: bool) -> bool {
+        let limits = self.limits;
+        let is_piece = self.router.settle(is_over, |fragment| limits.is_full(fragment));
+        if is_piece {
+            self.take_late();
+        }
+        is_piece
+    }
+
+    /// The rows that core cannot judge, once they are due.
+    fn questions(&self) -> Vec<Question> {
+        match self.router.has_questions() {
+            true => self.router.questions().into_iter().map(Question::Rows).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Hands on what a message led to.
+    fn finish(&mut self, step: Step) {
+        if matches!(step, Step::Committed { .. }) || self.limits.is_full(self.router.fragment()) {
+            self.append();
+        }
+        self.remove_rotated();
+        if let Step::Committed { commit, end, .. } = step {
+            self.logs.commit(commit, end);
+            self.handle_position(end);
+        }
+    }
+
+    fn append(&mut self) {
+        self.logs.append(self.router.fragment());
+        self.router.clear_fragment();
+        self.remove_rotated();
+    }
+
+    /// The stream has come this far.
+    fn handle_position(&mut self, position: Lsn) {
+        self.received = self.received.max(position);
+        self.logs.handle_position(self.received);
+        self.advance_round();
+    }
+
+    fn advance_round(&mut self) {
+        if !self.router.in_transaction() {
+            self.router.rounds().handle_position(self.received);
+        }
+        self.take_late();
+    }
+
+    /// Appends what comes beside the stream's fragments, before the fragment is, whose items come behind.
+    fn take_late(&mut self) {
+        for late in self.router.take_late() {
+            match late {
+                Late::Transaction(fragment) => self.logs.backfill(fragment),
+                Late::Move(made) => {
+                    self.logs.append_move(made);
+                    self.logs.effects.push_back(Effect::Moved);
+                }
+                Late::Whole(id, up_to) => self.logs.set_visible_up_to(id, stored_bound(up_to)),
+            }
+        }
+        self.remove_rotated();
+    }
+
+    fn remove_rotated(&mut self) {
+        for (id, cause) in self.router.take_rotations() {
+            if let Some(shape) = self.logs.shape(id).cloned() {
+                self.logs.effects.push_back(Effect::Rotated { shape, cause: cause.clone() });
+            }
+            self.logs.remove(id, DropCause::from(&cause));
+        }
+    }
+
+    /// True where the logs end with a whole transaction: while the stream is not caught up, one that was cut off may
+    /// lie half in them.
+    fn is_consistent(&self) -> bool {
+        self.stream == Stream::CaughtUp && !self.router.in_transaction() && self.stage == Stage::New
+    }
+
+    fn continue_checkpoint(&mut self) {
+        if self.is_consistent() {
+            let rounds = self.router.rounds();
+            self.logs.continue_checkpoint(self.last_handle_us, |id| rounds.state(id));
+        }
+    }
+}
