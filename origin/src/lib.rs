@@ -28,7 +28,7 @@ mod standby;
 mod status;
 pub mod stopping;
 mod store;
-#[cfg_attr(not(feature = "otlp"), path = "no_telemetry.rs")]
 mod supervisor;
+#[cfg_attr(not(feature = "otlp"), path = "no_telemetry.rs")]
 pub mod telemetry;
 pub mod typescript;
