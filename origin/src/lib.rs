@@ -1,34 +1,22 @@
 //! The Limn origin: executes what `limn-core` decides, beside Postgres.
 //!
-//! In the order data flows: the engine reads the replication stream through `postgres`, routes and
-//! appends by core's machines, and makes everything durable in the `store`; `creation` makes shapes;
-//! `http` answers from their logs.
+//! In the order data flows: the `engine` reads the replication stream through `postgres`, carries out what core's
+//! write path decides, and makes everything durable in the `store`; `shapes` makes the shapes and knows which there
+//! are; `http` answers from their logs. `health` judges whether all this can be believed, `observe` shows it to
+//! operators. The files here start and end the program: `serve` puts a server together, a `standby` waits for its
+//! turn, the `supervisor` and `stopping` end it in order.
 
-mod clause;
 pub mod config;
-mod creation;
-mod degraded;
 pub mod dev;
-pub mod doctor;
 mod engine;
-mod expiry;
-pub mod health_client;
+pub mod health;
 mod http;
-mod metrics;
+pub mod observe;
 pub mod postgres;
-mod reconcile;
-mod refusals;
-mod registry;
-mod scratch;
 pub mod serve;
-mod shape;
-mod soundness;
-mod spans;
+mod shapes;
 mod standby;
-mod status;
 pub mod stopping;
 mod store;
 mod supervisor;
-#[cfg_attr(not(feature = "otlp"), path = "no_telemetry.rs")]
-pub mod telemetry;
 pub mod typescript;

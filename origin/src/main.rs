@@ -4,11 +4,11 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use limn_origin::config::{ServeOptions, value_of, with_electric_names, without_effect};
 use limn_origin::dev::{self, DevOptions};
-use limn_origin::doctor::{self, CheckOptions};
-use limn_origin::health_client::{self, HealthOptions};
+use limn_origin::health::client::{self, HealthOptions};
+use limn_origin::health::doctor::{self, CheckOptions};
+use limn_origin::observe::telemetry::Exporter;
 use limn_origin::serve;
 use limn_origin::stopping::Interrupts;
-use limn_origin::telemetry::Exporter;
 use limn_origin::typescript::{self, TypesOptions};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -84,7 +84,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Commands::Check(options) => return check(*options).await,
         Commands::Health(options) => {
-            let health = health_client::ask(&options).await?;
+            let health = client::ask(&options).await?;
             std::io::stdout().write_all((health + "\n").as_bytes())?;
         }
         Commands::Dev(options) => dev::run(options).await?,

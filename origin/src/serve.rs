@@ -1,18 +1,15 @@
 //! A running server: everything put together, and taken apart again in order.
 
 use crate::config::ServeConfig;
-use crate::creation::{Creator, CreatorParts};
 use crate::engine::{self, EngineHandle, EngineParts, Inbox, Source};
-use crate::expiry;
+use crate::health::{Phase, Reconciler, Status};
 use crate::http::{self, Admission, Server, Subsets};
-use crate::metrics::Metrics;
-use crate::reconcile::Reconciler;
-use crate::registry::Registry;
-use crate::scratch::Scratch;
+use crate::observe::Metrics;
+use crate::shapes::creation::{Creator, CreatorParts};
+use crate::shapes::{Registry, expiry};
 use crate::standby::Standby;
-use crate::status::{Phase, Status};
 use crate::stopping::{Interrupts, Stopping};
-use crate::store::{Folder, FolderLock, recover, size};
+use crate::store::{Folder, FolderLock, Scratch, recover, size};
 use crate::supervisor::Supervisor;
 use anyhow::{Context, Result, bail};
 use axum::body::Body;

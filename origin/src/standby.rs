@@ -5,9 +5,8 @@
 //! commit log goes. What is served can therefore not be taken back, whatever becomes of the other process.
 
 use crate::engine::Inbox;
-use crate::registry::Registry;
-use crate::shape::{Life, Shape};
-use crate::status::{Phase, Status};
+use crate::health::{Phase, Status};
+use crate::shapes::{Life, Registry, Shape};
 use crate::store::{Folder, FolderLock, Reached, RecoveryError, Tail, segment};
 use anyhow::{Context, Result};
 use limn_core::journal::record::{CreatedShape, Record, StoreCheckpoint, stored_bound};

@@ -10,7 +10,7 @@ pub use options::{ServeOptions, StorageKind};
 use crate::http::{AdmissionLimits, Settings};
 use crate::postgres::publication::Publication;
 use crate::postgres::{PostgresConfig, TcpOptions};
-use crate::scratch::Scratch;
+use crate::store::Scratch;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Command};
 use limn_core::protocol::cache::CachePolicy;

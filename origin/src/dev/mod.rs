@@ -9,9 +9,9 @@ mod table;
 
 use crate::config::ServeOptions;
 use crate::postgres::{PostgresConfig, Session};
-use crate::scratch::Scratch;
 use crate::serve;
 use crate::stopping::Interrupts;
+use crate::store::Scratch;
 use anyhow::{Context, Result};
 use clap::Args;
 use page::Page;

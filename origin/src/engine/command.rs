@@ -1,6 +1,6 @@
 //! What others ask of the engine.
 
-use crate::shape::Shape;
+use crate::shapes::Shape;
 use limn_core::ShapeId;
 use limn_core::journal::record::ShapePartitions;
 use limn_core::log::shape_log::SnapshotProgress;

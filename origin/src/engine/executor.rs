@@ -2,10 +2,9 @@
 
 use super::command::EngineHandle;
 use super::mover::Mover;
-use crate::metrics::Metrics;
-use crate::registry::Registry;
-use crate::shape::{Life, Shape};
-use crate::status::{Phase, Status};
+use crate::health::{Phase, Status};
+use crate::observe::Metrics;
+use crate::shapes::{Life, Registry, Shape};
 use crate::store::{CommitLog, Folder, segment};
 use anyhow::{Context, Result};
 use limn_core::ShapeId;

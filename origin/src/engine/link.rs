@@ -1,16 +1,15 @@
 //! The engine's connection to Postgres: made, lost, and made again.
 
 use super::pulse::Pulse;
+use crate::health::preflight::{self, PreflightError};
+use crate::observe::spans;
 use crate::postgres::catalog::{self, Description};
-use crate::postgres::preflight::{self, PreflightError};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::slot::{self, SlotError};
-use crate::postgres::slot_wait;
-use crate::postgres::snapshot;
 use crate::postgres::{
     PostgresConfig, PostgresError, ReplicationConnection, ReplicationError, ReplicationStream, Session,
 };
-use crate::spans;
+use crate::postgres::{slot_wait, snapshot};
 use crate::store::{self, Folder};
 use futures::future::BoxFuture;
 use limn_core::Lsn;

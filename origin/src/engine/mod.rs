@@ -13,11 +13,10 @@ mod pulse;
 pub use command::{EngineHandle, Inbox, Stopped};
 pub use link::Source;
 
-use crate::metrics::Metrics;
+use crate::health::{Phase, Status, Watched};
+use crate::observe::Metrics;
 use crate::postgres::{Frame, ReplicationError, ReplicationStream, sqlstate};
-use crate::registry::Registry;
-use crate::shape::{Life, Shape};
-use crate::status::{Phase, Status, Watched};
+use crate::shapes::{Life, Registry, Shape};
 use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, remove_strangers};
 use anyhow::{Context, Result};
 use command::Command;

@@ -1,10 +1,9 @@
 //! The session in which moves are made: a snapshot at a time, and questions inside it.
 
 use super::command::EngineHandle;
-use crate::postgres::rights;
+use crate::observe::spans;
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresConfig, PostgresError, Session, sqlstate};
-use crate::spans;
+use crate::postgres::{PostgresConfig, PostgresError, Session, rights, sqlstate};
 use futures::StreamExt;
 use limn_core::pg::{Relation, SnapshotFilter};
 use limn_core::shape::RotationCause;

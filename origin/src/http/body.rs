@@ -1,6 +1,6 @@
 //! Bodies: stored bytes between brackets, sent as they are.
 
-use crate::shape::{Life, Shape};
+use crate::shapes::{Life, Shape};
 use crate::store::segment;
 use axum::body::{Body, Bytes};
 use futures::stream;

@@ -1,8 +1,8 @@
 //! `DELETE /v1/shape` (protocol §2.4).
 
 use super::{Server, refusal};
-use crate::shape::Life;
-use crate::status::Phase;
+use crate::health::Phase;
+use crate::shapes::Life;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::parse_delete_request;
 use limn_core::protocol::route::Method;

@@ -6,7 +6,7 @@
 use super::Server;
 use super::admission::Admitted;
 use super::body::{FileRange, Stored, next_piece};
-use crate::shape::Shape;
+use crate::shapes::Shape;
 use axum::body::{Body, Bytes};
 use futures::stream;
 use limn_core::log::EventStream;

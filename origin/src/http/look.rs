@@ -1,8 +1,8 @@
 //! Looks at a shape's log: the input of core's decisions about replies.
 
 use super::Server;
-use crate::shape::Shape;
-use crate::status::Phase;
+use crate::health::Phase;
+use crate::shapes::Shape;
 use limn_core::Lsn;
 use limn_core::log::Clock;
 use limn_core::log::reading::{Look, Standing};

@@ -1,8 +1,8 @@
 //! From a request to its shape: found, or created.
 
 use super::{Server, refusal};
-use crate::creation::LookupError;
-use crate::shape::{Life, Shape};
+use crate::shapes::creation::LookupError;
+use crate::shapes::{Life, Shape};
 use limn_core::Offset;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::{DefinitionRequest, RequestOffset, ShapeRequest};

@@ -1,6 +1,6 @@
 //! The metrics port.
 
-use crate::metrics::Metrics;
+use crate::observe::Metrics;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;

@@ -21,11 +21,10 @@ pub use admission::{Admission, AdmissionLimits};
 pub use metrics::serve_metrics;
 pub use subset::Subsets;
 
-use crate::creation::Creator;
-use crate::metrics::Metrics;
-use crate::registry::Registry;
-use crate::spans;
-use crate::status::Status;
+use crate::health::Status;
+use crate::observe::{Metrics, spans};
+use crate::shapes::Registry;
+use crate::shapes::creation::Creator;
 use crate::stopping::Stopping;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};

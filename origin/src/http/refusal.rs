@@ -1,7 +1,7 @@
 //! What a request is told where it gets no shape: the one map from our errors to replies.
 
-use crate::creation::LookupError;
-use crate::shape::Failure;
+use crate::shapes::Failure;
+use crate::shapes::creation::LookupError;
 use limn_core::Handle;
 use limn_core::protocol::cache::CachePolicy;
 use limn_core::protocol::reply::Reply;

@@ -3,11 +3,11 @@
 use super::lookup::{find_or_create, wait_readable};
 use super::read::Refusal;
 use super::{Server, refusal, with_head};
-use crate::creation::{LookupError, ViewError, views};
+use crate::health::Phase;
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresError, Scarcity, Session, sqlstate};
-use crate::shape::Shape;
-use crate::status::Phase;
+use crate::shapes::Shape;
+use crate::shapes::creation::{LookupError, ViewError, views};
 use axum::body::{Body, Bytes};
 use axum::http::Response;
 use axum::http::header::CONTENT_LENGTH;

@@ -45,7 +45,7 @@ pub struct WalPositions {
 
 /// The types that a type `y` is made of, as SQL: an array's element, what lies under a domain, the attributes of a row
 /// type, and what ranges are over.
-pub(super) const TYPES_BELOW: &str = "
+pub(crate) const TYPES_BELOW: &str = "
     (SELECT y.typelem WHERE y.typelem <> 0
       UNION ALL
      SELECT y.typbasetype WHERE y.typbasetype <> 0
@@ -187,7 +187,7 @@ pub async fn wal_positions(client: &Client) -> Result<WalPositions, PostgresErro
     Ok(WalPositions { written: lsn(row.try_get(0)?)?, inserted: lsn(row.try_get(1)?)? })
 }
 
-pub(super) async fn one_row(client: &Client, sql: &str) -> Result<Row, PostgresError> {
+pub(crate) async fn one_row(client: &Client, sql: &str) -> Result<Row, PostgresError> {
     let row = client.query_typed(sql, &[]).await?.into_iter().next();
     row.ok_or_else(|| PostgresError::Protocol("an aggregate without a row".to_owned()))
 }

@@ -106,7 +106,7 @@ impl WithoutWal {
 }
 
 /// SQL that is true of an alias of `pg_class` below a table where its rows are in no WAL. A partitioned table has none.
-pub(super) fn lacks_wal(class: &str) -> String {
+pub(crate) fn lacks_wal(class: &str) -> String {
     format!("({class}.relkind = 'f' OR {class}.relkind = 'r' AND {class}.relpersistence = 'u')")
 }
 

@@ -22,10 +22,10 @@ const LOCK_MS_MAX: u32 = 50;
 const ALTER_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// From this version on, generated columns can be published.
-pub(super) const GENERATED_COLUMNS_VERSION: u32 = 180_000;
+pub(crate) const GENERATED_COLUMNS_VERSION: u32 = 180_000;
 
 /// Postgres's own tables have lower oids, and are in no publication.
-pub(super) const FIRST_USER_OID: u32 = 16_384;
+pub(crate) const FIRST_USER_OID: u32 = 16_384;
 
 /// A publication by name.
 #[derive(Debug, Clone)]
@@ -459,7 +459,7 @@ impl Publication {
 /// has locked any of them. What a publication has of schemas is in a catalog that 14 does not know; all know
 /// what it depends on. Each search starts at the table, whose place in the indexes is known: thousands of tables
 /// are asked about in one query.
-pub(super) fn carries(publication: &str, class: &str) -> String {
+pub(crate) fn carries(publication: &str, class: &str) -> String {
     let tree = format!("(SELECT {class}.oid UNION SELECT relid FROM pg_partition_ancestors({class}.oid))");
     format!(
         "EXISTS (SELECT FROM pg_publication p WHERE p.pubname = {publication} AND (

@@ -5,8 +5,7 @@
 //! bounded: when the disk is slower than Postgres, the stream is read more slowly.
 
 use super::folder::{Folder, sync_dir};
-use crate::metrics::CommitMetrics;
-use crate::spans;
+use crate::observe::{CommitMetrics, spans};
 use limn_core::journal::Ticket;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

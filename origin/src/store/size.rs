@@ -1,7 +1,7 @@
 //! How much the storage folder holds.
 
 use super::Folder;
-use crate::metrics::Metrics;
+use crate::observe::Metrics;
 use std::fs;
 use std::io;
 use std::path::Path;

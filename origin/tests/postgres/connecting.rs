@@ -1,7 +1,7 @@
 //! Logins, encryption, and what is said when they fail.
 
 use super::server::Server;
-use limn_origin::postgres::preflight::{self, PreflightError};
+use limn_origin::health::preflight::{self, PreflightError};
 use limn_origin::postgres::{PostgresConfig, PostgresError, ReplicationConnection, Session};
 
 /// Connects both ways; says for each whether it is encrypted.

@@ -1,4 +1,4 @@
-//! How a shape is made, as `limn_origin::creation` does it, one wait at a time.
+//! How a shape is made, as `limn_origin::shapes::creation` does it, one wait at a time.
 
 use super::engine::Engine;
 use super::{Event, Shape, segment};

@@ -1,9 +1,9 @@
 //! One look at all tables that have shapes: did anything change that the replication stream does not tell?
 
-use super::catalog::TYPES_BELOW;
-use super::error::PostgresError;
-use super::obstacle::lacks_wal;
-use super::publication::{FIRST_USER_OID, carries};
+use crate::postgres::PostgresError;
+use crate::postgres::catalog::TYPES_BELOW;
+use crate::postgres::obstacle::lacks_wal;
+use crate::postgres::publication::{FIRST_USER_OID, carries};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 

@@ -1,8 +1,8 @@
 //! The judgement on the server: version, settings, the role's rights.
 
+use super::diagnosis::ServerFacts;
 use super::report::Report;
-use crate::postgres::diagnosis::ServerFacts;
-use crate::postgres::preflight::PreflightError;
+use crate::health::preflight::PreflightError;
 use limn_core::pg::relation::quote_identifier;
 
 /// The oldest major version that is supported.

@@ -1,11 +1,7 @@
 //! Checks before serving: each failure is one sentence that says what to run.
 
-use super::catalog::one_row;
-use super::config::PostgresConfig;
-use super::error::PostgresError;
-use super::replication::ReplicationConnection;
-use super::session::Session;
-use super::sqlstate;
+use crate::postgres::catalog::one_row;
+use crate::postgres::{PostgresConfig, PostgresError, ReplicationConnection, Session, sqlstate};
 use limn_core::pg::relation::quote_identifier;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;

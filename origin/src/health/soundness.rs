@@ -1,6 +1,6 @@
 //! Whether what the stream tells can be believed, judged from what Postgres says of publication, slot and tables.
 
-use crate::postgres::vitals::{PublicationVitals, Vitals};
+use super::vitals::{PublicationVitals, Vitals};
 use limn_core::protocol::FaultCode;
 
 /// What follows from a look.

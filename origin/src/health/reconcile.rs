@@ -6,15 +6,15 @@
 
 mod conflicts;
 mod mending;
+mod survey;
 mod tables;
 
-use crate::creation::Creator;
-use crate::metrics::Metrics;
-use crate::postgres::survey::Surveyed;
-use crate::postgres::{PostgresError, Session, vitals};
-use crate::registry::Registry;
-use crate::soundness::{Soundness, Verdict};
-use crate::status::{Epoch, Phase, Status, Watched};
+use super::soundness::{Soundness, Verdict};
+use super::{Epoch, Phase, Status, Watched, vitals};
+use crate::observe::Metrics;
+use crate::postgres::{PostgresError, Session};
+use crate::shapes::Registry;
+use crate::shapes::creation::Creator;
 use limn_core::ShapeId;
 use limn_core::protocol::FaultCode;
 use limn_core::shape::DropCause;
@@ -22,6 +22,7 @@ use mending::Mending;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use survey::Surveyed;
 use tokio::time::{Instant, timeout};
 
 /// How often the catalog is looked at.

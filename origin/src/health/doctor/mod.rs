@@ -2,6 +2,7 @@
 //!
 //! It takes the options of `limn serve`, changes nothing, and does not mind a server that runs.
 
+mod diagnosis;
 mod report;
 mod server;
 mod source;
@@ -10,13 +11,12 @@ mod storage;
 pub use report::{Finding, Level, Report};
 
 use crate::config::{ServeConfig, ServeOptions};
-use crate::postgres::diagnosis::{self, ServerFacts};
-use crate::postgres::preflight::PreflightError;
+use crate::health::preflight::PreflightError;
 use crate::postgres::replication::SystemIdentity;
-use crate::postgres::slot_wait;
-use crate::postgres::{PostgresError, ReplicationConnection, Session, obstacle};
+use crate::postgres::{PostgresError, ReplicationConnection, Session, obstacle, slot_wait};
 use anyhow::Result;
 use clap::Args;
+use diagnosis::ServerFacts;
 use source::Source;
 
 /// How long one question to Postgres may take: a locked table must not hold the answer up.

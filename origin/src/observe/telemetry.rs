@@ -60,7 +60,7 @@ impl Exporter {
     {
         let layer = tracing_opentelemetry::layer().with_tracer(self.provider.tracer("limn"));
         let layer = layer.with_location(false).with_threads(false);
-        layer.with_filter(filter_fn(|metadata| metadata.target() == crate::spans::TARGET))
+        layer.with_filter(filter_fn(|metadata| metadata.target() == super::spans::TARGET))
     }
 }
 

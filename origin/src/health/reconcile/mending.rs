@@ -1,6 +1,6 @@
 //! Setting again what a table lost, without keeping a look at the other tables waiting.
 
-use crate::creation::Publisher;
+use crate::shapes::creation::Publisher;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::task::JoinSet;

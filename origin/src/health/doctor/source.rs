@@ -1,8 +1,8 @@
 //! The judgement on what the stream is made of: publication, slot and tables.
 
+use super::diagnosis::{PublicationFacts, ServerFacts, SlotFacts, TableFacts};
 use super::report::Report;
 use crate::postgres::conflict::{self, Conflict};
-use crate::postgres::diagnosis::{PublicationFacts, ServerFacts, SlotFacts, TableFacts};
 use crate::postgres::obstacle::WithoutWal;
 use crate::postgres::slot_wait::Writer;
 use limn_core::pg::relation::{quote_identifier, quote_literal};
@@ -228,7 +228,7 @@ fn judge_conflicts(report: &mut Report, table: &TableFacts, conflicts: &[Conflic
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::report::Level;
+    use crate::health::doctor::report::Level;
 
     #[test]
     fn an_unread_slot_is_worth_a_word_once_it_keeps_too_much() {

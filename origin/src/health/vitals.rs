@@ -1,6 +1,6 @@
 //! One look at what the stream depends on: the publication and the slot, as Postgres has them now.
 
-use super::error::PostgresError;
+use crate::postgres::PostgresError;
 use limn_core::Lsn;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;

@@ -1,8 +1,8 @@
 //! Shapes beyond the limit: those that were not read for the longest time go.
 
+use super::Registry;
 use crate::engine::EngineHandle;
-use crate::registry::Registry;
-use crate::status::{Phase, Status};
+use crate::health::{Phase, Status};
 use limn_core::shape::DropCause;
 use std::sync::Arc;
 use std::time::Duration;

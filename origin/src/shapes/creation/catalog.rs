@@ -3,14 +3,14 @@
 //! All questions share one session. None of them waits for a lock there: what one definition waits for must not hold
 //! another one's questions up.
 
+use super::clause;
 use super::flights::{CutOff, Flights};
-use crate::clause;
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::confirm::{self, Unconfirmed};
 use crate::postgres::lock_holders::{self, Held, is_locked, lock_holders};
 use crate::postgres::publication::Publication;
 use crate::postgres::{PostgresConfig, PostgresError, Session, sqlstate};
-use crate::registry::Registry;
+use crate::shapes::Registry;
 use limn_core::filter::{Clause, PostgresFilter};
 use limn_core::pg::{QualifiedName, Relation};
 use limn_core::protocol::RequestError;

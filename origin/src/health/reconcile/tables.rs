@@ -1,11 +1,10 @@
 //! The look at the tables that have shapes: what has changed rotates shapes, what is wrong is a fault of the table.
 
 use super::Reconciler;
-use crate::degraded::Degraded;
-use crate::postgres::survey::{self, Surveyed};
+use super::survey::{self, Surveyed};
+use crate::health::{Degraded, Phase};
 use crate::postgres::{PostgresError, Session};
-use crate::shape::Shape;
-use crate::status::Phase;
+use crate::shapes::Shape;
 use limn_core::ShapeId;
 use limn_core::journal::record::ShapePartitions;
 use limn_core::protocol::FaultCode;

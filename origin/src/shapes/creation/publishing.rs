@@ -12,7 +12,7 @@ use crate::postgres::catalog::{self, Description};
 use crate::postgres::lock_holders::{Held, Holder, lock_holders};
 use crate::postgres::publication::{Alteration, Altered, Publication, PublicationError};
 use crate::postgres::{PostgresConfig, PostgresError, Session};
-use crate::registry::Registry;
+use crate::shapes::Registry;
 use limn_core::shape::DropCause;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

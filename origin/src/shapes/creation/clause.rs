@@ -1,9 +1,8 @@
 //! What a WHERE clause needs to know of Postgres before a shape has it, and how a clause is refused.
 
-use crate::creation::{LookupError, unreachable};
-use crate::postgres::Session;
+use super::{LookupError, unreachable};
 use crate::postgres::catalog::{self, Description};
-use crate::postgres::obstacle;
+use crate::postgres::{Session, obstacle};
 use limn_core::filter::{PostgresFilter, subquery_tables};
 use limn_core::pg::relation::quote_identifier;
 use limn_core::pg::{QualifiedName, Relation, TypeKind};

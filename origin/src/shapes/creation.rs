@@ -1,23 +1,22 @@
 //! Making shapes: the catalog is asked, the table published, the snapshot taken.
 
 mod catalog;
+mod clause;
 mod error;
 mod flights;
 mod publishing;
+mod refusals;
 mod rights;
 
+use super::{Failure, Life, Registry, Shape};
 use crate::engine::EngineHandle;
-use crate::metrics::{Counted, Metrics};
+use crate::health::{Phase, Status};
+use crate::observe::{Counted, Metrics, spans};
 use crate::postgres::catalog::describe_oid;
 use crate::postgres::lock_holders::{Held, Holder, lock_holders};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, obstacle, sqlstate};
-use crate::refusals::Refusals;
-use crate::registry::Registry;
-use crate::shape::{Failure, Life, Shape};
-use crate::spans;
-use crate::status::{Phase, Status};
 use crate::store::{Folder, segment, sync_dir};
 pub(crate) use catalog::unreachable;
 pub use catalog::{Catalog, LookupError};
@@ -34,6 +33,7 @@ use limn_core::protocol::request::{DefinitionRequest, LogMode};
 use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, Tagger, View};
 use limn_core::shape::{Definition, DropCause, SnapshotWriter};
 use limn_core::{Handle, ShapeId};
+use refusals::Refusals;
 use std::fs::File;
 use std::io::{self, Write};
 use std::panic::AssertUnwindSafe;
@@ -445,8 +445,8 @@ pub(crate) enum ViewError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::tests::{relation, request, shape};
-    use crate::scratch::Scratch;
+    use crate::shapes::registry::tests::{relation, request, shape};
+    use crate::store::Scratch;
 
     fn creator(folder: &Scratch) -> Creator {
         let config = PostgresConfig::parse("postgresql://limn@127.0.0.1:1/limn", None, false);

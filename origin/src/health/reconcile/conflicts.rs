@@ -1,9 +1,9 @@
 //! Warnings of publications that were made or altered since, and with which the application's writes fail.
 
 use super::Reconciler;
-use crate::degraded::Degraded;
+use super::survey::Surveyed;
+use crate::health::Degraded;
 use crate::postgres::conflict::{Assumed, Conflict, conflicts, describe};
-use crate::postgres::survey::Surveyed;
 use crate::postgres::{PostgresError, Session};
 use limn_core::protocol::FaultCode;
 use std::collections::{BTreeMap, HashMap};

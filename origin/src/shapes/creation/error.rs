@@ -6,7 +6,7 @@ use crate::postgres::PostgresError;
 use crate::postgres::publication::PublicationError;
 use crate::postgres::rights::Denial;
 use crate::postgres::sqlstate::{self, class};
-use crate::shape::Failure;
+use crate::shapes::Failure;
 use limn_core::filter::EvalError;
 use limn_core::protocol::RequestError;
 use limn_core::protocol::reply::Unavailable;

@@ -1,6 +1,6 @@
 //! Which shapes there are, by everything that a request may know of them.
 
-use crate::shape::Shape;
+use super::Shape;
 use limn_core::Handle;
 use limn_core::protocol::request::DefinitionRequest;
 use std::collections::HashMap;
@@ -173,7 +173,7 @@ impl Maps {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::shape::Life;
+    use crate::shapes::Life;
     use limn_core::ShapeId;
     use limn_core::journal::record::CreatedShape;
     use limn_core::log::ShapeLog;

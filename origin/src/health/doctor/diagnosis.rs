@@ -1,10 +1,10 @@
 //! What `limn check` asks Postgres: facts, without a judgement.
 
-use super::catalog::one_row;
-use super::conflict::{Assumed, Conflict, conflicts};
-use super::error::PostgresError;
-use super::publication::carries;
-use super::rights::{self, Denial};
+use crate::postgres::PostgresError;
+use crate::postgres::catalog::one_row;
+use crate::postgres::conflict::{Assumed, Conflict, conflicts};
+use crate::postgres::publication::carries;
+use crate::postgres::rights::{self, Denial};
 use limn_core::pg::relation::quote_identifier;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -247,6 +247,6 @@ impl ServerFacts {
     /// Whether this version can publish generated columns.
     #[must_use]
     pub const fn publishes_generated_columns(&self) -> bool {
-        self.version_num >= super::publication::GENERATED_COLUMNS_VERSION as i32
+        self.version_num >= crate::postgres::publication::GENERATED_COLUMNS_VERSION as i32
     }
 }

@@ -1,6 +1,6 @@
 //! What the server knows of itself: whether Postgres is followed, and how far.
 
-use crate::degraded::{Degraded, DegradedTables};
+use super::degraded::{Degraded, DegradedTables};
 use limn_core::journal::RecentCommits;
 use limn_core::protocol::FaultCode;
 use limn_core::protocol::reply::{DegradedTable, Health, Unavailable};

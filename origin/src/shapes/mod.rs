@@ -1,0 +1,9 @@
+//! The shapes of this server: which there are, how one is made, and when one has to go.
+
+pub mod creation;
+pub mod expiry;
+mod registry;
+mod shape;
+
+pub use registry::Registry;
+pub use shape::{Failure, Life, Shape};
