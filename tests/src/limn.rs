@@ -14,6 +14,8 @@ use std::sync::OnceLock;
 /// A `limn serve` with a storage folder of its own, on a database that no other one follows.
 #[derive(Debug)]
 pub struct Limn {
+    /// Another build than [`binary`].
+    program: Option<PathBuf>,
     database: Database,
     options: Vec<String>,
     port: u16,
@@ -50,6 +52,7 @@ impl Limn {
     #[must_use]
     pub fn stopped(database: &Database, options: &[&str]) -> Self {
         Self {
+            program: None,
             database: database.clone(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             port: free_port(),
@@ -65,6 +68,11 @@ impl Limn {
     /// Starts every process with these variables.
     pub fn set_variables(&mut self, variables: Vec<(String, String)>) {
         self.variables = variables;
+    }
+
+    /// Starts every process from this build instead of [`binary`].
+    pub fn run_program(&mut self, program: &Path) {
+        self.program = Some(program.to_owned());
     }
 
     /// Whether a process runs.
@@ -83,6 +91,7 @@ impl Limn {
     #[must_use]
     pub fn twin(&self) -> Self {
         Self {
+            program: self.program.clone(),
             database: self.database.clone(),
             options: self.options.clone(),
             port: free_port(),
@@ -280,7 +289,10 @@ impl Limn {
     }
 
     fn command(&self) -> Command {
-        let mut command = command();
+        let mut command = match &self.program {
+            Some(program) => clean_command(program),
+            None => command(),
+        };
         command.args(["serve", "--host", "127.0.0.1"]).args(self.check_arguments());
         command.args(["--port", &self.port.to_string(), "--metrics-port", &self.metrics_port.to_string()]);
         command.envs(self.variables.iter().cloned());
@@ -364,7 +376,11 @@ fn newer_source(program: &Path) -> Option<PathBuf> {
 /// The program, with nothing in its environment that would set it up, except for `LIMN_LOG_LEVEL`.
 #[must_use]
 pub fn command() -> Command {
-    let mut command = Command::new(binary());
+    clean_command(binary())
+}
+
+fn clean_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text == "LIMN_LOG_LEVEL" {

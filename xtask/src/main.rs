@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+mod bench;
 mod check;
 mod client;
 mod demo;
@@ -78,6 +79,8 @@ enum Verb {
     Chaos(oracle::ChaosOptions),
     /// Core on a virtual clock, with a model Postgres and a faulty disk: a history for each seed
     Sim(sim::Options),
+    /// How long the usual work takes, beside Postgres's own tools and beside other builds of Limn
+    Bench(bench::Options),
     /// Mutation testing of core's log, flush and routing: does a test notice each small change of the code?
     Mutants(mutants::Options),
     /// Licences, bans and sources of all dependencies, by cargo-deny (built on first use: several minutes)
@@ -131,6 +134,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Oracle(options) => oracle::run(&workspace, &options),
         Verb::Chaos(options) => oracle::chaos(&workspace, &options),
         Verb::Sim(options) => sim::run(&workspace, &options),
+        Verb::Bench(options) => bench::run(&workspace, &options),
         Verb::Mutants(options) => mutants::run(&workspace, &options),
         Verb::Deny => deny::run(&workspace),
     }

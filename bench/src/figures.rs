@@ -1,0 +1,69 @@
+//! Figures of several runs, and their median.
+
+/// What a figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Less is better.
+    Milliseconds,
+    /// More is better.
+    PerSecond,
+}
+
+impl Unit {
+    /// As it stands in a heading.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "in milliseconds",
+            Self::PerSecond => "per second",
+        }
+    }
+}
+
+/// The figures of one subject.
+#[derive(Debug, Default)]
+pub struct Figures {
+    figures: Vec<f64>,
+    peak_memory_kb: Vec<u64>,
+}
+
+impl Figures {
+    /// Adds that of a run.
+    pub fn add(&mut self, figure: f64, peak_memory_kb: Option<u64>) {
+        self.figures.push(figure);
+        self.peak_memory_kb.extend(peak_memory_kb);
+    }
+
+    /// The middle one, 0 where there is none.
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.figures.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// Prints a line: the median, the least, the most, how many times as fast as `base`, the most memory.
+    pub fn print(&self, name: &str, unit: Unit, base: Option<f64>) {
+        let least = self.figures.iter().copied().min_by(f64::total_cmp);
+        let most = self.figures.iter().copied().max_by(f64::total_cmp);
+        let (Some(least), Some(most)) = (least, most) else { return };
+        let median = self.median();
+        let speed = base.map(|base| if unit == Unit::PerSecond { median / base } else { base / median });
+        let speed = speed.map(|times| format!("{times:.2} times as fast as the first")).unwrap_or_default();
+        let memory =
+            self.peak_memory_kb.iter().max().map(|kb| format!("{:.1} MB at most", *kb as f64 / 1024.0));
+        let memory = memory.unwrap_or_default();
+        println!("  {name:<24} {median:>10.1}  ({least:.1} to {most:.1})  {speed}  {memory}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_of_what_was_measured() {
+        let mut figures = Figures::default();
+        assert!(figures.median().abs() < f64::EPSILON);
+        [5.0, 1.0, 3.0].into_iter().for_each(|figure| figures.add(figure, None));
+        assert!((figures.median() - 3.0).abs() < f64::EPSILON);
+    }
+}

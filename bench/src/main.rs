@@ -1,0 +1,97 @@
+//! The benchmark: `cargo x bench` runs it. Each scenario runs on every build of Limn in turn, and on the floor where
+//! there is one (what Postgres's own tools take for the same work), all on this machine and one Postgres.
+#![allow(clippy::print_stdout, reason = "a command line program talks to its terminal")]
+
+mod client;
+mod figures;
+mod scenario;
+mod subject;
+
+use clap::{Parser, ValueEnum};
+use figures::Figures;
+use limn_tests::Cluster;
+use scenario::{ColdSync, LiveClients, Scenario, SmallShape, Transactions};
+use std::path::PathBuf;
+use subject::Subject;
+
+/// Options of the benchmark.
+#[derive(Debug, Parser)]
+struct Options {
+    /// What to measure; everything when nothing is named
+    scenarios: Vec<Name>,
+    /// A build of Limn that is measured, by its path. Several are measured in turn, and compared with the first one
+    #[arg(long = "program", value_name = "PATH", required = true)]
+    programs: Vec<PathBuf>,
+    /// How often each: medians are printed
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    runs: usize,
+    /// How many shapes the transactions go through
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    shapes: u32,
+}
+
+/// The scenarios.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// The initial sync of a new shape of a million rows; the floor is COPY by psql
+    ColdSync,
+    /// 50,000 transactions of one row each that are waiting in the WAL, through many shapes; the floor is `pg_recvlogical`
+    Transactions,
+    /// 1,000 clients that wait for the next row of one shape
+    LiveClients,
+    /// 64 connections that read a shape of 500 rows again and again
+    SmallShape,
+}
+
+#[tokio::main]
+async fn main() {
+    let options = Options::parse();
+    // As a server is set up that keeps what it confirms.
+    let settings = ["fsync=on", "shared_buffers=512MB", "max_wal_size=8GB", "checkpoint_timeout=1h"];
+    let cluster = Cluster::start(&settings).await;
+    let names = if options.scenarios.is_empty() { Name::value_variants() } else { &options.scenarios };
+    for name in names {
+        match name {
+            Name::ColdSync => measure(&cluster, &options, ColdSync).await,
+            Name::Transactions => measure(&cluster, &options, Transactions { shapes: options.shapes }).await,
+            Name::LiveClients => measure(&cluster, &options, LiveClients).await,
+            Name::SmallShape => measure(&cluster, &options, SmallShape).await,
+        }
+    }
+}
+
+/// Measures a scenario, and prints its figures.
+async fn measure<S: Scenario>(cluster: &Cluster, options: &Options, scenario: S) {
+    println!("\n{}, {}", S::TITLE, S::UNIT.name());
+    let mut subjects = Vec::new();
+    for program in &options.programs {
+        let database = cluster.database().await;
+        scenario.fill(&database.connect().await).await;
+        let mut subject = Subject::new(program, database);
+        subject.start().await;
+        scenario.set_up(&mut subject).await;
+        subject.stop().await;
+        subjects.push((subject, Figures::default()));
+    }
+    let mut floor = Figures::default();
+    for run in 0..options.runs {
+        // The others do not run meanwhile, and each comes first in turn.
+        let first = run % subjects.len();
+        let (head, tail) = subjects.split_at_mut(first);
+        for (subject, figures) in tail.iter_mut().chain(head) {
+            subject.start().await;
+            let figure = scenario.run(subject, run).await;
+            figures.add(figure, subject.peak_memory_kb());
+            subject.stop().await;
+        }
+        if let Some(figure) = scenario.floor(subjects[0].0.database()).await {
+            floor.add(figure, None);
+        }
+    }
+    floor.print("floor", S::UNIT, None);
+    let base = subjects[0].1.median();
+    for (subject, figures) in &subjects {
+        figures.print(&subject.name(), S::UNIT, Some(base));
+        cluster.discard(subject.database()).await;
+    }
+}

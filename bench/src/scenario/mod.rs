@@ -1,0 +1,63 @@
+//! What is measured.
+
+mod cold_sync;
+mod live_clients;
+mod small_shape;
+mod transactions;
+
+pub use cold_sync::ColdSync;
+pub use live_clients::LiveClients;
+pub use small_shape::SmallShape;
+pub use transactions::Transactions;
+
+use crate::figures::Unit;
+use crate::subject::Subject;
+use limn_tests::{Database, Sql};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::process::Command;
+
+/// Work whose time is measured.
+pub trait Scenario {
+    /// What happens.
+    const TITLE: &str;
+    /// What a figure counts.
+    const UNIT: Unit;
+
+    /// Makes the tables.
+    async fn fill(&self, sql: &Sql);
+
+    /// What the server needs before the first run; nothing by default.
+    async fn set_up(&self, _subject: &mut Subject) {}
+
+    /// Does the work once, on a server that was just started.
+    async fn run(&self, subject: &mut Subject, run: usize) -> f64;
+
+    /// Has Postgres's own tools do the same; `None` where there is nothing that compares.
+    async fn floor(&self, _database: &Database) -> Option<f64> {
+        None
+    }
+}
+
+/// How long one of Postgres's programs takes, beginning with its name. Its output is thrown away. `None` where it is not
+/// installed: beside the server that is measured, or in the path.
+async fn time_of(program: &str, arguments: &[&str]) -> Option<Duration> {
+    let beside = std::env::var("PG_BIN_DIR").map(|dir| format!("{dir}/{program}"));
+    let path = beside.ok().filter(|path| Path::new(path).exists()).unwrap_or_else(|| program.to_owned());
+    let begun = Instant::now();
+    let mut command = Command::new(&path);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    match command.status().await {
+        Ok(status) => assert!(status.success(), "{path} {arguments:?}: {status}"),
+        Err(error) => {
+            println!("  no floor: cannot run `{path}`: {error}");
+            return None;
+        }
+    }
+    Some(begun.elapsed())
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,102 @@
+//! Small transactions through many shapes.
+
+use super::{Scenario, time_of};
+use crate::client::Log;
+use crate::figures::Unit;
+use crate::subject::Subject;
+use limn_tests::{Database, Sql};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+use tokio::task::JoinSet;
+
+/// Transactions of one row that wait in the WAL while the server stands still, and then are worked off: until a client
+/// has the last one.
+pub struct Transactions {
+    /// How many shapes there are, each for one value of a column.
+    pub shapes: u32,
+}
+
+const COUNT: u32 = 50_000;
+const CONNECTIONS: usize = 16;
+/// The value whose shape a client follows.
+const LAST: &str = "table=items&where=n%3D-1";
+/// Slot and publication of the floor.
+const FLOOR: &str = "bench_floor";
+
+impl Transactions {
+    async fn write(&self, sql: &Sql) {
+        sql.execute("SET synchronous_commit = off").await;
+        sql.execute(&format!("CALL write_items({COUNT}, {})", self.shapes)).await;
+        // The last one has Postgres flush those before.
+        sql.execute("SET synchronous_commit = on").await;
+        sql.execute("INSERT INTO items (n) VALUES (-1)").await;
+    }
+}
+
+impl Scenario for Transactions {
+    const TITLE: &str = "50,000 transactions of one row through many shapes: transactions";
+    const UNIT: Unit = Unit::PerSecond;
+
+    async fn fill(&self, sql: &Sql) {
+        sql.execute("CREATE TABLE items (id serial PRIMARY KEY, n int, note text)").await;
+        let body = "BEGIN FOR i IN 1..total LOOP \
+            INSERT INTO items (n, note) VALUES (i % kinds, 'a note of some length'); COMMIT; END LOOP; END";
+        sql.execute(&format!(
+            "CREATE PROCEDURE write_items(total int, kinds int) LANGUAGE plpgsql AS $$ {body} $$"
+        ))
+        .await;
+        sql.execute(&format!("CREATE PUBLICATION {FLOOR} FOR TABLE items")).await;
+    }
+
+    async fn set_up(&self, subject: &mut Subject) {
+        subject.connect().await.read_to_end(&mut Log::new(LAST)).await;
+        let (next, shapes) = (Arc::new(AtomicU32::new(0)), self.shapes);
+        let mut makers = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (mut connection, next) = (subject.connect().await, next.clone());
+            makers.spawn(async move {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= shapes {
+                        return;
+                    }
+                    connection.read_to_end(&mut Log::new(&format!("table=items&where=n%3D{n}"))).await;
+                }
+            });
+        }
+        while let Some(maker) = makers.join_next().await {
+            maker.expect("shapes are made");
+        }
+    }
+
+    async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {
+        let mut log = Log::new(LAST);
+        let mut connection = subject.connect().await;
+        connection.read_to_end(&mut log).await;
+        let client = tokio::spawn(async move { connection.wait(&mut log).await });
+        subject.limn().wait_parked(1).await;
+        subject.pause();
+        let sql = subject.limn().sql().await;
+        self.write(&sql).await;
+        let begun = Instant::now();
+        subject.go_on();
+        client.await.expect("the client has the last row");
+        f64::from(COUNT + 1) / begun.elapsed().as_secs_f64()
+    }
+
+    async fn floor(&self, database: &Database) -> Option<f64> {
+        let sql = database.connect().await;
+        sql.execute(&format!("SELECT pg_create_logical_replication_slot('{FLOOR}', 'pgoutput')")).await;
+        self.write(&sql).await;
+        let end = sql.value("SELECT pg_current_wal_insert_lsn()").await;
+        let url = database.url();
+        let (slot, endpos) = (format!("--slot={FLOOR}"), format!("--endpos={end}"));
+        let publication = format!("--option=publication_names={FLOOR}");
+        let options = ["--start", "--file=/dev/null", "--option=proto_version=1", "--no-loop"];
+        let arguments = [&options[..], &["-d", &url, &slot, &endpos, &publication]].concat();
+        let took = time_of("pg_recvlogical", &arguments).await;
+        sql.execute(&format!("SELECT pg_drop_replication_slot('{FLOOR}')")).await;
+        took.map(|took| f64::from(COUNT + 1) / took.as_secs_f64())
+    }
+}
