@@ -3,7 +3,7 @@
 //! In the order data flows: the `engine` reads the replication stream through `postgres`, carries out what core's
 //! write path decides, and makes everything durable in the `store`; `shapes` makes the shapes and knows which there
 //! are; `http` answers from their logs. `health` judges whether all this can be believed, `observe` shows it to
-//! operators. The files here start and end the program: `serve` puts a server together, a `standby` waits for its
+//! operators. Most files here start and end the program: `serve` puts a server together, a `standby` waits for its
 //! turn, the `supervisor` and `stopping` end it in order.
 
 pub mod config;
@@ -13,6 +13,7 @@ pub mod health;
 mod http;
 pub mod observe;
 pub mod postgres;
+mod random;
 pub mod serve;
 mod shapes;
 mod standby;

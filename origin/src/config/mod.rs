@@ -10,11 +10,11 @@ pub use options::{ServeOptions, StorageKind};
 use crate::http::{AdmissionLimits, Settings};
 use crate::postgres::publication::Publication;
 use crate::postgres::{PostgresConfig, TcpOptions};
+use crate::random::random;
 use crate::store::Scratch;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Command};
 use limn_core::protocol::cache::CachePolicy;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -179,11 +179,6 @@ impl ServeOptions {
             false => format!("electric_slot_{id}"),
         })
     }
-}
-
-/// A number that the operating system chose: hashers are keyed with such.
-pub(crate) fn random() -> u64 {
-    RandomState::new().hash_one(())
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@
 
 use super::flights::{CutOff, Flights};
 use super::{Catalog, CreateError, CreatorParts};
-use crate::config::random;
 use crate::engine::{EngineHandle, Stopped};
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::lock_holders::{Held, Holder, lock_holders};
 use crate::postgres::publication::{Alteration, Altered, Publication, PublicationError};
 use crate::postgres::{PostgresConfig, PostgresError, Session};
+use crate::random::random;
 use crate::shapes::Registry;
 use limn_core::shape::DropCause;
 use std::collections::{HashMap, HashSet};
