@@ -1,12 +1,10 @@
-//! The order of core's modules: each imports only what stands before it, and its files form no large circles.
+//! The order of core's modules and of origin's: each imports only what stands before it. Core's files form no large
+//! circles either.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::imports::{Imports, Module};
-
-/// The crate that the rule is about.
-const SOURCES: &str = "core/src";
 
 /// Core's modules, in their order; those of one line do not import each other.
 const CORE: [&[&str]; 10] = [
@@ -33,22 +31,48 @@ const FILTER: [&[&str]; 7] = [
     &["clause", "membership", "mod", "resolver", "subquery"],
 ];
 
+/// Origin's modules, the same. Of `health` and `shapes` some parts are what the engine works with, others work with the
+/// engine.
+const ORIGIN: [&[&str]; 11] = [
+    &["observe", "postgres", "random", "stopping", "supervisor"],
+    &["store"],
+    &["health::degraded", "health::preflight", "health::vitals", "shapes::shape"],
+    &["health::soundness", "health::status", "shapes::registry"],
+    &["engine"],
+    &["shapes::creation", "shapes::expiry", "standby"],
+    &["health::reconcile", "http"],
+    &["config"],
+    &["health::client", "health::doctor"],
+    &["serve"],
+    &["dev", "typescript"],
+];
+
 /// Beyond this no file of a circle can be understood without reading all of them.
 const CIRCLE_FILES_MAX: usize = 3;
 
 /// What breaks the rule, and a line that says what was looked at.
 pub fn check(files: &[(PathBuf, String)]) -> (Vec<String>, String) {
-    let of_core = files.iter().filter_map(|(path, text)| {
-        let name = path.strip_prefix(Path::new(SOURCES)).ok()?.to_str()?;
-        (!is_test(name)).then_some((name, text.as_str()))
-    });
-    let imports = Imports::read(of_core);
     let mut broken = Vec::new();
-    out_of_order(&imports, &[], &CORE, &mut broken);
-    out_of_order(&imports, &["filter"], &FILTER, &mut broken);
-    let largest = large_circles(&imports, &mut broken);
-    let edges = imports.edges().count();
-    (broken, format!("  core: {edges} imports keep the order; its largest circle has {largest} files"))
+    let core = imports("core/src", files);
+    out_of_order("core", &core, &[], &CORE, &mut broken);
+    out_of_order("core", &core, &["filter"], &FILTER, &mut broken);
+    let largest = large_circles(&core, &mut broken);
+    let origin = imports("origin/src", files);
+    out_of_order("origin", &origin, &[], &ORIGIN, &mut broken);
+    let (core, origin) = (core.edges().count(), origin.edges().count());
+    let looked_at = format!(
+        "  core: {core} imports keep the order; its largest circle has {largest} files\n  \
+         origin: {origin} imports keep the order"
+    );
+    (broken, looked_at)
+}
+
+/// The imports of the crate whose sources are in this folder.
+fn imports(sources: &str, files: &[(PathBuf, String)]) -> Imports {
+    Imports::read(files.iter().filter_map(|(path, text)| {
+        let name = path.strip_prefix(Path::new(sources)).ok()?.to_str()?;
+        (!is_test(name)).then_some((name, text.as_str()))
+    }))
 }
 
 /// Files that hold nothing but tests.
@@ -57,34 +81,46 @@ fn is_test(name: &str) -> bool {
 }
 
 /// Adds each import among the parts of `folder` that leads to a later line or to another module of the same one.
-fn out_of_order(imports: &Imports, folder: &[&str], order: &[&[&str]], broken: &mut Vec<String>) {
+fn out_of_order(
+    crate_name: &str,
+    imports: &Imports,
+    folder: &[&str],
+    order: &[&[&str]],
+    broken: &mut Vec<String>,
+) {
     let line_of = |part: &str| order.iter().position(|line| line.contains(&part));
     let mut without_place = BTreeSet::new();
     for (from, to) in imports.edges() {
-        let (Some(importer), Some(imported)) = (part_of(from, folder), part_of(to, folder)) else { continue };
+        let parts = (part_of(from, folder, order), part_of(to, folder, order));
+        let (Some(importer), Some(imported)) = parts else { continue };
         if importer == imported {
             continue;
         }
-        let (Some(after), Some(before)) = (line_of(importer), line_of(imported)) else {
+        let (Some(after), Some(before)) = (line_of(&importer), line_of(&imported)) else {
             without_place.extend([importer, imported].into_iter().filter(|part| line_of(part).is_none()));
             continue;
         };
         let is_own = !folder.is_empty() && after == order.len() - 1 || after == 0;
         if before > after || (before == after && !is_own) {
             let place = if before == after { "beside" } else { "after" };
-            broken.push(format!("core: `{}` imports `{}`, which stands {place} it", name(from), name(to)));
+            let (from, to) = (name(from), name(to));
+            broken.push(format!("{crate_name}: `{from}` imports `{to}`, which stands {place} it"));
         }
     }
-    broken.extend(
-        without_place.into_iter().map(|part| format!("core: `{part}` has no place in the order of imports")),
-    );
+    let unplaced = without_place.into_iter();
+    broken
+        .extend(unplaced.map(|part| format!("{crate_name}: `{part}` has no place in the order of imports")));
 }
 
-/// The part of a folder to which a module belongs: a file or a folder in it.
-fn part_of<'m>(module: &'m Module, folder: &[&str]) -> Option<&'m str> {
+/// The part of a folder to which a module belongs: the file or folder in it, or the part of that which has a place of
+/// its own in the order.
+fn part_of(module: &Module, folder: &[&str], order: &[&[&str]]) -> Option<String> {
     let is_inside = module.len() >= folder.len() && module.iter().zip(folder).all(|(a, b)| a == b);
+    let inside = is_inside.then(|| &module[folder.len()..])?;
     let own = if folder.is_empty() { "lib" } else { "mod" };
-    is_inside.then(|| module.get(folder.len()).map_or(own, String::as_str))
+    let part = |depth: usize| inside.get(..depth).map(|path| path.join("::"));
+    let placed = part(2).filter(|part| order.iter().any(|line| line.contains(&part.as_str())));
+    Some(placed.or_else(|| part(1)).unwrap_or_else(|| own.to_owned()))
 }
 
 /// Adds the circles that are too large, and gives the size of the largest of all.
@@ -154,6 +190,22 @@ mod tests {
             "core: `plan` has no place in the order of imports",
         ];
         assert_eq!(broken(&files), expected);
+    }
+
+    #[test]
+    fn parts_of_origins_folders_have_places_of_their_own() {
+        let files = [
+            ("health/mod.rs", "mod reconcile;\nmod status;\npub(crate) use status::Status;\n"),
+            ("health/status.rs", "use crate::store::Folder;\n"),
+            ("health/reconcile.rs", "use super::Status;\n"),
+            ("health/reconcile/tables.rs", "use super::Reconciler;\nuse crate::engine::Stopped;\n"),
+            ("store/mod.rs", ""),
+            ("engine/mod.rs", "use crate::health::Status;\nuse crate::health::reconcile;\n"),
+        ];
+        let file =
+            |(name, text): &(&str, &str)| (PathBuf::from(format!("origin/src/{name}")), (*text).to_owned());
+        let (broken, _) = check(&files.iter().map(file).collect::<Vec<_>>());
+        assert_eq!(broken, ["origin: `engine` imports `health::reconcile`, which stands after it"]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "house-rules",
-        title: "file lengths, names, no IO in the core, order of its imports",
+        title: "file lengths, names, no IO in the core, order of imports",
         machine: &[],
         needs: &[],
         run: house_rules::run,
