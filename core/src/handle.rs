@@ -35,6 +35,37 @@ impl Handle {
     }
 }
 
+/// More microseconds than a process gives handles before one of them is durable.
+const UNRECORDED_US: u64 = 1_000_000;
+
+/// Gives the times in handles: each above those before it, though the clock goes back, also over a restart.
+#[derive(Debug, Default)]
+pub struct HandleClock {
+    last_us: u64,
+}
+
+impl HandleClock {
+    /// The clock of a process that follows another one, whose newest durable handle carries `last_us`. Its last handles
+    /// may not have become durable: they are passed over, since the system's clock may have gone back.
+    #[must_use]
+    pub const fn after(last_us: u64) -> Self {
+        Self { last_us: last_us.saturating_add(UNRECORDED_US) }
+    }
+
+    /// A time in microseconds that no handle carries yet; `now_us` is what the system's clock says.
+    pub fn next_us(&mut self, now_us: u64) -> u64 {
+        self.last_us = now_us.max(self.last_us.saturating_add(1));
+        self.last_us
+    }
+
+    /// The newest time that a handle carries, or the last one that was passed over. A checkpoint keeps it: a start passes
+    /// over other handles than the start before it, also where none of that one's handles became durable.
+    #[must_use]
+    pub const fn last_us(&self) -> u64 {
+        self.last_us
+    }
+}
+
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.hash, self.created_us)
@@ -71,6 +102,21 @@ mod tests {
     #[test]
     fn small_hashes_still_have_four_digits() {
         assert_eq!(Handle::new(7, 1).to_string(), "1007-1");
+    }
+
+    #[test]
+    fn no_time_comes_twice_though_the_clock_goes_back() {
+        let mut clock = HandleClock::default();
+        assert_eq!([500, 500, 20].map(|now| clock.next_us(now)), [500, 501, 502]);
+        assert_eq!((clock.next_us(900), clock.last_us()), (900, 900));
+    }
+
+    #[test]
+    fn a_restart_passes_over_times_that_may_have_been_given() {
+        let mut clock = HandleClock::after(500);
+        assert_eq!(clock.last_us(), 500 + UNRECORDED_US);
+        assert_eq!(clock.next_us(500), 501 + UNRECORDED_US);
+        assert_eq!(HandleClock::after(u64::MAX).next_us(0), u64::MAX);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub mod store;
 
 pub mod client;
 
-pub use handle::Handle;
+pub use handle::{Handle, HandleClock};
 pub use lsn::Lsn;
 pub use offset::{Offset, Op};
 pub use shape_id::ShapeId;

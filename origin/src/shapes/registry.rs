@@ -1,24 +1,20 @@
 //! Which shapes there are, by everything that a request may know of them.
 
 use super::Shape;
-use limn_core::Handle;
 use limn_core::protocol::request::DefinitionRequest;
+use limn_core::{Handle, HandleClock};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Spellings of definitions that are remembered; beyond it they are looked up in the catalog again.
 const SPELLINGS_MAX: usize = 200_000;
 
-/// More microseconds than a process gives handles before one of them is durable.
-const UNRECORDED_US: u64 = 1_000_000;
-
 /// All shapes that can be found.
 #[derive(Debug, Default)]
 pub struct Registry {
     maps: Mutex<Maps>,
-    last_handle_us: AtomicU64,
+    handles: Mutex<HandleClock>,
 }
 
 #[derive(Debug, Default)]
@@ -127,27 +123,26 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Handles up to this time were given by a process before. Its last ones may not have become durable: they are
-    /// passed over, since the clock may have gone back.
+    /// Handles up to this time were given by a process before.
     pub fn reserve_handles(&self, last_us: u64) {
-        self.last_handle_us.fetch_max(last_us.saturating_add(UNRECORDED_US), Ordering::Relaxed);
+        *self.handles() = HandleClock::after(last_us);
     }
 
     /// The newest time that a handle carries.
     #[must_use]
     pub fn last_handle_us(&self) -> u64 {
-        self.last_handle_us.load(Ordering::Relaxed)
+        self.handles().last_us()
     }
 
     /// A time in microseconds that no handle of this folder carries yet.
     #[must_use]
     pub fn next_handle_us(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
-        let next = |last: u64| Some(now.max(last + 1));
-        match self.last_handle_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
-            Ok(last) | Err(last) => now.max(last + 1),
-        }
+        self.handles().next_us(u64::try_from(now).unwrap_or(u64::MAX))
+    }
+
+    fn handles(&self) -> MutexGuard<'_, HandleClock> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {

@@ -77,8 +77,10 @@ faults! {
     ForgetsBackfills,
     /// An index entry names the beginning of its item.
     IndexNamesBeginnings,
-    /// Handles come from the shape's number, which starts over.
-    ReusesHandles,
+    /// A start does not know which handles were given before.
+    ForgetsHandles,
+    /// A start's checkpoint lacks the handles that the start passes over.
+    ForgetsPassedOverHandles,
 }
 
 impl fmt::Display for Fault {

@@ -71,8 +71,11 @@ struct World {
     clients: Vec<Client>,
     judge: Judge,
     trace: Trace,
-    /// The clock: it counts steps.
+    /// How many steps there were, and what the virtual clock says.
     now: u64,
+    /// What the system's clock says in microseconds. It stands still while a process runs; from one to the next it may,
+    /// as where it was set back.
+    clock_us: u64,
     steps: u64,
     /// One step in so many is a calamity.
     calm: u64,
@@ -95,6 +98,7 @@ impl World {
             judge: Judge::default(),
             trace: Trace::new(readable),
             now: 1_000_000,
+            clock_us: 1_000_000,
             steps: 150 + random.below(700),
             calm: 20 + random.below(150),
             stream_pace: 1 + random.below(2) * random.below(8),
@@ -263,6 +267,9 @@ impl World {
     }
 
     fn start(&mut self) -> Step {
+        if self.random.once_in(2) {
+            self.clock_us = self.now;
+        }
         let origin = Origin::start(&mut self.disk, &self.settings, self.faults)?;
         self.note("start", origin.processed());
         self.origin = Some(origin);
@@ -284,7 +291,7 @@ impl World {
     fn client_step(&mut self, index: usize) -> Step {
         let Some(origin) = &mut self.origin else { return Ok(()) };
         let client = &mut self.clients[index];
-        let Some(handle) = client.handle.or_else(|| origin.find_or_create(client.kind, self.now)) else {
+        let Some(handle) = client.handle.or_else(|| origin.find_or_create(client.kind, self.clock_us)) else {
             return Ok(());
         };
         client.handle = Some(handle);

@@ -35,7 +35,7 @@ fn planted_bugs_are_found() {
         Fault::SnapshotNotSynced,
         Fault::CommitFileNameNotSynced,
         Fault::IndexNamesBeginnings,
-        Fault::ReusesHandles,
+        Fault::ForgetsHandles,
     ];
     for fault in soon {
         let found = (0..PLANTED_SEEDS_MAX).any(|seed| run(seed, Some(fault), false).violation.is_some());

@@ -106,9 +106,8 @@ impl Engine {
         self.writer.handle_synced(self.commit_log.durable());
     }
 
-    pub(super) fn handle_tick(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
-        // Here handles count shapes, and do not come from a clock.
-        self.writer.handle_tick(0);
+    pub(super) fn handle_tick(&mut self, disk: &mut Disk, last_handle_us: u64) -> Result<(), DiskError> {
+        self.writer.handle_tick(last_handle_us);
         self.confirmed = Lsn::ZERO;
         self.execute(disk)
     }

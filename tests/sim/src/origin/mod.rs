@@ -22,7 +22,7 @@ use limn_core::log::{Clock, Read, Reading, ShapeLog};
 use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::{Definition, DropCause, RotationCause};
 use limn_core::store::{Limits, SharedShape, Writer};
-use limn_core::{Handle, Lsn, Offset, ShapeId};
+use limn_core::{Handle, HandleClock, Lsn, Offset, ShapeId};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -158,6 +158,7 @@ pub struct Origin {
     engine: Engine,
     creations: Vec<Creation>,
     next_id: u32,
+    handles: HandleClock,
     chunk_bytes_max: u64,
     faults: Faults,
 }
@@ -176,11 +177,13 @@ impl Origin {
             dependent: shape.dependent.clone(),
         };
         let shapes = store.shapes.iter().map(checkpoint).collect();
-        let bytes = encode_checkpoint(StoreCheckpoint {
-            processed: store.processed,
-            last_handle_us: store.last_handle_us,
-            shapes,
-        });
+        let handles = match faults.has(Fault::ForgetsHandles) {
+            true => HandleClock::default(),
+            false => HandleClock::after(store.last_handle_us),
+        };
+        let forgets = faults.has(Fault::ForgetsPassedOverHandles);
+        let last_handle_us = if forgets { store.last_handle_us } else { handles.last_us() };
+        let bytes = encode_checkpoint(StoreCheckpoint { processed: store.processed, last_handle_us, shapes });
         let commit_log = CommitLog::start(disk, next_file, &bytes, faults)?;
         recovery::remove_strangers(disk, &store)?;
         let processed = Lsn::new(store.processed);
@@ -198,11 +201,12 @@ impl Origin {
         }
         let engine = Engine::new(faults, writer, commit_log, processed);
         let chunk_bytes_max = settings.chunk_bytes_max;
-        Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, chunk_bytes_max, faults })
+        Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, handles, chunk_bytes_max, faults })
     }
 
     /// The newest shape of a kind, which is made where there is none; `None` while that is not possible.
-    pub fn find_or_create(&mut self, kind: usize, now: u64) -> Option<Handle> {
+    /// `clock_us` is what the system's clock says.
+    pub fn find_or_create(&mut self, kind: usize, clock_us: u64) -> Option<Handle> {
         let shapes = self.shapes().filter(|shape| shape.kind == kind);
         let making = self.creations.iter().filter(|creation| creation.kind == kind);
         let known = shapes.map(|shape| shape.handle).chain(making.map(|creation| creation.handle)).max();
@@ -211,8 +215,7 @@ impl Origin {
         }
         let id = ShapeId(self.next_id);
         self.next_id += 1;
-        let made_at = if self.faults.has(Fault::ReusesHandles) { u64::from(id.0) } else { now };
-        let handle = Handle::new(5_000 + kind as u64, made_at);
+        let handle = Handle::new(5_000 + kind as u64, self.handles.next_us(clock_us));
         self.creations.push(Creation::new(id, kind, handle, self.chunk_bytes_max));
         Some(handle)
     }
@@ -370,7 +373,7 @@ impl Origin {
     /// # Errors
     /// Where the disk fails: the process ends.
     pub fn handle_tick(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
-        self.engine.handle_tick(disk)?;
+        self.engine.handle_tick(disk, self.handles.last_us())?;
         self.engine.end_turn(disk, postgres)
     }
 
