@@ -28,10 +28,15 @@ pub fn format(workspace: &Workspace) -> Result<()> {
     run_command(command("cargo", workspace.root()).args(["fmt", "--all", "--check"]))
 }
 
-/// No warnings in any member. The edge worker and the client are looked at as they compile natively.
+/// No warnings in any member, nor in the server without its optional features. The edge worker and the client are looked
+/// at as they compile natively.
 pub fn clippy(workspace: &Workspace) -> Result<()> {
-    let mut cargo = command("cargo", workspace.root());
-    run_command(cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    let lean = ["--package", "limn-origin", "--no-default-features"];
+    for members in [&["--workspace", "--all-targets"][..], &lean] {
+        let mut cargo = command("cargo", workspace.root());
+        run_command(cargo.arg("clippy").args(members).args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
 }
 
 /// No warnings in the code that [`clippy`] does not see, because it only compiles for wasm32.
