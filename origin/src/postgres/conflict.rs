@@ -89,7 +89,8 @@ pub async fn conflicts(
     let is_assumed = assumed == Assumed::Published;
     let parameters: [(&(dyn ToSql + Sync), Type); 3] =
         [(&tables, Type::OID_ARRAY), (&publication, Type::TEXT), (&is_assumed, Type::BOOL)];
-    let rows = client.query_typed(&query(), &parameters).await?;
+    let sql = CONFLICTS.replace("$first_user_oid", &FIRST_USER_OID.to_string());
+    let rows = client.query_typed(&sql, &parameters).await?;
     rows.iter().map(conflict).collect()
 }
 
@@ -251,72 +252,69 @@ fn conflict(row: &tokio_postgres::Row) -> Result<Conflict, PostgresError> {
 /// table itself (distance 0) or a partitioned table above it. Only columns that are generated make `pg_attribute`
 /// worth asking for details, so that thousands of tables without any cost one look each. A column that is inherited can
 /// only be replaced in the table that defines it.
-fn query() -> String {
-    format!(
-        "WITH RECURSIVE tree (top, oid) AS (
-             SELECT oid, oid FROM unnest($1::oid[]) given (oid)
-              UNION
-             SELECT top, i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid),
-        leaf AS (
-             SELECT DISTINCT c.oid, c.relispartition, c.relreplident
-               FROM tree JOIN pg_class c USING (oid)
-              WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= {FIRST_USER_OID}),
-        line (leaf, oid, distance) AS (
-             SELECT oid, oid, 0 FROM leaf
-              UNION ALL
-             SELECT l.oid, a.relid, a.distance
-               FROM leaf l CROSS JOIN LATERAL pg_partition_ancestors(l.oid) WITH ORDINALITY a (relid, distance)
-              WHERE l.relispartition AND a.relid <> l.oid),
-        carried (leaf, publication, oid, distance) AS (
-             SELECT leaf, r.prpubid, line.oid, distance
-               FROM line JOIN pg_publication_rel r ON r.prrelid = line.oid
-              UNION
-             SELECT leaf, s.pnpubid, line.oid, distance
-               FROM line JOIN pg_class c USING (oid)
-               JOIN pg_publication_namespace s ON s.pnnspid = c.relnamespace
-              UNION
-             SELECT leaf.oid, p.oid, leaf.oid, 0
-               FROM leaf, pg_publication p
-              WHERE p.puballtables OR ($3 AND p.pubname = $2)),
-        named (leaf, publication, oid) AS (
-             SELECT leaf, c.publication,
-                    coalesce((array_agg(c.oid ORDER BY distance DESC)
-                              FILTER (WHERE distance > 0 AND p.pubviaroot AND NOT p.puballtables))[1], leaf)
-               FROM carried c JOIN pg_publication p ON p.oid = c.publication
-              WHERE p.pubupdate OR p.pubdelete
-              GROUP BY leaf, c.publication)
-        SELECT t.top, format('%I.%I', n.nspname, c.relname), p.pubname::text,
-               CASE WHEN r.prattrs IS NOT NULL THEN format('%I.%I', rn.nspname, rc.relname) END,
-               pg_get_expr(r.prqual, r.prrelid),
-               ARRAY(SELECT quote_ident(attname) FROM pg_attribute
-                      WHERE attrelid = c.oid AND attnum > 0 AND attgenerated = 's' ORDER BY attnum),
-               ARRAY(SELECT format('ALTER TABLE %1$s DROP COLUMN %2$I; ALTER TABLE %1$s ADD COLUMN %2$I %3$s GENERATED ALWAYS AS (%4$s) STORED;',
-                                   definer.name, a.attname, format_type(a.atttypid, a.atttypmod),
-                                   pg_get_expr(d.adbin, d.adrelid))
-                       FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-                      CROSS JOIN LATERAL (
-                            WITH RECURSIVE up (oid) AS (
-                                 SELECT a.attrelid UNION SELECT inhparent FROM pg_inherits JOIN up ON inhrelid = up.oid)
-                            SELECT format('%I.%I', un.nspname, uc.relname) AS name
-                              FROM up JOIN pg_attribute ua ON ua.attrelid = up.oid AND ua.attname = a.attname AND ua.attinhcount = 0
-                              JOIN pg_class uc ON uc.oid = up.oid JOIN pg_namespace un ON un.oid = uc.relnamespace
-                             ORDER BY up.oid LIMIT 1) definer
-                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated = 'v' ORDER BY a.attnum),
-               ARRAY(SELECT quote_ident(attname) FROM pg_attribute
-                      WHERE attrelid = c.oid AND attnum > 0 AND attgenerated = 'v' ORDER BY attnum),
-               coalesce(to_jsonb(p) ->> 'pubgencols', 's') <> 's'
-          FROM named JOIN leaf ON leaf.oid = named.leaf JOIN tree t ON t.oid = leaf.oid
-          JOIN pg_class c ON c.oid = leaf.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_publication p ON p.oid = named.publication
-          LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = named.oid
-          LEFT JOIN pg_class rc ON rc.oid = r.prrelid LEFT JOIN pg_namespace rn ON rn.oid = rc.relnamespace
-          CROSS JOIN LATERAL (
-               SELECT coalesce(bool_or(attgenerated = 's'), false) AS stored, coalesce(bool_or(attgenerated = 'v'), false) AS virtual
-                 FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attgenerated <> '') generated
-         WHERE (leaf.relreplident = 'f' OR $3)
-           AND (r.prattrs IS NOT NULL
-                OR generated.virtual
-                OR generated.stored AND coalesce(to_jsonb(p) ->> 'pubgencols', 's') <> 's')
-         ORDER BY 1, 2, 3"
-    )
-}
+const CONFLICTS: &str = "
+    WITH RECURSIVE tree (top, oid) AS (
+         SELECT oid, oid FROM unnest($1::oid[]) given (oid)
+          UNION
+         SELECT top, i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid),
+    leaf AS (
+         SELECT DISTINCT c.oid, c.relispartition, c.relreplident
+           FROM tree JOIN pg_class c USING (oid)
+          WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= $first_user_oid),
+    line (leaf, oid, distance) AS (
+         SELECT oid, oid, 0 FROM leaf
+          UNION ALL
+         SELECT l.oid, a.relid, a.distance
+           FROM leaf l CROSS JOIN LATERAL pg_partition_ancestors(l.oid) WITH ORDINALITY a (relid, distance)
+          WHERE l.relispartition AND a.relid <> l.oid),
+    carried (leaf, publication, oid, distance) AS (
+         SELECT leaf, r.prpubid, line.oid, distance
+           FROM line JOIN pg_publication_rel r ON r.prrelid = line.oid
+          UNION
+         SELECT leaf, s.pnpubid, line.oid, distance
+           FROM line JOIN pg_class c USING (oid)
+           JOIN pg_publication_namespace s ON s.pnnspid = c.relnamespace
+          UNION
+         SELECT leaf.oid, p.oid, leaf.oid, 0
+           FROM leaf, pg_publication p
+          WHERE p.puballtables OR ($3 AND p.pubname = $2)),
+    named (leaf, publication, oid) AS (
+         SELECT leaf, c.publication,
+                coalesce((array_agg(c.oid ORDER BY distance DESC)
+                          FILTER (WHERE distance > 0 AND p.pubviaroot AND NOT p.puballtables))[1], leaf)
+           FROM carried c JOIN pg_publication p ON p.oid = c.publication
+          WHERE p.pubupdate OR p.pubdelete
+          GROUP BY leaf, c.publication)
+    SELECT t.top, format('%I.%I', n.nspname, c.relname), p.pubname::text,
+           CASE WHEN r.prattrs IS NOT NULL THEN format('%I.%I', rn.nspname, rc.relname) END,
+           pg_get_expr(r.prqual, r.prrelid),
+           ARRAY(SELECT quote_ident(attname) FROM pg_attribute
+                  WHERE attrelid = c.oid AND attnum > 0 AND attgenerated = 's' ORDER BY attnum),
+           ARRAY(SELECT format('ALTER TABLE %1$s DROP COLUMN %2$I; ALTER TABLE %1$s ADD COLUMN %2$I %3$s GENERATED ALWAYS AS (%4$s) STORED;',
+                               definer.name, a.attname, format_type(a.atttypid, a.atttypmod),
+                               pg_get_expr(d.adbin, d.adrelid))
+                   FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                  CROSS JOIN LATERAL (
+                        WITH RECURSIVE up (oid) AS (
+                             SELECT a.attrelid UNION SELECT inhparent FROM pg_inherits JOIN up ON inhrelid = up.oid)
+                        SELECT format('%I.%I', un.nspname, uc.relname) AS name
+                          FROM up JOIN pg_attribute ua ON ua.attrelid = up.oid AND ua.attname = a.attname AND ua.attinhcount = 0
+                          JOIN pg_class uc ON uc.oid = up.oid JOIN pg_namespace un ON un.oid = uc.relnamespace
+                         ORDER BY up.oid LIMIT 1) definer
+                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated = 'v' ORDER BY a.attnum),
+           ARRAY(SELECT quote_ident(attname) FROM pg_attribute
+                  WHERE attrelid = c.oid AND attnum > 0 AND attgenerated = 'v' ORDER BY attnum),
+           coalesce(to_jsonb(p) ->> 'pubgencols', 's') <> 's'
+      FROM named JOIN leaf ON leaf.oid = named.leaf JOIN tree t ON t.oid = leaf.oid
+      JOIN pg_class c ON c.oid = leaf.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_publication p ON p.oid = named.publication
+      LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = named.oid
+      LEFT JOIN pg_class rc ON rc.oid = r.prrelid LEFT JOIN pg_namespace rn ON rn.oid = rc.relnamespace
+      CROSS JOIN LATERAL (
+           SELECT coalesce(bool_or(attgenerated = 's'), false) AS stored, coalesce(bool_or(attgenerated = 'v'), false) AS virtual
+             FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attgenerated <> '') generated
+     WHERE (leaf.relreplident = 'f' OR $3)
+       AND (r.prattrs IS NOT NULL
+            OR generated.virtual
+            OR generated.stored AND coalesce(to_jsonb(p) ->> 'pubgencols', 's') <> 's')
+     ORDER BY 1, 2, 3";
