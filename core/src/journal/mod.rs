@@ -1,10 +1,13 @@
-//! The commit log: its records, what a replay of them gives, and what is durable enough to be confirmed to Postgres.
+//! The commit log: its records, what each of them changes, and what is durable enough to be confirmed to Postgres.
 
 pub mod flush;
 pub mod pending;
 pub mod recent_commits;
 pub mod record;
+pub mod recovery;
 pub mod replay;
+#[cfg(test)]
+mod samples;
 
 pub use flush::FlushTracker;
 pub use pending::{Pending, Ticket};

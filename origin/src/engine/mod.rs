@@ -23,7 +23,7 @@ use command::Command;
 use executor::Executor;
 use limn_core::Lsn;
 use limn_core::journal::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
-use limn_core::journal::replay::ReplayedShape;
+use limn_core::journal::recovery::RecoveredShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
@@ -111,7 +111,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
 }
 
 fn checkpoint(recovered: &Recovered, last_handle_us: u64) -> Vec<u8> {
-    let shape = |shape: &ReplayedShape| {
+    let shape = |shape: &RecoveredShape| {
         let log = shape.log.checkpoint().expect("recovery flushes every tail");
         let (created, dependent) = (shape.created.clone(), shape.dependent.clone());
         ShapeCheckpoint { created, filter: Some(shape.filter.clone()), log, dependent }

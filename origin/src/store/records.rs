@@ -29,12 +29,11 @@ impl Records {
         Ok(Self { path: path.to_owned(), file, position: 0, frame: Vec::new() })
     }
 
-    /// The next record that is whole, and its position. After `None` the file can be asked again: it may
-    /// have grown.
+    /// The next record that is whole. After `None` the file can be asked again: it may have grown.
     ///
     /// # Errors
     /// Where the file cannot be read, or the record makes no sense although it is whole.
-    pub fn read(&mut self) -> Result<Option<(u64, Record)>, RecoveryError> {
+    pub fn read(&mut self) -> Result<Option<Record>, RecoveryError> {
         let is_there = read_next(&mut self.file, &mut self.frame).map_err(|source| self.io(source))?;
         let Some((payload, length)) = is_there.then(|| read_frame(&self.frame)).flatten() else {
             let back = self.file.seek(SeekFrom::Start(self.position));
@@ -42,9 +41,8 @@ impl Records {
         };
         let record = Record::decode(payload)
             .map_err(|source| RecoveryError::Record { path: self.path.clone(), source })?;
-        let position = self.position;
         self.position += length as u64;
-        Ok(Some((position, record)))
+        Ok(Some(record))
     }
 
     fn io(&self, source: io::Error) -> RecoveryError {

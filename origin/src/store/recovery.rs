@@ -5,7 +5,8 @@ use super::folder::Folder;
 use super::records::Records;
 use super::segment;
 use limn_core::journal::record::{Record, RecordError};
-use limn_core::journal::replay::{RecordPosition, Replay, ReplayedShape, ReplayedStore, Survey};
+use limn_core::journal::recovery::{RecoveredShape, RecoveredStore, Recovery};
+use limn_core::journal::replay::Survey;
 use limn_core::log::shape_log::ShapeLog;
 use limn_core::store::limits::TAIL_BYTES_MAX;
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// Shapes whose snapshot was durable.
-    pub shapes: Vec<ReplayedShape>,
+    pub shapes: Vec<RecoveredShape>,
     /// The commit LSN of the last transaction that is held.
     pub processed: u64,
     /// The number for the next commit log file.
@@ -56,23 +57,23 @@ pub enum RecoveryError {
 pub fn recover(folder: &Folder, chunk_bytes_max: u64) -> Result<Recovered, RecoveryError> {
     let io_error = |path: PathBuf| move |source| RecoveryError::Io { path, source };
     let files = folder.commit_files().map_err(io_error(folder.commit_dir()))?;
-    let mut replay = Replay::new(survey(&files)?, chunk_bytes_max, TAIL_BYTES_MAX);
-    for (file, (_, path)) in files.iter().enumerate() {
-        for_each_record(path, |byte, record| {
+    let mut recovery = Recovery::new(survey(&files)?, chunk_bytes_max, TAIL_BYTES_MAX);
+    for (_, path) in &files {
+        for_each_record(path, |record| {
             let flush = |handle, log: &mut ShapeLog| segment::flush_tail(&folder.shape_dir(handle), log);
-            replay.handle_record(RecordPosition { file, byte }, record, flush).map_err(io_error(path.clone()))
+            recovery.handle_record(record, flush).map_err(io_error(path.clone()))
         })?;
     }
     let next_file = files.last().map_or(1, |(number, _)| number + 1);
-    let store = replay.finish();
+    let store = recovery.finish();
     let shapes: io::Result<_> = store.shapes.into_iter().map(|shape| flush(folder, shape)).collect();
     let shapes = shapes.map_err(io_error(folder.shapes_dir()))?;
-    let ReplayedStore { processed, next_id, last_handle_us, .. } = store;
+    let RecoveredStore { processed, next_id, last_handle_us, .. } = store;
     Ok(Recovered { shapes, processed, next_file, next_id, last_handle_us })
 }
 
 /// Flushes every tail, so that the segments hold all that the commit log said.
-fn flush(folder: &Folder, mut shape: ReplayedShape) -> io::Result<ReplayedShape> {
+fn flush(folder: &Folder, mut shape: RecoveredShape) -> io::Result<RecoveredShape> {
     let dir = folder.shape_dir(shape.handle);
     segment::flush_tail(&dir, &mut shape.log)?;
     segment::sync(&dir)?;
@@ -81,23 +82,23 @@ fn flush(folder: &Folder, mut shape: ReplayedShape) -> io::Result<ReplayedShape>
 
 fn survey(files: &[(u64, PathBuf)]) -> Result<Survey, RecoveryError> {
     let mut survey = Survey::default();
-    for (file, (_, path)) in files.iter().enumerate() {
-        for_each_record(path, |byte, record| {
-            survey.handle_record(RecordPosition { file, byte }, &record);
+    for (_, path) in files {
+        for_each_record(path, |record| {
+            survey.handle_record(&record);
             Ok(())
         })?;
     }
     Ok(survey)
 }
 
-/// Calls `each` with every whole record and its position.
+/// Calls `each` with every whole record.
 fn for_each_record(
     path: &Path,
-    mut each: impl FnMut(u64, Record) -> Result<(), RecoveryError>,
+    mut each: impl FnMut(Record) -> Result<(), RecoveryError>,
 ) -> Result<(), RecoveryError> {
     let mut records = Records::open(path)?;
-    while let Some((position, record)) = records.read()? {
-        each(position, record)?;
+    while let Some(record) = records.read()? {
+        each(record)?;
     }
     Ok(())
 }
@@ -107,7 +108,7 @@ fn for_each_record(
 ///
 /// # Errors
 /// Where a folder cannot be listed or deleted.
-pub fn remove_strangers(folder: &Folder, recovered: &[ReplayedShape]) -> io::Result<()> {
+pub fn remove_strangers(folder: &Folder, recovered: &[RecoveredShape]) -> io::Result<()> {
     let known: BTreeSet<String> = recovered.iter().map(|shape| shape.handle.to_string()).collect();
     for entry in fs::read_dir(folder.shapes_dir())? {
         let entry = entry?;

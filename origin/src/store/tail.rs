@@ -47,7 +47,7 @@ impl Tail {
                 files => files.map_err(io_error)?,
             };
             if let Some((_, records)) = &mut self.current {
-                while let Some((_, record)) = records.read()? {
+                while let Some(record) = records.read()? {
                     each(record).map_err(io_error)?;
                 }
             }

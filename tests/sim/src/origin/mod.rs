@@ -16,7 +16,7 @@ use commit_log::CommitLog;
 use creation::Creation;
 use engine::{Engine, encode_checkpoint};
 use limn_core::journal::record::{CreatedShape, ShapeCheckpoint, StoreCheckpoint};
-use limn_core::journal::replay::ReplayedShape;
+use limn_core::journal::recovery::RecoveredShape;
 use limn_core::log::reading::{Answer, Look, Mode, Next, Part, Refuse, Standing};
 use limn_core::log::{Clock, Read, Reading, ShapeLog};
 use limn_core::pg::{SnapshotBounds, SnapshotFilter};
@@ -96,7 +96,7 @@ impl Shape {
         &KINDS[self.kind].definition
     }
 
-    fn restore(shape: ReplayedShape, faults: Faults) -> Self {
+    fn restore(shape: RecoveredShape, faults: Faults) -> Self {
         let known = KINDS.iter().position(|kind| kind.request == shape.created.request);
         Self {
             created: shape.created,
@@ -170,7 +170,7 @@ impl Origin {
     /// Where the disk fails: the process ends.
     pub fn start(disk: &mut Disk, settings: &Settings, faults: Faults) -> Result<Self, DiskError> {
         let (store, next_file) = recovery::recover(disk, settings, faults)?;
-        let checkpoint = |shape: &ReplayedShape| ShapeCheckpoint {
+        let checkpoint = |shape: &RecoveredShape| ShapeCheckpoint {
             created: shape.created.clone(),
             filter: Some(shape.filter.clone()),
             log: shape.log.checkpoint().expect("recovery flushes every tail"),

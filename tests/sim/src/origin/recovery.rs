@@ -5,7 +5,8 @@ use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use limn_core::Handle;
 use limn_core::journal::record::{FRAME_HEAD_BYTES, Record, payload_bytes, read_frame};
-use limn_core::journal::replay::{RecordPosition, Replay, ReplayedStore, Survey};
+use limn_core::journal::recovery::{RecoveredStore, Recovery};
+use limn_core::journal::replay::Survey;
 use limn_core::log::ShapeLog;
 
 /// The state that the disk holds, with every tail in its segment; and the number for the next commit log file.
@@ -13,31 +14,28 @@ pub(super) fn recover(
     disk: &mut Disk,
     settings: &Settings,
     faults: Faults,
-) -> Result<(ReplayedStore, u64), DiskError> {
+) -> Result<(RecoveredStore, u64), DiskError> {
     let files = commit_log::files(disk);
     let mut records = Vec::new();
-    for (file, (_, path)) in files.iter().enumerate() {
-        for (byte, record) in read_records(disk.read(path)?, faults) {
-            let at = RecordPosition { file, byte };
-            records.push((at, record));
-        }
+    for (_, path) in &files {
+        records.extend(read_records(disk.read(path)?, faults));
     }
     if faults.has(Fault::BelievesCutOffItems) {
-        records.push((RecordPosition { file: usize::MAX, byte: 0 }, Record::Commit(0)));
+        records.push(Record::Commit(0));
     }
     if faults.has(Fault::ForgetsLastTransaction) {
-        let last = records.iter().rposition(|(_, record)| matches!(record, Record::Commit(_)));
+        let last = records.iter().rposition(|record| matches!(record, Record::Commit(_)));
         last.map(|index| records.remove(index));
     }
+    records.retain(|record| !is_overlooked(record, faults));
     let mut survey = Survey::default();
-    let noticed = records.iter().filter(|(_, record)| !is_overlooked(record, faults));
-    noticed.for_each(|(at, record)| survey.handle_record(*at, record));
-    let mut replay = Replay::new(survey, settings.chunk_bytes_max, settings.limits.tail_bytes_max);
-    for (at, record) in records {
+    records.iter().for_each(|record| survey.handle_record(record));
+    let mut recovery = Recovery::new(survey, settings.chunk_bytes_max, settings.limits.tail_bytes_max);
+    for record in records {
         let flush = |handle: Handle, log: &mut ShapeLog| segment::flush_tail(disk, handle, log, faults);
-        replay.handle_record(at, record, flush)?;
+        recovery.handle_record(record, flush)?;
     }
-    let mut store = replay.finish();
+    let mut store = recovery.finish();
     for shape in &mut store.shapes {
         segment::flush_tail(disk, shape.handle, &mut shape.log, faults)?;
         segment::sync(disk, shape.handle, faults)?;
@@ -50,14 +48,12 @@ fn is_overlooked(record: &Record, faults: Faults) -> bool {
     matches!(record, Record::Removed(_)) && faults.has(Fault::ForgetsRemovals)
 }
 
-/// Every whole record and its position, up to the first frame that is not.
-fn read_records(mut file: &[u8], faults: Faults) -> Vec<(u64, Record)> {
+/// Every whole record, up to the first frame that is not.
+fn read_records(mut file: &[u8], faults: Faults) -> Vec<Record> {
     let mut records = Vec::new();
-    let mut position = 0;
     while let Some((payload, length)) = read(file, faults) {
         let Ok(record) = Record::decode(payload) else { break };
-        records.push((position, record));
-        position += length as u64;
+        records.push(record);
         file = &file[length..];
     }
     records
@@ -72,7 +68,7 @@ fn read(file: &[u8], faults: Faults) -> Option<(&[u8], usize)> {
 }
 
 /// Deletes the folders of shapes that did not survive, once that is durable.
-pub(super) fn remove_strangers(disk: &mut Disk, store: &ReplayedStore) -> Result<(), DiskError> {
+pub(super) fn remove_strangers(disk: &mut Disk, store: &RecoveredStore) -> Result<(), DiskError> {
     for folder in disk.folders("shapes") {
         if !store.shapes.iter().any(|shape| segment::folder(shape.handle) == folder) {
             disk.remove_folder(&folder)?;

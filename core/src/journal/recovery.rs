@@ -1,0 +1,174 @@
+//! What a restart believes of the commit log.
+//!
+//! The log is gone through twice. A [`Survey`] learns what later records say about earlier ones; the [`Recovery`] then
+//! rebuilds every shape from the oldest checkpoint and all records behind it.
+//!
+//! Order of calls: [`Survey::handle_record`] for every record; [`Recovery::new`]; [`Recovery::handle_record`] for every
+//! record again; [`Recovery::finish`].
+
+use super::record::{CreatedShape, Record, ShapePartitions, stored_bound};
+use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
+use crate::log::shape_log::ShapeLog;
+use crate::pg::SnapshotFilter;
+use crate::shape::dependent::DependentState;
+use crate::{Handle, Lsn, ShapeId};
+use std::collections::BTreeMap;
+
+/// Rebuilds the shapes.
+#[derive(Debug)]
+pub struct Recovery {
+    replay: Replay,
+    shapes: Shapes,
+}
+
+#[derive(Debug)]
+struct Shapes {
+    tail_bytes_max: usize,
+    by_id: BTreeMap<ShapeId, (AddedShape, Option<SnapshotFilter>)>,
+}
+
+/// A shape that survived.
+#[derive(Debug)]
+pub struct RecoveredShape {
+    /// What it is.
+    pub created: CreatedShape,
+    /// Its handle.
+    pub handle: Handle,
+    /// Which transactions its snapshot holds.
+    pub filter: SnapshotFilter,
+    /// Its log, whose tail is still to be flushed.
+    pub log: ShapeLog,
+    /// What its subqueries return, where it has some.
+    pub dependent: DependentState,
+}
+
+/// Everything that the commit log held.
+#[derive(Debug)]
+pub struct RecoveredStore {
+    /// Shapes whose snapshot was durable.
+    pub shapes: Vec<RecoveredShape>,
+    /// The commit LSN of the last transaction.
+    pub processed: u64,
+    /// A number above those of all shapes that the log speaks of.
+    pub next_id: u32,
+    /// The newest time that a handle carries which the log speaks of.
+    pub last_handle_us: u64,
+}
+
+impl Recovery {
+    /// A recovery after its survey. Tails that grow beyond `tail_bytes_max` are handed out to be flushed.
+    #[must_use]
+    pub const fn new(survey: Survey, chunk_bytes_max: u64, tail_bytes_max: usize) -> Self {
+        let replay = Replay::new(Policy::UntilLastCommit(survey), chunk_bytes_max);
+        Self { replay, shapes: Shapes { tail_bytes_max, by_id: BTreeMap::new() } }
+    }
+
+    /// Takes the next record; `flush` moves a long tail to the segment.
+    ///
+    /// # Errors
+    /// Whatever `flush` reports.
+    pub fn handle_record<E>(
+        &mut self,
+        record: Record,
+        mut flush: impl FnMut(Handle, &mut ShapeLog) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Self { replay, shapes } = self;
+        replay.handle_record(record, |event| shapes.handle_event(event, &mut flush))
+    }
+
+    /// The shapes whose snapshot is durable. The others are lost: their clients start over.
+    #[must_use]
+    pub fn finish(self) -> RecoveredStore {
+        let processed = self.replay.processed();
+        let survivor = |(shape, filter): (AddedShape, Option<SnapshotFilter>)| {
+            let AddedShape { created, handle, mut log, dependent } = shape;
+            // A restart reads on from Postgres before it says anything.
+            log.handle_joined();
+            log.set_visible_up_to(stored_bound(dependent.whole_up_to), processed);
+            filter.map(|filter| RecoveredShape { created, handle, filter, log, dependent })
+        };
+        RecoveredStore {
+            shapes: self.shapes.by_id.into_values().filter_map(survivor).collect(),
+            processed: processed.as_u64(),
+            next_id: self.replay.next_id(),
+            last_handle_us: self.replay.last_handle_us(),
+        }
+    }
+}
+
+impl Shapes {
+    fn handle_event<E>(
+        &mut self,
+        event: Event<'_>,
+        flush: &mut impl FnMut(Handle, &mut ShapeLog) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match event {
+            Event::Added(shape) => {
+                self.by_id.insert(shape.created.id, (*shape, None));
+            }
+            Event::Readable(id, filter) => {
+                if let Some((_, known)) = self.by_id.get_mut(&id) {
+                    *known = Some(filter);
+                }
+            }
+            Event::Log(id, change) => return self.change_log(id, change, flush),
+            Event::Partitions(now) => {
+                if let Some(shape) = self.get_mut(now.id) {
+                    set_partitions(&mut shape.created, now);
+                }
+            }
+            Event::Views(views) => {
+                if let Some(shape) = self.get_mut(views.id) {
+                    shape.dependent = DependentState { views: views.views, ..DependentState::default() };
+                }
+            }
+            Event::Moved(made) => {
+                if let Some(shape) = self.get_mut(made.id) {
+                    shape.log.set_visible_up_to(None, Lsn::new(made.consumed));
+                    shape.dependent.apply(made);
+                }
+            }
+            // Holds from the end on. What the segments hold beyond it is visible after a restart in any case, and is
+            // only not called whole.
+            Event::Bound { id, up_to, .. } => {
+                if let Some(shape) = self.get_mut(id) {
+                    shape.dependent.whole_up_to = up_to.map_or(u64::MAX, Lsn::as_u64);
+                }
+            }
+            Event::Removed(id) => {
+                self.by_id.remove(&id);
+            }
+            // The replay knows it.
+            Event::Processed(_) => {}
+        }
+        Ok(())
+    }
+
+    fn change_log<E>(
+        &mut self,
+        id: ShapeId,
+        change: LogChange<'_>,
+        flush: &mut impl FnMut(Handle, &mut ShapeLog) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let tail_bytes_max = self.tail_bytes_max;
+        let Some(AddedShape { handle, log, .. }) = self.get_mut(id) else { return Ok(()) };
+        change.apply(log);
+        if log.tail_bytes() > tail_bytes_max { flush(*handle, log) } else { Ok(()) }
+    }
+
+    fn get_mut(&mut self, id: ShapeId) -> Option<&mut AddedShape> {
+        self.by_id.get_mut(&id).map(|(shape, _)| shape)
+    }
+}
+
+fn set_partitions(created: &mut CreatedShape, now: &ShapePartitions) {
+    match now.table {
+        Some(table) if table != created.relation.oid => {
+            created.inner_partitions.insert(table, now.partitions.clone());
+        }
+        _ => created.partitions.clone_from(&now.partitions),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! What comes back after a restart.
+
+use super::*;
+use crate::Offset;
+use crate::journal::record::{ShapeJoined, ShapeViews, ShapeWhole};
+use crate::journal::samples::{ITEM, LAST, NOT_LAST, checkpoint, created, done, items};
+use crate::log::{Clock, Read};
+use crate::shape::dependent::{Member, Move, View, ViewChange};
+use std::convert::Infallible;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+fn recover(records: Vec<Record>) -> RecoveredStore {
+    let mut survey = Survey::default();
+    records.iter().for_each(|record| survey.handle_record(record));
+    let mut recovery = Recovery::new(survey, 1_000, usize::MAX);
+    for record in records {
+        recovery.handle_record(record, |_, _| Ok::<_, Infallible>(())).unwrap();
+    }
+    recovery.finish()
+}
+
+fn read(shape: &RecoveredShape, processed: u64) -> Read {
+    shape.log.read(Offset::SNAPSHOT_END, Clock { processed: Lsn::new(processed), is_current: true })
+}
+
+fn text(shape: &RecoveredShape) -> String {
+    match read(shape, 0) {
+        Read::Changes { bytes, .. } => String::from_utf8(shape.log.tail_part(bytes).to_vec()).unwrap(),
+        _ => String::new(),
+    }
+}
+
+fn whole(id: u32, up_to: u64) -> Record {
+    Record::Whole(ShapeWhole { id: ShapeId(id), up_to })
+}
+
+fn ids(store: &RecoveredStore) -> Vec<u32> {
+    store.shapes.iter().map(|shape| shape.created.id.0).collect()
+}
+
+#[test]
+fn items_count_up_to_the_last_commit() {
+    let records = vec![
+        created(3),
+        done(3),
+        Record::Items(items(20, 0, &[3])),
+        Record::Items(items(20, 2, &[3])),
+        Record::Commit(20),
+        Record::Items(items(30, 0, &[3])),
+    ];
+    let store = recover(records);
+    assert_eq!((store.processed, store.next_id), (20, 4));
+    assert_eq!(text(&store.shapes[0]), [NOT_LAST, LAST].concat());
+    assert_eq!(store.shapes[0].log.tail_bytes(), NOT_LAST.len() + LAST.len(), "and nothing is open");
+    assert_eq!((store.shapes[0].handle.created_us(), store.last_handle_us), (3, 3));
+}
+
+#[test]
+fn what_is_not_an_item_counts_behind_the_last_commit_too() {
+    let made = Move { id: ShapeId(2), consumed: 40, changes: Vec::new(), items: items(40, 0, &[2]) };
+    let records = vec![
+        created(1),
+        Record::Commit(20),
+        Record::Items(items(50, 0, &[2])),
+        created(2),
+        done(1),
+        done(2),
+        Record::Backfill(items(30, 0, &[1])),
+        Record::Move(made),
+    ];
+    let store = recover(records);
+    assert_eq!(store.shapes.iter().map(text).collect::<Vec<_>>(), [LAST, NOT_LAST]);
+}
+
+#[test]
+fn a_backfill_ends_no_transaction_of_other_shapes() {
+    let records = vec![
+        created(1),
+        done(1),
+        created(2),
+        Record::Items(items(30, 0, &[1])),
+        Record::Backfill(items(20, 0, &[2])),
+        Record::Items(items(30, 2, &[1, 2])),
+        Record::Commit(30),
+        done(2),
+    ];
+    let store = recover(records);
+    assert_eq!(text(&store.shapes[0]), [NOT_LAST, LAST].concat());
+    assert_eq!(text(&store.shapes[1]), [LAST, LAST].concat());
+}
+
+#[test]
+fn what_is_removed_or_unfinished_does_not_come_back() {
+    let items = Record::Items(items(20, 0, &[1, 2, 3]));
+    let mut records = vec![created(1), done(1), created(2), created(3), done(3), items, Record::Commit(20)];
+    records.extend([Record::Removed(ShapeId(1)), created(7)]);
+    let store = recover(records);
+    assert_eq!((ids(&store), store.next_id), (vec![3], 8));
+}
+
+#[test]
+fn a_shape_that_is_removed_later_is_never_flushed() {
+    let records =
+        [created(1), Record::Items(items(20, 0, &[1])), Record::Commit(20), Record::Removed(ShapeId(1))];
+    let mut survey = Survey::default();
+    records.iter().for_each(|record| survey.handle_record(record));
+    let mut recovery = Recovery::new(survey, 1_000, 0);
+    for record in records {
+        recovery.handle_record(record, |_, _| Err("its folder may be gone")).unwrap();
+    }
+}
+
+#[test]
+fn what_subqueries_return_and_how_far_a_log_is_whole_is_remembered() {
+    let member = |text: &str| Member::new([Some(text.as_bytes())]);
+    let views = vec![View::from_iter([member("1")])];
+    let mut records = vec![created(1), Record::Views(ShapeViews { id: ShapeId(1), views }), done(1)];
+    records.push(whole(1, 20));
+    let dependent = |records: Vec<Record>| recover(records).shapes.remove(0).dependent;
+    let before = dependent(records.clone());
+    assert!(before.views[0].has(&member("1")));
+    assert_eq!((before.consumed, before.whole_up_to), (0, 20));
+
+    let change = ViewChange { enter: vec![member("2")], leave: vec![member("1")] };
+    let made = Move { id: ShapeId(1), consumed: 30, changes: vec![change], items: items(30, 4, &[1]) };
+    records.push(Record::Move(made));
+    let after = dependent(records);
+    assert!(after.views[0].has(&member("2")) && !after.views[0].has(&member("1")));
+    assert_eq!((after.consumed, after.whole_up_to), (30, u64::MAX));
+}
+
+/// What readers are told of a shape whose transactions were processed up to 90.
+fn told(records: Vec<Record>) -> Read {
+    read(&recover(records).shapes[0], 90)
+}
+
+#[test]
+fn a_log_with_more_than_its_whole_part_is_not_called_up_to_date() {
+    let records = vec![created(1), done(1), Record::Items(items(50, 0, &[1])), whole(1, 49)];
+    let records = [records, vec![Record::Commit(50)]].concat();
+    assert!(matches!(told(records.clone()), Read::Changes { up_to_date: None, .. }));
+    let lifted = [records, vec![whole(1, u64::MAX)]].concat();
+    assert!(matches!(told(lifted), Read::Changes { up_to_date: Some(lsn), .. } if lsn == Lsn::new(90)));
+}
+
+#[test]
+fn a_move_tells_how_far_its_rows_are_whatever_bound_follows() {
+    let made = Move { id: ShapeId(1), consumed: 30, changes: Vec::new(), items: items(20, 4, &[1]) };
+    let records = vec![created(1), done(1), Record::Move(made), whole(1, 25)];
+    assert!(matches!(told(records), Read::Changes { up_to_date: Some(lsn), .. } if lsn == Lsn::new(30)));
+}
+
+#[test]
+fn a_checkpoint_is_where_a_recovery_begins() {
+    let stored = |bound| {
+        let mut stored = checkpoint(90, &[1]);
+        stored.last_handle_us = 70;
+        stored.shapes[0].dependent.whole_up_to = bound;
+        Record::Checkpoint(Box::new(stored))
+    };
+    let store = recover(vec![stored(50)]);
+    assert_eq!((store.processed, store.shapes.len(), store.next_id), (90, 1, 2));
+    assert_eq!(store.last_handle_us, 70, "of a shape that was gone before");
+    assert_eq!(store.shapes[0].dependent.whole_up_to, 50);
+}
+
+#[test]
+fn a_later_checkpoint_names_what_outlived_the_writer() {
+    let later = Record::Checkpoint(Box::new(checkpoint(90, &[1, 3])));
+    let first = Record::Checkpoint(Box::new(checkpoint(50, &[1])));
+    let items = Record::Items(items(60, 0, &[1]));
+    // The snapshot of 2 was being taken when the writer was killed, of 4 there may be no files any more; 3 is not in
+    // the files before.
+    let records = vec![first, created(2), created(4), done(4), items, Record::Commit(60), later];
+    let store = recover(records);
+    assert_eq!((ids(&store), store.processed, store.next_id), (vec![1, 3], 90, 5));
+    assert_eq!(text(&store.shapes[0]), LAST, "the records before say what the checkpoint says");
+}
+
+#[test]
+fn partitions_are_those_that_were_told_last() {
+    let partitions =
+        |table, oid| Record::Partitions(ShapePartitions { id: ShapeId(1), table, partitions: vec![oid] });
+    let records =
+        vec![created(1), done(1), partitions(None, 8), partitions(Some(1), 9), partitions(Some(7), 10)];
+    let created = &recover(records).shapes[0].created;
+    assert_eq!(created.partitions, [9]);
+    assert_eq!(created.inner_partitions.iter().collect::<Vec<_>>(), [(&7, &vec![10])]);
+}
+
+#[test]
+fn a_shape_that_joined_tells_how_far_all_others_are() {
+    let joined = Record::Joined(ShapeJoined { id: ShapeId(1), processed: 80 });
+    assert_eq!(recover(vec![created(1), done(1), Record::Commit(20), joined]).processed, 80);
+}
+
+#[test]
+fn long_tails_are_handed_out() {
+    let records = [
+        created(1),
+        Record::Items(items(20, 0, &[1])),
+        Record::Items(items(20, 2, &[1])),
+        Record::Commit(20),
+    ];
+    let mut survey = Survey::default();
+    records.iter().for_each(|record| survey.handle_record(record));
+    let mut recovery = Recovery::new(survey, 1_000, ITEM.len() + 1);
+    let mut flushed = Vec::new();
+    for record in records {
+        let flush = |handle: Handle, log: &mut ShapeLog| {
+            flushed.push((handle.created_us(), log.tail_bytes()));
+            log.handle_flushed();
+            Ok::<_, Infallible>(())
+        };
+        recovery.handle_record(record, flush).unwrap();
+    }
+    let (two, last) = (2 * NOT_LAST.len(), LAST.len());
+    assert_eq!(flushed, [(1, two), (1, last)]);
+}
