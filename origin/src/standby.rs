@@ -9,10 +9,9 @@ use crate::health::{Phase, Status};
 use crate::shapes::{Life, Registry, Shape};
 use crate::store::{Folder, FolderLock, Reached, RecoveryError, Tail, segment};
 use anyhow::{Context, Result};
-use limn_core::journal::record::{CreatedShape, Record, StoreCheckpoint, stored_bound};
-use limn_core::log::{Fragment, ShapeLog};
+use limn_core::ShapeId;
+use limn_core::journal::replay::{AddedShape, Event, LogChange, Policy, Replay};
 use limn_core::store::limits::TAIL_BYTES_MAX;
-use limn_core::{Lsn, ShapeId};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
@@ -21,16 +20,20 @@ use std::time::Duration;
 /// How often it is looked whether the folder has grown, or has become free.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// The shapes of another process's folder.
+/// Reads along behind the process that writes to a folder.
 pub struct Standby {
+    chunk_bytes_max: u64,
+    tail: Tail,
+    replay: Replay,
+    held: Held,
+}
+
+/// The shapes of another process's folder.
+struct Held {
     folder: Arc<Folder>,
     registry: Arc<Registry>,
     status: Arc<Status>,
-    chunk_bytes_max: u64,
-    tail: Tail,
     shapes: HashMap<ShapeId, Arc<Shape>>,
-    /// Shapes that the open transaction has reached.
-    touched: BTreeSet<ShapeId>,
     /// Shapes that hold items in memory.
     dirty: BTreeSet<ShapeId>,
 }
@@ -45,14 +48,10 @@ impl Standby {
         chunk_bytes_max: u64,
     ) -> Self {
         Self {
-            tail: Tail::new(folder.clone()),
-            folder,
-            registry,
-            status,
             chunk_bytes_max,
-            shapes: HashMap::new(),
-            touched: BTreeSet::new(),
-            dirty: BTreeSet::new(),
+            tail: Tail::new(folder.clone()),
+            replay: Replay::new(Policy::AsItComes, chunk_bytes_max),
+            held: Held { folder, registry, status, shapes: HashMap::new(), dirty: BTreeSet::new() },
         }
     }
 
@@ -63,13 +62,14 @@ impl Standby {
     pub async fn wait(mut self, inbox: &mut Inbox) -> Result<Option<(FolderLock, Retired)>> {
         tracing::info!("another process writes to the storage folder: serving what it holds until it ends");
         loop {
-            if let Some(lock) = self.folder.try_lock()? {
+            if let Some(lock) = self.held.folder.try_lock()? {
                 tracing::info!("the storage folder is free: taking over");
-                return Ok(Some((lock, Retired { shapes: self.shapes, registry: self.registry })));
+                let Held { shapes, registry, .. } = self.held;
+                return Ok(Some((lock, Retired { shapes, registry })));
             }
             let reading = tokio::task::spawn_blocking(move || self.follow().map(|()| self));
             self = reading.await.context("reading the storage folder was cut off")??;
-            self.status.set_phase(Phase::Reading);
+            self.held.status.set_phase(Phase::Reading);
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}
                 () = inbox.stopped() => return Ok(None),
@@ -79,144 +79,77 @@ impl Standby {
 
     /// Takes up what the folder holds now.
     fn follow(&mut self) -> Result<(), RecoveryError> {
-        self.release_tails();
-        let mut tail = std::mem::replace(&mut self.tail, Tail::new(self.folder.clone()));
+        let Self { chunk_bytes_max, tail, replay, held } = self;
+        held.release_tails();
         let mut outdated = Vec::new();
-        while tail.read(|record| self.apply(record))? == Reached::Gap {
-            outdated.extend(std::mem::take(&mut self.shapes).into_values());
-            self.touched.clear();
-            self.dirty.clear();
+        while tail.read(|record| replay.handle_record(record, |event| held.handle_event(event)))?
+            == Reached::Gap
+        {
+            *replay = Replay::new(Policy::AsItComes, *chunk_bytes_max);
+            outdated.extend(held.shapes.drain().map(|(_, shape)| shape));
+            held.dirty.clear();
         }
-        self.tail = tail;
-        retire(&self.registry, outdated);
+        retire(&held.registry, outdated);
         Ok(())
     }
+}
 
-    fn apply(&mut self, record: Record) -> io::Result<()> {
-        match record {
-            Record::Checkpoint(checkpoint) => self.handle_checkpoint(*checkpoint),
-            Record::Created(created) => self.create(*created, ShapeLog::new(self.chunk_bytes_max)),
-            Record::SnapshotDone(done) => {
-                if let Some(shape) = self.shapes.get(&done.id) {
-                    shape.log().handle_snapshot_progress(done.progress);
-                    self.publish(shape);
+impl Held {
+    fn handle_event(&mut self, event: Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Added(shape) => self.add(*shape),
+            Event::Log(id, change) => return self.change_log(id, change),
+            Event::Readable(id, _) => {
+                if let Some(shape) = self.shapes.get(&id) {
+                    shape.set_life(Life::Readable);
+                    self.registry.insert(shape);
+                    // Known clients are to be served also while Postgres cannot be asked.
+                    self.registry.remember(&shape.request, shape);
                 }
             }
-            Record::Joined(joined) => {
-                self.status.handle_processed(joined.processed);
-                if let Some(shape) = self.shapes.get(&joined.id) {
-                    shape.handle_joined();
+            Event::Bound { id, up_to, processed } => {
+                if let Some(shape) = self.shapes.get(&id) {
+                    shape.log().set_visible_up_to(up_to, processed);
+                    shape.wake();
                 }
             }
-            Record::Partitions(now) => {
+            Event::Partitions(now) => {
                 if let Some(shape) = self.shapes.get(&now.id) {
-                    shape.set_partitions(&now);
+                    shape.set_partitions(now);
                 }
             }
-            Record::Removed(id) => {
-                let removed = self.shapes.remove(&id);
-                retire(&self.registry, removed);
-            }
-            Record::Items(fragment) => {
-                let touched = self.append(&fragment)?;
-                self.touched.extend(touched);
-            }
-            // A transaction of these shapes alone; others may be in the middle of another one.
-            Record::Backfill(fragment) => {
-                let touched = self.append(&fragment)?;
-                self.commit(touched);
-            }
-            Record::Move(made) => {
-                let touched = self.append(&made.items)?;
-                self.dirty.extend(touched);
-                if let Some(shape) = self.shapes.get(&made.id) {
-                    shape.log().end_move();
-                    show(shape, None, Lsn::new(made.consumed));
-                }
-            }
-            Record::Whole(whole) => {
-                if let Some(shape) = self.shapes.get(&whole.id) {
-                    show(shape, stored_bound(whole.up_to), Lsn::new(self.status.processed()));
-                }
-            }
-            // What a move needs to know; there are none here.
-            Record::Views(_) => {}
-            Record::Commit(tx) => {
-                let touched = std::mem::take(&mut self.touched);
-                self.commit(touched);
-                self.status.handle_processed(tx);
-            }
+            Event::Removed(id) => retire(&self.registry, self.shapes.remove(&id)),
+            Event::Processed(lsn) => self.status.handle_processed(lsn.as_u64()),
+            // What the next move needs to know; none is made here.
+            Event::Views(_) | Event::Moved(_) => {}
         }
         Ok(())
     }
 
-    /// The first checkpoint says what there is. A later one names what outlived the writer, should that have
-    /// started again: a snapshot that was not finished did not.
-    fn handle_checkpoint(&mut self, checkpoint: StoreCheckpoint) {
-        let named: BTreeSet<ShapeId> = checkpoint.shapes.iter().map(|shape| shape.created.id).collect();
-        let gone = self.shapes.extract_if(|id, _| !named.contains(id)).map(|(_, shape)| shape);
-        retire(&self.registry, gone);
-        for shape in checkpoint.shapes {
-            let id = shape.created.id;
-            if self.shapes.contains_key(&id) {
-                continue;
-            }
-            let visible_up_to = stored_bound(shape.dependent.whole_up_to);
-            self.create(shape.created, ShapeLog::restore(self.chunk_bytes_max, shape.log));
-            let Some(created) = self.shapes.get(&id) else { continue };
-            show(created, visible_up_to, Lsn::new(checkpoint.processed));
-            created.handle_joined();
-            if shape.filter.is_some() {
-                self.publish(created);
-            }
-        }
-        self.status.handle_processed(checkpoint.processed);
-    }
-
-    fn create(&mut self, created: CreatedShape, log: ShapeLog) {
-        let id = created.id;
-        let Ok(handle) = created.handle.parse() else { return };
-        let dir = self.folder.shape_dir(handle);
+    fn add(&mut self, shape: AddedShape) {
+        let AddedShape { created, handle, log, .. } = shape;
+        let (id, dir) = (created.id, self.folder.shape_dir(handle));
         match Shape::restore(created, handle, dir, log, Life::Creating) {
             Ok(shape) => drop(self.shapes.insert(id, Arc::new(shape))),
             Err(error) => tracing::warn!(%error, "a shape is left out"),
         }
     }
 
-    /// The shape's snapshot is durable: it can be found and read from now on.
-    fn publish(&self, shape: &Arc<Shape>) {
-        shape.set_life(Life::Readable);
-        self.registry.insert(shape);
-        // Known clients are to be served also while Postgres cannot be asked.
-        self.registry.remember(&shape.request, shape);
-    }
-
-    /// Appends items, which are not visible yet, and returns their shapes.
-    fn append(&mut self, fragment: &Fragment) -> io::Result<BTreeSet<ShapeId>> {
-        let (mut pairs, mut touched) = (Vec::new(), BTreeSet::new());
-        for item in fragment.by_shape(&mut pairs) {
-            let Some(shape) = self.shapes.get(&item.shape) else { continue };
-            shape.log().append(fragment.tx, item.op, item.bytes);
-            touched.insert(item.shape);
+    fn change_log(&mut self, id: ShapeId, change: LogChange<'_>) -> io::Result<()> {
+        let Some(shape) = self.shapes.get(&id) else { return Ok(()) };
+        let mut log = shape.log();
+        let can_tell_more = change.apply(&mut log);
+        if log.tail_bytes() > TAIL_BYTES_MAX {
+            segment::release_tail(&shape.dir, &mut log)?;
         }
-        for shape in touched.iter().filter_map(|id| self.shapes.get(id)) {
-            let mut log = shape.log();
-            if log.tail_bytes() > TAIL_BYTES_MAX {
-                segment::release_tail(&shape.dir, &mut log)?;
-            }
+        if log.tail_bytes() > 0 {
+            self.dirty.insert(id);
         }
-        Ok(touched)
-    }
-
-    /// Ends the transaction that was appended to these shapes, and wakes the readers who can see it.
-    fn commit(&mut self, touched: BTreeSet<ShapeId>) {
-        for shape in touched.iter().filter_map(|id| self.shapes.get(id)) {
-            let has_grown = shape.log().commit();
-            if has_grown {
-                shape.wake();
-            }
+        drop(log);
+        if can_tell_more {
+            shape.wake();
         }
-        self.dirty.extend(touched);
+        Ok(())
     }
 
     /// Forgets what the writer has moved to the segments meanwhile.
@@ -231,13 +164,6 @@ impl Standby {
             log.tail_bytes() > 0
         });
     }
-}
-
-/// Makes a log visible up to a commit LSN, or to its end, and wakes its readers. What becomes visible includes every
-/// commit up to `processed`.
-fn show(shape: &Shape, up_to: Option<Lsn>, processed: Lsn) {
-    shape.log().set_visible_up_to(up_to, processed);
-    shape.wake();
 }
 
 /// What a standby held: to be dropped once the shapes that take its place can be found.
