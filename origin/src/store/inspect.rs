@@ -2,8 +2,10 @@
 
 use super::folder::{FORMAT, FolderError, IDENTITY_FILE, LOCK_FILE, Origin, read_identity};
 use limn_core::ShapeId;
-use limn_core::journal::record::{CreatedShape, Record, read_frame};
+use limn_core::journal::record::{Record, read_frame};
+use limn_core::journal::replay::{Event, Policy, Replay};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -51,6 +53,8 @@ fn is_locked(path: &Path) -> bool {
 /// The table of each shape that the commit log speaks of last, as far as it can be read.
 fn tables(commit_dir: &Path) -> io::Result<Vec<(u32, String)>> {
     let mut shapes: BTreeMap<ShapeId, (u32, String)> = BTreeMap::new();
+    // Nobody reads the logs: their chunks need not close.
+    let mut replay = Replay::new(Policy::AsItComes, u64::MAX);
     let mut files = fs::read_dir(commit_dir)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<io::Result<Vec<_>>>()?;
@@ -62,27 +66,21 @@ fn tables(commit_dir: &Path) -> io::Result<Vec<(u32, String)>> {
         let mut rest = bytes.as_slice();
         while let Some((payload, length)) = read_frame(rest) {
             rest = rest.get(length..).unwrap_or_default();
-            if let Ok(record) = Record::decode(payload) {
-                apply(&mut shapes, record);
-            }
+            let Ok(record) = Record::decode(payload) else { continue };
+            let Ok(()) = replay.handle_record(record, |event| note(&mut shapes, event));
         }
     }
     Ok(shapes.into_values().collect())
 }
 
-fn apply(shapes: &mut BTreeMap<ShapeId, (u32, String)>, record: Record) {
-    let table = |created: &CreatedShape| (created.relation.oid, created.relation.name.to_string());
-    match record {
-        Record::Checkpoint(checkpoint) => {
-            let known = checkpoint.shapes.iter().map(|shape| (shape.created.id, table(&shape.created)));
-            shapes.extend(known);
+fn note(shapes: &mut BTreeMap<ShapeId, (u32, String)>, event: Event<'_>) -> Result<(), Infallible> {
+    match event {
+        Event::Added(shape) => {
+            let table = &shape.created.relation;
+            shapes.insert(shape.created.id, (table.oid, table.name.to_string()));
         }
-        Record::Created(created) => {
-            shapes.insert(created.id, table(&created));
-        }
-        Record::Removed(id) => {
-            shapes.remove(&id);
-        }
+        Event::Removed(id) => drop(shapes.remove(&id)),
         _ => {}
     }
+    Ok(())
 }
