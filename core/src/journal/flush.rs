@@ -1,4 +1,5 @@
-//! Which LSN may be confirmed to Postgres (invariant 4).
+//! Up to which LSN the stream is durable: what may be confirmed to Postgres at most (invariant 4).
+//! [`store::Logs::confirmable`](crate::store::Logs::confirmable) holds more back for shapes with subqueries.
 //!
 //! Postgres forgets what is confirmed, so nothing is confirmed that a crash of ours could lose: the end of
 //! the last transaction whose bytes are durable, or, with nothing open and nothing unsynced, the position

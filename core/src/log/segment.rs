@@ -7,7 +7,7 @@
 //!
 //! Entries have one size and rising offsets, so that an offset is found by bisection without reading the
 //! index into memory. Both files are believed only up to the lengths that a checkpoint in the commit log
-//! names; what lies beyond is cut off at start-up and written again from the commit log.
+//! names; what lies beyond is overwritten at start-up, from the commit log.
 
 use super::shape_log::{Mark, ShapeLog};
 use crate::Offset;

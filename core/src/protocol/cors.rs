@@ -1,4 +1,4 @@
-//! What pages of other origins may do and read (protocol §1.3, with the differences of the architecture's §5).
+//! What pages of other origins may do and read (protocol §1.3). The differences from Electric are in `tests/README.md`.
 
 use super::header;
 use super::reply::ReplyHead;

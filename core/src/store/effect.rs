@@ -64,8 +64,9 @@ pub enum Effect<S> {
         /// Shapes that show more than before.
         grown: Vec<S>,
     },
-    /// The stream has come up to a shape's snapshot: call [`ShapeLog::handle_joined`], then wake its readers. Not before
-    /// replies may name the LSN that was published last: its rows are ahead of an older one.
+    /// The stream has come up to a shape's snapshot: call [`ShapeLog::handle_joined`], then wake its readers. To be
+    /// carried out after the [`Publish`](Self::Publish) before it: until replies may name that LSN, the shape's rows are
+    /// newer than the LSN that a reply would name.
     Joined {
         /// The shape.
         shape: S,

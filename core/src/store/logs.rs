@@ -46,8 +46,8 @@ pub struct Logs<S> {
     joining: BTreeSet<(Lsn, ShapeId)>,
     /// Shapes whose log is not visible to its end.
     bounded: BTreeSet<ShapeId>,
-    /// Shapes with subqueries of which it is not known what they return, with what was confirmable when they were
-    /// registered: what comes behind may start a move.
+    /// Shapes with subqueries whose views are not known yet, each with the LSN beyond which nothing may be confirmed: a
+    /// transaction that comes after the shape was registered may start a move.
     viewless: BTreeMap<ShapeId, Lsn>,
     /// Scratch space for grouping.
     pairs: Vec<(ShapeId, u32)>,

@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 
 /// The commit LSN up to which readers may see a shape's log; `None` means: to its end.
 ///
-/// A bound is lowered at once and raised once that is durable: what a move brings is not a function of the WAL, so
-/// that a crash could take it back, and another process may read along.
+/// A lower bound holds at once; where a change still waits for its ticket, it takes that one's place. A higher bound
+/// holds once its record is durable: a move is not a function of the WAL, so a crash could take it back, and a second
+/// process reads the same folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Visibility {
     up_to: Option<Lsn>,

@@ -1,5 +1,5 @@
-//! `limn` from outside: HTTP over loopback, SQL, files, processes. A test whose name begins with a number
-//! proves that item of the protocol's conformance list.
+//! `limn` from outside: HTTP over loopback, SQL, files, processes. A test whose name begins with
+//! `item_` and a number proves that item of the protocol's conformance list.
 
 mod beyond;
 mod broken_streams;

@@ -1,7 +1,7 @@
 //! Items 220–222: what was told survives the process, or is taken back where Postgres kept nothing to go on from.
 
 use super::{HeldSnapshot, shared, table};
-use limn_tests::{Cluster, Limn, Shim, eventually};
+use limn_tests::{Cluster, Limn, PATIENCE, Proxy, Request, Shim, eventually};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -83,6 +83,35 @@ async fn item_221_kill_9_during_a_snapshot_begins_it_anew() {
     expected.sort();
     assert_eq!(shape.rows(), expected);
     assert_eq!((published.rows().len(), published.rotations()), (4, 0), "a shape that was complete goes on");
+}
+
+#[tokio::test]
+async fn item_221_kill_9_while_rows_are_sent_takes_their_handle_back() {
+    let cluster = Cluster::shared().await;
+    let database = cluster.database().await;
+    let sql = database.connect().await;
+    let rows = "SELECT i, repeat('x', 1000) FROM generate_series(1, 50000) i";
+    sql.execute(&format!("CREATE TABLE t (id int PRIMARY KEY, note text); INSERT INTO t {rows}")).await;
+    let wire = Proxy::start(cluster.port()).await;
+    let mut server = Limn::start(&database.through(wire.port()), &[]).await;
+    let first = Request { method: "GET", target: "/v1/shape?table=t&offset=-1", ..Request::default() };
+    // From the first rows on nothing more comes from Postgres: the snapshot stays unfinished.
+    let begun = |body: &[u8]| {
+        wire.hold(!body.is_empty());
+        !body.is_empty()
+    };
+    let (reply, has_ended) =
+        server.client().read_while_open(&first, PATIENCE, begun).await.expect("it begins");
+    assert!(!has_ended, "{} bytes", reply.body.len());
+    let told = |name| reply.header(name).expect("the head comes first").to_owned();
+    let (handle, offset) = (told("electric-handle"), told("electric-offset"));
+    server.kill().await;
+    wire.hold(false);
+    server.resume().await;
+    let answer = server.get(&format!("table=t&handle={handle}&offset={offset}")).await;
+    assert_eq!(answer.status, 409, "{}", answer.text());
+    assert_ne!(answer.header("electric-handle"), Some(handle.as_str()));
+    assert_eq!(server.follow("table=t").await.rows().len(), 50_000);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The types that core reads, and which type a column has. A domain counts as the type under it, but for an enum, as it does in
-//! every operator.
+//! The types that core reads, and which type a column has. A domain is its base type, as it is to Postgres's operators;
+//! a domain over an enum is [`Type::Opaque`], which Postgres judges.
 
 use crate::filter::error::EvalError;
 use crate::filter::syntax::lexer::spelled;

@@ -1,6 +1,7 @@
 //! Reads of a log: which bytes answer an offset, and which LSN a reply may name.
 //!
-//! This is the only place that decides whether a reply may say up-to-date, and with which LSN.
+//! This is the only place that decides whether what was read is up to date, and up to which LSN. What a request then
+//! gets, [`Reading`](crate::log::Reading) decides.
 
 use super::ShapeLog;
 use crate::{Lsn, Offset};
