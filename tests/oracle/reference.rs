@@ -211,26 +211,28 @@ impl Reference {
         Ok(true)
     }
 
-    /// Commits what was prepared under `gid` by the transaction `xid`. What it shows is read behind it, while nobody else commits.
+    /// Commits what was prepared under `gid` by the transaction `xid`. What it shows, `reader` reads behind it, while nobody
+    /// else commits: in a transaction that has locked every table, since one that waited for a lock here would wait for
+    /// somebody who waits to commit.
     ///
     /// # Errors
     /// What Postgres said.
     pub async fn commit_prepared(
         &mut self,
-        sql: &Sql,
+        (reader, committer): (&Sql, &Sql),
         gid: &str,
         xid: u64,
         transaction: Transaction,
     ) -> Result<(), tokio_postgres::Error> {
-        let told = sql.try_rows(&format!("SELECT {INSERT_LSN} AS lsn")).await?;
+        let told = reader.try_rows(&format!("SELECT {INSERT_LSN} AS lsn")).await?;
         let before =
             told[0]["lsn"].as_ref().and_then(|text| text.parse().ok()).expect("a position in the WAL");
         self.counts.transactions += 1;
-        sql.try_execute(&format!("COMMIT PREPARED '{gid}'")).await?;
-        let lsn = commit_lsn(sql, xid, before).await?;
+        committer.try_execute(&format!("COMMIT PREPARED '{gid}'")).await?;
+        let lsn = commit_lsn(reader, xid, before).await?;
         let affected = self.affected(&transaction);
         let shapes: Vec<&Shape> = affected.iter().map(|&number| &self.shapes[number]).collect();
-        let states = read(sql, &shapes).await?;
+        let states = read(reader, &shapes).await?;
         for (shape, state) in affected.into_iter().zip(states) {
             self.histories[shape].push((lsn, Arc::new(state)));
         }

@@ -4,7 +4,7 @@ use super::PAUSE;
 use super::standing::Standing;
 use crate::reference::Transaction;
 use crate::run::Run;
-use crate::schema::{Identity, index};
+use crate::schema::{Identity, Table, index};
 use crate::statement;
 use limn_tests::{Random, Sql};
 use std::time::Duration;
@@ -64,9 +64,26 @@ async fn one(run: &Run, sql: &Sql, number: usize, random: &mut Random) {
     sleep(PREPARED_FOR).await;
     let mut transaction = Transaction::default();
     transaction.note(number, format!("COMMIT PREPARED of {insert}"), 1);
-    let committed = run.reference.lock().await.commit_prepared(sql, "forgotten_sale", xid, transaction).await;
+    let reader = run.connect("SET lock_timeout = '300ms'").await;
+    let all = 0..run.schema.tables.len();
+    let reading = run.world.begin(Standing::new("a reader of all tables", all, LOCK_WORDS));
+    while reader.try_execute(&format!("BEGIN; {}", lock_all(run))).await.is_err() {
+        let _ = reader.try_execute("ROLLBACK").await;
+        sleep(PAUSE).await;
+    }
+    let mut reference = run.reference.lock().await;
+    let committed = reference.commit_prepared((&reader, sql), "forgotten_sale", xid, transaction).await;
+    drop(reference);
     committed.expect("nothing breaks where transactions are prepared");
+    drop(reader);
+    run.world.end(reading);
     run.world.end(standing);
+}
+
+/// Locks every table as its readers do.
+fn lock_all(run: &Run) -> String {
+    let lock = |table: &Table| format!("LOCK TABLE {} IN ACCESS SHARE MODE", table.name);
+    run.schema.tables.iter().map(lock).collect::<Vec<_>>().join("; ")
 }
 
 /// Reads all tables for a while, as a dump does, again and again. The first time begins before anybody asks for a shape.
@@ -75,13 +92,7 @@ pub async fn dumps(run: &Run, mut random: Random) {
         let sql = run.connect("").await;
         let all = 0..run.schema.tables.len();
         let standing = run.world.begin(Standing::new("a dump", all, LOCK_WORDS));
-        let locks: Vec<String> = run
-            .schema
-            .tables
-            .iter()
-            .map(|table| format!("LOCK TABLE {} IN ACCESS SHARE MODE", table.name))
-            .collect();
-        let read = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {}", locks.join("; "));
+        let read = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {}", lock_all(run));
         if sql.try_execute(&read).await.is_ok() {
             sleep(Duration::from_millis(500 + random.below(READ_MS_MAX))).await;
         }
