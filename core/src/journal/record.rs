@@ -81,6 +81,9 @@ pub struct ShapeCheckpoint {
     pub filter: Option<SnapshotFilter>,
     /// Its log.
     pub log: Checkpoint,
+    /// Whether the stream has come up to its snapshot; where not, [`Record::Joined`] follows once it has.
+    #[serde(default)]
+    pub is_joined: bool,
     /// What its subqueries return, where it has some.
     #[serde(default)]
     pub dependent: DependentState,

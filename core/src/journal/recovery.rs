@@ -38,6 +38,8 @@ pub struct RecoveredShape {
     pub filter: SnapshotFilter,
     /// Its log, whose tail is still to be flushed.
     pub log: ShapeLog,
+    /// Whether the stream had come up to its snapshot.
+    pub is_joined: bool,
     /// What its subqueries return, where it has some.
     pub dependent: DependentState,
 }
@@ -82,10 +84,11 @@ impl Recovery {
         let processed = self.replay.processed();
         let survivor = |(shape, filter): (AddedShape, Option<SnapshotFilter>)| {
             let AddedShape { created, handle, mut log, dependent } = shape;
+            let is_joined = log.is_joined();
             // A restart reads on from Postgres before it says anything.
             log.handle_joined();
             log.set_visible_up_to(stored_bound(dependent.whole_up_to), processed);
-            filter.map(|filter| RecoveredShape { created, handle, filter, log, dependent })
+            filter.map(|filter| RecoveredShape { created, handle, filter, log, is_joined, dependent })
         };
         RecoveredStore {
             shapes: self.shapes.by_id.into_values().filter_map(survivor).collect(),

@@ -288,7 +288,9 @@ impl Replay {
                 continue;
             }
             each(Event::Bound { id, up_to, processed: Lsn::new(checkpoint.processed) })?;
-            each(Event::Log(id, LogChange::Joined))?;
+            if shape.is_joined {
+                each(Event::Log(id, LogChange::Joined))?;
+            }
             if let Some(filter) = shape.filter {
                 each(Event::Readable(id, filter))?;
             }

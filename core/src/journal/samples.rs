@@ -36,6 +36,7 @@ pub(super) fn checkpoint(processed: u64, shapes: &[u32]) -> StoreCheckpoint {
         created: CreatedShape::sample(ShapeId(*id)),
         filter: Some(filter()),
         log: ShapeLog::new(1_000).checkpoint().unwrap(),
+        is_joined: true,
         dependent: DependentState::default(),
     };
     StoreCheckpoint { processed, last_handle_us: 0, shapes: shapes.iter().map(shape).collect() }

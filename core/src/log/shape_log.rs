@@ -213,6 +213,12 @@ impl ShapeLog {
         self.is_joined = true;
     }
 
+    /// Whether the stream has come up to the snapshot.
+    #[must_use]
+    pub const fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+
     /// Transactions and moves are visible up to this commit LSN, or all of them where it is `None`. `processed` is the
     /// commit LSN of the last transaction that every shape's log shows: what becomes visible includes it.
     ///

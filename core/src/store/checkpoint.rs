@@ -65,7 +65,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         }
     }
 
-    fn state(
+    pub(super) fn state(
         &self,
         last_handle_us: u64,
         dependent: impl Fn(ShapeId) -> Option<DependentState>,
@@ -74,7 +74,8 @@ impl<S: SharedShape + Clone> Logs<S> {
             let tracked = self.shapes.get(&id)?;
             let log = tracked.shape.with_log(|log| log.checkpoint())?;
             let (created, filter) = (tracked.shape.created(), tracked.filter().cloned());
-            Some(ShapeCheckpoint { created, filter, log, dependent: dependent(id).unwrap_or_default() })
+            let (is_joined, dependent) = (tracked.is_joined, dependent(id).unwrap_or_default());
+            Some(ShapeCheckpoint { created, filter, log, is_joined, dependent })
         };
         StoreCheckpoint {
             processed: self.processed.as_u64(),

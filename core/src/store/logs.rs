@@ -85,13 +85,26 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.effects.pop_front().or_else(|| self.poll_tail())
     }
 
-    /// Adds a shape that a restart found, whose log is visible up to a commit LSN or to its end.
-    pub fn restore(&mut self, id: ShapeId, shape: S, filter: SnapshotFilter, visible_up_to: Option<Lsn>) {
+    /// Adds a shape that a restart found, whose log is visible up to a commit LSN or to its end. `is_joined`: the commit
+    /// log says that the stream had come up to its snapshot.
+    pub fn restore(
+        &mut self,
+        id: ShapeId,
+        shape: S,
+        filter: SnapshotFilter,
+        visible_up_to: Option<Lsn>,
+        is_joined: bool,
+    ) {
+        if !is_joined {
+            self.joining.insert((Lsn::new(filter.ends_at), id));
+        }
         let visibility = Visibility::new(visible_up_to);
         if !visibility.is_unbounded() {
             self.bounded.insert(id);
         }
-        self.shapes.insert(id, Tracked::new(id, shape, Snapshot::Done(filter), visibility));
+        let mut tracked = Tracked::new(id, shape, Snapshot::Done(filter), visibility);
+        tracked.is_joined = is_joined;
+        self.shapes.insert(id, tracked);
     }
 
     /// Adds a new shape, from whose registration on its changes are kept.
@@ -295,8 +308,9 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn handle_position(&mut self, position: Lsn) {
         while self.joining.first().is_some_and(|(ends_at, _)| *ends_at <= position) {
             let Some((_, id)) = self.joining.pop_first() else { return };
-            let Some(shape) = self.shape(id).cloned() else { continue };
-            self.effects.push_back(Effect::Joined { shape });
+            let Some(tracked) = self.shapes.get_mut(&id) else { continue };
+            tracked.is_joined = true;
+            self.effects.push_back(Effect::Joined { shape: tracked.shape.clone() });
             self.record(&Record::Joined(ShapeJoined { id, processed: self.processed.as_u64() }));
         }
     }

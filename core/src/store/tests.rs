@@ -51,7 +51,7 @@ impl Store {
             Self { logs: Logs::new(limits, 1, Lsn::ZERO), shapes: BTreeMap::new(), flushes: true };
         for id in ids {
             let shape = store.shape(*id);
-            store.logs.restore(ShapeId(*id), shape, filter(), None);
+            store.logs.restore(ShapeId(*id), shape, filter(), None, true);
         }
         store
     }
@@ -278,6 +278,22 @@ fn a_new_shape_is_joined_when_the_stream_has_come_to_its_snapshot() {
     assert_eq!(store.end_turn(), ["append Ticket(3) snapshotdone"]);
     assert_eq!(store.synced(2), Vec::<String>::new());
     assert_eq!(store.synced(3), ["snapshot of 4 is durable"]);
+}
+
+#[test]
+fn a_restored_shape_joins_anew_where_that_was_not_durable() {
+    let mut store = Store::new(Limits { commit_file_bytes_max: 0, ..Limits::default() }, &[1]);
+    let shape = TestShape { id: ShapeId(2), log: Rc::new(RefCell::new(ShapeLog::new(1_000_000))) };
+    let filter = SnapshotFilter { ends_at: 90, ..filter() };
+    store.logs.restore(ShapeId(2), shape, filter, None, false);
+    let is_joined =
+        |store: &Store| store.logs.state(0, |_| None).shapes.iter().map(|it| it.is_joined).collect();
+    store.logs.handle_position(lsn(89));
+    let before: Vec<bool> = is_joined(&store);
+    store.logs.handle_position(lsn(90));
+    let after: Vec<bool> = is_joined(&store);
+    assert_eq!((before, after), (vec![true, false], vec![true, true]));
+    assert_eq!(store.end_turn(), ["joined 2".to_owned(), format!("{TICKET_1} joined")]);
 }
 
 #[test]

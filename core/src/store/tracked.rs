@@ -16,6 +16,8 @@ pub(super) struct Tracked<S> {
     pub(super) visibility: Visibility,
     /// Where the log's newest bytes are.
     pub(super) tail: TailState,
+    /// Whether the stream has come up to its snapshot.
+    pub(super) is_joined: bool,
     /// Whether the open transaction has reached it.
     pub(super) is_touched: bool,
     /// Whether its segment was written to since the last checkpoint.
@@ -39,7 +41,8 @@ pub(super) enum Snapshot {
 impl<S: SharedShape> Tracked<S> {
     /// A shape whose log is empty.
     pub(super) const fn new(id: ShapeId, shape: S, snapshot: Snapshot, visibility: Visibility) -> Self {
-        Self { id, shape, snapshot, visibility, tail: TailState::Empty, is_touched: false, has_grown: false }
+        let tail = TailState::Empty;
+        Self { id, shape, snapshot, visibility, tail, is_joined: false, is_touched: false, has_grown: false }
     }
 
     /// Changes the log, whose tail may grow by that.

@@ -123,16 +123,18 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.received.max(self.logs.confirmable())
     }
 
-    /// Adds a shape that a restart found, with what was kept of its subqueries.
+    /// Adds a shape that a restart found: its snapshot's filter, whether the stream had come up to that, and what was kept
+    /// of its subqueries.
     pub fn restore(
         &mut self,
         id: ShapeId,
         (shape, definition): (S, &Definition),
         salt: &str,
-        filter: SnapshotFilter,
+        (filter, is_joined): (SnapshotFilter, bool),
         state: DependentState,
     ) {
-        self.logs.restore(id, shape, filter.clone(), stored_bound(state.whole_up_to));
+        let visible_up_to = stored_bound(state.whole_up_to);
+        self.logs.restore(id, shape, filter.clone(), visible_up_to, is_joined);
         self.router.add_restored(id, definition, salt, filter, state);
     }
 

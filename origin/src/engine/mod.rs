@@ -88,12 +88,13 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     remove_strangers(&folder, &recovered.shapes).context("cannot delete the folders of lost shapes")?;
     let mut writer = Writer::new(Limits::default(), number, Lsn::new(recovered.processed));
     for shape in recovered.shapes {
-        let (id, filter, state) = (shape.created.id, shape.filter, shape.dependent);
+        let (id, state) = (shape.created.id, shape.dependent);
+        let snapshot = (shape.filter, shape.is_joined);
         let dir = folder.shape_dir(shape.handle);
         let shape = Shape::restore(shape.created, shape.handle, dir, shape.log, Life::Readable)?;
         let shape = Arc::new(shape);
         let salt = shape.handle.to_string();
-        writer.restore(id, (shape.clone(), &shape.definition), &salt, filter, state);
+        writer.restore(id, (shape.clone(), &shape.definition), &salt, snapshot, state);
         registry.insert(&shape);
     }
     let mover = Mover::start(source.config.clone(), handle.clone());
@@ -114,7 +115,8 @@ fn checkpoint(recovered: &Recovered, last_handle_us: u64) -> Vec<u8> {
     let shape = |shape: &RecoveredShape| {
         let log = shape.log.checkpoint().expect("recovery flushes every tail");
         let (created, dependent) = (shape.created.clone(), shape.dependent.clone());
-        ShapeCheckpoint { created, filter: Some(shape.filter.clone()), log, dependent }
+        let (filter, is_joined) = (Some(shape.filter.clone()), shape.is_joined);
+        ShapeCheckpoint { created, filter, log, is_joined, dependent }
     };
     let checkpoint = StoreCheckpoint {
         processed: recovered.processed,

@@ -1,5 +1,6 @@
 //! A client: follows a shape's log, keeps its rows, and accepts nothing that does not fit.
 
+use crate::origin::Reply;
 use crate::shapes::ShownRow;
 use limn_core::{Handle, Offset};
 use serde_json::Value;
@@ -49,6 +50,22 @@ impl Client {
     #[must_use]
     pub const fn rows(&self) -> &BTreeMap<String, ShownRow> {
         &self.rows
+    }
+
+    /// Takes a reply.
+    ///
+    /// # Errors
+    /// Where its messages do not fit what came before.
+    pub fn accept_reply(&mut self, reply: &Reply) -> Verdict {
+        match reply {
+            Reply::Snapshot { bytes, offset } => self.accept(bytes, *offset, None),
+            Reply::Changes { bytes, offset, up_to_date, .. } => self.accept(bytes, *offset, *up_to_date),
+            Reply::MustRefetch => {
+                self.start_over();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the messages of a reply.

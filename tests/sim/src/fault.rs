@@ -81,6 +81,10 @@ faults! {
     ForgetsHandles,
     /// A start's checkpoint lacks the handles that the start passes over.
     ForgetsPassedOverHandles,
+    /// A second process calls a new shape up to date before the commit log says that it joined.
+    SecondJoinsEarly,
+    /// A second process shows items before the commit log holds their commit.
+    SecondShowsItemsFirst,
 }
 
 impl fmt::Display for Fault {

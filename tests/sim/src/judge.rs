@@ -23,9 +23,7 @@ pub struct Judge {
 #[derive(Debug)]
 struct KnownLog {
     kind: usize,
-    /// The table's rows after the first `applied` transactions of the WAL.
-    rows: Rows,
-    applied: usize,
+    table: Table,
     /// The snapshot's chunks by the offset before them.
     chunks: BTreeMap<Offset, (Vec<u8>, Offset)>,
     /// The change log as far as it was ever served.
@@ -34,6 +32,15 @@ struct KnownLog {
     ends: BTreeMap<Offset, usize>,
     /// Closed chunks of the change log: the offset before and behind.
     closed: BTreeMap<Offset, Offset>,
+}
+
+/// The rows of a shape's table after some of the WAL's transactions.
+#[derive(Debug)]
+struct Table {
+    kind: usize,
+    rows: Rows,
+    /// How many transactions.
+    applied: usize,
 }
 
 impl Judge {
@@ -91,6 +98,18 @@ impl Judge {
     /// # Errors
     /// Where it contradicts.
     pub fn check_reply(&mut self, handle: Handle, after: Offset, reply: &Reply) -> Verdict {
+        self.check(handle, after, reply, false)
+    }
+
+    /// The same for a second process, which may be behind the first one.
+    ///
+    /// # Errors
+    /// Where it contradicts.
+    pub fn check_reply_of_second(&mut self, handle: Handle, after: Offset, reply: &Reply) -> Verdict {
+        self.check(handle, after, reply, true)
+    }
+
+    fn check(&mut self, handle: Handle, after: Offset, reply: &Reply, may_lag: bool) -> Verdict {
         let context = |what: String| format!("{handle} after {after}: {what}");
         match reply {
             Reply::Unavailable => return Ok(()),
@@ -106,7 +125,7 @@ impl Judge {
             Reply::Snapshot { bytes, offset } => known.check_chunk(after, bytes, *offset),
             Reply::Changes { bytes, offset, closed, up_to_date } => {
                 known.check_changes(after, bytes, *offset)?;
-                known.check_closed(after, *offset, *closed, up_to_date.is_some())
+                known.check_closed(after, *offset, *closed, up_to_date.is_some() && !may_lag)
             }
             _ => Ok(()),
         };
@@ -121,16 +140,51 @@ impl Judge {
         let (Some(handle), Some(lsn)) = (client.handle, client.up_to_date) else { return Ok(()) };
         let known = self.logs.get_mut(&handle).ok_or("a client of an unknown shape")?;
         let seen = postgres.wal().partition_point(|transaction| transaction.commit <= lsn);
-        if seen < known.applied {
+        if seen < known.table.applied {
             return Err(format!("{handle}: global_last_seen_lsn falls back to {lsn}"));
         }
-        let expected = known.rows_at(lsn, postgres);
-        let shown: BTreeMap<Option<String>, ShownRow> =
-            client.rows().values().map(|row| (row["id"].clone(), row.clone())).collect();
-        if shown == expected && shown.len() == client.rows().len() {
-            return Ok(());
+        check_rows(client, (handle, lsn), known.table.rows_at(lsn, postgres))
+    }
+
+    /// The same for a client of a second process, which may name an older LSN after it was started again.
+    ///
+    /// # Errors
+    /// Where its rows are others.
+    pub fn check_client_of_second(&self, client: &Client, postgres: &Postgres) -> Verdict {
+        let (Some(handle), Some(lsn)) = (client.handle, client.up_to_date) else { return Ok(()) };
+        let known = self.logs.get(&handle).ok_or("a client of an unknown shape")?;
+        check_rows(client, (handle, lsn), Table::new(known.kind, postgres).rows_at(lsn, postgres))
+    }
+}
+
+fn check_rows(
+    client: &Client,
+    (handle, lsn): (Handle, u64),
+    expected: BTreeMap<Option<String>, ShownRow>,
+) -> Verdict {
+    let rows = client.rows().values().map(|row| (row["id"].clone(), row.clone()));
+    let shown: BTreeMap<Option<String>, ShownRow> = rows.collect();
+    if shown == expected && shown.len() == client.rows().len() {
+        return Ok(());
+    }
+    Err(format!("{handle} at {lsn}: the client has {shown:?}, the database {expected:?}"))
+}
+
+impl Table {
+    fn new(kind: usize, postgres: &Postgres) -> Self {
+        Self { kind, rows: postgres.first_rows(KINDS[kind].table).clone(), applied: 0 }
+    }
+
+    /// The shape's rows, by their id, after every transaction that commits up to `lsn`, and no other.
+    fn rows_at(&mut self, lsn: u64, postgres: &Postgres) -> BTreeMap<Option<String>, ShownRow> {
+        let kind = &KINDS[self.kind];
+        while let Some(transaction) = postgres.wal().get(self.applied).filter(|next| next.commit <= lsn) {
+            let own = transaction.changes.iter().filter(|(table, ..)| *table == kind.table);
+            own.for_each(|(_, change, _)| apply(&mut self.rows, change));
+            self.applied += 1;
         }
-        Err(format!("{handle} at {lsn}: the client has {shown:?}, the database {expected:?}"))
+        let rows = self.rows.values().filter(|row| (kind.holds)(row));
+        rows.map(|row| (row[0].clone(), kind.shown(row))).collect()
     }
 }
 
@@ -138,8 +192,7 @@ impl KnownLog {
     fn new(kind: usize, postgres: &Postgres) -> Self {
         Self {
             kind,
-            rows: postgres.first_rows(KINDS[kind].table).clone(),
-            applied: 0,
+            table: Table::new(kind, postgres),
             chunks: BTreeMap::new(),
             bytes: Vec::new(),
             ends: BTreeMap::new(),
@@ -215,18 +268,6 @@ impl KnownLog {
             rest = behind;
         }
         if rest.is_empty() { Ok(()) } else { Err("an item is cut off".to_owned()) }
-    }
-
-    /// The shape's rows, by their id, after every transaction that commits up to `lsn`, and no other.
-    fn rows_at(&mut self, lsn: u64, postgres: &Postgres) -> BTreeMap<Option<String>, ShownRow> {
-        let kind = &KINDS[self.kind];
-        while let Some(transaction) = postgres.wal().get(self.applied).filter(|next| next.commit <= lsn) {
-            let own = transaction.changes.iter().filter(|(table, ..)| *table == kind.table);
-            own.for_each(|(_, change, _)| apply(&mut self.rows, change));
-            self.applied += 1;
-        }
-        let rows = self.rows.values().filter(|row| (kind.holds)(row));
-        rows.map(|row| (row[0].clone(), kind.shown(row))).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use crate::judge::Judge;
-use crate::origin::{Event, Faults, Origin, Reply, Settings};
+use crate::origin::{Event, Faults, Origin, Reply, Settings, Standby};
 use crate::postgres::Postgres;
 use crate::random::Random;
 use crate::shapes::KINDS;
@@ -69,6 +69,9 @@ struct World {
     postgres: Postgres,
     origin: Option<Origin>,
     clients: Vec<Client>,
+    /// A second process on the folder, in some runs, with clients of its own.
+    standby: Option<Standby>,
+    readers: Vec<Client>,
     judge: Judge,
     trace: Trace,
     /// How many steps there were, and what the virtual clock says.
@@ -88,6 +91,7 @@ impl World {
     fn new(seed: u64, fault: Option<Fault>, readable: bool) -> Self {
         let mut random = Random::new(seed);
         let clients = (0..3 + random.below(5)).map(|_| Client::new(random.index(KINDS.len()))).collect();
+        let readers = (0..random.below(2) * 3).map(|_| Client::new(random.index(KINDS.len()))).collect();
         Self {
             settings: Settings::new(&mut random),
             faults: Faults(fault),
@@ -95,6 +99,8 @@ impl World {
             postgres: Postgres::new(random.fork()),
             origin: None,
             clients,
+            standby: None,
+            readers,
             judge: Judge::default(),
             trace: Trace::new(readable),
             now: 1_000_000,
@@ -149,6 +155,7 @@ impl World {
                 Ok(())
             }
             35..=79 => self.origin_step(),
+            80..=85 => self.standby_step(),
             _ => {
                 let client = self.random.index(self.clients.len());
                 self.client_step(client)
@@ -209,6 +216,7 @@ impl World {
             origin.unfinished().into_iter().for_each(|handle| self.judge.excuse(handle));
         }
         if power {
+            self.standby = None;
             self.disk.restart();
             // A commit is visible before a machine that was off asks for a snapshot.
             self.note("power is back", "");
@@ -306,18 +314,47 @@ impl World {
             self.trace.explain(|| String::from_utf8_lossy(bytes).into_owned());
         }
         self.judge.check_reply(handle, after, &reply)?;
-        let fits = match &reply {
-            Reply::Snapshot { bytes, offset } => client.accept(bytes, *offset, None),
-            Reply::Changes { bytes, offset, up_to_date, .. } => client.accept(bytes, *offset, *up_to_date),
-            Reply::MustRefetch => {
-                client.start_over();
-                Ok(())
-            }
-            _ => Ok(()),
-        };
-        fits.map_err(|what| format!("client {index} of {handle}: {what}"))?;
+        client.accept_reply(&reply).map_err(|what| format!("client {index} of {handle}: {what}"))?;
         if matches!(reply, Reply::Changes { up_to_date: Some(_), .. }) {
             self.judge.check_client(client, &self.postgres)?;
+        }
+        Ok(())
+    }
+
+    fn standby_step(&mut self) -> Step {
+        if self.readers.is_empty() {
+            return Ok(());
+        }
+        if self.random.once_in(3) {
+            return self.follow();
+        }
+        let reader = self.random.index(self.readers.len());
+        self.reader_step(reader)
+    }
+
+    fn follow(&mut self) -> Step {
+        let standby = self.standby.get_or_insert_with(|| Standby::new(&self.settings, self.faults));
+        standby.follow(&self.disk).map_err(|error| format!("a second process cannot read on: {error:?}"))?;
+        self.note("follow", "");
+        Ok(())
+    }
+
+    fn reader_step(&mut self, index: usize) -> Step {
+        let Some(standby) = &self.standby else { return Ok(()) };
+        let reader = &mut self.readers[index];
+        let Some(handle) = reader.handle.or_else(|| standby.find(reader.kind)) else { return Ok(()) };
+        reader.handle = Some(handle);
+        let after = reader.offset;
+        let reply = standby.read(&self.disk, (handle, reader.kind), after);
+        self.trace.note(&format_args!(
+            "{} reader {index}: {handle} after {after}: {}",
+            self.now,
+            shown(&reply)
+        ));
+        self.judge.check_reply_of_second(handle, after, &reply)?;
+        reader.accept_reply(&reply).map_err(|what| format!("reader {index} of {handle}: {what}"))?;
+        if matches!(reply, Reply::Changes { up_to_date: Some(_), .. }) {
+            self.judge.check_client_of_second(reader, &self.postgres)?;
         }
         Ok(())
     }
@@ -333,6 +370,12 @@ impl World {
             self.settle_origin()?;
             for client in 0..self.clients.len() {
                 self.client_step(client)?;
+            }
+            if !self.readers.is_empty() {
+                self.follow()?;
+            }
+            for reader in 0..self.readers.len() {
+                self.reader_step(reader)?;
             }
             if self.is_at_rest() {
                 return Ok(());
@@ -380,6 +423,16 @@ impl World {
                 self.judge.check_reply(handle, after, &reply)?;
                 if reply == Reply::Unavailable {
                     return Err(Stop::Violation(format!("{handle} after {after} stays unavailable")));
+                }
+                let Some(standby) = self.standby.as_ref().filter(|_| reply != Reply::MustRefetch) else {
+                    continue;
+                };
+                let second = standby.read(&self.disk, (handle, 0), after);
+                self.judge.check_reply_of_second(handle, after, &second)?;
+                if second == Reply::Unavailable {
+                    return Err(Stop::Violation(format!(
+                        "{handle} after {after} stays unavailable to the second"
+                    )));
                 }
             }
         }

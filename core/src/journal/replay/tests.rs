@@ -50,6 +50,16 @@ fn short_change(change: &LogChange<'_>) -> String {
 }
 
 #[test]
+fn a_shape_of_a_checkpoint_that_had_not_joined_joins_by_a_record() {
+    let mut start = checkpoint(20, &[1, 2]);
+    start.shapes[1].is_joined = false;
+    let joined = Record::Joined(ShapeJoined { id: ShapeId(2), processed: 30 });
+    let told = told(vec![Record::Checkpoint(Box::new(start)), joined]);
+    let of_interest = told.iter().filter(|it| it.starts_with("joined") || it.starts_with("processed"));
+    assert_eq!(of_interest.collect::<Vec<_>>(), ["joined 1", "processed 20", "processed 30", "joined 2"]);
+}
+
+#[test]
 fn a_shape_is_readable_once_its_snapshot_is_durable() {
     let joined = Record::Joined(ShapeJoined { id: ShapeId(1), processed: 30 });
     let removed = Record::Removed(ShapeId(1));

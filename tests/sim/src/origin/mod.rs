@@ -6,6 +6,7 @@ mod creation;
 mod engine;
 mod recovery;
 mod segment;
+mod standby;
 
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
@@ -23,6 +24,7 @@ use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::{Definition, DropCause, RotationCause};
 use limn_core::store::{Limits, SharedShape, Writer};
 use limn_core::{Handle, HandleClock, Lsn, Offset, ShapeId};
+pub use standby::Standby;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -96,17 +98,19 @@ impl Shape {
         &KINDS[self.kind].definition
     }
 
+    /// A shape as a commit log tells of it.
+    fn new(created: CreatedShape, handle: Handle, log: ShapeLog, faults: Faults) -> Self {
+        let known = KINDS.iter().position(|kind| kind.request == created.request);
+        let kind = known.expect("only known kinds are asked for");
+        let (is_readable, is_durable) = (Cell::new(false), Cell::new(false));
+        Self { created, handle, kind, log: RefCell::new(log), is_readable, is_durable, faults }
+    }
+
     fn restore(shape: RecoveredShape, faults: Faults) -> Self {
-        let known = KINDS.iter().position(|kind| kind.request == shape.created.request);
-        Self {
-            created: shape.created,
-            handle: shape.handle,
-            kind: known.expect("only known kinds are asked for"),
-            log: RefCell::new(shape.log),
-            is_readable: Cell::new(true),
-            is_durable: Cell::new(true),
-            faults,
-        }
+        let shape = Self::new(shape.created, shape.handle, shape.log, faults);
+        shape.is_readable.set(true);
+        shape.is_durable.set(true);
+        shape
     }
 }
 
@@ -174,6 +178,7 @@ impl Origin {
             created: shape.created.clone(),
             filter: Some(shape.filter.clone()),
             log: shape.log.checkpoint().expect("recovery flushes every tail"),
+            is_joined: shape.is_joined,
             dependent: shape.dependent.clone(),
         };
         let shapes = store.shapes.iter().map(checkpoint).collect();
@@ -194,10 +199,10 @@ impl Origin {
                 let bounds = SnapshotBounds { xmin: 0, xmax: 0, xip: Vec::new() };
                 filter = SnapshotFilter { bounds, ends_at: 0 };
             }
-            let (id, state) = (shape.created.id, shape.dependent.clone());
+            let (id, state, is_joined) = (shape.created.id, shape.dependent.clone(), shape.is_joined);
             let shape = Rc::new(Shape::restore(shape, faults));
             let definition = shape.definition();
-            writer.restore(id, (shape, definition), "", filter, state);
+            writer.restore(id, (shape, definition), "", (filter, is_joined), state);
         }
         let engine = Engine::new(faults, writer, commit_log, processed);
         let chunk_bytes_max = settings.chunk_bytes_max;
@@ -229,46 +234,11 @@ impl Origin {
         match self.shapes().find(|shape| shape.handle == handle) {
             None => Reply::MustRefetch,
             Some(shape) if !shape.is_readable.get() => Reply::Unavailable,
-            Some(shape) => self.read_shape(disk, shape, after).unwrap_or(Reply::Unreadable),
-        }
-    }
-
-    fn read_shape(&self, disk: &Disk, shape: &Shape, after: Offset) -> Result<Reply, DiskError> {
-        let standing = if self.engine.is_active { Standing::Active } else { Standing::Away };
-        let clock = Clock { processed: self.engine.processed, is_current: standing.is_current() };
-        let log = shape.log.borrow();
-        let mut read = log.read(after, clock);
-        if read == Read::Search {
-            let entries = log.flushed_items();
-            let position = segment::find(disk, shape.handle, entries, after)?;
-            read = log.read_at(after, position, clock);
-        }
-        let mut look = Look { now: Duration::ZERO, read: Some(read), standing, is_stopping: false };
-        let mut reading = Reading::new(Mode::CatchUp, PATIENCE, false);
-        let mut next = reading.next(&look, false);
-        if let Next::Wait(_) = next {
-            // Nothing happens while the request waits.
-            look.now = PATIENCE;
-            next = reading.next(&look, false);
-        }
-        Ok(match next {
-            Next::Send(Answer::Part { part, offset, closed, up_to_date }) => {
-                let up_to_date = up_to_date.map(Lsn::as_u64);
-                match part {
-                    Part::Snapshot(range) => {
-                        let path = segment::snapshot_path(shape.handle);
-                        Reply::Snapshot { bytes: segment::part(disk, &path, range)?.to_vec(), offset }
-                    }
-                    Part::Changes(range) => {
-                        let bytes = segment::read(disk, shape.handle, &log, range)?;
-                        Reply::Changes { bytes, offset, closed, up_to_date }
-                    }
-                    Part::Nothing => Reply::Changes { bytes: Vec::new(), offset, closed, up_to_date },
-                }
+            Some(shape) => {
+                let standing = if self.engine.is_active { Standing::Active } else { Standing::Away };
+                read_shape(disk, shape, after, (standing, self.engine.processed)).unwrap_or(Reply::Unreadable)
             }
-            Next::Refuse(Refuse::OutOfBounds) => Reply::OutOfBounds,
-            Next::Send(_) | Next::Wait(_) | Next::Refuse(_) => Reply::Unavailable,
-        })
+        }
     }
 
     /// Deletes a shape as a client may ask; `None` where it is not there.
@@ -446,4 +416,47 @@ impl Origin {
         let sent = self.engine.link.as_ref().is_some_and(|link| link.is_idle(postgres));
         sent && self.creations.is_empty() && !self.engine.is_writing() && self.engine.commit_log.is_idle()
     }
+}
+
+/// Reads a shape's log as a request does, on a server that stands so and has published up to `processed`.
+fn read_shape(
+    disk: &Disk,
+    shape: &Shape,
+    after: Offset,
+    (standing, processed): (Standing, Lsn),
+) -> Result<Reply, DiskError> {
+    let clock = Clock { processed, is_current: standing.is_current() };
+    let log = shape.log.borrow();
+    let mut read = log.read(after, clock);
+    if read == Read::Search {
+        let entries = log.flushed_items();
+        let position = segment::find(disk, shape.handle, entries, after)?;
+        read = log.read_at(after, position, clock);
+    }
+    let mut look = Look { now: Duration::ZERO, read: Some(read), standing, is_stopping: false };
+    let mut reading = Reading::new(Mode::CatchUp, PATIENCE, false);
+    let mut next = reading.next(&look, false);
+    if let Next::Wait(_) = next {
+        // Nothing happens while the request waits.
+        look.now = PATIENCE;
+        next = reading.next(&look, false);
+    }
+    Ok(match next {
+        Next::Send(Answer::Part { part, offset, closed, up_to_date }) => {
+            let up_to_date = up_to_date.map(Lsn::as_u64);
+            match part {
+                Part::Snapshot(range) => {
+                    let path = segment::snapshot_path(shape.handle);
+                    Reply::Snapshot { bytes: segment::part(disk, &path, range)?.to_vec(), offset }
+                }
+                Part::Changes(range) => {
+                    let bytes = segment::read(disk, shape.handle, &log, range)?;
+                    Reply::Changes { bytes, offset, closed, up_to_date }
+                }
+                Part::Nothing => Reply::Changes { bytes: Vec::new(), offset, closed, up_to_date },
+            }
+        }
+        Next::Refuse(Refuse::OutOfBounds) => Reply::OutOfBounds,
+        Next::Send(_) | Next::Wait(_) | Next::Refuse(_) => Reply::Unavailable,
+    })
 }

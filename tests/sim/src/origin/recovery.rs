@@ -18,7 +18,7 @@ pub(super) fn recover(
     let files = commit_log::files(disk);
     let mut records = Vec::new();
     for (_, path) in &files {
-        records.extend(read_records(disk.read(path)?, faults));
+        records.extend(read_records(disk.read(path)?, faults).0);
     }
     if faults.has(Fault::BelievesCutOffItems) {
         records.push(Record::Commit(0));
@@ -48,15 +48,15 @@ fn is_overlooked(record: &Record, faults: Faults) -> bool {
     matches!(record, Record::Removed(_)) && faults.has(Fault::ForgetsRemovals)
 }
 
-/// Every whole record, up to the first frame that is not.
-fn read_records(mut file: &[u8], faults: Faults) -> Vec<Record> {
-    let mut records = Vec::new();
-    while let Some((payload, length)) = read(file, faults) {
+/// Every whole record, up to the first frame that is not, and how many bytes these are.
+pub(super) fn read_records(file: &[u8], faults: Faults) -> (Vec<Record>, usize) {
+    let (mut records, mut at) = (Vec::new(), 0);
+    while let Some((payload, length)) = read(&file[at..], faults) {
         let Ok(record) = Record::decode(payload) else { break };
         records.push(record);
-        file = &file[length..];
+        at += length;
     }
-    records
+    (records, at)
 }
 
 fn read(file: &[u8], faults: Faults) -> Option<(&[u8], usize)> {

@@ -83,12 +83,14 @@ pub(super) fn sync(disk: &mut Disk, handle: Handle, faults: Faults) -> Result<()
 
 /// The byte position behind the last of the first `entries` items at or before `after`.
 pub(super) fn find(disk: &Disk, handle: Handle, entries: u64, after: Offset) -> Result<u64, DiskError> {
-    let index = disk.read(&index_path(handle))?;
-    search(entries, after, |number| {
-        let start = number as usize * ENTRY_BYTES;
-        let entry = index.get(start..start + ENTRY_BYTES).and_then(|entry| entry.try_into().ok());
-        entry.map(decode_entry).ok_or(DiskError::Failed)
-    })
+    search(entries, after, |number| entry(disk, handle, number).ok_or(DiskError::Failed))
+}
+
+/// An index entry by its number; `None` where the index does not hold it.
+pub(super) fn entry(disk: &Disk, handle: Handle, number: u64) -> Option<Mark> {
+    let start = number as usize * ENTRY_BYTES;
+    let entry = disk.read(&index_path(handle)).ok()?.get(start..start + ENTRY_BYTES)?;
+    entry.try_into().ok().map(decode_entry)
 }
 
 /// A part of the change log: from the segment, then from memory.

@@ -97,14 +97,16 @@ impl Along {
             let (created, dependent) = (shape.created.clone(), shape.dependent.clone());
             let mut log = shape.log.clone();
             log.handle_flushed();
-            ShapeCheckpoint { created, filter: Some(filter()), log: log.checkpoint().unwrap(), dependent }
+            let (log, is_joined) = (log.checkpoint().unwrap(), shape.is_joined);
+            ShapeCheckpoint { created, filter: Some(filter()), log, is_joined, dependent }
         });
         let unfinished =
             self.shapes.values().filter(|shape| !is_restart && !shape.is_readable).map(|shape| {
                 let (created, dependent) = (shape.added.created.clone(), DependentState::default());
                 let mut log = shape.added.log.clone();
                 log.handle_flushed();
-                ShapeCheckpoint { created, filter: None, log: log.checkpoint().unwrap(), dependent }
+                let log = log.checkpoint().unwrap();
+                ShapeCheckpoint { created, filter: None, log, is_joined: false, dependent }
             });
         let shapes = survivors.chain(unfinished).collect();
         StoreCheckpoint { processed: self.processed.as_u64(), last_handle_us: 0, shapes }
