@@ -80,10 +80,10 @@ impl Judge {
         self.excused.insert(handle);
     }
 
-    /// The handles that were ever served.
+    /// The handles that were ever served, each with its kind of shape.
     #[must_use]
-    pub fn handles(&self) -> Vec<Handle> {
-        self.logs.keys().copied().collect()
+    pub fn handles(&self) -> Vec<(Handle, usize)> {
+        self.logs.iter().map(|(handle, known)| (*handle, known.kind)).collect()
     }
 
     /// Every offset that was ever told of a shape.
@@ -143,7 +143,7 @@ impl Judge {
         if seen < known.table.applied {
             return Err(format!("{handle}: global_last_seen_lsn falls back to {lsn}"));
         }
-        check_rows(client, (handle, lsn), known.table.rows_at(lsn, postgres))
+        check_rows(client, (handle, lsn), &known.table.rows_at(lsn, postgres))
     }
 
     /// The same for a client of a second process, which may name an older LSN after it was started again.
@@ -153,18 +153,18 @@ impl Judge {
     pub fn check_client_of_second(&self, client: &Client, postgres: &Postgres) -> Verdict {
         let (Some(handle), Some(lsn)) = (client.handle, client.up_to_date) else { return Ok(()) };
         let known = self.logs.get(&handle).ok_or("a client of an unknown shape")?;
-        check_rows(client, (handle, lsn), Table::new(known.kind, postgres).rows_at(lsn, postgres))
+        check_rows(client, (handle, lsn), &Table::new(known.kind, postgres).rows_at(lsn, postgres))
     }
 }
 
 fn check_rows(
     client: &Client,
     (handle, lsn): (Handle, u64),
-    expected: BTreeMap<Option<String>, ShownRow>,
+    expected: &BTreeMap<Option<String>, ShownRow>,
 ) -> Verdict {
     let rows = client.rows().values().map(|row| (row["id"].clone(), row.clone()));
     let shown: BTreeMap<Option<String>, ShownRow> = rows.collect();
-    if shown == expected && shown.len() == client.rows().len() {
+    if shown == *expected && shown.len() == client.rows().len() {
         return Ok(());
     }
     Err(format!("{handle} at {lsn}: the client has {shown:?}, the database {expected:?}"))

@@ -416,7 +416,7 @@ impl World {
     fn check_everything(&mut self) -> Step {
         let Some(origin) = &self.origin else { return Ok(()) };
         let mut hash = DefaultHasher::new();
-        for handle in self.judge.handles() {
+        for (handle, kind) in self.judge.handles() {
             for after in self.judge.offsets(handle) {
                 let reply = origin.read(&self.disk, handle, after);
                 hash_reply(&reply, &mut hash);
@@ -424,15 +424,12 @@ impl World {
                 if reply == Reply::Unavailable {
                     return Err(Stop::Violation(format!("{handle} after {after} stays unavailable")));
                 }
-                let Some(standby) = self.standby.as_ref().filter(|_| reply != Reply::MustRefetch) else {
-                    continue;
-                };
-                let second = standby.read(&self.disk, (handle, 0), after);
-                self.judge.check_reply_of_second(handle, after, &second)?;
-                if second == Reply::Unavailable {
-                    return Err(Stop::Violation(format!(
-                        "{handle} after {after} stays unavailable to the second"
-                    )));
+                let standby = self.standby.as_ref().filter(|_| reply != Reply::MustRefetch);
+                let Some(standby) = standby else { continue };
+                let reply = standby.read(&self.disk, (handle, kind), after);
+                self.judge.check_reply_of_second(handle, after, &reply)?;
+                if reply == Reply::Unavailable {
+                    return Err(Stop::Violation(format!("the second never has {handle} after {after}")));
                 }
             }
         }
