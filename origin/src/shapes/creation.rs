@@ -251,8 +251,13 @@ impl Creator {
         let Err(error) = created else { return };
         let error = self.explain(error, &shape.definition).await;
         tracing::warn!(handle = %shape.handle, table = %tables.own.relation.name, %error, "cannot create a shape");
-        let has_gone = error.misses_something() && self.has_changed(shape).await;
-        let failure = if has_gone { Failure::Gone } else { error.failure(&shape.definition) };
+        let mut failure = error.failure(&shape.definition);
+        // What the clause or a row is blamed for may come of a table or a type that has changed since the request was
+        // checked: asked again, the same definition may be served.
+        let blames_request = matches!(failure, Failure::Rows(_) | Failure::Refused(_));
+        if blames_request && self.has_changed(shape).await {
+            failure = Failure::Gone;
+        }
         if let Failure::Rows(error) = &failure {
             self.shared.refusals.remember(&shape.identity, error);
         }

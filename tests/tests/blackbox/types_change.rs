@@ -2,7 +2,7 @@
 //! seconds everybody knows the new type.
 
 use super::{must_refetch, open, shared, table};
-use limn_tests::{Follower, Limn, Response, Sql, encode, eventually};
+use limn_tests::{Cluster, Follower, Limn, Proxy, Request, Response, Sql, encode, eventually};
 use serde_json::Value;
 
 /// A table of its own, with columns of types of its own: `mood` (an enum), `moods`, `dmood` (a domain over it), `pair`
@@ -190,6 +190,45 @@ async fn a_label_that_is_renamed_during_a_snapshot_is_noticed() {
     if shape.rows().iter().any(|row| row["m"].as_deref() == Some("ok")) {
         assert_rotates(world.server, &shape, "it has rows with the old label").await;
     }
+}
+
+#[tokio::test]
+async fn a_label_that_is_renamed_before_rows_are_read_is_no_fault_of_the_clause() {
+    let cluster = Cluster::shared().await;
+    let database = cluster.database().await;
+    let sql = database.connect().await;
+    let names = "SELECT i || repeat('x', 1000) FROM generate_series(1, 50000) i";
+    sql.execute(&format!(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE known (name text PRIMARY KEY);
+         INSERT INTO known {names}; CREATE TABLE t (name text PRIMARY KEY, m mood);
+         INSERT INTO t VALUES ('a', 'ok'), ('b', 'sad')"
+    ))
+    .await;
+    let wire = Proxy::start(cluster.port()).await;
+    let server = Limn::start(&database.through(wire.port()), &[]).await;
+    let query = format!("table=t&where={}", encode("name IN (SELECT name FROM known) OR m > 'sad'"));
+    let target = format!("/v1/shape?{query}&offset=-1");
+    let get = Request { method: "GET", target: &target, ..Request::default() };
+    let client = server.client();
+    let begun = target.clone();
+    let first = tokio::spawn(async move { client.get(&begun).await });
+    // The subquery's rows are read between the look at the types and the table's rows.
+    let reads =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'COPY%known%' AND state = 'active'";
+    eventually("the subquery is read", async || (sql.value(reads).await == "t").then_some(())).await;
+    wire.hold(true);
+    sql.execute("ALTER TYPE mood RENAME VALUE 'ok' TO 'okay'").await;
+    assert_eq!(sql.value(reads).await, "t", "it was read to its end before the label was renamed");
+    wire.hold(false);
+    let first = first.await.expect("it is answered");
+    assert_ne!(first.status, 400, "{}", first.text());
+    let again = eventually("it is served", async || {
+        let answer = server.client().try_send(&get).await.ok()?;
+        assert_ne!(answer.status, 400, "{}", answer.text());
+        (answer.status == 200).then_some(answer.text())
+    })
+    .await;
+    assert!(again.contains("okay"), "{again}");
 }
 
 #[tokio::test]

@@ -71,17 +71,6 @@ impl CreateError {
         }
     }
 
-    /// True where Postgres misses a table, a column, a schema, a function or an operator: one of a table that has changed
-    /// since the request was checked, or one that the clause asks for and that never was.
-    pub(super) fn misses_something(&self) -> bool {
-        match self {
-            Self::Publication(PublicationError::Postgres(error)) | Self::Postgres(error) => {
-                error.is_of(&MISSING)
-            }
-            _ => false,
-        }
-    }
-
     /// What those who wait for the shape are told.
     pub(super) fn failure(&self, definition: &Definition) -> Failure {
         let of_rows = |reason: String| {
@@ -119,14 +108,6 @@ impl CreateError {
         }
     }
 }
-
-/// SQLSTATEs for a table, a column, a schema, and a function or operator that are not there.
-const MISSING: [&str; 4] = [
-    sqlstate::UNDEFINED_TABLE,
-    sqlstate::UNDEFINED_COLUMN,
-    sqlstate::INVALID_SCHEMA_NAME,
-    sqlstate::UNDEFINED_FUNCTION,
-];
 
 /// The classes of SQLSTATE by which a snapshot query fails because of its clause, or on a row that it reads.
 const OF_ROWS: [&str; 9] = [
