@@ -8,7 +8,7 @@ use crate::servers::{Server, Servers};
 use crate::transcript::{Action, Call, Step, Transcript};
 use crate::variables::Variables;
 use futures::FutureExt;
-use limn_tests::{Row, Sql};
+use limn_tests::{Row, Sql, eventually};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -157,6 +157,7 @@ impl Replay<'_> {
             Action::Await(name) => {
                 let answer = self.waiting.remove(name).expect("it was started").await.expect("no panic");
                 self.accept(number, step, answer);
+                self.wait_published(number).await;
             }
             Action::PollUntilNews => self.poll_until_news(number, step).await,
             Action::Words(words) => self.follow_words(number, words).await,
@@ -299,6 +300,26 @@ impl Replay<'_> {
     }
 
     /// Publication and slot are named after the database.
+    /// Waits until tables are published again that were dropped from the publication before this step. When that is, the
+    /// server's look at the catalog decides; what is written next was recorded behind it.
+    async fn wait_published(&self, number: usize) {
+        let dropped = |step: &Step| match &step.action {
+            Action::Sql { sql, .. } => {
+                let (publication, table) =
+                    sql.strip_prefix("alter publication ")?.split_once(" drop table ")?;
+                Some((self.with_own_stream_id(publication), table.to_owned()))
+            }
+            _ => None,
+        };
+        for (publication, table) in self.transcript.steps.iter().take(number).filter_map(dropped) {
+            let published = format!(
+                "SELECT count(*) > 0 FROM pg_publication_tables WHERE pubname = '{publication}' AND tablename = '{table}'"
+            );
+            let is_published = async || (self.sql.value(&published).await == "t").then_some(());
+            eventually("the table is published again", is_published).await;
+        }
+    }
+
     fn with_own_stream_id(&self, text: &str) -> String {
         match self.transcript.stream_id() {
             Some(recorded) => text.replace(recorded, &self.server.database.name),
