@@ -6,7 +6,7 @@
 //! Order of calls: [`Survey::handle_record`] for every record; [`Recovery::new`]; [`Recovery::handle_record`] for every
 //! record again; [`Recovery::finish`].
 
-use super::record::{CreatedShape, Record, ShapePartitions, stored_bound};
+use super::record::{CreatedShape, Record, ShapeCheckpoint, ShapePartitions, stored_bound};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
 use crate::log::shape_log::ShapeLog;
 use crate::pg::SnapshotFilter;
@@ -42,6 +42,20 @@ pub struct RecoveredShape {
     pub is_joined: bool,
     /// What its subqueries return, where it has some.
     pub dependent: DependentState,
+}
+
+impl RecoveredShape {
+    /// The shape's entry in the checkpoint that a start writes; `None` while its log has a tail that was not flushed.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<ShapeCheckpoint> {
+        Some(ShapeCheckpoint {
+            created: self.created.clone(),
+            filter: Some(self.filter.clone()),
+            log: self.log.checkpoint()?,
+            is_joined: self.is_joined,
+            dependent: self.dependent.clone(),
+        })
+    }
 }
 
 /// Everything that the commit log held.

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use command::Command;
 use executor::Executor;
 use limn_core::Lsn;
-use limn_core::journal::record::{Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
+use limn_core::journal::record::{Record, SnapshotDone, StoreCheckpoint};
 use limn_core::journal::recovery::RecoveredShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
@@ -112,12 +112,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
 }
 
 fn checkpoint(recovered: &Recovered, last_handle_us: u64) -> Vec<u8> {
-    let shape = |shape: &RecoveredShape| {
-        let log = shape.log.checkpoint().expect("recovery flushes every tail");
-        let (created, dependent) = (shape.created.clone(), shape.dependent.clone());
-        let (filter, is_joined) = (Some(shape.filter.clone()), shape.is_joined);
-        ShapeCheckpoint { created, filter, log, is_joined, dependent }
-    };
+    let shape = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
     let checkpoint = StoreCheckpoint {
         processed: recovered.processed,
         last_handle_us,

@@ -16,7 +16,7 @@ use crate::shapes::KINDS;
 use commit_log::CommitLog;
 use creation::Creation;
 use engine::{Engine, encode_checkpoint};
-use limn_core::journal::record::{CreatedShape, ShapeCheckpoint, StoreCheckpoint};
+use limn_core::journal::record::{CreatedShape, StoreCheckpoint};
 use limn_core::journal::recovery::RecoveredShape;
 use limn_core::log::reading::{Answer, Look, Mode, Next, Part, Refuse, Standing};
 use limn_core::log::{Clock, Read, Reading, ShapeLog};
@@ -174,13 +174,7 @@ impl Origin {
     /// Where the disk fails: the process ends.
     pub fn start(disk: &mut Disk, settings: &Settings, faults: Faults) -> Result<Self, DiskError> {
         let (store, next_file) = recovery::recover(disk, settings, faults)?;
-        let checkpoint = |shape: &RecoveredShape| ShapeCheckpoint {
-            created: shape.created.clone(),
-            filter: Some(shape.filter.clone()),
-            log: shape.log.checkpoint().expect("recovery flushes every tail"),
-            is_joined: shape.is_joined,
-            dependent: shape.dependent.clone(),
-        };
+        let checkpoint = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
         let shapes = store.shapes.iter().map(checkpoint).collect();
         let handles = match faults.has(Fault::ForgetsHandles) {
             true => HandleClock::default(),
