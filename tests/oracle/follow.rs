@@ -21,6 +21,9 @@ const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 const LISTEN_MAX: Duration = Duration::from_millis(300);
 /// How long a client waits after no answer.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long a client waits after a refusal. `retry-after` says a second and more; without any pause the lookups of refused
+/// requests take a slow machine's whole time.
+const PAUSE_REFUSED: Duration = Duration::from_millis(200);
 
 /// Lets writers and clients run until the writers are done and `meanwhile` is over: how many clients there were, and their copies.
 pub async fn follow(
@@ -82,7 +85,8 @@ async fn subscribe(
     while !run.is_done() {
         let (held, before) = (copy.holds_an_offset(), run.crashes.count.load(Ordering::Relaxed));
         match act(&mut copy, &mut random).await? {
-            Some(Outcome::Away | Outcome::Refused | Outcome::RefusedForGood) => sleep(PAUSE).await,
+            Some(Outcome::Away) => sleep(PAUSE).await,
+            Some(Outcome::Refused | Outcome::RefusedForGood) => sleep(PAUSE_REFUSED).await,
             Some(outcome) if before != crashes => {
                 crashes = before;
                 note_crash(&run, held, outcome);

@@ -4,7 +4,7 @@ use crate::eventually::eventually;
 use crate::follower::Follower;
 use crate::http::{Client, Request, Response};
 use crate::postgres::{Database, Sql};
-use crate::process::{Process, Signal};
+use crate::process::{Process, Signal, peak_memory_kb};
 use crate::scratch::{free_port, new_folder, target};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -201,10 +201,7 @@ impl Limn {
     /// Where it does not run.
     #[must_use]
     pub fn peak_memory_kb(&self) -> Option<u64> {
-        let id = self.process.as_ref().expect("it runs").id();
-        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.trim().trim_end_matches("kB").trim().parse().ok()
+        peak_memory_kb(self.process.as_ref().expect("it runs").id())
     }
 
     /// A client of it.

@@ -94,6 +94,14 @@ pub fn signal(process: u32, signal: Signal) {
     kill(Pid::from_raw(id), signal).expect("the process is there");
 }
 
+/// The most memory that a process has had at one time so far, in kB; `None` where the system does not say.
+#[must_use]
+pub fn peak_memory_kb(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
 /// The command lines of running processes that contain `text`.
 ///
 /// # Panics

@@ -1,10 +1,12 @@
 //! `cargo x oracle` and `cargo x chaos`: random clients and writers against the release build, judged by SQL.
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::Args;
 
 use crate::planted;
-use crate::process::{command, run as run_command};
+use crate::process::{command, run as run_command, run_telling};
 use crate::setup::{self, Part};
 use crate::test::with_servers;
 use crate::workspace::Workspace;
@@ -92,7 +94,7 @@ pub fn chaos(workspace: &Workspace, options: &ChaosOptions) -> Result<()> {
 
 /// What `cargo x test` runs of it; the server is built.
 pub fn known(workspace: &Workspace) -> Result<()> {
-    start(workspace, &["--known-for".to_owned(), KNOWN_FOR_S.to_string()])
+    run_telling(prepare(workspace)?.args(["--known-for", &KNOWN_FOR_S.to_string()]))
 }
 
 fn seeds(one: Option<u64>, first: u64) -> Vec<String> {
@@ -115,8 +117,13 @@ fn set_up(workspace: &Workspace) -> Result<()> {
 }
 
 fn start(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    run_command(prepare(workspace)?.args(arguments))
+}
+
+/// The oracle, yet to be given its arguments.
+fn prepare(workspace: &Workspace) -> Result<Command> {
     let mut cargo = command("cargo", workspace.root());
     with_servers(workspace, &mut cargo)?;
     cargo.args(["run", "--quiet", "--release", "--package", "limn-tests", "--bin", "oracle", "--"]);
-    run_command(cargo.args(arguments))
+    Ok(cargo)
 }

@@ -1,5 +1,6 @@
 //! Child processes: run and checked one at a time, or kept running and ended with us, last started first ended.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -18,6 +19,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a child may take to end after SIGTERM before it is killed.
 const END_GRACE: Duration = Duration::from_secs(10);
+
+/// Lines of a command's output that its error repeats.
+const TOLD_LINES: usize = 40;
 
 /// A command that runs in `dir`, without what cargo put into our own environment.
 pub fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
@@ -41,6 +45,28 @@ pub fn run_silently(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start `{}`", program(command)))?;
     if !status.success() {
         bail!("`{}` ended with {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Prints the command and runs it; an error holds the end of what it printed, which may have gone by since.
+pub fn run_telling(command: &mut Command) -> Result<()> {
+    println!("  $ {}", shown(command));
+    let child = command.stdout(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("cannot start `{}`", program(command)))?;
+    let mut told = VecDeque::new();
+    for line in BufReader::new(child.stdout.take().context("its output is piped")?).lines() {
+        let line = line.with_context(|| format!("cannot read the output of `{}`", program(command)))?;
+        println!("{line}");
+        told.push_back(line);
+        if told.len() > TOLD_LINES {
+            told.pop_front();
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        let told: Vec<String> = told.into();
+        bail!("`{}` ended with {status}\n{}", shown(command), told.join("\n"));
     }
     Ok(())
 }

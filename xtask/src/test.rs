@@ -247,6 +247,12 @@ fn summarize(reports: &[Report], took: Duration) -> Result<()> {
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
     let (minutes, seconds) = (took.as_secs() / 60, took.as_secs() % 60);
     println!("\n{passed} passed, {failed} failed, {skipped} skipped, in {minutes} min {seconds} s");
+    // What was printed where it happened is far above by now.
+    for report in reports {
+        if let Outcome::Failed(error) = &report.outcome {
+            println!("\n── {} failed: {error:#}", report.name);
+        }
+    }
     // What was skipped for a need has a failed step before it; what the machine lacks is said, and no failure.
     if failed > 0 {
         bail!("not everything passed; one step again: cargo x test STEP");

@@ -1,8 +1,8 @@
 //! Items 197–199, 207–209: tags, and how rows leave and come by other tables' changes.
 
-use super::{Followed, IN_ACTIVE, follow, kinds, named, row, tag};
+use super::{Followed, IN_ACTIVE, TABLES, follow, kinds, named, row, tag};
 use crate::small_chunks;
-use limn_tests::{Limn, Request, encode};
+use limn_tests::{Cluster, Limn, Request, encode, peak_memory_kb};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -225,4 +225,62 @@ async fn item_209_a_move_waits_for_no_one_elses_transaction() {
     other.execute("UPDATE s209o_proj SET active = false WHERE id = 3; COMMIT").await;
     f.judge().await;
     assert_eq!((f.ids(), f.shape.rotations()), (vec!["2".to_owned()], 0));
+}
+
+/// Clauses whose questions to Postgres compare lists: a value alone, rows, rows with NULLs, arrays.
+const MANY: [(&str, &str); 4] = [
+    ("manya", "proj_id IN (SELECT id FROM PROJ WHERE active)"),
+    ("manyb", "(proj_id, code) IN (SELECT id, code FROM PROJ WHERE active)"),
+    ("manyc", "(proj_id, code) NOT IN (SELECT id, code FROM PROJ WHERE active AND code <> '')"),
+    ("manyd", "codes IN (SELECT codes FROM PROJ WHERE active)"),
+];
+
+/// Makes every column hold what no literal may take as it is.
+const ARRAYS: &str = "
+    ALTER TABLE PROJ ADD COLUMN codes text[];
+    ALTER TABLE ITEM ADD COLUMN codes text[];
+    INSERT INTO PROJ SELECT n, 1, false, 'it''s \"' || n % 7 || '\\{},', ARRAY['a' || n, 'b'] FROM generate_series(100, 400) n;
+    INSERT INTO ITEM SELECT n, nullif(n, 250), 2, nullif('it''s \"' || n % 5 || '\\{},', 'it''s \"3\\{},'), ARRAY['a' || n, 'b']
+        FROM generate_series(50, 450) n;";
+
+#[tokio::test]
+async fn moves_of_many_values_equal_their_sql() {
+    for (name, clause) in MANY {
+        let mut f =
+            Followed::start_on(crate::open().await, name, &format!("{TABLES};{ARRAYS}"), clause, "").await;
+        for change in [
+            "UPDATE PROJ SET active = true WHERE id < 190",
+            "UPDATE PROJ SET active = NOT active WHERE id > 100",
+            "UPDATE PROJ SET active = true, code = code || 'x' WHERE id % 2 = 0",
+            "UPDATE ITEM SET code = NULL WHERE id % 3 = 0; UPDATE PROJ SET code = 'it''s \"0\\{},', active = id > 200",
+            "DELETE FROM PROJ",
+        ] {
+            f.after(change).await;
+        }
+        assert_eq!(f.shape.rotations(), 0, "{clause}");
+    }
+}
+
+/// A condition for each value would take Postgres, which is somebody else's, 50 kB a row of the subquery.
+#[tokio::test]
+async fn a_move_of_many_values_costs_postgres_little_memory() {
+    const MEMORY_KB_MAX: u64 = 256 << 10;
+    let database = Cluster::shared().await.database().await;
+    let server = Limn::start(&database, &[]).await;
+    for (name, clause) in MANY {
+        let mut f = Followed::start_on(&server, name, &format!("{TABLES};{ARRAYS}"), clause, "").await;
+        f.after("INSERT INTO PROJ SELECT n, 1, true, n, ARRAY[n::text] FROM generate_series(1000, 21000) n")
+            .await;
+        f.after("INSERT INTO ITEM SELECT n, n, 1, n, ARRAY[n::text] FROM generate_series(2000, 2009) n")
+            .await;
+        f.after("UPDATE PROJ SET active = false WHERE id >= 1000").await;
+        assert_eq!(f.shape.rotations(), 0, "{clause}");
+        let sessions = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'limn'";
+        for session in f.sql.rows(sessions).await {
+            let pid = session["pid"].as_ref().and_then(|pid| pid.parse().ok()).expect("each session has one");
+            // A system without /proc says nothing, and a session may have gone.
+            let memory = peak_memory_kb(pid).unwrap_or(0);
+            assert!(memory < MEMORY_KB_MAX, "{clause}: {memory} kB");
+        }
+    }
 }
