@@ -7,6 +7,8 @@ pub enum Unit {
     Milliseconds,
     /// More is better.
     PerSecond,
+    /// The same; seconds in which a processor worked for the process that is measured.
+    PerProcessorSecond,
 }
 
 impl Unit {
@@ -15,6 +17,7 @@ impl Unit {
         match self {
             Self::Milliseconds => "in milliseconds",
             Self::PerSecond => "per second",
+            Self::PerProcessorSecond => "per second of processor time",
         }
     }
 }
@@ -46,7 +49,7 @@ impl Figures {
         let most = self.figures.iter().copied().max_by(f64::total_cmp);
         let (Some(least), Some(most)) = (least, most) else { return };
         let median = self.median();
-        let speed = base.map(|base| if unit == Unit::PerSecond { median / base } else { base / median });
+        let speed = base.map(|base| if unit == Unit::Milliseconds { base / median } else { median / base });
         let speed = speed.map(|times| format!("{times:.2} times as fast as the first")).unwrap_or_default();
         let memory =
             self.peak_memory_kb.iter().max().map(|kb| format!("{:.1} MB at most", *kb as f64 / 1024.0));

@@ -26,7 +26,7 @@ pub use http::{Client, Request, Response, encode, parse_begun};
 pub use limn::{DevServer, Limn, binary, command};
 pub use log_checker::{LogChecker, up_to_date_lsn};
 pub use postgres::{Cluster, Database, Row, Sql};
-pub use process::{Process, Signal, command_lines_with, peak_memory_kb, signal};
+pub use process::{Process, Signal, command_lines_with, peak_memory_kb, processor_time, signal};
 pub use proxy::Proxy;
 pub use random::Random;
 pub use rows::{Rows, is_change};

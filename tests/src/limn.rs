@@ -195,13 +195,22 @@ impl Limn {
         (process.wait().await, process.output())
     }
 
+    /// The process.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// The most memory that it has had at one time so far, in kB; `None` where the system does not say.
     ///
     /// # Panics
     /// Where it does not run.
     #[must_use]
     pub fn peak_memory_kb(&self) -> Option<u64> {
-        peak_memory_kb(self.process.as_ref().expect("it runs").id())
+        peak_memory_kb(self.process())
     }
 
     /// A client of it.

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// Ends with the value, and with the test process.
 #[derive(Debug)]
@@ -100,6 +101,16 @@ pub fn peak_memory_kb(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
+/// How long the threads that a process has now have run on a processor; `None` where the system does not say.
+#[must_use]
+pub fn processor_time(process: u32) -> Option<Duration> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    // Each begins with nanoseconds (`proc_pid_schedstat`).
+    let told = threads.map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+    let times = told.map(|told| told?.split(' ').next()?.parse().ok().map(Duration::from_nanos));
+    times.sum()
 }
 
 /// The command lines of running processes that contain `text`.

@@ -1,6 +1,6 @@
 //! The initial sync of a large table.
 
-use super::{Scenario, milliseconds, time_of};
+use super::{Scenario, milliseconds, times_of};
 use crate::client::Log;
 use crate::figures::Unit;
 use crate::subject::Subject;
@@ -37,6 +37,6 @@ impl Scenario for ColdSync {
 
     async fn floor(&self, database: &Database) -> Option<f64> {
         let arguments = ["--no-psqlrc", "--command=COPY items TO STDOUT", &database.url()];
-        time_of("psql", &arguments).await.map(milliseconds)
+        times_of("psql", &arguments).await.map(|times| milliseconds(times.passed))
     }
 }

@@ -13,6 +13,8 @@ pub use transactions::Transactions;
 use crate::figures::Unit;
 use crate::subject::Subject;
 use limn_tests::{Database, Sql};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -40,12 +42,12 @@ pub trait Scenario {
     }
 }
 
-/// How long one of Postgres's programs takes, beginning with its name. Its output is thrown away. `None` where it is not
-/// installed: beside the server that is measured, or in the path.
-async fn time_of(program: &str, arguments: &[&str]) -> Option<Duration> {
+/// How long one of Postgres's programs takes, and how much of that a processor works for it. Its output is thrown away.
+/// `None` where it is not installed: beside the server that is measured, or in the path.
+async fn times_of(program: &str, arguments: &[&str]) -> Option<Times> {
     let beside = std::env::var("PG_BIN_DIR").map(|dir| format!("{dir}/{program}"));
     let path = beside.ok().filter(|path| Path::new(path).exists()).unwrap_or_else(|| program.to_owned());
-    let begun = Instant::now();
+    let (begun, before) = (Instant::now(), processor_time_of_children());
     let mut command = Command::new(&path);
     command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
     match command.status().await {
@@ -55,7 +57,22 @@ async fn time_of(program: &str, arguments: &[&str]) -> Option<Duration> {
             return None;
         }
     }
-    Some(begun.elapsed())
+    Some(Times { passed: begun.elapsed(), worked: processor_time_of_children() - before })
+}
+
+/// Of a program that has ended.
+struct Times {
+    passed: Duration,
+    worked: Duration,
+}
+
+/// Of all that have ended.
+fn processor_time_of_children() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("it has no conditions");
+    [usage.user_time(), usage.system_time()]
+        .map(|time| Duration::from_micros(time.num_microseconds().unsigned_abs()))
+        .iter()
+        .sum()
 }
 
 fn milliseconds(time: Duration) -> f64 {
