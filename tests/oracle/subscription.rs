@@ -123,7 +123,7 @@ impl Subscription {
 
     /// While violations are forgiven, the copy starts over instead.
     async fn pardoned(&mut self, read: Result<Outcome, Violation>) -> Result<Outcome, Violation> {
-        if read.is_err() && self.reference.lock().await.pardon(self.shape) {
+        if read.is_err() && self.reference.lock().await.pardon(self.shape, self.asked.into_std()) {
             self.forget();
             return Ok(Outcome::Rotated);
         }
@@ -145,6 +145,7 @@ impl Subscription {
             return self.try_read(false).await;
         }
         let target = format!("{}&live_sse=true", self.target(true));
+        self.asked = Instant::now();
         let mut events = match Events::open(&self.client, &target).await {
             Ok(Opened::Events(events)) => events,
             Ok(Opened::Other(response)) => return self.take(&response).await,

@@ -13,13 +13,13 @@ pub struct Events {
     stream: TcpStream,
     /// Its status and headers.
     pub head: Response,
-    /// What has come and is not decoded yet.
+    /// Bytes that have come and are not decoded yet.
     raw: BytesMut,
     /// What is decoded and belongs to no message yet.
     text: BytesMut,
 }
 
-/// What came of the request.
+/// The outcome of the request.
 #[derive(Debug)]
 pub enum Opened {
     /// A stream of events.

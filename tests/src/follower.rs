@@ -22,7 +22,7 @@ pub struct Follower {
     response: Option<Response>,
 }
 
-/// What one request came to.
+/// The outcome of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// These messages, which are applied.

@@ -24,7 +24,7 @@ pub struct Limn {
     variables: Vec<(String, String)>,
     login: String,
     process: Option<Process>,
-    /// What earlier processes printed.
+    /// The output of earlier processes.
     past_output: String,
 }
 
@@ -356,13 +356,13 @@ fn find_binary() -> PathBuf {
     let age = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
     let newest = built.into_iter().filter(|path| path.is_file()).max_by_key(age);
     let newest = newest.expect("`cargo build -p limn-origin` comes first, or LIMN_BIN names the program");
-    if let Some(source) = newer_source(&newest) {
-        unreachable!(
-            "`{}` was built before `{}` changed: run `cargo build -p limn-origin`, or name the program in LIMN_BIN",
-            newest.display(),
-            source.display()
-        );
-    }
+    let source = newer_source(&newest);
+    assert!(
+        source.is_none(),
+        "`{}` was built before `{}` changed: run `cargo build -p limn-origin`, or name the program in LIMN_BIN",
+        newest.display(),
+        source.unwrap_or_default().display()
+    );
     newest
 }
 

@@ -22,7 +22,7 @@ struct Wire {
     held: bool,
 }
 
-/// What is passed on at once.
+/// Bytes that are passed on at one time.
 const PIECE_BYTES: usize = 16 << 10;
 
 impl Proxy {

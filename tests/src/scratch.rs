@@ -96,10 +96,11 @@ fn keep_logs_of_failures(scratch: PathBuf) {
     }));
 }
 
-/// Cargo's target folder, where this program was built.
+/// Cargo's target folder, where this program was built: cargo marks it. The program's own where it was moved elsewhere.
 pub(crate) fn target() -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
-    own.ancestors().nth(3).expect("tests are built into `target/<profile>/deps`").to_path_buf()
+    let target = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    target.or(own.parent()).expect("it stands in a folder").to_path_buf()
 }
 
 #[cfg(test)]

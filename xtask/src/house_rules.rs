@@ -104,7 +104,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// What breaks a rule in one file.
+/// The places of one file that break a rule.
 fn violations(path: &Path, text: &str) -> Vec<String> {
     let shown = path.display();
     let mut broken = Vec::new();

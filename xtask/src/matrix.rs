@@ -25,7 +25,7 @@ pub struct Options {
     test: Option<String>,
 }
 
-/// What the suite said on one version.
+/// The result of the suite on one version.
 struct Report {
     major: u32,
     tests: Counts,

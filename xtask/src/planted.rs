@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 struct Planted {
     /// Its patch is the file in [`PATCHES`] that begins with this number.
     number: &'static str,
-    /// What is wrong with it in place.
+    /// The fault that it brings back.
     what: &'static str,
     seed: u64,
     /// The circumstances under which it shows.

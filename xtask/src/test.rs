@@ -171,7 +171,7 @@ const STEPS: &[Step] = &[
     },
 ];
 
-/// What became of a step.
+/// The outcome of a step.
 enum Outcome {
     Passed,
     Failed(anyhow::Error),

@@ -15,7 +15,7 @@ const BEGINNINGS: [&str; 6] = [
 /// With these words a file says why.
 const REASON: &str = concat!("//! Un", "safe code: ");
 
-/// What breaks the rule in one file.
+/// The places of one file that break the rule.
 pub fn violations(path: &Path, text: &str) -> Vec<String> {
     if path.extension().is_none_or(|extension| extension != "rs") || text.contains(REASON) {
         return Vec::new();

@@ -23,7 +23,7 @@ pub struct Client {
     pub up_to_date: Option<u64>,
 }
 
-/// What is wrong, in words.
+/// `Err` holds the broken rule in words.
 pub type Verdict = Result<(), String>;
 
 impl Client {

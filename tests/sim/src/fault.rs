@@ -13,7 +13,7 @@ macro_rules! faults {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// What goes wrong.
+            /// The fault in words.
             #[must_use]
             pub const fn what(self) -> &'static str {
                 match self { $(Self::$name => concat!($($what),+),)+ }

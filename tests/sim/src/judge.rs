@@ -19,7 +19,7 @@ pub struct Judge {
     excused: BTreeSet<Handle>,
 }
 
-/// What is known of one shape.
+/// The judge's knowledge of one shape.
 #[derive(Debug)]
 struct KnownLog {
     kind: usize,

@@ -15,14 +15,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Rounds within which everything must come to rest once nothing fails any more.
 const SETTLE_ROUNDS_MAX: u32 = 400;
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
     /// Its history.
     pub trace: Trace,
-    /// What was not as it must be.
+    /// The broken rule, where one was broken.
     pub violation: Option<String>,
 }
 
@@ -39,7 +39,7 @@ pub fn run(seed: u64, fault: Option<Fault>, readable: bool) -> Outcome {
     Outcome { seed, trace: world.trace, violation }
 }
 
-/// What ends a step early.
+/// The reason why a step ends early.
 enum Stop {
     /// The origin's process: it is started again.
     Ended(DiskError),

@@ -12,7 +12,7 @@ const FOLDER: &str = "commit";
 #[derive(Debug)]
 pub(super) struct CommitLog {
     queue: VecDeque<Piece>,
-    /// What the writer has reported.
+    /// The last ticket that the writer has reported as durable.
     durable: Ticket,
     /// The file that the writer has open.
     path: String,

@@ -45,7 +45,7 @@ struct Copying {
     writer: SnapshotWriter,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 pub(super) struct Progress {
     pub(super) goes_on: bool,
     pub(super) event: Option<Event>,

@@ -145,7 +145,7 @@ pub enum Reply {
     Unreadable,
 }
 
-/// What the judge must know of a step.
+/// A step's part that the judge must know.
 #[derive(Debug)]
 pub enum Event {
     /// A shape's snapshot was taken.
@@ -219,7 +219,7 @@ impl Origin {
         Some(handle)
     }
 
-    /// What a client that asks for this gets.
+    /// The reply to a client's request.
     #[must_use]
     pub fn read(&self, disk: &Disk, handle: Handle, after: Offset) -> Reply {
         if self.creations.iter().any(|creation| creation.handle == handle && !creation.is_registered()) {

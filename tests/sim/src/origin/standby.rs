@@ -60,7 +60,7 @@ impl Standby {
         shapes.map(|shape| shape.handle).max()
     }
 
-    /// What a client that asks for this gets.
+    /// The reply to a client's request.
     #[must_use]
     pub fn read(&self, disk: &Disk, (handle, kind): (Handle, usize), after: Offset) -> Reply {
         let mut shapes = self.held.shapes.values().filter(|shape| shape.is_readable.get());

@@ -31,7 +31,7 @@ pub type Row = [Option<String>; COLUMNS.len()];
 /// A table's rows by key.
 pub type Rows = BTreeMap<u64, Row>;
 
-/// What a transaction did.
+/// The changes of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A row came.
@@ -81,7 +81,7 @@ pub struct Postgres {
     wal: Vec<Committed>,
     wal_end: u64,
     confirmed: u64,
-    /// What the slot's file says of it.
+    /// `confirmed_flush` in the slot's file.
     confirmed_on_disk: u64,
 }
 
@@ -119,7 +119,7 @@ impl Postgres {
         &self.first[table]
     }
 
-    /// What the catalog says of a table.
+    /// A table as the catalog describes it.
     #[must_use]
     pub fn relation(table: usize) -> Arc<Relation> {
         let column = |(index, (name, type_oid)): (usize, &(&str, u32))| Column {
@@ -201,7 +201,7 @@ impl Postgres {
         &self.wal
     }
 
-    /// What the slot was told.
+    /// The position that the slot was told last.
     #[must_use]
     pub const fn confirmed(&self) -> u64 {
         self.confirmed

@@ -4,7 +4,7 @@ use super::leaf::LEAVES;
 use super::{Postgres, frame};
 use std::collections::VecDeque;
 
-/// What comes on the connection.
+/// A message on the replication connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// A pgoutput message, and its position in the WAL.
