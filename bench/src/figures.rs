@@ -1,6 +1,6 @@
 //! Figures of several runs, and their median.
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Less is better.

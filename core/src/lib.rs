@@ -1,10 +1,11 @@
 //! Every decision that Limn takes, without IO, clock or async.
 //!
 //! Modules are listed in their order: each imports only modules that stand before it (`client` none but the
-//! positions). [`pgoutput`] decodes Postgres's replication stream, [`shape`] routes its changes to shapes and encodes
-//! them for the shape logs of [`log`], [`journal`] is the commit log that makes them durable; [`protocol`] parses
-//! requests and builds replies, [`client`] follows a shape. Inputs are `handle_*` calls with bytes and times, outputs
-//! are values.
+//! positions). [`pgoutput`] decodes Postgres's replication stream, [`filter`] judges rows by a `where` clause,
+//! [`shape`] routes changes to shapes and encodes them for the shape logs of [`log`], [`journal`] is the commit log
+//! that makes them durable, and [`store`] puts these together: its `Writer` is the write path of a server.
+//! [`protocol`] parses requests and builds replies, [`client`] follows a shape. Inputs are `handle_*` calls with bytes
+//! and times, outputs are values.
 //!
 //! Frames of the replication stream go in, log items for the clients come out. Here the shape is the whole table
 //! `birds`, and its snapshot is behind it:

@@ -32,7 +32,7 @@ pub struct Answer {
     pub headers: HeaderList,
     /// The whole body.
     pub body: String,
-    /// What the cache had to do with it.
+    /// How the cache took part: hit, miss, or passed by.
     pub cache_status: CacheStatus,
 }
 

@@ -28,7 +28,7 @@ pub enum Plan {
 /// A request to the origin, made anew from what was understood of the client's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
-    /// What was understood.
+    /// The parsed request.
     pub request: EdgeRequest,
     /// The method, as spelled.
     pub method: String,

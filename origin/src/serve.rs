@@ -27,7 +27,7 @@ pub struct Running {
     server: Arc<Server>,
     engine: EngineHandle,
     engine_task: JoinHandle<Result<()>>,
-    /// What else runs as long as the server.
+    /// Tasks that run as long as the server.
     tasks: Supervisor,
     listener: TcpListener,
     _scratch: Option<Scratch>,
@@ -171,7 +171,7 @@ impl Running {
         Ok(self.listener.local_addr()?)
     }
 
-    /// What requests are answered from.
+    /// The state that requests are answered from.
     #[must_use]
     pub fn server(&self) -> &Arc<Server> {
         &self.server

@@ -46,7 +46,7 @@ fn describe(error: JoinError) -> String {
     }
 }
 
-/// What a panic says, where it is a text.
+/// The message of a panic; a fixed text where it has none.
 fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("without a message")

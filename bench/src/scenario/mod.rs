@@ -1,4 +1,4 @@
-//! What is measured.
+//! The scenarios that are measured.
 
 mod cold_sync;
 mod live_clients;
@@ -22,9 +22,9 @@ use tokio::process::Command;
 
 /// Work whose time is measured.
 pub trait Scenario {
-    /// What happens.
+    /// The work, as a heading.
     const TITLE: &str;
-    /// What a figure counts.
+    /// The unit of its figures.
     const UNIT: Unit;
 
     /// Makes the tables.

@@ -13,7 +13,7 @@ pub struct Membership {
     active: Vec<bool>,
 }
 
-/// What a change says of its row's membership.
+/// The tags and conditions that a change gives its row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tags {
     /// The tags that the row has.

@@ -33,7 +33,7 @@ pub enum Message {
 /// A change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// What happened to the row.
+    /// Whether the row was inserted, updated or deleted.
     pub operation: Operation,
     /// The row's identity on the wire: relation and primary key.
     pub key: Arc<str>,
@@ -41,11 +41,11 @@ pub struct Change {
     pub row: Row,
     /// Where the change stands in the log; snapshot rows and compacted entries have no position.
     pub position: Option<Offset>,
-    /// What it says of the row's membership; nothing in a shape without subqueries.
+    /// The row's tags and conditions; empty in a shape without subqueries.
     pub tags: Tags,
 }
 
-/// What a change does to its row.
+/// The operation of a change message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// The row is new to the shape.

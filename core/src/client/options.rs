@@ -1,4 +1,4 @@
-//! What a stream follows and from where: the definition's parameters as they stand in the URL.
+//! The shape that a stream follows, and from where: the definition's parameters as they stand in the URL.
 
 use std::collections::BTreeMap;
 

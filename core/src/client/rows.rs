@@ -17,13 +17,13 @@ pub struct Rows {
     table: Table,
     /// The rows of a shape that is being read from its beginning.
     loading: Option<Table>,
-    /// What happens to `table` and no up-to-date has released yet.
+    /// Changes of `table` that no up-to-date has released yet.
     staged: Vec<Staged>,
     /// The last position taken: everything at or before it has been seen.
     seen: Option<Offset>,
 }
 
-/// What one up-to-date made visible. Each key stands in one list at most.
+/// The changes that one up-to-date made visible. Each key stands in one list at most.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChangeSet {
     /// The rows come from a new reading of the whole shape: their order may be another.
@@ -44,7 +44,7 @@ pub enum RowsError {
     UnsupportedEvent(String),
 }
 
-/// What happens to the rows, in the log's order.
+/// One thing that happens to rows; they stand in the log's order.
 #[derive(Debug)]
 enum Staged {
     Change(Change),

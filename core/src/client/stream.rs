@@ -45,7 +45,7 @@ pub struct ShapeStream {
     recoveries: u32,
 }
 
-/// What the owner has to do next.
+/// The step that the stream's owner has to take next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Poll {
     /// Send this request.
@@ -60,7 +60,7 @@ pub enum Poll {
     Failed,
 }
 
-/// What a reply brought, in order.
+/// One thing that a reply brought; they come in the reply's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Messages of the log, never empty.
@@ -71,7 +71,7 @@ pub enum Event {
     MustRefetch,
 }
 
-/// What the stream is doing, for whoever watches it.
+/// The state of a stream, for whoever watches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Fetching what it does not have yet.
@@ -293,7 +293,7 @@ impl ShapeStream {
         self.is_up_to_date
     }
 
-    /// What the stream is doing.
+    /// The state that the stream is in.
     #[must_use]
     pub fn status(&self) -> Status {
         match self.phase {

@@ -12,7 +12,7 @@ pub enum FilterError {
     At {
         /// The byte position; syntax errors count a prefix of 15 bytes, as the grammar's own cursor does.
         at: usize,
-        /// What is wrong there.
+        /// The mistake there.
         reason: Reason,
     },
     /// A valid expression of another type than bool.
@@ -91,7 +91,7 @@ impl FilterError {
     }
 }
 
-/// What is wrong at one place of a clause.
+/// The mistake at one place of a clause.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the text beside each variant says it all")]
 pub enum Reason {

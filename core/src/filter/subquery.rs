@@ -28,13 +28,13 @@ pub struct SubqueryFilter {
 /// One term of one disjunct.
 #[derive(Debug, Clone)]
 pub struct Position {
-    /// What is asked.
+    /// The condition, before the negation.
     pub condition: Condition,
     /// NOT IN: true where IN is false, not where it is NULL. Only [`Condition::Member`] is ever negated.
     pub negated: bool,
 }
 
-/// What a term asks.
+/// The condition of a term.
 #[derive(Debug, Clone)]
 pub enum Condition {
     /// Whether the row satisfies a filter.

@@ -51,7 +51,7 @@ pub enum Record {
     Commit(u64),
     /// A whole transaction that one shape had to wait for (its snapshot was being taken).
     Backfill(Fragment),
-    /// What a shape's subqueries return in its snapshot.
+    /// The results of a shape's subqueries in its snapshot.
     Views(ShapeViews),
     /// A move of a shape with subqueries: its items, and the views that they lead to. Its log is whole then, unless
     /// [`Record::Whole`] says otherwise.
@@ -75,7 +75,7 @@ pub struct StoreCheckpoint {
 /// One shape at the beginning of a commit log file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapeCheckpoint {
-    /// What it is.
+    /// The record with which the shape began.
     pub created: CreatedShape,
     /// Which transactions its snapshot holds; absent while the snapshot is not durable.
     pub filter: Option<SnapshotFilter>,
@@ -84,7 +84,7 @@ pub struct ShapeCheckpoint {
     /// Whether the stream has come up to its snapshot; where not, [`Record::Joined`] follows once it has.
     #[serde(default)]
     pub is_joined: bool,
-    /// What its subqueries return, where it has some.
+    /// The results of its subqueries, where it has some.
     #[serde(default)]
     pub dependent: DependentState,
 }
@@ -141,7 +141,7 @@ pub struct ShapePartitions {
     pub partitions: Vec<u32>,
 }
 
-/// What a shape's subqueries return in its snapshot.
+/// The results of a shape's subqueries in its snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapeViews {
     /// The shape.

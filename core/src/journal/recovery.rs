@@ -1,4 +1,4 @@
-//! What a restart believes of the commit log.
+//! The shapes and positions that a restart takes from the commit log.
 //!
 //! The log is gone through twice. A [`Survey`] learns what later records say about earlier ones; the [`Recovery`] then
 //! rebuilds every shape from the oldest checkpoint and all records behind it.
@@ -30,7 +30,7 @@ struct Shapes {
 /// A shape that survived.
 #[derive(Debug)]
 pub struct RecoveredShape {
-    /// What it is.
+    /// The record with which the shape began.
     pub created: CreatedShape,
     /// Its handle.
     pub handle: Handle,
@@ -40,7 +40,7 @@ pub struct RecoveredShape {
     pub log: ShapeLog,
     /// Whether the stream had come up to its snapshot.
     pub is_joined: bool,
-    /// What its subqueries return, where it has some.
+    /// The results of its subqueries, where it has some.
     pub dependent: DependentState,
 }
 

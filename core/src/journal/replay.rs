@@ -14,7 +14,7 @@ use crate::shape::dependent::{DependentState, Move};
 use crate::{Handle, Lsn, ShapeId};
 use std::collections::BTreeSet;
 
-/// What the last records of a commit log say about those before: to be known before these are replayed.
+/// Facts of the last records of a commit log that must be known before the earlier ones are replayed.
 #[derive(Debug, Clone, Default)]
 pub struct Survey {
     records: u64,
@@ -65,17 +65,17 @@ pub struct Replay {
 /// A shape that the commit log speaks of for the first time.
 #[derive(Debug)]
 pub struct AddedShape {
-    /// What it is.
+    /// The record with which the shape began.
     pub created: CreatedShape,
     /// Its handle.
     pub handle: Handle,
     /// Its log, up to here.
     pub log: ShapeLog,
-    /// What its subqueries return, where it has some.
+    /// The results of its subqueries, where it has some.
     pub dependent: DependentState,
 }
 
-/// What a record changes. Only [`Added`](Self::Added) speaks of a shape that was not added before, and nothing speaks
+/// A change that a record makes. Only [`Added`](Self::Added) speaks of a shape that was not added before, and nothing speaks
 /// of one that was removed.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -87,7 +87,7 @@ pub enum Event<'a> {
     Log(ShapeId, LogChange<'a>),
     /// The tables whose rows a shape includes are others now.
     Partitions(&'a ShapePartitions),
-    /// What a shape's subqueries return in its snapshot.
+    /// The results of a shape's subqueries in its snapshot.
     Views(ShapeViews),
     /// A move, whose items were appended, is complete.
     Moved(&'a Move),

@@ -15,7 +15,7 @@ use crate::Offset;
 /// Size of an index entry.
 pub const ENTRY_BYTES: usize = 24;
 
-/// What is to be written behind a segment's end, taken from a log's tail: the log itself is not needed, nor locked,
+/// Bytes of a log's tail that are to be written behind a segment's end: the log itself is not needed, nor locked,
 /// while it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentAppend {

@@ -82,7 +82,7 @@ pub struct ChunkEnd {
 /// One finished item: its offset, and the byte position behind it.
 pub type Mark = ChunkEnd;
 
-/// What a log keeps across a restart, taken when its tail is empty.
+/// The state of a log that a restart needs, taken when its tail is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The snapshot, which may be unfinished.
@@ -149,7 +149,7 @@ impl ShapeLog {
         }
     }
 
-    /// What a restart needs; `None` while the tail is not flushed or a transaction is open.
+    /// The state that a restart needs; `None` while the tail is not flushed or a transaction is open.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let whole = self.tail.is_empty() && self.open_item.is_none();
@@ -303,7 +303,7 @@ impl ShapeLog {
         (self.tail.get(..end).unwrap_or_default(), &self.marks)
     }
 
-    /// What [`flushable`](Self::flushable) gives is in the segment.
+    /// Notes that the bytes which [`flushable`](Self::flushable) gave are in the segment.
     pub fn handle_flushed(&mut self) {
         if let Some(last) = self.marks.last() {
             self.handle_flushed_to(last.end);

@@ -1,4 +1,4 @@
-//! What a relation looks like, as the catalog tells it.
+//! A relation and its columns, as the catalog describes them.
 
 use super::typing::Typing;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub struct Column {
     /// `pg_attribute.attgenerated = 'v'`: generated when it is read, so that no version of Postgres sends it.
     #[serde(default)]
     pub is_virtual: bool,
-    /// What else the catalog knows about the type.
+    /// The type's kind, collation and parts.
     #[serde(default)]
     pub typing: Typing,
 }

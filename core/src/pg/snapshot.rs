@@ -3,7 +3,7 @@
 use crate::Lsn;
 use serde::{Deserialize, Serialize};
 
-/// What `pg_current_snapshot()` said inside the snapshot's transaction: 64-bit transaction ids.
+/// The result of `pg_current_snapshot()` inside the snapshot's transaction: 64-bit transaction ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotBounds {
     /// Every transaction below is visible (or rolled back).
@@ -22,7 +22,7 @@ pub struct SnapshotBounds {
 /// cannot be visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotFilter {
-    /// What the snapshot sees.
+    /// The transactions that the snapshot sees.
     pub bounds: SnapshotBounds,
     /// `pg_current_wal_insert_lsn()` after the snapshot was taken, in its 64-bit form.
     pub ends_at: u64,

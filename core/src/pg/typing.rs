@@ -1,4 +1,4 @@
-//! What the catalog says of a column's type beyond its oid: its kind, and how its texts are ordered.
+//! A column's type beyond its oid, as the catalog describes it: its kind, and how its texts are ordered.
 
 use super::relation::QualifiedName;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct Typing {
     pub collation: Collation,
     /// The name of the column's collation where it is not the database's own.
     pub collation_name: Option<QualifiedName>,
-    /// What decides the texts of the type's values. Empty for Postgres's own types, and unknown of relations that were
+    /// The enums and row types that decide the texts of values. Empty for Postgres's own types, and unknown of relations that were
     /// stored by older versions.
     #[serde(skip_serializing_if = "TypeParts::is_empty")]
     pub parts: TypeParts,
@@ -106,7 +106,7 @@ impl DomainBase {
     }
 }
 
-/// What is known of a collation.
+/// How texts of a collation compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Collation {
     /// Ordered by code point, case by Unicode's simple mapping: `C.UTF-8`.

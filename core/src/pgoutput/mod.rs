@@ -1,4 +1,4 @@
-//! What the `pgoutput` plugin says, decoded without copying (the Postgres documentation,
+//! Messages of the `pgoutput` plugin, decoded without copying (the Postgres documentation,
 //! *Logical Replication Message Formats*, protocol version 1).
 //!
 //! Version 1 sends whole transactions in commit order, so there are no stream or two-phase messages.
@@ -23,7 +23,7 @@ pub enum Message<'a> {
     Commit(Commit),
     /// The transaction was replicated from elsewhere: says nothing about rows.
     Origin,
-    /// What a relation looks like; sent before its first change in a session, and after each DDL.
+    /// A relation and its columns; sent before its first change in a session, and after each DDL.
     Relation(RelationMessage<'a>),
     /// A type outside the catalog's built-in ones: its oid suffices, so the body is dropped.
     Type,

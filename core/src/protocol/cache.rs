@@ -16,7 +16,7 @@ pub struct CachePolicy {
     pub sse_timeout_s: u64,
 }
 
-/// What a reply is, as far as caches care.
+/// The classes of replies that caches treat alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cacheable {
     /// A part of a log, or a 304 in its place.
@@ -103,7 +103,8 @@ impl CachePolicy {
     }
 }
 
-/// The policy for caches that we know to follow it: short where a reply can go out of date, long where it cannot.
+/// The policy for caches that we know to follow it: short where a reply can go out of date, long where it cannot. A CDN
+/// keeps all that it allows; our own worker only pointers and closed chunks (`cached_reply::ttl_s`).
 fn edge_cache_control(method: Method, reply: Cacheable) -> &'static str {
     match reply {
         _ if !method.is_read() => NO_STORE,

@@ -1,4 +1,4 @@
-//! What the edge makes of a request: its class, the key of its cached reply, and the query it asks the
+//! How the edge reads a request: its class, the key of its cached reply, and the query it asks the
 //! origin. The key names the request as spelled; which shape it means only the origin can say.
 
 use super::auth::is_secret;
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What is spelled as it is: letters, digits and the marks that mean nothing in a query.
+/// Bytes that are spelled as they are: letters, digits and the marks that mean nothing in a query.
 const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':');
 
@@ -27,7 +27,7 @@ pub struct EdgeRequest {
     query: Query,
 }
 
-/// What kind of reply a request calls for, as far as its text can say.
+/// The kind of reply that a request calls for, as far as its text can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestClass {
     /// `offset=-1`: the current handle and the first chunk.
@@ -65,7 +65,7 @@ pub struct KeyScope<'a> {
     pub secret: Option<&'a str>,
 }
 
-/// What becomes of the secrets in a query that is sent on.
+/// Whether the secrets in a query are sent on to the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
     /// The edge has checked them and speaks for itself.
@@ -74,7 +74,7 @@ pub enum Secrets {
     Keep,
 }
 
-/// What the edge does with a parameter, as follows from [`Part`].
+/// The edge's treatment of a parameter, as follows from [`Part`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// Says which reply is wanted.

@@ -1,4 +1,4 @@
-//! What the edge keeps of the origin's replies, for how long, and for whom. The copy carries its own
+//! The copies that the edge keeps of the origin's replies: for how long, and for whom. A copy carries its own
 //! lifetime in `cache-control`; the origin's value travels beside it and is what clients see.
 
 use super::cache_key::{EdgeRequest, RequestClass};
@@ -7,10 +7,10 @@ use crate::Handle;
 use std::fmt;
 
 /// How long the answer to `offset=-1` is kept where the origin does not say.
-const POINTER_TTL_S: u32 = 5;
+const FALLBACK_POINTER_TTL_S: u32 = 5;
 /// How long a closed chunk is kept where the origin does not say. It never changes; a cache may still
 /// drop it earlier.
-const CLOSED_TTL_S: u32 = 365 * 24 * 60 * 60;
+const FALLBACK_CLOSED_TTL_S: u32 = 365 * 24 * 60 * 60;
 /// Where a stored copy keeps the origin's `cache-control`.
 const ORIGIN_CACHE_CONTROL: &str = "limn-origin-cache-control";
 
@@ -69,8 +69,8 @@ pub fn ttl_s(request: &EdgeRequest, status: u16, reply: impl Fn(&str) -> Option<
         return None;
     }
     let fallback_s = match request.class() {
-        RequestClass::Pointer if request.expired_handle() != Some(&handle) => POINTER_TTL_S,
-        RequestClass::Log if request.handle() == Some(&handle) && is_closed(&reply) => CLOSED_TTL_S,
+        RequestClass::Pointer if request.expired_handle() != Some(&handle) => FALLBACK_POINTER_TTL_S,
+        RequestClass::Log if request.handle() == Some(&handle) && is_closed(&reply) => FALLBACK_CLOSED_TTL_S,
         _ => return None,
     };
     let policy = reply(header::CLOUDFLARE_CACHE_CONTROL);
@@ -214,7 +214,7 @@ mod tests {
     fn only_closed_chunks_of_the_requested_handle_are_kept() {
         let handle = ("electric-handle", "1001-20");
         let closed = ("limn-chunk", "closed");
-        assert_eq!(ttl(LOG, 200, &[handle, closed]), Some(CLOSED_TTL_S));
+        assert_eq!(ttl(LOG, 200, &[handle, closed]), Some(FALLBACK_CLOSED_TTL_S));
         assert_eq!(ttl(LOG, 200, &[handle]), None);
         assert_eq!(ttl(LOG, 200, &[closed]), None);
         assert_eq!(ttl(LOG, 200, &[("electric-handle", "1001-21"), closed]), None);

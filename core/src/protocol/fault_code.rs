@@ -1,4 +1,4 @@
-//! What can be wrong between Postgres and the server, by the codes that programs see.
+//! The faults between Postgres and the server, by the codes that programs see.
 
 use crate::named_enum::named_enum;
 

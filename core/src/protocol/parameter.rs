@@ -59,7 +59,7 @@ named_enum! {
     }
 }
 
-/// What a parameter decides.
+/// The part of an answer that a parameter decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Which shape is meant, and whether it may be asked for: part of
@@ -82,7 +82,7 @@ impl Parameter {
         Self::ALL.iter().copied().find(|parameter| parameter.as_str() == name)
     }
 
-    /// What it decides.
+    /// The part of an answer that it decides.
     #[must_use]
     pub const fn part(self) -> Part {
         match self {

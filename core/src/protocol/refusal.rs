@@ -1,4 +1,4 @@
-//! What a 400 says: the parameters at fault, each with its texts (protocol §2.3).
+//! The body of a 400: the parameters at fault, each with its texts (protocol §2.3).
 
 use super::query::QueryError;
 use crate::pg::QualifiedName;

@@ -1,4 +1,4 @@
-//! What a reply says before its body: status and headers by the matrix of protocol §5.1.
+//! The head of a reply: status and headers by the matrix of protocol §5.1.
 
 mod fixed;
 mod log;

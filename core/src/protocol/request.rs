@@ -1,4 +1,4 @@
-//! What a client asks of `/v1/shape`, read from the query string and checked in the order of protocol §2.3.
+//! Requests to `/v1/shape`, read from the query string and checked in the order of protocol §2.3.
 
 use super::cast::Cast;
 use super::parameter::Parameter;

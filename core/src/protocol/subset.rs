@@ -12,7 +12,7 @@ use std::fmt;
 
 /// How the names of a subset's parameters begin; any such name makes a request one for a subset.
 pub const PREFIX: &str = "subset__";
-/// What follows the rows in the body.
+/// The bytes behind the rows of a body.
 pub const BODY_END: &[u8] = b"]}";
 
 const IS_INVALID: &str = "is invalid";
@@ -40,7 +40,7 @@ impl SubsetRequest {
     /// The subset that the parameters ask for, if they do.
     ///
     /// # Errors
-    /// What is wrong with its parameters, all of it. The definition of the shape is judged before that
+    /// All mistakes in its parameters. The definition of the shape is judged before that
     /// (protocol §2.3).
     pub fn read(query: &Query) -> Result<Option<Self>, RequestError> {
         if !query.iter().any(|(name, _)| name.starts_with(PREFIX)) {
@@ -92,7 +92,7 @@ impl fmt::Display for SnapshotMark {
     }
 }
 
-/// What precedes the rows in the body. `database_lsn` is a position in the WAL beyond which nothing that commits
+/// The bytes before the rows of a body. `database_lsn` is a position in the WAL beyond which nothing that commits
 /// is in the subset.
 #[must_use]
 pub fn body_start(bounds: &SnapshotBounds, database_lsn: Lsn, mark: SnapshotMark) -> Vec<u8> {

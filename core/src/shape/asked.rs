@@ -85,7 +85,7 @@ impl Asked {
         Question { id, sql, columns }
     }
 
-    /// What waits for a shape.
+    /// Takes out the changes that wait for a shape.
     pub(super) fn take(&mut self, id: ShapeId) -> Vec<AskedChange> {
         let changes = self.shapes.remove(&id).unwrap_or_default();
         let bytes = changes.iter().flat_map(AskedChange::rows).map(HeldRow::len_bytes).sum::<usize>();

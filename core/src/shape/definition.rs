@@ -1,4 +1,4 @@
-//! What a shape is: a request that the catalog has confirmed.
+//! The definition of a shape: a request that the catalog has confirmed.
 
 use super::dependent::{Tagger, View};
 use super::generated::GeneratedColumns;
@@ -194,7 +194,7 @@ impl Definition {
         filter.map_or(&[], SubqueryFilter::dependencies)
     }
 
-    /// What adds tags to the rows of a snapshot in which the subqueries return `views`; nothing where there is
+    /// The tagger for the rows of a snapshot in which the subqueries return `views`; nothing where there is
     /// none. `salt` is the shape's handle.
     #[must_use]
     pub fn tagger(&self, salt: &str, views: Vec<View>) -> Option<Tagger> {
@@ -231,7 +231,7 @@ impl Definition {
         sql
     }
 
-    /// What is read of every row of the table, as SQL.
+    /// The columns that are read of every row, as SQL.
     pub(super) fn select(&self) -> String {
         format!("SELECT {} FROM {}", self.relation.select_list(&self.read_columns()), self.relation.name)
     }

@@ -6,7 +6,7 @@ use crate::log::Fragment;
 use crate::log::item::{ChangePosition, ItemFormat};
 use std::ops::Range;
 
-/// What a change is for a shape.
+/// A change of a row, as one shape sees it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Outcome<'a> {
     /// The row comes.

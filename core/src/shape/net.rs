@@ -1,4 +1,4 @@
-//! What a transaction changes in all, for tables in which two rows may hold one key for a while.
+//! The net change of each key by a transaction, for tables in which two rows may hold one key for a while.
 //!
 //! Postgres checks a DEFERRABLE primary key at the end of the statement or of the transaction, and a table without
 //! a primary key has nothing to check. `UPDATE t SET id = id + 1` then writes the new row 2 before the old row 2 has
@@ -62,7 +62,7 @@ struct Count {
     at: ChangePosition,
 }
 
-/// What is left of one key.
+/// The net change of one key.
 #[derive(Debug, Default)]
 struct KeyChange {
     before: Option<(HeldRow, ChangePosition)>,

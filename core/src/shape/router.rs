@@ -56,7 +56,7 @@ pub struct Router {
     cells: [Vec<Option<&'static [u8]>>; 2],
 }
 
-/// What the catalog says of a relation of the stream.
+/// A relation of the stream, as the catalog describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     /// The tables above it, nearest first.
@@ -74,7 +74,7 @@ impl Default for Described {
     }
 }
 
-/// What a message meant for the transaction.
+/// The part of a transaction that a message was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// A transaction started.
@@ -200,7 +200,7 @@ impl Router {
         &mut self.rounds
     }
 
-    /// What a round asked was answered.
+    /// Takes the answers to a round's questions, in their order.
     pub fn handle_answers(&mut self, answers: &[Vec<u8>]) {
         let open = self.open_commit();
         self.rounds.handle_answers(answers, open, &mut self.fragment);
@@ -213,7 +213,7 @@ impl Router {
         !self.asked.is_empty() && (self.open.is_none() || self.asked.len_bytes() > ASKED_BYTES_MAX)
     }
 
-    /// What Postgres is to judge. Each question is answered by [`handle_judged`](Self::handle_judged).
+    /// Questions about rows that Postgres is to judge. Each is answered by [`handle_judged`](Self::handle_judged).
     #[must_use]
     pub fn questions(&self) -> Vec<Question> {
         let question = |id: ShapeId| {
@@ -248,7 +248,7 @@ impl Router {
         self.rotate(id, RotationCause::Refused(reason));
     }
 
-    /// What goes into logs beside the fragment, in order; to be taken before the fragment is.
+    /// Items that go into logs beside the fragment, in order; to be taken before the fragment is.
     pub fn take_late(&mut self) -> Vec<Late> {
         self.rounds.take_late()
     }
@@ -296,7 +296,7 @@ impl Router {
         Ok(Step::Continued)
     }
 
-    /// What the catalog says of a relation, which the stream does not: to be asked for every relation message, before it
+    /// Takes the catalog's description of a relation, which the stream lacks: to be asked for every relation message, before it
     /// is handled.
     pub fn handle_described(&mut self, oid: u32, described: Described) {
         let Described { ancestors, is_partition, key_always_unique } = described;

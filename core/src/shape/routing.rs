@@ -1,4 +1,4 @@
-//! What a change is for one shape, and where it goes.
+//! Turns a change of a row into the operation that each shape sees, and encodes it once.
 
 use super::asked::Asked;
 use super::dependent::{Role, Rounds};

@@ -45,7 +45,7 @@ fn describe(column: &Column) -> Map<String, Value> {
     facts
 }
 
-/// What the type modifier says; its meaning is the type's own.
+/// The type modifier in words; its meaning is the type's own.
 fn describe_modifier(column: &Column, facts: &mut Map<String, Value>) {
     let modifier = column.type_mod;
     if modifier < 0 {

@@ -310,7 +310,7 @@ impl Table {
     }
 }
 
-/// What the newest relation message said, kept for shapes that come later.
+/// The newest relation message of a table, kept for shapes that come later.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     schema: String,

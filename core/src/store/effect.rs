@@ -1,4 +1,4 @@
-//! What the write path wants done, and what it must be able to do with a shape.
+//! The effects that the write path hands to its driver, and the trait by which it sees a shape.
 
 use crate::Lsn;
 use crate::ShapeId;
@@ -11,7 +11,7 @@ use crate::shape::{DropCause, RotationCause};
 use std::ops::Deref;
 
 /// An action for the owner of files, readers and connection, to be carried out in the order in which
-/// [`Logs::poll_effect`](super::Logs::poll_effect) gives them; what has to be reported back says so.
+/// [`Writer::poll_effect`](super::Writer::poll_effect) gives them; what has to be reported back says so.
 #[derive(Debug)]
 pub enum Effect<S> {
     /// Write these records to the commit log. `handle_synced` is due once they are durable, and everything before.
@@ -48,7 +48,7 @@ pub enum Effect<S> {
         id: ShapeId,
         /// The shape.
         shape: S,
-        /// What to write, and where.
+        /// The bytes, and their place in the segment.
         append: SegmentAppend,
     },
     /// Delete the files of a shape that was dropped.
@@ -115,7 +115,7 @@ pub trait SharedShape {
     /// Runs `change` on the shape's log, which is locked as long where others read it.
     fn with_log<T>(&self, change: impl FnOnce(&mut ShapeLog) -> T) -> T;
 
-    /// What the commit log keeps of the shape's identity.
+    /// The shape's identity, as the commit log keeps it.
     fn created(&self) -> CreatedShape;
 }
 

@@ -1,6 +1,7 @@
-//! The write path: from routed fragments to shape logs, the commit log and readers.
+//! The write path: from messages of the replication stream to shape logs, the commit log and readers.
 //!
-//! [`Logs`] decides what becomes durable, visible and confirmed; its owner carries out the [`Effect`]s.
+//! [`Writer`] takes messages, snapshots, answers and ticks. It has its `Router` route them, and [`Logs`] decides what
+//! becomes durable, visible and confirmed. Its owner carries out the [`Effect`]s, and asks Postgres its [`Question`]s.
 
 mod checkpoint;
 mod effect;

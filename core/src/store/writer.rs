@@ -32,7 +32,7 @@ pub struct Writer<S> {
     last_handle_us: u64,
 }
 
-/// What comes of a message.
+/// How far a message was handled.
 #[derive(Debug)]
 #[must_use]
 pub enum Progress {
@@ -43,10 +43,10 @@ pub enum Progress {
     Again(Vec<Question>),
 }
 
-/// What Postgres has to answer before a message is taken.
+/// A question that Postgres has to answer before a message is taken.
 #[derive(Debug)]
 pub enum Question {
-    /// What is this relation? To be answered by [`Writer::handle_described`].
+    /// Asks for the catalog's description of a relation. To be answered by [`Writer::handle_described`].
     Relation {
         /// `pg_class.oid`
         oid: u32,
@@ -75,7 +75,7 @@ enum Stage {
 enum Stream {
     /// There is none.
     Away,
-    /// What was served before may be missing until it comes to this position.
+    /// Rows that were served before may be missing until the stream comes to this position.
     CatchingUp(Lsn),
     /// Everything that was served before is there.
     CaughtUp,
@@ -97,7 +97,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         }
     }
 
-    /// What to do next; `None` where nothing is due.
+    /// Takes the next effect to carry out; `None` where nothing is due.
     pub fn poll_effect(&mut self) -> Option<Effect<S>> {
         if let Some(effect) = self.logs.poll_effect() {
             return Some(effect);
@@ -111,7 +111,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         None
     }
 
-    /// What was decided, of each shape.
+    /// The logs of all shapes.
     #[must_use]
     pub const fn logs(&self) -> &Logs<S> {
         &self.logs
@@ -227,7 +227,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         Ok(Progress::Done)
     }
 
-    /// What the catalog says of a relation, as [`Question::Relation`] asked.
+    /// Takes the catalog's description of a relation, as [`Question::Relation`] asked.
     pub fn handle_described(&mut self, oid: u32, described: Described) {
         self.router.handle_described(oid, described);
     }
@@ -283,7 +283,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.advance_round();
     }
 
-    /// What the round asked was answered.
+    /// Takes the answers to a round's questions, in their order.
     pub fn handle_round_answered(&mut self, answers: &[Vec<u8>]) {
         self.router.handle_answers(answers);
         self.take_late();
@@ -300,7 +300,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.logs.handle_synced(ticket);
     }
 
-    /// What [`Effect::WriteTail`] gave for this shape is in its segment.
+    /// Notes that the bytes which [`Effect::WriteTail`] gave for this shape are in its segment.
     pub fn handle_flushed(&mut self, id: ShapeId) {
         self.logs.handle_flushed(id);
         self.continue_checkpoint();

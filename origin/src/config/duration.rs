@@ -9,7 +9,7 @@ const UNITS: [(&str, u64); 6] =
 /// Parses a duration.
 ///
 /// # Errors
-/// What it must look like.
+/// The form that is expected.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let split = UNITS.iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, *ms)));

@@ -7,11 +7,11 @@ use clap::Command;
 pub struct Variable {
     /// Its name; one that ends with `*` stands for all that begin so.
     pub name: &'static str,
-    /// What it does here.
+    /// Its effect here.
     pub meaning: Meaning,
 }
 
-/// What a variable does.
+/// The effect of one of Electric's variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// The same as ours of this name, which wins where both are set.

@@ -1,4 +1,4 @@
-//! What `limn serve` can be told: by option, by `LIMN_*` variable, or by the names that Electric documents.
+//! The options of `limn serve`: by flag, by `LIMN_*` variable, or by the names that Electric documents.
 
 mod duration;
 mod electric;

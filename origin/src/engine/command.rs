@@ -1,4 +1,4 @@
-//! What others ask of the engine.
+//! The commands that other tasks send to the engine.
 
 use crate::shapes::Shape;
 use limn_core::ShapeId;
@@ -32,7 +32,7 @@ pub(super) enum Command {
     Reconnect { starts_over: bool, done: oneshot::Sender<()> },
     /// The round's snapshot is open.
     RoundOpened { filter: SnapshotFilter },
-    /// What the round asked was answered.
+    /// The mover has the answers to a round's questions.
     RoundAnswered { answers: Vec<Vec<u8>> },
     /// The round came to nothing; where Postgres refused a question, its number and why.
     RoundFailed { refused: Option<(usize, RotationCause)> },
@@ -48,7 +48,7 @@ pub struct EngineHandle {
     commands: mpsc::Sender<Command>,
 }
 
-/// What was sent to an engine, which may be yet to start.
+/// The receiving side of an engine that may be yet to start.
 #[derive(Debug)]
 pub struct Inbox {
     commands: mpsc::Receiver<Command>,

@@ -35,10 +35,10 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long Postgres may work on a question about the catalog or about rows, while the stream waits. A clause that needs
 /// longer is refused, so that one shape does not hold up all others.
 const QUESTION_MS_MAX: u32 = 10_000;
-/// What an attempt to connect may have to tell before it ends.
+/// News that an attempt to connect may have to tell before it ends.
 const NEWS_MAX: usize = 4;
 
-/// What to follow.
+/// The database, publication and slot to follow.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Where Postgres is.
@@ -70,7 +70,7 @@ pub(super) struct Connected {
     pub(super) wal_position: Lsn,
 }
 
-/// What happened on the connection.
+/// An event of the replication connection.
 pub(super) enum LinkEvent {
     Connected(Box<Connected>),
     /// Another instance holds the lock.

@@ -1,8 +1,8 @@
-//! The engine: one task that owns the router and the write path.
+//! The engine: one task that owns the write path ([`limn_core::store::Writer`]).
 //!
-//! It reads the replication stream, hands messages to the router and fragments to the logs, and confirms
-//! to Postgres what is durable. Others talk to it through an [`EngineHandle`]. It does all this also while
-//! Postgres is away: shapes can be read and removed then, only nothing new comes.
+//! It reads the replication stream, hands its messages to the `Writer`, carries the effects out (`executor`), and
+//! confirms to Postgres what is durable. Others talk to it through an [`EngineHandle`]. It runs also while Postgres is
+//! away: shapes can be read and removed then, only nothing new comes.
 
 mod command;
 mod executor;
@@ -41,7 +41,7 @@ const TICK: Duration = Duration::from_secs(5);
 pub struct EngineParts {
     /// Where Postgres is.
     pub source: Source,
-    /// What others ask of it.
+    /// The commands of other tasks.
     pub inbox: Inbox,
     /// The same, to be handed on.
     pub handle: EngineHandle,
@@ -49,13 +49,13 @@ pub struct EngineParts {
     pub folder: Arc<Folder>,
     /// The right to write there.
     pub lock: FolderLock,
-    /// What the folder held.
+    /// The shapes and the position that the storage folder held.
     pub recovered: Recovered,
     /// Which shapes there are.
     pub registry: Arc<Registry>,
     /// How the server is.
     pub status: Arc<Status>,
-    /// What operators watch.
+    /// The metrics of the server.
     pub metrics: Arc<Metrics>,
 }
 
@@ -416,7 +416,7 @@ impl Engine {
     }
 }
 
-/// What ends the work on a stream.
+/// The reason why the work on a stream ends.
 enum Trouble {
     /// The stream: connecting again may help.
     Stream(anyhow::Error),

@@ -4,7 +4,7 @@ use limn_core::protocol::FaultCode;
 use limn_core::protocol::reply::DegradedTable;
 use std::collections::BTreeMap;
 
-/// What is wrong with one table.
+/// The fault of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Degraded {
     /// `pg_class.oid`

@@ -3,7 +3,7 @@
 use super::vitals::{PublicationVitals, Vitals};
 use limn_core::protocol::FaultCode;
 
-/// What follows from a look.
+/// The measure that a look at the catalog calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// All is well.
@@ -18,7 +18,7 @@ pub enum Verdict {
     Reconnect(FaultCode),
 }
 
-/// What was seen before.
+/// The findings of the look before.
 #[derive(Debug, Default)]
 pub struct Soundness {
     publication: Option<PublicationVitals>,

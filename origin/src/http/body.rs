@@ -71,7 +71,7 @@ impl Stored {
     }
 }
 
-/// What is still to be sent of a body.
+/// The pieces of a body that are still to be sent.
 struct Pieces {
     opening: Bytes,
     file: Option<FileRange>,

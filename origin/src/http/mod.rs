@@ -47,7 +47,7 @@ pub struct Server {
     pub status: Arc<Status>,
     /// Whether it is to end.
     pub stopping: Stopping,
-    /// What operators watch.
+    /// The metrics of the server.
     pub metrics: Arc<Metrics>,
     /// How many requests may be under way.
     pub admission: Admission,

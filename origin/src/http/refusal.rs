@@ -1,4 +1,4 @@
-//! What a request is told where it gets no shape: the one map from our errors to replies.
+//! The reply to a request that gets no shape: the one map from our errors to replies.
 
 use crate::shapes::Failure;
 use crate::shapes::creation::LookupError;

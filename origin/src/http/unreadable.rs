@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 /// After such an answer, how long the rest of the request is read: a connection that is closed before all came is reset,
 /// and the client may never see the answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-/// What is read of it at one time.
+/// Bytes of such a request that are read at one time.
 const LINGER_BYTES: usize = 8 << 10;
 
 /// How hyper's own answers begin. Ours have other headers first, and no body holds a line break of this kind: JSON
@@ -29,7 +29,7 @@ const HEADS: [(&[u8], u16); 3] = [
 pub(super) struct Answering<S, A> {
     socket: S,
     answer: A,
-    /// What is left of an answer.
+    /// The rest of the answer, yet to be written.
     pending: Bytes,
     linger: Option<Pin<Box<Sleep>>>,
 }

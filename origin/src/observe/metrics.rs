@@ -45,13 +45,13 @@ pub struct Metrics {
     pub confirmed_lsn: Gauge,
     /// The LSN up to which the stream was read.
     pub received_lsn: Gauge,
-    /// What the commit log tells of itself.
+    /// The commit log's own metrics.
     pub commit: CommitMetrics,
     /// WAL that Postgres keeps because of the slot.
     pub retained_bytes: Gauge,
 }
 
-/// What the commit log tells of itself.
+/// The commit log's own metrics.
 #[derive(Debug, Clone)]
 pub struct CommitMetrics {
     /// How long each sync took.

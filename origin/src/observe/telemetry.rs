@@ -53,7 +53,7 @@ impl Exporter {
         Ok(Self { provider })
     }
 
-    /// What takes the spans up.
+    /// The layer that collects the spans.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,

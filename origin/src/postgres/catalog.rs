@@ -1,4 +1,4 @@
-//! What the catalog says about a table: all that the replication stream does not.
+//! Describes a table by the catalog: all that the replication stream does not tell.
 
 use super::error::PostgresError;
 use super::publication::FIRST_USER_OID;

@@ -72,7 +72,7 @@ pub enum Binding {
     Require,
 }
 
-/// What is verified of the server's certificate.
+/// How far the server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verified {
     Nothing,
@@ -111,7 +111,7 @@ pub enum ConfigError {
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it may be.
+        /// The accepted values.
         expected: &'static str,
     },
     /// A parameter by which the connection would be safer, and which is not supported.
@@ -142,7 +142,7 @@ pub enum ConfigError {
     CertificateFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The mistake in it.
         reason: String,
     },
     /// `replication=` is ours to set.

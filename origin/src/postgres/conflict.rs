@@ -102,7 +102,7 @@ async fn are_possible(client: &Client) -> Result<bool, PostgresError> {
 /// The SQLSTATE of a failed [`Guard`].
 pub(super) const GUARD_FAILED: &str = sqlstate::DIVISION_BY_ZERO;
 
-/// What conflicts depend on, noted before they are looked for. Where it is the same behind an ALTER, in the same
+/// The facts that conflicts depend on, noted before they are looked for. Where they are the same behind an ALTER, in the same
 /// transaction, none has come while that waited for the table's lock. It is compared instead of looking again, which would
 /// keep the lock ten times as long.
 #[derive(Debug)]

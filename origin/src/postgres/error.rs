@@ -1,4 +1,4 @@
-//! What can go wrong between us and Postgres.
+//! The errors between us and Postgres.
 
 use super::sqlstate::class;
 use std::fmt;
@@ -41,7 +41,7 @@ pub enum PostgresError {
     /// An answer did not come in time.
     #[error("Postgres did not answer within {seconds} s while {doing}")]
     Timeout {
-        /// What was waited for.
+        /// The work that took too long.
         doing: &'static str,
         /// The limit.
         seconds: u64,

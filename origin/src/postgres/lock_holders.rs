@@ -26,7 +26,7 @@ pub struct Holder {
     /// Its transaction id, which it keeps when it is prepared, and when Postgres starts again. The lowest of those that
     /// the locks show: subtransactions have higher ones. Where it has written nothing yet, its virtual id.
     pub transaction: String,
-    /// What it is.
+    /// A session, or a prepared transaction.
     pub kind: HolderKind,
     /// When the transaction began, or was prepared; `None` where the role may not see it.
     pub since: Option<String>,

@@ -35,5 +35,5 @@ pub use scarcity::Scarcity;
 pub use session::Session;
 pub use tcp::TcpOptions;
 
-/// What Postgres shows in `pg_stat_activity.application_name`.
+/// Our name in `pg_stat_activity.application_name`.
 const APPLICATION_NAME: &str = "limn";

@@ -67,7 +67,7 @@ pub struct WithoutWal {
 }
 
 impl WithoutWal {
-    /// What is wrong, without what mends it.
+    /// The obstacle as a sentence, without the statement that mends it.
     #[must_use]
     pub fn fact(&self) -> String {
         let Self { name, .. } = self;

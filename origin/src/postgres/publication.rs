@@ -43,7 +43,7 @@ pub struct PublicationState {
     pub generated_columns: bool,
 }
 
-/// What has to be altered before a table is published as shapes need it.
+/// The statements that are due before a table is published as shapes need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publishing {
     /// Nothing where the table is published already. Each is a transaction of its own, so that no lock is held while
@@ -127,7 +127,7 @@ impl Publication {
         }
     }
 
-    /// What has to be altered so that the table is published with full old rows, partitions included.
+    /// The statements that are due so that the table is published with full old rows, partitions included.
     ///
     /// # Errors
     /// Where it is not and must not be made so.
@@ -483,7 +483,7 @@ pub(crate) fn carries(publication: &str, class: &str) -> String {
 
 /// A table and its partitions, as far as publishing goes.
 struct TableStatus {
-    /// What must be added to the publication, as its `ADD TABLE` takes it.
+    /// The tables that must be added to the publication, as its `ADD TABLE` takes them.
     unpublished: Vec<String>,
     /// Tables whose identity is not FULL, quoted for SQL.
     not_full: Vec<String>,

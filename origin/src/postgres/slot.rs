@@ -41,7 +41,7 @@ pub enum SlotError {
     Foreign {
         /// The slot.
         name: String,
-        /// What it is instead.
+        /// Who uses it instead.
         owner: String,
     },
     /// A statement failed.

@@ -202,7 +202,7 @@ async fn begin_by_queries(client: &Client, tables: &[Arc<Relation>]) -> Result<(
         .into())
 }
 
-/// What a snapshot taken now would see.
+/// The transactions that a snapshot taken now would see.
 ///
 /// # Errors
 /// Where the query fails.

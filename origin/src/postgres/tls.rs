@@ -18,7 +18,7 @@ use x509_cert::der::Decode;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::oid::db::rfc5912;
 
-/// What Postgres wants to hear where encryption begins without its own negotiation.
+/// The ALPN name that Postgres expects where encryption begins without its own negotiation.
 const ALPN: &[u8] = b"postgresql";
 
 /// Whose certificates are trusted.
@@ -30,7 +30,7 @@ pub(super) enum Roots {
     System,
 }
 
-/// What is asked of the server, and shown to it.
+/// How the server is verified, and the certificate that is shown to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TlsOptions {
     /// Whom to trust; without, the certificate is not looked at, which is what libpq's `prefer` and `require` mean.

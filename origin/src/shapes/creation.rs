@@ -67,7 +67,7 @@ pub struct Creator {
     shared: Arc<Shared>,
 }
 
-/// What a [`Creator`] needs.
+/// The parts of the server that a [`Creator`] uses.
 #[derive(Debug)]
 pub struct CreatorParts {
     /// Where Postgres is, for queries.
@@ -80,7 +80,7 @@ pub struct CreatorParts {
     pub registry: Arc<Registry>,
     /// How the server is.
     pub status: Arc<Status>,
-    /// What operators watch.
+    /// The metrics of the server.
     pub metrics: Arc<Metrics>,
     /// Item bytes at which a chunk closes.
     pub chunk_bytes_max: u64,
@@ -415,7 +415,7 @@ fn hand_on(shape: &Shape, writer: &mut SnapshotWriter, file: &mut File) -> io::R
     Ok(())
 }
 
-/// What the subqueries of a definition return inside a snapshot; nothing where it has none.
+/// The results of a definition's subqueries inside a snapshot; nothing where it has none.
 pub(crate) async fn views(definition: &Definition, snapshot: &Snapshot) -> Result<Vec<View>, ViewError> {
     let mut views = Vec::new();
     for dependency in definition.subqueries() {
@@ -436,7 +436,7 @@ pub(crate) async fn views(definition: &Definition, snapshot: &Snapshot) -> Resul
     Ok(views)
 }
 
-/// What a subquery returns cannot be told.
+/// The reason why a subquery's result cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ViewError {
     #[error(transparent)]

@@ -29,7 +29,7 @@ pub struct Shape {
     pub handle: Handle,
     /// How it was first asked for.
     pub request: DefinitionRequest,
-    /// What it selects.
+    /// The definition that all its requests share.
     pub definition: Definition,
     /// [`Definition::identity`]
     pub identity: String,
@@ -121,7 +121,7 @@ impl Shape {
         Ok(Self::new(created, handle, definition, dir, log, life))
     }
 
-    /// What the commit log keeps of the shape's identity.
+    /// The shape's identity, as the commit log keeps it.
     #[must_use]
     pub fn created(&self) -> CreatedShape {
         let own = self.definition.relation.oid;

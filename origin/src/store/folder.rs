@@ -56,7 +56,7 @@ pub enum FolderError {
     Format {
         /// The folder.
         path: PathBuf,
-        /// What it says of itself.
+        /// The version that its file names.
         found: u32,
     },
     /// Another process holds it, for another slot.
@@ -103,7 +103,7 @@ impl Claim {
         Self { folder: now as u64 ^ u64::from(std::process::id()).rotate_left(48), epoch: 0 }
     }
 
-    /// What the database keeps of it.
+    /// The identity that the database's side keeps of the folder.
     #[must_use]
     pub fn text(&self) -> String {
         format!("Limn storage {:016x}, connection {}", self.folder, self.epoch)

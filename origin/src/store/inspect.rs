@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// What a folder is.
+/// A folder, as an inspection finds it.
 #[derive(Debug)]
 pub enum Inspected {
     /// Not there, or empty.

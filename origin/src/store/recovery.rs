@@ -45,7 +45,7 @@ pub enum RecoveryError {
     Record {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The mistake in the record.
         source: RecordError,
     },
 }

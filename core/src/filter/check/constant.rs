@@ -92,7 +92,7 @@ impl Checker<'_> {
     }
 }
 
-/// What is wrong with a literal: it may be no value of the type, or one in a spelling that only Postgres reads,
+/// The mistake in a literal: it may be no value of the type, or one in a spelling that only Postgres reads,
 /// unless that one reads the clock.
 fn unread(ty: &Type, text: &str) -> Reason {
     let (name, text) = (ty.name().into_owned(), text.to_owned());

@@ -119,7 +119,7 @@ pub(crate) fn is_field(name: &str, of_date: bool) -> bool {
         || (!of_date && matches!(name, "hour" | "minute" | "second"))
 }
 
-/// What `date_trunc` can round down to here.
+/// The units that `date_trunc` can round down to here.
 pub(crate) fn is_precision(name: &str) -> bool {
     matches!(name, "year" | "quarter" | "month" | "week" | "day" | "hour" | "minute" | "second")
 }

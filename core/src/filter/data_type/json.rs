@@ -107,7 +107,7 @@ impl Json {
         }
     }
 
-    /// What `->>` gives: a string without its quotes, nothing for null.
+    /// The result of `->>`: a string without its quotes, nothing for null.
     pub(crate) fn into_text(self) -> Option<String> {
         match self {
             Self::Null => None,
@@ -203,7 +203,7 @@ pub(crate) fn text_step<'t>(text: &'t str, step: &str) -> Result<Option<&'t str>
     }
 }
 
-/// What `->>` gives of a part of a `json` text.
+/// The result of `->>` for a part of a `json` text.
 pub(crate) fn part_text(part: &str) -> Option<Option<String>> {
     match part.as_bytes().first() {
         Some(b'"') => Scanner { text: part, at: 0 }.string().map(Some),

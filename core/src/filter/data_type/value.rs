@@ -144,7 +144,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// What `::text` gives for a value of type `ty`. It differs from [`Value::output`] for a few types.
+    /// The result of `::text` for a value of type `ty`. It differs from [`Value::output`] for a few types.
     pub(crate) fn text(self, ty: &Type) -> Cow<'a, [u8]> {
         match self {
             Value::Text(text) if *ty == Type::Bpchar => trim_padding(text),

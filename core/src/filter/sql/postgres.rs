@@ -61,7 +61,7 @@ pub struct PostgresFilter {
     claims: Arc<Claims>,
 }
 
-/// What the catalog must confirm: that the clause is valid, and that what it gives depends on the row alone.
+/// Claims that the catalog must confirm: the clause is valid, and its result depends on the row alone.
 #[derive(Debug, Clone)]
 pub struct Claims {
     /// Why core does not evaluate the clause: the answer where Postgres knows no such function, operator or type.
@@ -84,9 +84,9 @@ pub struct Claims {
 /// One thing to confirm, and the answer where it is not so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim<T> {
-    /// What it is about.
+    /// The function, operator, type or expression.
     pub subject: T,
-    /// What is said otherwise.
+    /// The error where the catalog does not confirm it.
     pub refusal: FilterError,
 }
 
@@ -156,7 +156,7 @@ impl PostgresFilter {
         &self.columns
     }
 
-    /// What Postgres must confirm before a shape has the clause.
+    /// The claims that Postgres must confirm before a shape has the clause.
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims

@@ -14,7 +14,7 @@ pub(crate) struct Node {
     pub kind: Kind,
 }
 
-/// What stands in the parentheses of `IN (SELECT …)`.
+/// The subquery in the parentheses of `IN (SELECT …)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Query {
     /// The selected columns.
@@ -156,14 +156,14 @@ pub(crate) enum Kind {
     },
 }
 
-/// What stands in one pair of brackets.
+/// The content of one pair of brackets: an index, or a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Subscript {
     Index(Node),
     Slice(Option<Node>, Option<Node>),
 }
 
-/// What `IS [NOT]` asks for.
+/// The truth value that `IS [NOT]` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Truth {
     True,
@@ -178,7 +178,7 @@ pub(crate) struct TypeName {
     pub name: String,
     /// Its parts, as the catalog has them.
     pub path: Vec<String>,
-    /// What stands in the parentheses.
+    /// The numbers in the parentheses.
     pub modifiers: Vec<i32>,
     /// `[]` follows.
     pub array: bool,

@@ -67,7 +67,7 @@ pub enum OrderByError {
     Syntax {
         /// The byte position in the wrapped clause.
         at: usize,
-        /// What is wrong there.
+        /// The mistake there.
         reason: Reason,
     },
     /// A second statement.

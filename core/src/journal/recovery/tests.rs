@@ -1,4 +1,4 @@
-//! What comes back after a restart.
+//! Which shapes a restart brings back, and with which logs.
 
 use super::*;
 use crate::Offset;

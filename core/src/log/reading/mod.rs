@@ -62,21 +62,21 @@ impl Look {
     }
 }
 
-/// What a client asks of a log.
+/// How a client reads a log: the parameters `live` and `live_sse`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// `offset=now`: where the log ends.
     Now,
-    /// What there is, at once.
+    /// The rest of the log, without a wait.
     CatchUp,
-    /// What there is, or the next change.
+    /// The rest of the log; at its end the reply waits for the next change.
     LongPoll,
-    /// What there is and all that follows, as a stream of events.
+    /// The rest of the log and all that follows, as a stream of events.
     Events,
 }
 
 impl Mode {
-    /// What a request asks.
+    /// The kind that a request's parameters choose.
     #[must_use]
     pub const fn of(request: &ShapeRequest) -> Self {
         match (request.offset, request.live, request.live_sse) {

@@ -70,13 +70,13 @@ pub enum Answer {
 /// A wait. It also ends where the server is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// What ends it.
+    /// The event that ends the wait.
     pub what: Awaited,
     /// When to look again in any case; counts like [`Look::now`].
     pub until: Duration,
 }
 
-/// What a request waits for.
+/// The event that a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
     /// A change of the shape, by a live request that has everything.

@@ -7,7 +7,7 @@ use super::ShapeLog;
 use crate::{Lsn, Offset};
 use std::ops::Range;
 
-/// What the server knows of Postgres when a log is read.
+/// How far the server has come with Postgres when a log is read.
 ///
 /// Take it *before* the log is locked: `processed` then never runs ahead of what is visible in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Clock {
     pub is_current: bool,
 }
 
-/// What follows an offset in a log, and what a reply may say of it.
+/// The part of a log behind an offset, and the position that a reply may name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
     /// A part of the snapshot; `end` is `None` while its chunk is still being written.
@@ -62,7 +62,7 @@ pub enum Read {
 }
 
 impl ShapeLog {
-    /// What follows `after`, and what may be said of it. An offset beyond the log, but not beyond what is processed,
+    /// The log behind `after`, and the position that may be named. An offset beyond the log, but not beyond what is processed,
     /// is the end: the log simply has nothing there.
     #[must_use]
     pub fn read(&self, after: Offset, clock: Clock) -> Read {
@@ -76,7 +76,7 @@ impl ShapeLog {
         self.locate(after).map_or(Read::Search, |position| self.read_at(after, position, clock))
     }
 
-    /// What follows `after`, whose item ends at byte `position` of the change log.
+    /// The log behind `after`, whose item ends at byte `position` of the change log.
     #[must_use]
     pub fn read_at(&self, after: Offset, position: u64, clock: Clock) -> Read {
         if position >= self.published_bytes {
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    /// What a reply says of the end: the LSN that it names, nothing, or nothing yet.
+    /// Whether a reply calls the end up to date, and by which LSN: that LSN, no message, or none yet.
     #[derive(Debug, PartialEq)]
     enum Said {
         UpTo(u64),

@@ -6,7 +6,7 @@ use crate::protocol::header;
 use crate::protocol::request::{RequestOffset, ShapeRequest};
 use crate::{Handle, Offset};
 
-/// What was read for a request; the methods give the head for each form of reply.
+/// The part of a log that was read for a request; the methods give the head for each form of reply.
 #[derive(Debug, Clone, Copy)]
 pub struct LogReply<'a> {
     /// The request that is answered.

@@ -9,7 +9,7 @@ pub const HELD_BYTES_MAX: usize = 64 << 20;
 /// Members that are asked about one by one; beyond it the whole subquery is run again.
 const CANDIDATES_MAX: usize = 10_000;
 
-/// What one transaction means for one shape, undecided.
+/// A transaction's changes of rows and members that concern one shape, not judged yet.
 #[derive(Debug)]
 pub(super) struct HeldTransaction {
     pub(super) commit: u64,
@@ -45,7 +45,7 @@ impl HeldChange {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Candidates(pub(super) Vec<Candidate>);
 
-/// What may have changed in one subquery.
+/// Members of one subquery that may have come or gone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Candidate {
     pub(super) members: BTreeSet<Member>,

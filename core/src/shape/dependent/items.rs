@@ -6,7 +6,7 @@ use crate::log::item::{ChangePosition, ITEM_SUFFIX, ItemFormat};
 use crate::pg::Row;
 use std::borrow::Borrow;
 
-/// What a change is for a shape.
+/// A change of a row, as one shape sees it.
 pub(super) enum Change<'a, R> {
     Insert(&'a R, Active),
     Update { old: &'a R, new: &'a R, active: Active },

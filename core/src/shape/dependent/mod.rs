@@ -2,15 +2,16 @@
 //!
 //! Such a shape keeps, for each subquery, a [`View`]: the members that it believes the subquery to return. Its own
 //! table's changes are judged by the views. A change of an inner table that may alter a subquery's result does not
-//! alter a view by itself; it starts a *move*:
+//! alter a view by itself; it starts a *move* (ARCHITECTURE.md draws these steps):
 //!
 //! 1. From its transaction on, the shape holds everything back.
-//! 2. A repeatable-read snapshot is opened, and the stream is read up to it.
-//! 3. The transactions that the snapshot holds are applied under the old views. Then the shape's log is what the
+//! 2. A repeatable-read snapshot is opened.
+//! 3. The stream is read up to the snapshot's position.
+//! 4. The transactions that the snapshot holds are applied under the old views. Then the shape's log is what the
 //!    snapshot shows of its own table, and what is still missing is what the subqueries changed.
-//! 4. Inside the snapshot Postgres is asked which of the affected members there are, and for the rows that
+//! 5. Inside the snapshot Postgres is asked which of the affected members there are, and for the rows that
 //!    their values bring in. The answers become one piece of the log: the events, the rows, a snapshot-end.
-//! 5. What was held back beyond the snapshot follows, under the new views; it may start the next move.
+//! 6. What was held back beyond the snapshot follows, under the new views; it may start the next move.
 //!
 //! So after each move the log is exactly the shape's SQL at the snapshot (invariant 7), and readers see nothing of
 //! what lies between (invariant 6). A move is not a function of the WAL: it is durable, with the views it leads
@@ -50,7 +51,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What a restart must know of such a shape.
+/// The state of such a shape that a restart needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DependentState {
     /// Transactions up to this commit LSN are in the log, with everything that followed from them.
@@ -93,7 +94,7 @@ pub(super) struct Dependent {
     seen: u64,
     held: VecDeque<HeldTransaction>,
     held_bytes: usize,
-    /// What the open transaction may have changed in the subqueries, while the shape follows directly.
+    /// Members that the open transaction may have changed in the subqueries, while the shape follows directly.
     candidates: Candidates,
     unresolved: Option<Unresolved>,
 }
@@ -169,7 +170,7 @@ impl Dependent {
         self
     }
 
-    /// What a restart must know.
+    /// The state that a restart needs.
     pub(super) fn state(&self) -> DependentState {
         let (consumed, views) = (self.consumed, self.views.clone());
         DependentState { consumed, views, whole_up_to: self.whole_up_to() }

@@ -28,11 +28,11 @@ pub(super) struct Unresolved {
     pub(super) ops: u64,
     /// The first of the transactions.
     pub(super) first: u64,
-    /// What the answers so far say.
+    /// The changes that follow from the answers so far.
     pub(super) resolution: Option<Resolution>,
 }
 
-/// What a move changes. Values are listed with the position of the filter that they satisfy or no longer do.
+/// The changes of a move. Values are listed with the position of the filter that they satisfy or no longer do.
 #[derive(Debug, Default)]
 pub(super) struct Resolution {
     changes: Vec<ViewChange>,
@@ -53,7 +53,7 @@ pub struct Move {
     pub items: Fragment,
 }
 
-/// What a snapshot means for a shape.
+/// Whether a snapshot can serve a shape's move.
 pub(super) enum Advance {
     /// It cannot be used: it lacks a transaction that it should hold. The next one will do.
     Again,

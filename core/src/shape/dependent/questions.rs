@@ -1,4 +1,4 @@
-//! What a move asks Postgres, all of it inside one snapshot.
+//! The questions of a move to Postgres, as SQL; all are asked inside one snapshot.
 
 use super::held::Candidate;
 use super::member::Member;

@@ -34,7 +34,7 @@ pub struct Rounds {
     rotations: Vec<(ShapeId, RotationCause)>,
 }
 
-/// What a round needs from Postgres.
+/// A round's request to Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoundRequest {
     /// A repeatable-read snapshot, in a session that stays with the round. These tables are locked before it is taken:
@@ -46,7 +46,7 @@ pub enum RoundRequest {
     Close,
 }
 
-/// What goes into logs beside the stream's own fragments.
+/// Items that go into logs beside the stream's own fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Late {
     /// A whole transaction that shapes had held back.
@@ -83,13 +83,13 @@ impl Rounds {
         self.shapes.remove(&id)
     }
 
-    /// What a restart must know of a shape.
+    /// The state of a shape with subqueries that a restart needs.
     #[must_use]
     pub fn state(&self, id: ShapeId) -> Option<DependentState> {
         self.shapes.get(&id).map(Dependent::state)
     }
 
-    /// What goes into logs since this was last asked.
+    /// Takes out the items that came for logs since the last call.
     pub fn take_late(&mut self) -> Vec<Late> {
         std::mem::take(&mut self.late)
     }
@@ -151,7 +151,7 @@ impl Rounds {
         }
     }
 
-    /// What to do next for the round.
+    /// The round's next request to Postgres; `None` while it waits for an answer.
     pub fn poll_request(&mut self) -> Option<RoundRequest> {
         if matches!(self.round, Round::Idle) && !self.due.is_empty() && self.request.is_none() {
             self.round = Round::Opening(self.due.clone());

@@ -1,4 +1,4 @@
-//! What one shape believes a subquery to return, and SQL's IN over it.
+//! A view: the result of a subquery up to where a shape's log has come, and SQL's IN over it.
 
 use super::member::{Cells, Member, push_cell};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ struct Projections(Mutex<HashMap<Nulls, HashMap<Nulls, Counted>>>);
 /// How many members look like this.
 type Counted = HashMap<Box<[u8]>, usize>;
 
-/// What a view gains and loses.
+/// Members that a view gains and loses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewChange {
     /// Members that come.

@@ -25,7 +25,7 @@ const STATEMENT_MS_MAX: u32 = 10_000;
 /// Options of `limn check`.
 #[derive(Debug, Clone, Args)]
 pub struct CheckOptions {
-    /// What would be served.
+    /// The options of the server that is to be checked.
     #[command(flatten)]
     pub serve: ServeOptions,
 

@@ -24,7 +24,7 @@ pub struct Finding {
     pub level: Level,
     /// The facts, for people.
     pub text: String,
-    /// What mends it, to be run as it is.
+    /// The statement or command that mends it, to be run as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
 }

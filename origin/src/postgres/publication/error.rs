@@ -108,7 +108,7 @@ pub enum PublicationError {
         "Postgres refused `{statement}`: {error}. Change what refuses it, such as an event trigger, or run the statement by hand"
     )]
     Refused {
-        /// What was to be run.
+        /// The statement that failed.
         statement: String,
         /// Why it was not.
         error: PostgresError,

@@ -50,7 +50,7 @@ struct Shared {
 /// A definition that the catalog has confirmed, and its tables.
 #[derive(Debug)]
 pub struct Resolved {
-    /// What it selects.
+    /// The definition, with names resolved by the catalog.
     pub definition: Definition,
     /// The tables that it reads.
     pub tables: Tables,
@@ -252,7 +252,7 @@ impl Catalog {
     }
 }
 
-/// What a request is told where a question to Postgres failed.
+/// The reply to a request where a question to Postgres failed.
 pub(crate) fn unreachable(error: &PostgresError) -> LookupError {
     if error.code() == Some(sqlstate::LOCK_NOT_AVAILABLE) {
         LookupError::retry("Cannot verify the shape: what it reads in the database is locked by others")

@@ -1,4 +1,4 @@
-//! What a WHERE clause needs to know of Postgres before a shape has it, and how a clause is refused.
+//! Asks Postgres about a WHERE clause before a shape has it, and words its refusal.
 
 use super::{LookupError, unreachable};
 use crate::postgres::catalog::{self, Description};

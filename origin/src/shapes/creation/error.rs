@@ -71,7 +71,7 @@ impl CreateError {
         }
     }
 
-    /// What those who wait for the shape are told.
+    /// The reply to those who wait for the shape.
     pub(super) fn failure(&self, definition: &Definition) -> Failure {
         let of_rows = |reason: String| {
             let parameter = if definition.filter.is_some() { "where" } else { "table" };

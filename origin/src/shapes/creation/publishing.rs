@@ -99,7 +99,7 @@ impl Publisher {
     /// Sets what publishing a table sets, for partitions that came since.
     ///
     /// # Errors
-    /// What keeps it from being set.
+    /// The reason why it cannot be set.
     pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
         let session = self.0.catalog.session().await?;
         match catalog::describe_oid(&session, oid).await? {

@@ -25,7 +25,7 @@ impl Catalog {
         }
     }
 
-    /// What keeps the role from reading a definition's tables, and what to run; `None` where nothing does.
+    /// The reason why the role cannot read a definition's tables, and the statement to run; `None` where it can.
     ///
     /// # Errors
     /// Where the catalog cannot be asked.
