@@ -156,6 +156,7 @@ impl Replay<'_> {
             Action::Start(name, call) => self.start(number, name, call).await,
             Action::Await(name) => {
                 let answer = self.waiting.remove(name).expect("it was started").await.expect("no panic");
+                let answer = self.ask_until_noticed(number, step, answer).await;
                 self.accept(number, step, answer);
                 self.wait_published(number).await;
             }
@@ -246,12 +247,30 @@ impl Replay<'_> {
             call.path =
                 self.variables.fill(&format!("{query}&handle=${{handle}}&offset=${{offset}}&live=true"));
             let answer = self.send(step, &call).await;
-            let silent =
-                |answer: &Answer| answer.headers.get("electric-has-data").is_some_and(|has| has == "false");
-            if began.elapsed() > time_max || !answer.as_ref().is_ok_and(silent) {
+            if began.elapsed() > time_max || !answer.as_ref().is_ok_and(is_silent) {
                 return self.accept(number, step, answer);
             }
         }
+    }
+
+    /// What only the look at the catalog tells may be noticed after a poll has ended, on a busy machine: where another
+    /// answer is written down as ours, further polls get it.
+    async fn ask_until_noticed(
+        &self,
+        number: usize,
+        step: &Step,
+        mut answer: io::Result<Answer>,
+    ) -> io::Result<Answer> {
+        let (began, call) = (Instant::now(), self.last_call.clone().expect("a request came before"));
+        let is_ours = self.recorded(step).is_some_and(|(recorded, _)| self.ours(number, &recorded).is_some());
+        while is_ours
+            && answer.as_ref().is_ok_and(is_silent)
+            && !self.is_expected(number, step, &answer)
+            && began.elapsed() < NEWS_TIME_MAX
+        {
+            answer = self.send(step, &call).await;
+        }
+        answer
     }
 
     /// Does what was recorded in words.
@@ -299,7 +318,6 @@ impl Replay<'_> {
         }
     }
 
-    /// Publication and slot are named after the database.
     /// Waits until tables are published again that were dropped from the publication before this step. When that is, the
     /// server's look at the catalog decides; what is written next was recorded behind it.
     async fn wait_published(&self, number: usize) {
@@ -320,6 +338,7 @@ impl Replay<'_> {
         }
     }
 
+    /// Publication and slot are named after the database.
     fn with_own_stream_id(&self, text: &str) -> String {
         match self.transcript.stream_id() {
             Some(recorded) => text.replace(recorded, &self.server.database.name),
@@ -480,6 +499,11 @@ fn recorded_cells(rows: &str) -> Vec<Vec<Option<String>>> {
         cells
     };
     rows.as_array().into_iter().flatten().map(sorted).collect()
+}
+
+/// Whether a poll ended without news.
+fn is_silent(answer: &Answer) -> bool {
+    answer.headers.get("electric-has-data").is_some_and(|has| has == "false")
 }
 
 /// Whether the recorded answer is that of a live request that waited in vain.
