@@ -392,8 +392,8 @@ impl Reference {
         *self.excused.entry(table).or_default() += 1;
     }
 
-    /// Whether a violation in the answer to what was asked then is forgiven; if so it is counted. It may have come long ago:
-    /// whoever judges waits for those who commit.
+    /// Forgives a violation if the client sent its request at a forgiven time, and counts it. The time of the request
+    /// decides, because the judge may wait long for the writers' lock.
     pub fn pardon(&mut self, shape: usize, asked: Instant) -> bool {
         let until = |table: &usize| self.forgiven.get(table).is_some_and(|until| *until > asked);
         let pardons = self.is_forgiving || self.shapes[shape].tables.iter().any(until);

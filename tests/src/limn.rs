@@ -195,19 +195,19 @@ impl Limn {
         (process.wait().await, process.output())
     }
 
-    /// The process.
+    /// The id of the server's process.
     ///
     /// # Panics
-    /// Where it does not run.
+    /// If the server does not run.
     #[must_use]
     pub fn process(&self) -> u32 {
         self.process.as_ref().expect("it runs").id()
     }
 
-    /// The most memory that it has had at one time so far, in kB; `None` where the system does not say.
+    /// The peak memory of the server's process so far, in kB; `None` on a system without `/proc`.
     ///
     /// # Panics
-    /// Where it does not run.
+    /// If the server does not run.
     #[must_use]
     pub fn peak_memory_kb(&self) -> Option<u64> {
         peak_memory_kb(self.process())

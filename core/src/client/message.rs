@@ -33,7 +33,7 @@ pub enum Message {
 /// A change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Whether the row was inserted, updated or deleted.
+    /// Insert, update or delete.
     pub operation: Operation,
     /// The row's identity on the wire: relation and primary key.
     pub key: Arc<str>,

@@ -65,7 +65,7 @@ pub struct KeyScope<'a> {
     pub secret: Option<&'a str>,
 }
 
-/// Whether the secrets in a query are sent on to the origin.
+/// The edge's treatment of the secrets in a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
     /// The edge has checked them and speaks for itself.

@@ -32,7 +32,7 @@ pub struct Writer<S> {
     last_handle_us: u64,
 }
 
-/// How far a message was handled.
+/// The result of handing a message to the writer.
 #[derive(Debug)]
 #[must_use]
 pub enum Progress {

@@ -72,7 +72,7 @@ pub enum Binding {
     Require,
 }
 
-/// How far the server's certificate is verified.
+/// The verification of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verified {
     Nothing,

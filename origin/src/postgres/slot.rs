@@ -41,7 +41,7 @@ pub enum SlotError {
     Foreign {
         /// The slot.
         name: String,
-        /// Who uses it instead.
+        /// The owner of the slot.
         owner: String,
     },
     /// A statement failed.

@@ -253,8 +253,8 @@ impl Replay<'_> {
         }
     }
 
-    /// What only the look at the catalog tells may be noticed after a poll has ended, on a busy machine: where another
-    /// answer is written down as ours, further polls get it.
+    /// Repeats a poll that ended without news, until the server gives the answer that `exceptions.jsonl` lists. On a
+    /// busy machine the poll may end before the server's look at the catalog has noticed a change of the table.
     async fn ask_until_noticed(
         &self,
         number: usize,
@@ -501,7 +501,7 @@ fn recorded_cells(rows: &str) -> Vec<Vec<Option<String>>> {
     rows.as_array().into_iter().flatten().map(sorted).collect()
 }
 
-/// Whether a poll ended without news.
+/// True for a poll that ended without news.
 fn is_silent(answer: &Answer) -> bool {
     answer.headers.get("electric-has-data").is_some_and(|has| has == "false")
 }

@@ -7,7 +7,7 @@ use super::ShapeLog;
 use crate::{Lsn, Offset};
 use std::ops::Range;
 
-/// How far the server has come with Postgres when a log is read.
+/// The server's position in the replication stream when a reader opens a log.
 ///
 /// Take it *before* the log is locked: `processed` then never runs ahead of what is visible in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    /// Whether a reply calls the end up to date, and by which LSN: that LSN, no message, or none yet.
+    /// The up-to-date message at the end of a reply.
     #[derive(Debug, PartialEq)]
     enum Said {
         UpTo(u64),

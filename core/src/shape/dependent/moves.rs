@@ -53,7 +53,7 @@ pub struct Move {
     pub items: Fragment,
 }
 
-/// Whether a snapshot can serve a shape's move.
+/// The result of applying a snapshot to a shape's move.
 pub(super) enum Advance {
     /// It cannot be used: it lacks a transaction that it should hold. The next one will do.
     Again,
