@@ -26,6 +26,7 @@ mod syntax;
 mod tests;
 
 pub use clause::{Clause, subquery_tables};
+pub(crate) use data_type::array_text::quote_element;
 pub use error::{EvalError, FilterError, Reason};
 pub use limits::{MAX_BYTES, MAX_DEPTH, MAX_DISJUNCTS, MAX_POSITIONS, MAX_SUBQUERIES, MAX_TERMS};
 pub use membership::Equal;

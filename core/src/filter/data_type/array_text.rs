@@ -14,6 +14,11 @@ pub(crate) fn write_element(text: &mut String, element: &[u8]) {
     if !element.is_empty() && !element.eq_ignore_ascii_case("null") && !element.bytes().any(special) {
         return text.push_str(&element);
     }
+    quote_element(text, &element);
+}
+
+/// Writes an element in quotes, which its type's text may need or not: Postgres reads both alike.
+pub(crate) fn quote_element(text: &mut String, element: &str) {
     text.push('"');
     for symbol in element.chars() {
         if matches!(symbol, '"' | '\\') {

@@ -1,7 +1,7 @@
 //! The types that core reads: their values and texts, and the operators and casts that exist among them.
 
 pub(super) mod array;
-mod array_text;
+pub(super) mod array_text;
 mod bytes;
 pub(super) mod calendar;
 pub(super) mod call;

@@ -2,7 +2,7 @@
 
 use super::held::Candidate;
 use super::member::Member;
-use crate::filter::{Condition, Dependency, SubqueryFilter};
+use crate::filter::{Condition, Dependency, SubqueryFilter, quote_element};
 use crate::pg::Relation;
 use crate::pg::relation::{Column, quote_identifier, quote_literal};
 use std::collections::BTreeSet;
@@ -113,11 +113,15 @@ fn same_row(columns: &[Compared], member: &Member) -> String {
 
 /// An array as one literal. Like the literal of one value it has no type of its own: Postgres gives it that of the column.
 fn list<'a>(texts: impl Iterator<Item = &'a [u8]>) -> String {
-    let quoted = texts.map(|text| {
-        let text = String::from_utf8_lossy(text);
-        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-    });
-    quote_literal(&format!("{{{}}}", quoted.collect::<Vec<_>>().join(",")))
+    let mut array = String::from("{");
+    for (index, text) in texts.enumerate() {
+        if index > 0 {
+            array.push(',');
+        }
+        quote_element(&mut array, &String::from_utf8_lossy(text));
+    }
+    array.push('}');
+    quote_literal(&array)
 }
 
 #[cfg(test)]
