@@ -6,6 +6,7 @@
 
 mod conflicts;
 mod mending;
+mod pace;
 mod survey;
 mod tables;
 
@@ -19,16 +20,13 @@ use limn_core::ShapeId;
 use limn_core::protocol::FaultCode;
 use limn_core::shape::DropCause;
 use mending::Mending;
+use pace::Pace;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use survey::Surveyed;
 use tokio::time::{Instant, timeout};
 
-/// How often the catalog is looked at.
-const PERIOD: Duration = Duration::from_secs(2);
-/// How many times as long as a look the pause behind it is, at least.
-const PAUSE_LOOKS: u32 = 5;
 /// How long a look may take.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -79,6 +77,7 @@ impl Reconciler {
 
     /// Looks for as long as the server runs.
     pub async fn run(mut self) {
+        let mut pace = Pace::default();
         loop {
             let started = Instant::now();
             match timeout(LOOK_TIME_MAX, self.look()).await {
@@ -89,10 +88,8 @@ impl Reconciler {
             if self.creator.scarcity().is_scarce() {
                 self.session = None;
             }
-            // With very many tables, or a Postgres that has no time, looks become rarer instead of all it does.
-            let pause = PERIOD.max(started.elapsed() * PAUSE_LOOKS);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pace.pause(started.elapsed())) => {}
                 () = self.status.look_due() => {}
             }
         }
