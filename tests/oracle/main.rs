@@ -23,6 +23,7 @@ mod writer;
 
 use circumstance::Circumstance;
 use clap::Parser;
+use limn_tests::keep_logs;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -138,6 +139,9 @@ async fn run_all(options: &Options, told: Option<BTreeSet<Circumstance>>) -> Tot
         }
         let Some(ended) = running.join_next().await else { return totals };
         let (seed, circumstances, outcome) = ended.expect("failures are values");
+        if outcome.is_err() {
+            keep_logs();
+        }
         totals.add(seed, &circumstances, outcome);
         if std::io::stdout().is_terminal() {
             print!("\r{}   ", totals.line());

@@ -30,5 +30,5 @@ pub use process::{Process, Signal, command_lines_with, peak_memory_kb, processor
 pub use proxy::Proxy;
 pub use random::Random;
 pub use rows::{Rows, is_change};
-pub use scratch::{free_port, new_folder};
+pub use scratch::{free_port, keep_logs, new_folder};
 pub use shim::Shim;

@@ -85,15 +85,24 @@ fn start() -> Scratch {
 
 /// Lets the first panic of any test say where the logs will be, and the watchdog copy them there.
 fn keep_logs_of_failures(scratch: PathBuf) {
-    let kept = target().join("failed-tests").join(std::process::id().to_string());
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         before(info);
-        let note = scratch.join("failed");
-        if !note.exists() && fs::write(note, kept.display().to_string()).is_ok() {
-            eprintln!("--- when all tests have ended, the logs of their processes are in {}", kept.display());
-        }
+        note_failure(&scratch);
     }));
+}
+
+/// Has the logs of every process kept, as behind a test that panicked.
+pub fn keep_logs() {
+    note_failure(root());
+}
+
+fn note_failure(scratch: &Path) {
+    let kept = target().join("failed-tests").join(std::process::id().to_string());
+    let note = scratch.join("failed");
+    if !note.exists() && fs::write(note, kept.display().to_string()).is_ok() {
+        eprintln!("--- when all tests have ended, the logs of their processes are in {}", kept.display());
+    }
 }
 
 /// Cargo's target folder, where this program was built: cargo marks it. The program's own where it was moved elsewhere.
