@@ -3,8 +3,8 @@
 use crate::origin::Reply;
 use crate::shapes::ShownRow;
 use limn_core::{Handle, Offset};
+use limn_tests::Rows;
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// Follows one shape.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Client {
     pub handle: Option<Handle>,
     /// Up to where it has read.
     pub offset: Offset,
-    rows: BTreeMap<String, ShownRow>,
+    rows: Rows,
     last: Option<(u64, u64)>,
     /// The LSN of a transaction whose last message has not come yet.
     open: Option<u64>,
@@ -29,12 +29,12 @@ pub type Verdict = Result<(), String>;
 impl Client {
     /// A client that has read nothing.
     #[must_use]
-    pub const fn new(kind: usize) -> Self {
+    pub fn new(kind: usize) -> Self {
         Self {
             kind,
             handle: None,
             offset: Offset::Start,
-            rows: BTreeMap::new(),
+            rows: Rows::default(),
             last: None,
             open: None,
             up_to_date: None,
@@ -47,9 +47,8 @@ impl Client {
     }
 
     /// Its rows, by their key on the wire.
-    #[must_use]
-    pub const fn rows(&self) -> &BTreeMap<String, ShownRow> {
-        &self.rows
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &ShownRow)> {
+        self.rows.shown()
     }
 
     /// Takes a reply.
@@ -85,7 +84,6 @@ impl Client {
 
     fn take(&mut self, message: &Value) -> Verdict {
         let headers = &message["headers"];
-        let Some(operation) = headers["operation"].as_str() else { return Ok(()) };
         if let Some(position) = position(headers) {
             if self.last >= Some(position) {
                 return Err(format!("comes after {:?}", self.last));
@@ -96,28 +94,7 @@ impl Client {
             self.last = Some(position);
             self.open = (headers["last"] != true).then_some(position.0);
         }
-        self.apply(operation, message)
-    }
-
-    fn apply(&mut self, operation: &str, message: &Value) -> Verdict {
-        let key = message["key"].as_str().ok_or("a change without a key")?.to_owned();
-        let value = row(&message["value"]).ok_or("a value that is no row")?;
-        match operation {
-            "insert" => match self.rows.insert(key, value) {
-                Some(_) => Err("inserted twice".to_owned()),
-                None => Ok(()),
-            },
-            "update" => {
-                let current = self.rows.get_mut(&key).ok_or("updated, and not there")?;
-                current.extend(value);
-                Ok(())
-            }
-            "delete" => match self.rows.remove(&key) {
-                Some(_) => Ok(()),
-                None => Err("deleted, and not there".to_owned()),
-            },
-            _ => Err("an unknown operation".to_owned()),
-        }
+        self.rows.apply(message)
     }
 }
 
@@ -135,9 +112,4 @@ pub fn messages(bytes: &[u8]) -> Result<Vec<Value>, String> {
 #[must_use]
 pub fn position(headers: &Value) -> Option<(u64, u64)> {
     Some((headers["lsn"].as_str()?.parse().ok()?, headers["op_position"].as_u64()?))
-}
-
-fn row(value: &Value) -> Option<ShownRow> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    Some(value.as_object()?.iter().map(|(name, value)| (name.clone(), text(value))).collect())
 }

@@ -45,6 +45,16 @@ faults! {
     ForgetsToJoin,
     /// The WAL position that ends the snapshot's filter is noted before the snapshot.
     NotesPositionFirst,
+    /// The WAL position that a move's snapshot holds is noted before the snapshot.
+    NotesPositionOfMoveFirst,
+    /// A move's snapshot may lack a transaction that was read before it.
+    OpensMoveTooEarly,
+    /// The questions of a move are answered from what is there then, not from its snapshot.
+    AnswersMoveLate,
+    /// A move is not written down, only shown.
+    ForgetsMoves,
+    /// What a move holds back is shown: its bound is not written down.
+    ForgetsBounds,
     /// The snapshot counts as durable although its file was not synced.
     SnapshotNotSynced,
     /// The name of the snapshot's file is not made durable.

@@ -5,10 +5,11 @@
 
 use crate::client::{Client, Verdict, messages, position};
 use crate::origin::{Event, Reply};
-use crate::postgres::{Change, Postgres, Rows, TABLES, apply};
+use crate::postgres::{Change, Postgres, TABLES, Tables, apply};
 use crate::shapes::{KINDS, ShownRow};
 use limn_core::shape::RotationCause;
 use limn_core::{Handle, Offset};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that was ever said.
@@ -23,7 +24,7 @@ pub struct Judge {
 #[derive(Debug)]
 struct KnownLog {
     kind: usize,
-    table: Table,
+    database: Database,
     /// The snapshot's chunks by the offset before them.
     chunks: BTreeMap<Offset, (Vec<u8>, Offset)>,
     /// The change log as far as it was ever served.
@@ -34,11 +35,11 @@ struct KnownLog {
     closed: BTreeMap<Offset, Offset>,
 }
 
-/// The rows of a shape's table after some of the WAL's transactions.
+/// The tables after some of the WAL's transactions, as one shape shows them.
 #[derive(Debug)]
-struct Table {
+struct Database {
     kind: usize,
-    rows: Rows,
+    tables: Tables,
     /// How many transactions.
     applied: usize,
 }
@@ -57,9 +58,8 @@ impl Judge {
                     let changes = postgres.wal().iter().flat_map(|transaction| &transaction.changes);
                     changes.into_iter().any(|(at, change, _)| *at == table && *change == Change::Truncate)
                 };
-                let mut tables =
-                    kind.map_or(0..TABLES.len(), |kind| KINDS[kind].table..KINDS[kind].table + 1);
-                if !tables.any(is_truncated) {
+                let is_read = |table: &usize| kind.is_none_or(|kind| KINDS[kind].reads(*table));
+                if !(0..TABLES.len()).filter(is_read).any(is_truncated) {
                     return Err(format!("{handle} rotated for a TRUNCATE that nobody made"));
                 }
                 self.excuse(handle);
@@ -140,10 +140,10 @@ impl Judge {
         let (Some(handle), Some(lsn)) = (client.handle, client.up_to_date) else { return Ok(()) };
         let known = self.logs.get_mut(&handle).ok_or("a client of an unknown shape")?;
         let seen = postgres.wal().partition_point(|transaction| transaction.commit <= lsn);
-        if seen < known.table.applied {
+        if seen < known.database.applied {
             return Err(format!("{handle}: global_last_seen_lsn falls back to {lsn}"));
         }
-        check_rows(client, (handle, lsn), &known.table.rows_at(lsn, postgres))
+        check_rows(client, (handle, lsn), &known.database.rows_at(lsn, postgres))
     }
 
     /// The same for a client of a second process, which may name an older LSN after it was started again.
@@ -153,7 +153,7 @@ impl Judge {
     pub fn check_client_of_second(&self, client: &Client, postgres: &Postgres) -> Verdict {
         let (Some(handle), Some(lsn)) = (client.handle, client.up_to_date) else { return Ok(()) };
         let known = self.logs.get(&handle).ok_or("a client of an unknown shape")?;
-        check_rows(client, (handle, lsn), &Table::new(known.kind, postgres).rows_at(lsn, postgres))
+        check_rows(client, (handle, lsn), &Database::new(known.kind, postgres).rows_at(lsn, postgres))
     }
 }
 
@@ -162,28 +162,27 @@ fn check_rows(
     (handle, lsn): (Handle, u64),
     expected: &BTreeMap<Option<String>, ShownRow>,
 ) -> Verdict {
-    let rows = client.rows().values().map(|row| (row["id"].clone(), row.clone()));
+    let rows = client.rows().map(|(_, row)| (row["id"].clone(), row.clone()));
     let shown: BTreeMap<Option<String>, ShownRow> = rows.collect();
-    if shown == *expected && shown.len() == client.rows().len() {
+    if shown == *expected && shown.len() == client.rows().count() {
         return Ok(());
     }
     Err(format!("{handle} at {lsn}: the client has {shown:?}, the database {expected:?}"))
 }
 
-impl Table {
+impl Database {
     fn new(kind: usize, postgres: &Postgres) -> Self {
-        Self { kind, rows: postgres.first_rows(KINDS[kind].table).clone(), applied: 0 }
+        Self { kind, tables: postgres.first_tables().clone(), applied: 0 }
     }
 
     /// The shape's rows, by their id, after every transaction that commits up to `lsn`, and no other.
     fn rows_at(&mut self, lsn: u64, postgres: &Postgres) -> BTreeMap<Option<String>, ShownRow> {
         let kind = &KINDS[self.kind];
         while let Some(transaction) = postgres.wal().get(self.applied).filter(|next| next.commit <= lsn) {
-            let own = transaction.changes.iter().filter(|(table, ..)| *table == kind.table);
-            own.for_each(|(_, change, _)| apply(&mut self.rows, change));
+            transaction.changes.iter().for_each(|(table, change, _)| apply(&mut self.tables[*table], change));
             self.applied += 1;
         }
-        let rows = self.rows.values().filter(|row| (kind.holds)(row));
+        let rows = self.tables[kind.table].values().filter(|row| (kind.holds)(row, &self.tables));
         rows.map(|row| (row[0].clone(), kind.shown(row))).collect()
     }
 }
@@ -192,7 +191,7 @@ impl KnownLog {
     fn new(kind: usize, postgres: &Postgres) -> Self {
         Self {
             kind,
-            table: Table::new(kind, postgres),
+            database: Database::new(kind, postgres),
             chunks: BTreeMap::new(),
             bytes: Vec::new(),
             ends: BTreeMap::new(),
@@ -230,10 +229,19 @@ impl KnownLog {
             let new = bytes[overlap - start..].to_vec();
             self.grow(&new)?;
         }
-        if !bytes.is_empty() && self.ends.get(&offset) != Some(&end) {
-            return Err(format!("{offset} is not the offset of its last item"));
+        if bytes.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // What a move brings does not say where it stands: that the reply says.
+        let is_behind = self.ends.range(..offset).next_back().is_none_or(|(_, before)| *before < end);
+        let is_before = self.ends.range(offset..).next().is_none_or(|(_, behind)| *behind > end);
+        if is_behind && is_before {
+            self.ends.insert(offset, end);
+        }
+        match self.ends.get(&offset) == Some(&end) {
+            true => Ok(()),
+            false => Err(format!("{offset} is not the offset of its last item")),
+        }
     }
 
     /// A closed chunk ends where it ended. After a crash the log may end with it or inside it for a while, but then
@@ -258,17 +266,26 @@ impl KnownLog {
         while let Some(length) = item_length(rest) {
             let (item, behind) = rest.split_at(length);
             let message = messages(item)?.pop().ok_or("an empty item")?;
-            let (tx, op) = position(&message["headers"]).ok_or("an item without a position")?;
-            let offset = Offset::new(tx, op);
-            if self.ends.last_key_value().is_some_and(|(last, _)| *last >= offset) {
-                return Err(format!("offset {offset} does not increase"));
-            }
             self.bytes.extend_from_slice(item);
-            self.ends.insert(offset, self.bytes.len());
+            if let Some((tx, op)) = position(&message["headers"]) {
+                let offset = Offset::new(tx, op);
+                if self.ends.last_key_value().is_some_and(|(last, _)| *last >= offset) {
+                    return Err(format!("offset {offset} does not increase"));
+                }
+                self.ends.insert(offset, self.bytes.len());
+            } else if !is_of_move(&message) {
+                return Err(format!("an item without a position: {message}"));
+            }
             rest = behind;
         }
         if rest.is_empty() { Ok(()) } else { Err("an item is cut off".to_owned()) }
     }
+}
+
+/// True for an event, a row and the end of a move.
+fn is_of_move(message: &Value) -> bool {
+    let headers = &message["headers"];
+    headers["event"].is_string() || headers["is_move_in"] == true || headers["control"] == "snapshot-end"
 }
 
 /// The length of the first item with its comma: up to where its braces are closed.

@@ -5,6 +5,7 @@
 //! postgres/  transactions, snapshots, the WAL, a slot that sends pgoutput
 //! disk       files whose unsynced writes may be lost, torn or reordered
 //! origin/    carries out what core decides, one step at a time, and makes shapes as `limn-origin` does
+//! questions  what the model's Postgres answers to a move
 //! client     follows a log and keeps its rows
 //! judge      everything that was ever served, and what the rows must be
 //! world      decides by the seed what happens next
@@ -20,6 +21,7 @@ mod fault;
 mod judge;
 mod origin;
 mod postgres;
+mod questions;
 mod random;
 mod shapes;
 mod trace;

@@ -190,7 +190,7 @@ impl World {
             7 => {
                 self.note("postgres crashes", "");
                 self.postgres.crash();
-                self.origin.iter_mut().for_each(Origin::disconnect);
+                self.origin.iter_mut().for_each(Origin::handle_postgres_crash);
             }
             _ => return self.delete(),
         }
@@ -228,7 +228,7 @@ impl World {
         let Some(origin) = &mut self.origin else { return self.start() };
         let (disk, postgres) = (&mut self.disk, &mut self.postgres);
         let mut events = Vec::new();
-        let what = match self.random.below(47) {
+        let what = match self.random.below(52) {
             0..=1 => {
                 origin.connect(postgres);
                 "connect"
@@ -264,6 +264,10 @@ impl World {
             36..=38 => {
                 origin.write_tails(disk, 1 + self.random.index(3))?;
                 "write tails"
+            }
+            39..=43 => {
+                events = origin.step_move(disk, postgres, &mut self.random)?;
+                "move"
             }
             _ => {
                 events.extend(origin.create(disk, postgres, &mut self.random)?);
@@ -401,6 +405,7 @@ impl World {
         origin.write_tails(disk, usize::MAX)?;
         origin.sync_segments(disk)?;
         events.extend(origin.create(disk, postgres, &mut self.random)?);
+        events.extend(origin.step_move(disk, postgres, &mut self.random)?);
         origin.read_keepalive(disk, postgres)?;
         self.judge_events(events)
     }

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::{Event, Shape, segment};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
-use crate::postgres::{Postgres, Row, Rows};
+use crate::postgres::{Postgres, Row, Tables};
 use crate::random::Random;
 use crate::shapes::KINDS;
 use limn_core::journal::record::{CreatedShape, SnapshotDone};
@@ -31,8 +31,8 @@ enum Stage {
     Register,
     Snapshot,
     /// The snapshot is taken, its position is being asked for.
-    Position(SnapshotBounds, Rows, u64),
-    Taken(SnapshotFilter, Rows),
+    Position(SnapshotBounds, Box<Tables>, u64),
+    Taken(SnapshotFilter, Box<Tables>),
     Copy(Box<Copying>),
     Sync(SnapshotFilter),
     Done(SnapshotFilter),
@@ -90,21 +90,21 @@ impl Creation {
                 Stage::Snapshot
             }
             Stage::Snapshot => {
-                let (bounds, mut tables) = postgres.snapshot();
-                let rows = std::mem::take(&mut tables[KINDS[self.kind].table]);
-                Stage::Position(bounds, rows, postgres.wal_end())
+                let (bounds, tables) = postgres.snapshot();
+                Stage::Position(bounds, Box::new(tables), postgres.wal_end())
             }
-            Stage::Position(bounds, rows, before) => {
+            Stage::Position(bounds, tables, before) => {
                 let first = faults.has(Fault::NotesPositionFirst);
                 let ends_at = if first { before.saturating_sub(200) } else { postgres.wal_end() };
-                Stage::Taken(SnapshotFilter { bounds, ends_at }, rows)
+                Stage::Taken(SnapshotFilter { bounds, ends_at }, tables)
             }
-            Stage::Taken(filter, rows) => {
+            Stage::Taken(filter, tables) => {
                 if faults.has(Fault::RegistersAfterSnapshot) {
                     self.register(engine);
                 }
-                if engine.handle_snapshot_taken(self.id, &filter) {
-                    let copying = self.begin_copy(disk, filter, &rows)?;
+                let views = KINDS[self.kind].views(&tables);
+                if engine.handle_snapshot_taken(self.id, &filter, views) {
+                    let copying = self.begin_copy(disk, filter, &tables)?;
                     event = Some(Event::Snapshot(self.handle, self.kind));
                     Stage::Copy(Box::new(copying))
                 } else {
@@ -161,18 +161,25 @@ impl Creation {
             is_durable: Cell::new(false),
             faults: engine.faults,
         };
-        engine.writer.register(self.id, Rc::new(shape), &kind.definition, "");
+        let salt = self.handle.to_string();
+        engine.writer.register(self.id, Rc::new(shape), &kind.definition, &salt);
     }
 
-    fn begin_copy(&self, disk: &mut Disk, filter: SnapshotFilter, rows: &Rows) -> Result<Copying, DiskError> {
+    fn begin_copy(
+        &self,
+        disk: &mut Disk,
+        filter: SnapshotFilter,
+        tables: &Tables,
+    ) -> Result<Copying, DiskError> {
         disk.create(&segment::snapshot_path(self.handle))?;
         let kind = &KINDS[self.kind];
-        let rows = rows.values().filter(|row| (kind.holds)(row)).rev().cloned().collect();
+        let rows =
+            tables[kind.table].values().filter(|row| (kind.holds)(row, tables)).rev().cloned().collect();
         let definition = &kind.definition;
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
-
-        Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, None, self.chunk_bytes_max) })
+        let tagger = definition.tagger(&self.handle.to_string(), kind.views(tables));
+        Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, tagger, self.chunk_bytes_max) })
     }
 
     /// Writes some rows, and the end behind the last one.
@@ -185,7 +192,7 @@ impl Creation {
     ) -> Result<Stage, DiskError> {
         for _ in 0..=random.below(5) {
             if let Some(row) = copying.rows.pop() {
-                copying.writer.push_row(&TableRow(&row)).expect("no tags are to be judged");
+                copying.writer.push_row(&TableRow(&row)).expect("every row can be judged");
             }
         }
         let is_over = copying.rows.is_empty();

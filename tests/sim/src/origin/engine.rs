@@ -1,15 +1,18 @@
 //! Carries out what core's writer decides, one event at a time, as `limn_origin::engine` does.
 
 use super::commit_log::CommitLog;
+use super::mover::Mover;
 use super::{Faults, Shape, segment};
 use crate::disk::{Disk, DiskError};
 use crate::fault::Fault;
 use crate::postgres::{Frame, Postgres, Walsender, described};
+use crate::random::Random;
 use limn_core::journal::record::{StoreCheckpoint, read_frame};
 use limn_core::journal::{Record, Ticket};
 use limn_core::log::segment::SegmentAppend;
 use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
+use limn_core::shape::dependent::View;
 use limn_core::shape::{Described, RotationCause};
 use limn_core::store::{Effect, Progress, Question, Writer};
 use limn_core::{Handle, Lsn, ShapeId};
@@ -22,6 +25,7 @@ pub(super) struct Engine {
     pub(super) faults: Faults,
     pub(super) writer: Writer<Rc<Shape>>,
     pub(super) commit_log: CommitLog,
+    pub(super) mover: Mover,
     /// The LSN that replies may name.
     pub(super) processed: Lsn,
     /// False until everything that may have been served before is there again.
@@ -47,6 +51,7 @@ impl Engine {
             faults,
             writer,
             commit_log,
+            mover: Mover::new(faults),
             processed,
             is_active: false,
             link: None,
@@ -131,15 +136,20 @@ impl Engine {
     }
 
     /// The shape's snapshot was taken; false where it lacks what was read before the shape was registered.
-    pub(super) fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter) -> bool {
-        let is_taken = self.writer.handle_snapshot_taken(id, filter, Vec::new());
+    pub(super) fn handle_snapshot_taken(
+        &mut self,
+        id: ShapeId,
+        filter: &SnapshotFilter,
+        views: Vec<View>,
+    ) -> bool {
+        let is_taken = self.writer.handle_snapshot_taken(id, filter, views.clone());
         if is_taken || !self.faults.has(Fault::TakesSnapshotTooEarly) {
             return is_taken;
         }
         // As if it held everything that was read.
         let mut believed = filter.clone();
         believed.bounds.xip.clear();
-        self.writer.handle_snapshot_taken(id, &believed, Vec::new())
+        self.writer.handle_snapshot_taken(id, &believed, views)
     }
 
     /// The end of the process, as far as it is known: which shapes are durable now?
@@ -156,7 +166,7 @@ impl Engine {
     pub(super) fn execute(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
         while let Some(effect) = self.writer.poll_effect() {
             match effect {
-                Effect::Append { ticket, bytes } => self.append(ticket, bytes),
+                Effect::Append { ticket, bytes } => self.append(ticket, &bytes),
                 Effect::StartFile { number, ticket, checkpoint } => {
                     self.commit_log.start_file(number, ticket, checkpoint);
                 }
@@ -181,9 +191,9 @@ impl Engine {
                 Effect::Dropped { shape, .. } if self.faults.has(Fault::RemovesFilesFirst) => {
                     disk.remove_folder(&segment::folder(shape.handle))?;
                 }
-                // Clients look by themselves, and no shape has a subquery.
-                Effect::Dropped { .. } | Effect::Wake { .. } | Effect::Began { .. } => {}
-                Effect::Round(_) | Effect::Moved => {}
+                Effect::Round(request) => self.mover.request(request),
+                // Clients look by themselves.
+                Effect::Dropped { .. } | Effect::Wake { .. } | Effect::Began { .. } | Effect::Moved => {}
             }
         }
         Ok(())
@@ -197,6 +207,11 @@ impl Engine {
             Question::Relation { oid, .. } => self.writer.handle_described(*oid, described(*oid)),
             Question::Rows(_) => unreachable!("core judges every clause of the model"),
         }
+    }
+
+    /// The session in which moves are made takes its next step.
+    pub(super) fn step_move(&mut self, postgres: &Postgres, random: &mut Random) {
+        self.mover.step(&mut self.writer, postgres, random);
     }
 
     /// The thread writes up to so many tails, while the stream is read on.
@@ -213,22 +228,26 @@ impl Engine {
         !self.writing.is_empty()
     }
 
-    fn append(&mut self, ticket: Ticket, bytes: Vec<u8>) {
-        match self.faults.has(Fault::ForgetsBackfills) {
-            true => self.commit_log.append(ticket, without_backfills(&bytes)),
-            false => self.commit_log.append(ticket, bytes),
-        }
+    fn append(&mut self, ticket: Ticket, bytes: &[u8]) {
+        let forgets = |record: &Record| match self.faults.0 {
+            Some(Fault::ForgetsBackfills) => matches!(record, Record::Backfill(_)),
+            Some(Fault::ForgetsMoves) => matches!(record, Record::Move(_)),
+            Some(Fault::ForgetsBounds) => matches!(record, Record::Whole(_)),
+            _ => false,
+        };
+        let kept = without(bytes, forgets);
+        self.commit_log.append(ticket, kept);
         if self.faults.has(Fault::ConfirmsBeforeSync) {
             self.writer.handle_synced(ticket);
         }
     }
 }
 
-/// The frames of a piece, but for those of transactions that waited for a snapshot.
-fn without_backfills(bytes: &[u8]) -> Vec<u8> {
+/// The frames of a piece, but for those of some records.
+fn without(bytes: &[u8], forgets: impl Fn(&Record) -> bool) -> Vec<u8> {
     let (mut rest, mut kept) = (bytes, Vec::new());
     while let Some((payload, length)) = read_frame(rest) {
-        if !matches!(Record::decode(payload), Ok(Record::Backfill(_))) {
+        if !Record::decode(payload).is_ok_and(|record| forgets(&record)) {
             kept.extend_from_slice(&rest[..length]);
         }
         rest = &rest[length..];

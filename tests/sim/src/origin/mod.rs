@@ -4,6 +4,7 @@
 mod commit_log;
 mod creation;
 mod engine;
+mod mover;
 mod recovery;
 mod segment;
 mod standby;
@@ -194,9 +195,10 @@ impl Origin {
                 filter = SnapshotFilter { bounds, ends_at: 0 };
             }
             let (id, state, is_joined) = (shape.created.id, shape.dependent.clone(), shape.is_joined);
+            let salt = shape.handle.to_string();
             let shape = Rc::new(Shape::restore(shape, faults));
             let definition = shape.definition();
-            writer.restore(id, (shape, definition), "", (filter, is_joined), state);
+            writer.restore(id, (shape, definition), &salt, (filter, is_joined), state);
         }
         let engine = Engine::new(faults, writer, commit_log, processed);
         let chunk_bytes_max = settings.chunk_bytes_max;
@@ -261,6 +263,27 @@ impl Origin {
         self.engine.handle_disconnect();
     }
 
+    /// Postgres crashes: every connection breaks.
+    pub fn handle_postgres_crash(&mut self) {
+        self.disconnect();
+        self.engine.mover.handle_postgres_crash();
+    }
+
+    /// The session in which moves are made takes its next step.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn step_move(
+        &mut self,
+        disk: &mut Disk,
+        postgres: &mut Postgres,
+        random: &mut Random,
+    ) -> Result<Vec<Event>, DiskError> {
+        self.engine.step_move(postgres, random);
+        self.engine.end_turn(disk, postgres)?;
+        Ok(self.take_rotated())
+    }
+
     /// Reads up to `count` frames of the stream, or the keepalive that comes where there is nothing to send.
     ///
     /// # Errors
@@ -302,9 +325,13 @@ impl Origin {
         events: &mut Vec<Event>,
     ) -> Result<(), DiskError> {
         self.engine.handle_frame(disk, frame)?;
-        let rotated = std::mem::take(&mut self.engine.rotated);
-        events.extend(rotated.into_iter().map(|(handle, cause)| Event::Rotated(handle, cause)));
+        events.extend(self.take_rotated());
         Ok(())
+    }
+
+    fn take_rotated(&mut self) -> Vec<Event> {
+        let rotated = std::mem::take(&mut self.engine.rotated);
+        rotated.into_iter().map(|(handle, cause)| Event::Rotated(handle, cause)).collect()
     }
 
     /// The commit log's writer takes a group.
@@ -408,7 +435,9 @@ impl Origin {
     #[must_use]
     pub fn is_idle(&self, postgres: &Postgres) -> bool {
         let sent = self.engine.link.as_ref().is_some_and(|link| link.is_idle(postgres));
-        sent && self.creations.is_empty() && !self.engine.is_writing() && self.engine.commit_log.is_idle()
+        let carried_out =
+            !self.engine.is_writing() && self.engine.commit_log.is_idle() && self.engine.mover.is_idle();
+        sent && self.creations.is_empty() && carried_out
     }
 }
 

@@ -127,7 +127,7 @@ impl Held {
             }
             Event::Removed(id) => drop(self.shapes.remove(&id)),
             Event::Processed(processed) => self.processed = processed,
-            // No shape of the model has partitions that it learns of later, or subqueries.
+            // No shape of the model has partitions that it learns of later, and no move is made here.
             Event::Partitions(_) | Event::Views(_) | Event::Moved(_) => {}
         }
         Ok(())

@@ -26,10 +26,14 @@ pub const COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("n", oid::INT4), ("no
 /// Keys are below.
 const KEYS: u64 = 12;
 
-/// The value of each column, as text.
-pub type Row = [Option<String>; COLUMNS.len()];
+/// A value as text; `None` is NULL.
+pub type Cell = Option<String>;
+/// The value of each column.
+pub type Row = [Cell; COLUMNS.len()];
 /// A table's rows by key.
 pub type Rows = BTreeMap<u64, Row>;
+/// The rows of every table.
+pub type Tables = [Rows; TABLES.len()];
 
 /// The changes of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +75,8 @@ struct Open {
 pub struct Postgres {
     random: Random,
     /// The tables before the first transaction.
-    first: [Rows; TABLES.len()],
-    tables: [Rows; TABLES.len()],
+    first: Tables,
+    tables: Tables,
     running: Vec<Open>,
     /// In the WAL, and not visible yet.
     committing: Vec<Open>,
@@ -113,10 +117,10 @@ impl Postgres {
         postgres
     }
 
-    /// A table's rows before the first transaction.
+    /// The tables before the first transaction.
     #[must_use]
-    pub const fn first_rows(&self, table: usize) -> &Rows {
-        &self.first[table]
+    pub const fn first_tables(&self) -> &Tables {
+        &self.first
     }
 
     /// A table as the catalog describes it.
@@ -180,7 +184,7 @@ impl Postgres {
 
     /// Takes a snapshot: what Postgres says of it, and each table's rows in it.
     #[must_use]
-    pub fn snapshot(&self) -> (SnapshotBounds, [Rows; TABLES.len()]) {
+    pub fn snapshot(&self) -> (SnapshotBounds, Tables) {
         let xmax = self.last_ended_xid + 1;
         let open = self.running.iter().chain(&self.committing).map(|open| open.xid);
         let mut xip: Vec<u64> = open.filter(|xid| *xid < xmax).collect();
