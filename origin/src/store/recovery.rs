@@ -76,6 +76,7 @@ pub fn recover(folder: &Folder, chunk_bytes_max: u64) -> Result<Recovered, Recov
 fn flush(folder: &Folder, mut shape: RecoveredShape) -> io::Result<RecoveredShape> {
     let dir = folder.shape_dir(shape.handle);
     segment::flush_tail(&dir, &mut shape.log)?;
+    segment::cut(&dir, &shape.log)?;
     segment::sync(&dir)?;
     Ok(shape)
 }

@@ -58,6 +58,24 @@ pub fn write(dir: &Path, append: &SegmentAppend) -> io::Result<()> {
     open_for_write(&index_path(dir))?.write_all_at(&append.entries, append.entries_at)
 }
 
+/// Cuts off what the segment holds behind its log's end. A power failure may leave there the index entries of items that it
+/// lost; once these come again, a process that reads along would take the entries for theirs.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn cut(dir: &Path, log: &ShapeLog) -> io::Result<()> {
+    let ends =
+        [(log_path(dir), log.flushed_bytes()), (index_path(dir), log.flushed_items() * ENTRY_BYTES as u64)];
+    for (path, end) in ends {
+        match OpenOptions::new().write(true).open(path) {
+            Ok(file) if file.metadata()?.len() > end => file.set_len(end)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Makes the segment durable, as far as it was written.
 ///
 /// # Errors
@@ -113,4 +131,38 @@ pub fn release_tail(dir: &Path, log: &mut ShapeLog) -> io::Result<()> {
 
 fn open_for_write(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).write(true).truncate(false).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Scratch;
+
+    fn log(transactions: &[u64]) -> ShapeLog {
+        let mut log = ShapeLog::new(1_000);
+        for tx in transactions {
+            log.append(*tx, 0, b"{\"headers\":{}}");
+            log.commit();
+        }
+        log
+    }
+
+    #[test]
+    fn a_start_cuts_off_what_its_log_does_not_know() {
+        let scratch = Scratch::new("segment-cut").unwrap();
+        let dir = scratch.path();
+        flush_tail(dir, &mut log(&[10, 20])).unwrap();
+        // After a crash the commit log may know of the first transaction alone.
+        let mut recovered = log(&[10]);
+        flush_tail(dir, &mut recovered).unwrap();
+        cut(dir, &recovered).unwrap();
+        assert_eq!(fs::metadata(log_path(dir)).unwrap().len(), recovered.flushed_bytes());
+        // What comes again is believed to be in the segment once it is.
+        let mut along = log(&[10, 20]);
+        release_tail(dir, &mut along).unwrap();
+        assert_eq!(along.flushed_items(), 0);
+        flush_tail(dir, &mut log(&[10, 20])).unwrap();
+        release_tail(dir, &mut along).unwrap();
+        assert_eq!(along.flushed_items(), 2);
+    }
 }

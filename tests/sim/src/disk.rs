@@ -37,6 +37,8 @@ struct File {
     content: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Write>,
+    /// The length that the file was cut to since it was synced.
+    cut: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Disk {
                 keep_some(&mut file.durable, &write, &mut self.random);
             }
             file.content.clone_from(&file.durable);
+            file.cut = None;
         }
         self.is_off = false;
         self.cancel_faults();
@@ -154,13 +157,26 @@ impl Disk {
         self.write_at(path, bytes, end)
     }
 
+    /// Shortens a file; durable with its next sync, before which nothing else is written to it.
+    pub fn cut(&mut self, path: &str, length: u64) -> Result<()> {
+        let index = *self.names.get(path).ok_or(DiskError::NotFound)?;
+        self.operate()?;
+        let (file, length) = (&mut self.files[index], length as usize);
+        file.content.truncate(length);
+        file.cut = Some(length);
+        Ok(())
+    }
+
     /// Makes a file's content durable. Where it fails, what did not reach the platters never will.
     pub fn sync(&mut self, path: &str) -> Result<()> {
         let index = *self.names.get(path).ok_or(DiskError::NotFound)?;
         let outcome = self.operate();
         let file = &mut self.files[index];
         match outcome {
-            Ok(()) => file.unsynced.drain(..).for_each(|write| put(&mut file.durable, &write, |_| true)),
+            Ok(()) => {
+                file.unsynced.drain(..).for_each(|write| put(&mut file.durable, &write, |_| true));
+                file.cut.take().into_iter().for_each(|length| file.durable.truncate(length));
+            }
             // After a power failure it is decided by the restart.
             Err(DiskError::Off) => {}
             Err(_) => {

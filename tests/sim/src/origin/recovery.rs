@@ -38,6 +38,7 @@ pub(super) fn recover(
     let mut store = recovery.finish();
     for shape in &mut store.shapes {
         segment::flush_tail(disk, shape.handle, &mut shape.log, faults)?;
+        segment::cut(disk, shape.handle, &shape.log)?;
         segment::sync(disk, shape.handle, faults)?;
     }
     let next_file = files.last().map_or(1, |(number, _)| number + 1);

@@ -66,6 +66,18 @@ fn entries_of_beginnings(append: &SegmentAppend) -> Vec<u8> {
     wrong
 }
 
+/// Cuts off what the segment holds behind its log's end.
+pub(super) fn cut(disk: &mut Disk, handle: Handle, log: &ShapeLog) -> Result<(), DiskError> {
+    let entries = log.flushed_items() * ENTRY_BYTES as u64;
+    for (path, end) in [(log_path(handle), log.flushed_bytes()), (index_path(handle), entries)] {
+        match disk.cut(&path, end) {
+            Ok(()) | Err(DiskError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Makes the segment durable, as far as it was written.
 pub(super) fn sync(disk: &mut Disk, handle: Handle, faults: Faults) -> Result<(), DiskError> {
     for path in [log_path(handle), index_path(handle)] {
