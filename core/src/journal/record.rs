@@ -53,8 +53,8 @@ pub enum Record {
     Backfill(Fragment),
     /// The results of a shape's subqueries in its snapshot.
     Views(ShapeViews),
-    /// A move of a shape with subqueries: its items, and the views that they lead to. Its log is whole then, unless
-    /// [`Record::Whole`] says otherwise.
+    /// A move of a shape with subqueries: its items, the views that they lead to, and how far its log is whole once it has
+    /// what follows.
     Move(Move),
     /// How far a log is whole: what lies beyond waits for a move.
     Whole(ShapeWhole),
@@ -180,6 +180,13 @@ struct MoveHead {
     id: ShapeId,
     consumed: u64,
     changes: Vec<ViewChange>,
+    #[serde(default = "to_its_end")]
+    whole_up_to: u64,
+}
+
+/// Of a move that was written before the record said so.
+const fn to_its_end() -> u64 {
+    u64::MAX
 }
 
 /// The end of a shape's snapshot.
@@ -329,7 +336,8 @@ fn push_fragment(out: &mut Vec<u8>, fragment: &Fragment) {
 }
 
 fn encode_move(out: &mut Vec<u8>, made: &Move) {
-    let head = MoveHead { id: made.id, consumed: made.consumed, changes: made.changes.clone() };
+    let Move { id, consumed, changes, whole_up_to, .. } = made;
+    let head = MoveHead { id: *id, consumed: *consumed, changes: changes.clone(), whole_up_to: *whole_up_to };
     let head = serde_json::to_vec(&head).expect("plain data always serialises");
     frame(out, MOVE, |out| {
         push_count(out, head.len());
@@ -344,7 +352,8 @@ fn decode_move(kind: u8, body: &[u8]) -> Result<Move, RecordError> {
     let length = reader.u32().ok_or_else(cut_off)? as usize;
     let head: MoveHead = decode_json(kind, reader.take(length).ok_or_else(cut_off)?)?;
     let items = decode_fragment(reader.0).ok_or_else(cut_off)?;
-    Ok(Move { id: head.id, consumed: head.consumed, changes: head.changes, items })
+    let MoveHead { id, consumed, changes, whole_up_to } = head;
+    Ok(Move { id, consumed, changes, items, whole_up_to })
 }
 
 fn push_count(out: &mut Vec<u8>, count: usize) {
@@ -418,6 +427,7 @@ mod tests {
                 consumed: 77,
                 changes: vec![ViewChange { enter: vec![member(Some("ü"))], leave: vec![member(None)] }],
                 items: fragment(),
+                whole_up_to: 90,
             }),
             Record::Whole(ShapeWhole { id: ShapeId(1), up_to: u64::MAX }),
             Record::Joined(ShapeJoined { id: ShapeId(1), processed: 77 }),

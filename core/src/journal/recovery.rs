@@ -99,8 +99,11 @@ impl Recovery {
         let survivor = |(shape, filter): (AddedShape, Option<SnapshotFilter>)| {
             let AddedShape { created, handle, mut log, dependent } = shape;
             let is_joined = log.is_joined();
-            // A restart reads on from Postgres before it says anything.
-            log.handle_joined();
+            // A restart reads on from Postgres before it says anything. A shape with subqueries may hold back what it
+            // reads, and joins by what it shows.
+            if dependent.views.is_empty() {
+                log.handle_joined();
+            }
             log.set_visible_up_to(stored_bound(dependent.whole_up_to), processed);
             filter.map(|filter| RecoveredShape { created, handle, filter, log, is_joined, dependent })
         };

@@ -206,7 +206,8 @@ impl Replay {
                 self.open.remove(&made.id);
                 each(Event::Log(made.id, LogChange::EndMove))?;
                 each(Event::Moved(&made))?;
-                each(Event::Bound { id: made.id, up_to: None, processed: Lsn::new(made.consumed) })
+                let up_to = self.bound_behind(&made);
+                each(Event::Bound { id: made.id, up_to, processed: Lsn::new(made.consumed) })
             }
             record => self.handle_state(record, each),
         }
@@ -260,6 +261,15 @@ impl Replay {
         self.last_handle_us
     }
 
+    /// The bound behind a move. What was held back behind it may not be written yet: who reads along shows the move and no
+    /// more, until [`Record::Whole`] comes. A restart gets what is missing from Postgres before it calls anything whole.
+    fn bound_behind(&self, made: &Move) -> Option<Lsn> {
+        match self.policy {
+            Policy::AsItComes => Some(Lsn::new(made.consumed)),
+            Policy::UntilLastCommit(_) => stored_bound(made.whole_up_to),
+        }
+    }
+
     /// Whether the items of the record that was taken last count.
     const fn counts(&self) -> bool {
         match &self.policy {
@@ -287,7 +297,9 @@ impl Replay {
             if self.shapes.contains(&id) || !self.add(shape.created, log, shape.dependent, each)? {
                 continue;
             }
-            each(Event::Bound { id, up_to, processed: Lsn::new(checkpoint.processed) })?;
+            // Before a shape has joined, what it is still to resolve may have been read already.
+            let covers = if shape.is_joined { Lsn::new(checkpoint.processed) } else { Lsn::ZERO };
+            each(Event::Bound { id, up_to, processed: covers })?;
             if shape.is_joined {
                 each(Event::Log(id, LogChange::Joined))?;
             }

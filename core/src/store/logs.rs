@@ -42,6 +42,8 @@ pub struct Logs<S> {
     recent: RecentCommits,
     /// Shapes that the open transaction has reached.
     touched: Vec<ShapeId>,
+    /// Every transaction that commits before is in the logs, or held back for a move.
+    position: Lsn,
     /// Shapes whose snapshot the stream has not come up to, by where it ends.
     joining: BTreeSet<(Lsn, ShapeId)>,
     /// Shapes whose log is not visible to its end.
@@ -49,6 +51,9 @@ pub struct Logs<S> {
     /// Shapes with subqueries whose views are not known yet, each with the LSN beyond which nothing may be confirmed: a
     /// transaction that comes after the shape was registered may start a move.
     viewless: BTreeMap<ShapeId, Lsn>,
+    /// The bounds of shapes that were dropped, each with the ticket of that: until it is durable a crash brings the shape
+    /// back, which then needs from Postgres what it has to resolve.
+    departed: VecDeque<(Ticket, Lsn)>,
     /// Scratch space for grouping.
     pairs: Vec<(ShapeId, u32)>,
 }
@@ -73,9 +78,11 @@ impl<S: SharedShape + Clone> Logs<S> {
             flush: FlushTracker::default(),
             recent: RecentCommits::default(),
             touched: Vec::new(),
+            position: Lsn::ZERO,
             joining: BTreeSet::new(),
             bounded: BTreeSet::new(),
             viewless: BTreeMap::new(),
+            departed: VecDeque::new(),
             pairs: Vec::new(),
         }
     }
@@ -124,6 +131,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.tails.forget(id, tracked.tail, tracked.shape.with_log(|log| log.tail_bytes()));
         self.bounded.remove(&id);
         self.viewless.remove(&id);
+        self.departed.extend(tracked.visibility.up_to().map(|up_to| (ticket, up_to)));
         let shape = tracked.shape;
         self.deferred.push_back((ticket, Effect::RemoveFolder { shape: shape.clone() }));
         self.effects.push_back(Effect::Dropped { shape, cause });
@@ -304,11 +312,25 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.deferred.push_back((ticket, Effect::SnapshotDurable { shape }));
     }
 
-    /// Every transaction that commits before `position` is in the logs; between transactions only.
+    /// Every transaction that commits before `position` was read; between transactions only.
     pub fn handle_position(&mut self, position: Lsn) {
-        while self.joining.first().is_some_and(|(ends_at, _)| *ends_at <= position) {
-            let Some((_, id)) = self.joining.pop_first() else { return };
-            let Some(tracked) = self.shapes.get_mut(&id) else { continue };
+        self.position = self.position.max(position);
+        self.join();
+    }
+
+    /// Lets shapes join whose log shows everything up to the end of their snapshot. One that holds transactions back for
+    /// a move waits: its snapshot may hold a transaction that committed behind the first of these, and then its rows are
+    /// those of no LSN.
+    fn join(&mut self) {
+        let reached = self.joining.iter().take_while(|(ends_at, _)| *ends_at <= self.position);
+        for (ends_at, id) in reached.copied().collect::<Vec<_>>() {
+            let tracked = self.shapes.get_mut(&id);
+            let up_to = tracked.as_ref().and_then(|tracked| tracked.visibility.up_to());
+            if up_to.is_some_and(|up_to| up_to < ends_at) {
+                continue;
+            }
+            self.joining.remove(&(ends_at, id));
+            let Some(tracked) = tracked else { continue };
             tracked.is_joined = true;
             self.effects.push_back(Effect::Joined { shape: tracked.shape.clone() });
             self.record(&Record::Joined(ShapeJoined { id, processed: self.processed.as_u64() }));
@@ -327,9 +349,11 @@ impl<S: SharedShape + Clone> Logs<S> {
         while let Some((_, effect)) = self.deferred.pop_front_if(|(waits_for, _)| *waits_for <= ticket) {
             self.effects.push_back(effect);
         }
+        while self.departed.pop_front_if(|(waits_for, _)| *waits_for <= ticket).is_some() {}
         for id in self.bounded.clone() {
             self.show(id);
         }
+        self.join();
     }
 
     /// The LSN that may be confirmed to Postgres: no transaction that is not durable, or that some shape still has to
@@ -337,7 +361,9 @@ impl<S: SharedShape + Clone> Logs<S> {
     #[must_use]
     pub fn confirmable(&self) -> Lsn {
         let bounds = self.bounded.iter().filter_map(|id| self.shapes.get(id)?.visibility.up_to());
-        bounds.chain(self.viewless.values().copied()).fold(self.flush.confirmable(), Lsn::min)
+        let departed = self.departed.iter().map(|(_, up_to)| *up_to);
+        let bounds = bounds.chain(self.viewless.values().copied()).chain(departed);
+        bounds.fold(self.flush.confirmable(), Lsn::min)
     }
 
     /// Records something that concerns no log, and returns its ticket.

@@ -181,7 +181,7 @@ fn filter() -> SnapshotFilter {
 
 fn a_move(id: u32, consumed: u64, op: u64) -> Move {
     let changes = vec![ViewChange::default()];
-    Move { id: ShapeId(id), consumed, changes, items: fragment(consumed, op, &[id]) }
+    Move { id: ShapeId(id), consumed, changes, items: fragment(consumed, op, &[id]), whole_up_to: u64::MAX }
 }
 
 const fn lsn(position: u64) -> Lsn {
@@ -280,6 +280,24 @@ fn a_new_shape_is_joined_when_the_stream_has_come_to_its_snapshot() {
     assert_eq!(store.synced(3), ["snapshot of 4 is durable"]);
 }
 
+/// The snapshot may hold a transaction behind one that it does not hold: Postgres shows commits in another order than
+/// the WAL has them.
+#[test]
+fn a_shape_that_moves_joins_once_it_shows_all_up_to_its_snapshot() {
+    let mut store = Store::new(Limits::default(), &[]);
+    store.register(4, true);
+    store.logs.handle_snapshot_taken(ShapeId(4), Lsn::new(100));
+    store.logs.set_visible_up_to(ShapeId(4), Some(Lsn::new(63)));
+    store.logs.handle_position(Lsn::new(120));
+    assert!(!store.end_turn().contains(&"joined 4".to_owned()), "what commits at 64 is held back");
+    store.logs.set_visible_up_to(ShapeId(4), Some(Lsn::new(110)));
+    store.end_turn();
+    assert!(!store.effects().contains(&"joined 4".to_owned()), "that it shows more is not durable");
+    let last = store.logs.pending.last_ticket();
+    store.logs.handle_synced(last);
+    assert!(store.effects().contains(&"joined 4".to_owned()));
+}
+
 #[test]
 fn a_restored_shape_joins_anew_where_that_was_not_durable() {
     let mut store = Store::new(Limits { commit_file_bytes_max: 0, ..Limits::default() }, &[1]);
@@ -371,6 +389,25 @@ fn a_shape_whose_subqueries_are_unknown_holds_back_what_is_confirmed() {
     assert_eq!(store.confirmable(), 105);
     store.logs.remove(ShapeId(6), DropCause::CreationFailed);
     assert_eq!(store.confirmable(), 205);
+}
+
+/// A crash before that is durable brings it back, and what it has to resolve must come again.
+#[test]
+fn a_shape_that_was_dropped_in_a_move_holds_back_what_is_confirmed_until_that_is_durable() {
+    let mut store = Store::new(Limits::default(), &[1, 2]);
+    store.logs.set_visible_up_to(ShapeId(1), Some(Lsn::new(99)));
+    store.transaction(100, &[2]);
+    store.end_turn();
+    let last = store.logs.pending.last_ticket();
+    store.logs.handle_synced(last);
+    assert_eq!(store.confirmable(), 99);
+    store.logs.remove(ShapeId(1), DropCause::Deleted);
+    assert_eq!(store.confirmable(), 99);
+    store.end_turn();
+    assert_eq!(store.confirmable(), 99);
+    let last = store.logs.pending.last_ticket();
+    store.logs.handle_synced(last);
+    assert_eq!(store.confirmable(), 105);
 }
 
 #[test]

@@ -254,9 +254,6 @@ impl<S: SharedShape + Clone> Writer<S> {
             return false;
         }
         self.logs.handle_snapshot_taken(id, Lsn::new(filter.ends_at));
-        if !self.router.in_transaction() {
-            self.logs.handle_position(self.received);
-        }
         if views.is_empty() {
             for transaction in self.router.handle_snapshot(id, filter) {
                 self.logs.backfill(transaction);
@@ -266,6 +263,10 @@ impl<S: SharedShape + Clone> Writer<S> {
             self.router.handle_dependent_snapshot(id, filter, views);
             self.take_late();
             self.logs.handle_views(id);
+        }
+        // Behind what the views hold back: a shape joins by what it shows.
+        if !self.router.in_transaction() {
+            self.logs.handle_position(self.received);
         }
         true
     }
@@ -391,8 +392,9 @@ impl<S: SharedShape + Clone> Writer<S> {
             match late {
                 Late::Transaction(fragment) => self.logs.backfill(fragment),
                 Late::Move(made) => {
+                    let changes_views = made.changes.iter().any(|change| !change.is_empty());
                     self.logs.append_move(made);
-                    self.logs.effects.push_back(Effect::Moved);
+                    self.logs.effects.extend(changes_views.then_some(Effect::Moved));
                 }
                 Late::Whole(id, up_to) => self.logs.set_visible_up_to(id, stored_bound(up_to)),
             }

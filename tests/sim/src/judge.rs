@@ -33,6 +33,8 @@ struct KnownLog {
     ends: BTreeMap<Offset, usize>,
     /// Closed chunks of the change log: the offset before and behind.
     closed: BTreeMap<Offset, Offset>,
+    /// Those that the first process told of. A second one may show a move before the first knows that it is durable.
+    closed_by_first: BTreeSet<Offset>,
 }
 
 /// The tables after some of the WAL's transactions, as one shape shows them.
@@ -125,6 +127,9 @@ impl Judge {
             Reply::Snapshot { bytes, offset } => known.check_chunk(after, bytes, *offset),
             Reply::Changes { bytes, offset, closed, up_to_date } => {
                 known.check_changes(after, bytes, *offset)?;
+                if *closed && !may_lag {
+                    known.closed_by_first.insert(after);
+                }
                 known.check_closed(after, *offset, *closed, up_to_date.is_some() && !may_lag)
             }
             _ => Ok(()),
@@ -196,6 +201,7 @@ impl KnownLog {
             bytes: Vec::new(),
             ends: BTreeMap::new(),
             closed: BTreeMap::new(),
+            closed_by_first: BTreeSet::new(),
         }
     }
 
@@ -251,7 +257,9 @@ impl KnownLog {
             Some(before) if offset > *before || closed && offset != *before => {
                 Err(format!("a closed chunk ended at {before} and ends at {offset} now"))
             }
-            Some(_) if up_to_date => Err("what followed a closed chunk is gone".to_owned()),
+            Some(_) if up_to_date && self.closed_by_first.contains(&after) => {
+                Err("what followed a closed chunk is gone".to_owned())
+            }
             None if closed => {
                 self.closed.insert(after, offset);
                 Ok(())

@@ -58,7 +58,13 @@ fn items_count_up_to_the_last_commit() {
 
 #[test]
 fn what_is_not_an_item_counts_behind_the_last_commit_too() {
-    let made = Move { id: ShapeId(2), consumed: 40, changes: Vec::new(), items: items(40, 0, &[2]) };
+    let made = Move {
+        id: ShapeId(2),
+        consumed: 40,
+        changes: Vec::new(),
+        items: items(40, 0, &[2]),
+        whole_up_to: u64::MAX,
+    };
     let records = vec![
         created(1),
         Record::Commit(20),
@@ -123,11 +129,34 @@ fn what_subqueries_return_and_how_far_a_log_is_whole_is_remembered() {
     assert_eq!((before.consumed, before.whole_up_to), (0, 20));
 
     let change = ViewChange { enter: vec![member("2")], leave: vec![member("1")] };
-    let made = Move { id: ShapeId(1), consumed: 30, changes: vec![change], items: items(30, 4, &[1]) };
+    let made = Move {
+        id: ShapeId(1),
+        consumed: 30,
+        changes: vec![change],
+        items: items(30, 4, &[1]),
+        whole_up_to: u64::MAX,
+    };
+    let held = Record::Move(Move { whole_up_to: 35, ..made.clone() });
+    let cut_off = dependent([records.clone(), vec![held]].concat());
+    assert_eq!(
+        (cut_off.consumed, cut_off.whole_up_to),
+        (30, 35),
+        "what commits at 36 waits for the next move"
+    );
     records.push(Record::Move(made));
     let after = dependent(records);
     assert!(after.views[0].has(&member("2")) && !after.views[0].has(&member("1")));
     assert_eq!((after.consumed, after.whole_up_to), (30, u64::MAX));
+}
+
+#[test]
+fn a_shape_with_subqueries_joins_anew_where_that_was_not_durable() {
+    let views = Record::Views(ShapeViews { id: ShapeId(1), views: vec![View::default()] });
+    let records = vec![created(1), views, done(1)];
+    assert_eq!(told(records.clone()), Read::Pending);
+    let joined = Record::Joined(ShapeJoined { id: ShapeId(1), processed: 80 });
+    assert!(matches!(told([records, vec![joined]].concat()), Read::End { up_to_date: Some(_), .. }));
+    assert!(matches!(told(vec![created(1), done(1)]), Read::End { up_to_date: Some(_), .. }), "without");
 }
 
 /// What readers are told of a shape whose transactions were processed up to 90.
@@ -146,7 +175,13 @@ fn a_log_with_more_than_its_whole_part_is_not_called_up_to_date() {
 
 #[test]
 fn a_move_tells_how_far_its_rows_are_whatever_bound_follows() {
-    let made = Move { id: ShapeId(1), consumed: 30, changes: Vec::new(), items: items(20, 4, &[1]) };
+    let made = Move {
+        id: ShapeId(1),
+        consumed: 30,
+        changes: Vec::new(),
+        items: items(20, 4, &[1]),
+        whole_up_to: u64::MAX,
+    };
     let records = vec![created(1), done(1), Record::Move(made), whole(1, 25)];
     assert!(matches!(told(records), Read::Changes { up_to_date: Some(lsn), .. } if lsn == Lsn::new(30)));
 }

@@ -57,6 +57,12 @@ fn a_shape_of_a_checkpoint_that_had_not_joined_joins_by_a_record() {
     let told = told(vec![Record::Checkpoint(Box::new(start)), joined]);
     let of_interest = told.iter().filter(|it| it.starts_with("joined") || it.starts_with("processed"));
     assert_eq!(of_interest.collect::<Vec<_>>(), ["joined 1", "processed 20", "processed 30", "joined 2"]);
+    let bounds: Vec<_> = told.iter().filter(|it| it.starts_with("bound")).collect();
+    assert_eq!(
+        bounds,
+        ["bound 1 at None of 20", "bound 2 at None of 0"],
+        "it may have to resolve what was read"
+    );
 }
 
 #[test]
@@ -73,7 +79,8 @@ fn nothing_is_told_of_a_shape_that_is_not_there() {
     let id = ShapeId(1);
     let partitions = ShapePartitions { id, table: None, partitions: vec![7] };
     let views = ShapeViews { id, views: Vec::new() };
-    let made = Move { id, consumed: 30, changes: Vec::new(), items: items(30, 0, &[1]) };
+    let made =
+        Move { id, consumed: 30, changes: Vec::new(), items: items(30, 0, &[1]), whole_up_to: u64::MAX };
     let records = vec![
         done(1),
         Record::Items(items(20, 0, &[1])),
@@ -98,7 +105,7 @@ fn nothing_is_told_of_a_shape_that_is_not_there() {
     ];
     let mut expected = vec!["added 1", "partitions 1", "views 1", "bound 1 at Some(20) of 0"];
     expected.push("bound 1 at None of 0");
-    expected.extend(["1 of 30 to 1", "end move 1", "moved 1", "bound 1 at None of 30"]);
+    expected.extend(["1 of 30 to 1", "end move 1", "moved 1", "bound 1 at Some(30) of 30"]);
     assert_eq!(told(records), expected);
 }
 
@@ -121,7 +128,13 @@ fn a_transaction_ends_for_all_shapes_that_it_reached_and_a_backfill_for_its_own(
 
 #[test]
 fn a_shape_that_goes_in_an_open_transaction_or_moves_is_not_committed() {
-    let made = Move { id: ShapeId(2), consumed: 30, changes: Vec::new(), items: items(30, 2, &[2]) };
+    let made = Move {
+        id: ShapeId(2),
+        consumed: 30,
+        changes: Vec::new(),
+        items: items(30, 2, &[2]),
+        whole_up_to: u64::MAX,
+    };
     let records = vec![
         Record::Checkpoint(Box::new(checkpoint(5, &[1, 2]))),
         Record::Items(items(30, 0, &[1, 2])),

@@ -73,7 +73,7 @@ impl DependentState {
     /// Takes a move over.
     pub fn apply(&mut self, made: &Move) {
         self.views.iter_mut().zip(&made.changes).for_each(|(view, change)| view.apply(change));
-        (self.consumed, self.whole_up_to) = (made.consumed, u64::MAX);
+        (self.consumed, self.whole_up_to) = (made.consumed, made.whole_up_to);
     }
 }
 

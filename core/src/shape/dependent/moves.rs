@@ -51,6 +51,9 @@ pub struct Move {
     pub changes: Vec<ViewChange>,
     /// Events, rows and the snapshot-end; may be empty where no client can see the change.
     pub items: Fragment,
+    /// The commit LSN up to which the log is whole once it has what was held back behind the move; `u64::MAX` where that is
+    /// its end.
+    pub whole_up_to: u64,
 }
 
 /// The result of applying a snapshot to a shape's move.
@@ -127,7 +130,7 @@ impl Dependent {
         Ok(rows)
     }
 
-    /// The answer about rows, empty where none was asked for: the move is complete. `None` where nothing changed.
+    /// The answer about rows, empty where none was asked for: the move is complete. `None` where none was under way.
     pub(super) fn handle_rows(
         &mut self,
         answer: &[u8],
@@ -135,8 +138,12 @@ impl Dependent {
     ) -> Result<Option<Move>, RotationCause> {
         let Some(unresolved) = self.unresolved.take() else { return Ok(None) };
         let Some(Resolution { changes, leaving, entering }) = unresolved.resolution else { return Ok(None) };
+        self.consumed = unresolved.lsn;
         if changes.iter().all(ViewChange::is_empty) {
-            return Ok(None);
+            // Written down all the same: sent again after a crash, these transactions would hold the shape back anew,
+            // behind the LSN that clients were told.
+            let items = Fragment::new(unresolved.lsn);
+            return Ok(Some(self.made(changes, items)));
         }
         let mut items =
             MoveItems { fragment: Fragment::new(unresolved.lsn), op: unresolved.ops, id: self.id };
@@ -163,8 +170,12 @@ impl Dependent {
         if came {
             items.push(&message::snapshot_end(bounds));
         }
-        self.consumed = unresolved.lsn;
-        Ok(Some(Move { id: self.id, consumed: self.consumed, changes, items: items.fragment }))
+        Ok(Some(self.made(changes, items.fragment)))
+    }
+
+    /// The move that has been made; what follows it is still to be applied.
+    const fn made(&self, changes: Vec<ViewChange>, items: Fragment) -> Move {
+        Move { id: self.id, consumed: self.consumed, changes, items, whole_up_to: u64::MAX }
     }
 
     /// The round came to nothing: what it asked is asked again in the next.

@@ -289,8 +289,13 @@ impl Rounds {
         let Some(dependent) = self.shapes.get_mut(&id) else { return };
         match dependent.handle_rows(rows, bounds) {
             Ok(made) => {
+                let place = self.late.len();
                 self.late.extend(made.map(Late::Move));
                 self.resume(id, open, fragment);
+                let whole_up_to = self.shapes.get(&id).map_or(u64::MAX, Dependent::whole_up_to);
+                if let Some(Late::Move(made)) = self.late.get_mut(place) {
+                    made.whole_up_to = whole_up_to;
+                }
             }
             Err(cause) => self.rotations.push((id, cause)),
         }

@@ -145,7 +145,7 @@ impl Creation {
             request: kind.request.clone(),
             relation: kind.definition.relation.as_ref().clone(),
             partitions: Vec::new(),
-            inner: Vec::new(),
+            inner: kind.definition.inner_relations().iter().map(|inner| inner.as_ref().clone()).collect(),
             inner_partitions: std::collections::BTreeMap::new(),
         };
         let mut log = ShapeLog::new(self.chunk_bytes_max);
