@@ -4,7 +4,7 @@ use super::record::{CreatedShape, Record, ShapeCheckpoint, SnapshotDone, StoreCh
 use crate::ShapeId;
 use crate::log::{Fragment, ShapeLog, shape_log::SnapshotProgress};
 use crate::pg::{SnapshotBounds, SnapshotFilter};
-use crate::shape::dependent::DependentState;
+use crate::shape::dependent::{DependentState, Move};
 
 pub(super) const ITEM: &[u8] = b"{\"headers\":{}}";
 pub(super) const LAST: &str = ",{\"headers\":{,\"last\":true}}";
@@ -28,6 +28,11 @@ pub(super) fn items(tx: u64, op: u64, shapes: &[u32]) -> Fragment {
     let shapes: Vec<ShapeId> = shapes.iter().copied().map(ShapeId).collect();
     fragment.push(op, ITEM, &shapes);
     fragment
+}
+
+/// A move that changes no view, behind which nothing is held back.
+pub(super) fn moved(id: u32, consumed: u64, items: Fragment) -> Move {
+    Move { id: ShapeId(id), consumed, changes: Vec::new(), items, whole_up_to: u64::MAX }
 }
 
 /// A checkpoint of shapes whose snapshots are durable, with empty logs.

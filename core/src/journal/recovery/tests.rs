@@ -3,7 +3,7 @@
 use super::*;
 use crate::Offset;
 use crate::journal::record::{ShapeJoined, ShapeViews, ShapeWhole};
-use crate::journal::samples::{ITEM, LAST, NOT_LAST, checkpoint, created, done, items};
+use crate::journal::samples::{ITEM, LAST, NOT_LAST, checkpoint, created, done, items, moved};
 use crate::log::{Clock, Read};
 use crate::shape::dependent::{Member, Move, View, ViewChange};
 use std::convert::Infallible;
@@ -58,13 +58,7 @@ fn items_count_up_to_the_last_commit() {
 
 #[test]
 fn what_is_not_an_item_counts_behind_the_last_commit_too() {
-    let made = Move {
-        id: ShapeId(2),
-        consumed: 40,
-        changes: Vec::new(),
-        items: items(40, 0, &[2]),
-        whole_up_to: u64::MAX,
-    };
+    let made = moved(2, 40, items(40, 0, &[2]));
     let records = vec![
         created(1),
         Record::Commit(20),
@@ -129,13 +123,7 @@ fn what_subqueries_return_and_how_far_a_log_is_whole_is_remembered() {
     assert_eq!((before.consumed, before.whole_up_to), (0, 20));
 
     let change = ViewChange { enter: vec![member("2")], leave: vec![member("1")] };
-    let made = Move {
-        id: ShapeId(1),
-        consumed: 30,
-        changes: vec![change],
-        items: items(30, 4, &[1]),
-        whole_up_to: u64::MAX,
-    };
+    let made = Move { changes: vec![change], ..moved(1, 30, items(30, 4, &[1])) };
     let held = Record::Move(Move { whole_up_to: 35, ..made.clone() });
     let cut_off = dependent([records.clone(), vec![held]].concat());
     assert_eq!(
@@ -175,13 +163,7 @@ fn a_log_with_more_than_its_whole_part_is_not_called_up_to_date() {
 
 #[test]
 fn a_move_tells_how_far_its_rows_are_whatever_bound_follows() {
-    let made = Move {
-        id: ShapeId(1),
-        consumed: 30,
-        changes: Vec::new(),
-        items: items(20, 4, &[1]),
-        whole_up_to: u64::MAX,
-    };
+    let made = moved(1, 30, items(20, 4, &[1]));
     let records = vec![created(1), done(1), Record::Move(made), whole(1, 25)];
     assert!(matches!(told(records), Read::Changes { up_to_date: Some(lsn), .. } if lsn == Lsn::new(30)));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::journal::record::{ShapeJoined, ShapeWhole};
-use crate::journal::samples::{checkpoint, created, done, items};
+use crate::journal::samples::{checkpoint, created, done, items, moved};
 use std::convert::Infallible;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -79,8 +79,7 @@ fn nothing_is_told_of_a_shape_that_is_not_there() {
     let id = ShapeId(1);
     let partitions = ShapePartitions { id, table: None, partitions: vec![7] };
     let views = ShapeViews { id, views: Vec::new() };
-    let made =
-        Move { id, consumed: 30, changes: Vec::new(), items: items(30, 0, &[1]), whole_up_to: u64::MAX };
+    let made = moved(1, 30, items(30, 0, &[1]));
     let records = vec![
         done(1),
         Record::Items(items(20, 0, &[1])),
@@ -128,13 +127,7 @@ fn a_transaction_ends_for_all_shapes_that_it_reached_and_a_backfill_for_its_own(
 
 #[test]
 fn a_shape_that_goes_in_an_open_transaction_or_moves_is_not_committed() {
-    let made = Move {
-        id: ShapeId(2),
-        consumed: 30,
-        changes: Vec::new(),
-        items: items(30, 2, &[2]),
-        whole_up_to: u64::MAX,
-    };
+    let made = moved(2, 30, items(30, 2, &[2]));
     let records = vec![
         Record::Checkpoint(Box::new(checkpoint(5, &[1, 2]))),
         Record::Items(items(30, 0, &[1, 2])),

@@ -232,13 +232,7 @@ impl Writer {
         self.compare();
         if self.below(2) == 0 {
             let items = items(self.tx, 1, &[id]);
-            self.write(Record::Move(Move {
-                id: ShapeId(id),
-                consumed: self.tx,
-                changes: Vec::new(),
-                items,
-                whole_up_to: u64::MAX,
-            }));
+            self.write(Record::Move(moved(id, self.tx, items)));
         }
         self.write(Record::Whole(ShapeWhole { id: ShapeId(id), up_to: u64::MAX }));
         self.tx += 10;
