@@ -11,6 +11,7 @@ use limn_core::journal::record::{CreatedShape, SnapshotDone};
 use limn_core::log::{ItemFormat, ShapeLog};
 use limn_core::pg::{self, SnapshotBounds, SnapshotFilter};
 use limn_core::shape::SnapshotWriter;
+use limn_core::shape::dependent::View;
 use limn_core::{Handle, ShapeId};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -103,8 +104,8 @@ impl Creation {
                     self.register(engine);
                 }
                 let views = KINDS[self.kind].views(&tables);
-                if engine.handle_snapshot_taken(self.id, &filter, views) {
-                    let copying = self.begin_copy(disk, filter, &tables)?;
+                if engine.handle_snapshot_taken(self.id, &filter, views.clone()) {
+                    let copying = self.begin_copy(disk, filter, &tables, views)?;
                     event = Some(Event::Snapshot(self.handle, self.kind));
                     Stage::Copy(Box::new(copying))
                 } else {
@@ -170,6 +171,7 @@ impl Creation {
         disk: &mut Disk,
         filter: SnapshotFilter,
         tables: &Tables,
+        views: Vec<View>,
     ) -> Result<Copying, DiskError> {
         disk.create(&segment::snapshot_path(self.handle))?;
         let kind = &KINDS[self.kind];
@@ -178,7 +180,7 @@ impl Creation {
         let definition = &kind.definition;
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
-        let tagger = definition.tagger(&self.handle.to_string(), kind.views(tables));
+        let tagger = definition.tagger(&self.handle.to_string(), views);
         Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, tagger, self.chunk_bytes_max) })
     }
 

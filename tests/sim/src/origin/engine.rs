@@ -166,7 +166,7 @@ impl Engine {
     pub(super) fn execute(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
         while let Some(effect) = self.writer.poll_effect() {
             match effect {
-                Effect::Append { ticket, bytes } => self.append(ticket, &bytes),
+                Effect::Append { ticket, bytes } => self.append(ticket, bytes),
                 Effect::StartFile { number, ticket, checkpoint } => {
                     self.commit_log.start_file(number, ticket, checkpoint);
                 }
@@ -228,14 +228,13 @@ impl Engine {
         !self.writing.is_empty()
     }
 
-    fn append(&mut self, ticket: Ticket, bytes: &[u8]) {
-        let forgets = |record: &Record| match self.faults.0 {
-            Some(Fault::ForgetsBackfills) => matches!(record, Record::Backfill(_)),
-            Some(Fault::ForgetsMoves) => matches!(record, Record::Move(_)),
-            Some(Fault::ForgetsBounds) => matches!(record, Record::Whole(_)),
-            _ => false,
+    fn append(&mut self, ticket: Ticket, bytes: Vec<u8>) {
+        let kept = match self.faults.0 {
+            Some(Fault::ForgetsBackfills) => without(&bytes, |record| matches!(record, Record::Backfill(_))),
+            Some(Fault::ForgetsMoves) => without(&bytes, |record| matches!(record, Record::Move(_))),
+            Some(Fault::ForgetsBounds) => without(&bytes, |record| matches!(record, Record::Whole(_))),
+            _ => bytes,
         };
-        let kept = without(bytes, forgets);
         self.commit_log.append(ticket, kept);
         if self.faults.has(Fault::ConfirmsBeforeSync) {
             self.writer.handle_synced(ticket);
