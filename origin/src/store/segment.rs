@@ -157,7 +157,7 @@ mod tests {
         flush_tail(dir, &mut recovered).unwrap();
         cut(dir, &recovered).unwrap();
         assert_eq!(fs::metadata(log_path(dir)).unwrap().len(), recovered.flushed_bytes());
-        // What comes again is believed to be in the segment once it is.
+        // The reader keeps its copy until the writer has written the second item again.
         let mut along = log(&[10, 20]);
         release_tail(dir, &mut along).unwrap();
         assert_eq!(along.flushed_items(), 0);

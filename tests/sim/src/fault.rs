@@ -53,7 +53,7 @@ faults! {
     AnswersMoveLate,
     /// A move is not written down, only shown.
     ForgetsMoves,
-    /// What a move holds back is shown: its bound is not written down.
+    /// The bound of a move is not written down: readers see transactions that the move holds back.
     ForgetsBounds,
     /// The snapshot counts as durable although its file was not synced.
     SnapshotNotSynced,

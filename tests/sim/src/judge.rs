@@ -238,7 +238,7 @@ impl KnownLog {
         if bytes.is_empty() {
             return Ok(());
         }
-        // What a move brings does not say where it stands: that the reply says.
+        // A move's items carry no position. The reply's offset is that of its last item.
         let is_behind = self.ends.range(..offset).next_back().is_none_or(|(_, before)| *before < end);
         let is_before = self.ends.range(offset..).next().is_none_or(|(_, behind)| *behind > end);
         if is_behind && is_before {

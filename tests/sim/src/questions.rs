@@ -10,7 +10,7 @@ use limn_core::filter::Clause;
 /// The answer to a question of `limn_core::shape::dependent`.
 ///
 /// # Panics
-/// Where it is about none of the model's shapes.
+/// If the question concerns no shape of the model.
 #[must_use]
 pub fn answer(question: &str, tables: &Tables) -> Vec<u8> {
     let mut answers = KINDS

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The pause between two looks.
 const PERIOD: Duration = Duration::from_secs(2);
-/// Where looks take long: how many times as long as a look the pause is.
+/// The pause behind slow looks, as a multiple of the time that a look took.
 const PAUSE_LOOKS: u32 = 5;
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
