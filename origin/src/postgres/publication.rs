@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 /// How long a statement waits for a table's lock. Whoever asks for that table meanwhile queues behind it, readers too.
-const LOCK_MS_MAX: u32 = 50;
+const LOCK_MS_MAX: u32 = 30;
 /// After this time no further statement is begun without a pause: a query over a table with many partitions, which locks
 /// one after the other, could otherwise wait behind each of these statements.
 const ALTER_TIME_MAX: Duration = Duration::from_millis(100);
