@@ -9,12 +9,14 @@ use crate::shapes::creation::{Creator, CreatorParts};
 use crate::shapes::{Registry, expiry};
 use crate::standby::Standby;
 use crate::stopping::{Interrupts, Stopping};
-use crate::store::{Folder, FolderLock, Scratch, recover, size};
+use crate::store::{Folder, FolderLock, Scratch, size};
 use crate::supervisor::Supervisor;
 use anyhow::{Context, Result, bail};
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
+use limn_core::store::limits::TAIL_BYTES_MAX;
+use limn_disk::Native;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -138,13 +140,13 @@ impl Writer {
     /// Takes up what the folder holds and follows Postgres from there.
     async fn start(self, lock: FolderLock, inbox: Inbox) -> Result<JoinHandle<Result<()>>> {
         let Self { source, folder, creator, registry, status, metrics, chunk_bytes_max } = self;
-        let recovering = folder.clone();
-        let recovered = tokio::task::spawn_blocking(move || recover(&recovering, chunk_bytes_max))
-            .await
-            .context("recovery was cut off")??;
-        tracing::info!(shapes = recovered.shapes.len(), "storage folder is open");
-        creator.reserve_ids(recovered.next_id);
-        registry.reserve_handles(recovered.last_handle_us);
+        let layout = folder.layout();
+        let recover = move || limn_disk::recover(&Native, &layout, chunk_bytes_max, TAIL_BYTES_MAX);
+        let recovered = tokio::task::spawn_blocking(recover).await.context("recovery was cut off")??;
+        let store = &recovered.store;
+        tracing::info!(shapes = store.shapes.len(), "storage folder is open");
+        creator.reserve_ids(store.next_id);
+        registry.reserve_handles(store.last_handle_us);
         status.set_phase(Phase::Starting);
         let handle = creator.engine;
         let parts = EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics };

@@ -7,11 +7,12 @@
 use crate::engine::Inbox;
 use crate::health::{Phase, Status};
 use crate::shapes::{Life, Registry, Shape};
-use crate::store::{Folder, FolderLock, Reached, RecoveryError, Tail, segment};
+use crate::store::{Folder, FolderLock};
 use anyhow::{Context, Result};
 use limn_core::ShapeId;
 use limn_core::journal::replay::{AddedShape, Event, LogChange, Policy, Replay};
 use limn_core::store::limits::TAIL_BYTES_MAX;
+use limn_disk::{Native, Reached, RecoveryError, Tail, segment};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// Reads along behind the process that writes to a folder.
 pub struct Standby {
     chunk_bytes_max: u64,
-    tail: Tail,
+    tail: Tail<Native>,
     replay: Replay,
     held: Held,
 }
@@ -49,7 +50,7 @@ impl Standby {
     ) -> Self {
         Self {
             chunk_bytes_max,
-            tail: Tail::new(folder.clone()),
+            tail: Tail::new(Native, folder.layout()),
             replay: Replay::new(Policy::AsItComes, chunk_bytes_max),
             held: Held { folder, registry, status, shapes: HashMap::new(), dirty: BTreeSet::new() },
         }
@@ -128,7 +129,7 @@ impl Held {
 
     fn add(&mut self, shape: AddedShape) {
         let AddedShape { created, handle, log, .. } = shape;
-        let (id, dir) = (created.id, self.folder.shape_dir(handle));
+        let (id, dir) = (created.id, self.folder.layout().shape_dir(handle));
         match Shape::restore(created, handle, dir, log, Life::Creating) {
             Ok(shape) => drop(self.shapes.insert(id, Arc::new(shape))),
             Err(error) => tracing::warn!(%error, "a shape is left out"),
@@ -140,7 +141,7 @@ impl Held {
         let mut log = shape.log();
         let can_tell_more = change.apply(&mut log);
         if log.tail_bytes() > TAIL_BYTES_MAX {
-            segment::release_tail(&shape.dir, &mut log)?;
+            segment::release_tail(&Native, &shape.dir, &mut log)?;
         }
         if log.tail_bytes() > 0 {
             self.dirty.insert(id);
@@ -158,7 +159,7 @@ impl Held {
         self.dirty.retain(|id| {
             let Some(shape) = shapes.get(id) else { return false };
             let mut log = shape.log();
-            if let Err(error) = segment::release_tail(&shape.dir, &mut log) {
+            if let Err(error) = segment::release_tail(&Native, &shape.dir, &mut log) {
                 tracing::warn!(handle = %shape.handle, %error, "cannot read a shape's index");
             }
             log.tail_bytes() > 0

@@ -9,7 +9,8 @@ use crate::workspace::Workspace;
 use crate::{import_order, limits, sqlstates, tested_limits, unsafe_code};
 
 /// The folders that hold code of ours.
-const SOURCES: [&str; 8] = ["core", "origin", "edge-worker", "client", "tests", "fuzz", "xtask", "bench"];
+const SOURCES: [&str; 9] =
+    ["core", "disk", "origin", "edge-worker", "client", "tests", "fuzz", "xtask", "bench"];
 
 /// Folders in them that hold something else.
 const NOT_OURS: [&str; 5] = ["target", "node_modules", "pkg", "build", "golden"];

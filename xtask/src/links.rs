@@ -73,7 +73,7 @@ fn the_tests_that_hold_the_invariants_exist() {
     let names: Vec<_> = tests_named_in(invariants.expect("it lists the invariants")).collect();
     assert!(names.len() > 25, "{names:?}");
     let mut code = String::new();
-    for folder in ["core/src", "origin", "edge-worker/src", "fuzz/src", "tests"] {
+    for folder in ["core/src", "disk/src", "origin", "edge-worker/src", "fuzz/src", "tests"] {
         sources(&root.join(folder), &mut code);
     }
     let missing: Vec<_> = names.iter().filter(|name| !code.contains(&format!("fn {name}"))).collect();

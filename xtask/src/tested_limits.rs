@@ -8,7 +8,7 @@ use crate::house_rules::split_tests;
 use crate::limits::limits;
 
 /// The folders whose limits are tested.
-const SOURCES: [&str; 4] = ["core/src", "origin/src", "edge-worker/src", "client/src"];
+const SOURCES: [&str; 5] = ["core/src", "disk/src", "origin/src", "edge-worker/src", "client/src"];
 
 /// A limit of time.
 const TIME: &str = "a test would take that time";

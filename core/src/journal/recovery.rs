@@ -6,7 +6,7 @@
 //! Order of calls: [`Survey::handle_record`] for every record; [`Recovery::new`]; [`Recovery::handle_record`] for every
 //! record again; [`Recovery::finish`].
 
-use super::record::{CreatedShape, Record, ShapeCheckpoint, ShapePartitions, stored_bound};
+use super::record::{CreatedShape, Record, ShapeCheckpoint, ShapePartitions, StoreCheckpoint, stored_bound};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
 use crate::log::shape_log::ShapeLog;
 use crate::pg::SnapshotFilter;
@@ -46,8 +46,7 @@ pub struct RecoveredShape {
 
 impl RecoveredShape {
     /// The shape's entry in the checkpoint that a start writes; `None` while its log has a tail that was not flushed.
-    #[must_use]
-    pub fn checkpoint(&self) -> Option<ShapeCheckpoint> {
+    fn checkpoint(&self) -> Option<ShapeCheckpoint> {
         Some(ShapeCheckpoint {
             created: self.created.clone(),
             filter: Some(self.filter.clone()),
@@ -69,6 +68,20 @@ pub struct RecoveredStore {
     pub next_id: u32,
     /// The newest time that a handle carries which the log speaks of.
     pub last_handle_us: u64,
+}
+
+impl RecoveredStore {
+    /// The record with which the first commit log file of a start begins. `last_handle_us` is the newest time of a handle,
+    /// also of those that the start passes over.
+    ///
+    /// # Panics
+    /// Where a shape's tail was not flushed.
+    #[must_use]
+    pub fn checkpoint(&self, last_handle_us: u64) -> Record {
+        let shape = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
+        let shapes = self.shapes.iter().map(shape).collect();
+        Record::Checkpoint(Box::new(StoreCheckpoint { processed: self.processed, last_handle_us, shapes }))
+    }
 }
 
 impl Recovery {

@@ -5,7 +5,7 @@ use super::mover::Mover;
 use crate::health::{Phase, Status};
 use crate::observe::Metrics;
 use crate::shapes::{Life, Registry, Shape};
-use crate::store::{CommitLog, Folder, segment};
+use crate::store::{CommitLog, Folder};
 use anyhow::{Context, Result};
 use limn_core::ShapeId;
 use limn_core::journal::record::CreatedShape;
@@ -13,6 +13,7 @@ use limn_core::log::ShapeLog;
 use limn_core::log::segment::SegmentAppend;
 use limn_core::shape::{DropCause, RotationCause};
 use limn_core::store::{Effect, SharedShape, Writer};
+use limn_disk::{Native, segment};
 use std::io;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -135,7 +136,7 @@ impl Executor {
     fn sync_segments(&self, file: u64, shapes: Vec<Arc<Shape>>) {
         let handle = self.handle.clone();
         tokio::spawn(async move {
-            let sync = move || shapes.iter().try_for_each(|shape| segment::sync(&shape.dir));
+            let sync = move || shapes.iter().try_for_each(|shape| segment::sync(&Native, &shape.dir));
             let synced = tokio::task::spawn_blocking(sync).await;
             handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
         });
@@ -167,7 +168,7 @@ impl Batch {
     fn write(&self) -> io::Result<Vec<ShapeId>> {
         self.writes
             .iter()
-            .map(|(id, shape, append)| segment::write(&shape.dir, append).map(|()| *id))
+            .map(|(id, shape, append)| segment::write(&Native, &shape.dir, append).map(|()| *id))
             .collect()
     }
 }

@@ -17,17 +17,17 @@ use crate::health::{Phase, Status, Watched};
 use crate::observe::Metrics;
 use crate::postgres::{Frame, ReplicationError, ReplicationStream, sqlstate};
 use crate::shapes::{Life, Registry, Shape};
-use crate::store::{CommitLog, Durable, Folder, FolderLock, Recovered, remove_strangers};
+use crate::store::{CommitLog, Durable, Folder, FolderLock};
 use anyhow::{Context, Result};
 use command::Command;
 use executor::Executor;
 use limn_core::Lsn;
-use limn_core::journal::record::{Record, SnapshotDone, StoreCheckpoint};
-use limn_core::journal::recovery::RecoveredShape;
+use limn_core::journal::record::SnapshotDone;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
 use limn_core::store::{Limits, Progress, Question, Writer};
+use limn_disk::Recovered;
 use link::{Connected, Link, LinkEvent};
 use mover::Mover;
 use std::sync::Arc;
@@ -79,18 +79,17 @@ struct Engine {
 /// Where the commit log cannot be started.
 pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> {
     let EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics } = parts;
-    status.handle_processed(recovered.processed);
-    let number = recovered.next_file;
-    // With the handles that are passed over: another start before any of them is durable passes over others.
-    let checkpoint = checkpoint(&recovered, registry.last_handle_us());
-    let (commit_log, durable) = CommitLog::start(&folder, number, &checkpoint, metrics.commit.clone())
-        .context("cannot write the commit log; is the storage folder's disk full or read-only?")?;
-    remove_strangers(&folder, &recovered.shapes).context("cannot delete the folders of lost shapes")?;
-    let mut writer = Writer::new(Limits::default(), number, Lsn::new(recovered.processed));
-    for shape in recovered.shapes {
+    let layout = folder.layout();
+    let (commit_log, durable) =
+        CommitLog::start(layout.clone(), &recovered, registry.last_handle_us(), metrics.commit.clone())
+            .context("cannot write to the storage folder; is its disk full or read-only?")?;
+    let Recovered { store, next_file } = recovered;
+    status.handle_processed(store.processed);
+    let mut writer = Writer::new(Limits::default(), next_file, Lsn::new(store.processed));
+    for shape in store.shapes {
         let (id, state) = (shape.created.id, shape.dependent);
         let snapshot = (shape.filter, shape.is_joined);
-        let dir = folder.shape_dir(shape.handle);
+        let dir = layout.shape_dir(shape.handle);
         let shape = Shape::restore(shape.created, shape.handle, dir, shape.log, Life::Readable)?;
         let shape = Arc::new(shape);
         let salt = shape.handle.to_string();
@@ -109,18 +108,6 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         pulse_due: false,
     };
     Ok(tokio::spawn(engine.run()))
-}
-
-fn checkpoint(recovered: &Recovered, last_handle_us: u64) -> Vec<u8> {
-    let shape = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
-    let checkpoint = StoreCheckpoint {
-        processed: recovered.processed,
-        last_handle_us,
-        shapes: recovered.shapes.iter().map(shape).collect(),
-    };
-    let mut bytes = Vec::new();
-    Record::Checkpoint(Box::new(checkpoint)).encode(&mut bytes);
-    bytes
 }
 
 impl Engine {

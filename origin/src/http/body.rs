@@ -1,12 +1,12 @@
 //! Bodies: stored bytes between brackets, sent as they are.
 
 use crate::shapes::{Life, Shape};
-use crate::store::segment;
 use axum::body::{Body, Bytes};
 use futures::stream;
 use limn_core::Lsn;
 use limn_core::log::reading::Part;
 use limn_core::protocol::message;
+use limn_disk::segment;
 use std::fs::File;
 use std::io;
 use std::ops::Range;

@@ -17,7 +17,7 @@ use crate::postgres::lock_holders::{Held, Holder, lock_holders};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, obstacle, sqlstate};
-use crate::store::{Folder, segment, sync_dir};
+use crate::store::Folder;
 pub(crate) use catalog::unreachable;
 pub use catalog::{Catalog, LookupError};
 pub use publishing::Publisher;
@@ -33,6 +33,7 @@ use limn_core::protocol::request::{DefinitionRequest, LogMode};
 use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, Tagger, View};
 use limn_core::shape::{Definition, DropCause, SnapshotWriter};
 use limn_core::{Handle, ShapeId};
+use limn_disk::{Native, segment};
 use refusals::Refusals;
 use std::fs::File;
 use std::io::{self, Write};
@@ -213,7 +214,8 @@ impl Creator {
         let created =
             CreatedShape { id, handle: handle_text, request, relation, partitions, inner, inner_partitions };
         let log = ShapeLog::new(parts.chunk_bytes_max);
-        Shape::new(created, handle, definition.clone(), parts.folder.shape_dir(handle), log, Life::Creating)
+        let dir = parts.folder.layout().shape_dir(handle);
+        Shape::new(created, handle, definition.clone(), dir, log, Life::Creating)
     }
 
     /// Takes the shape through its creation, whatever comes of it.
@@ -306,7 +308,7 @@ impl Creator {
         }
         let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
         let _counted = Counted::new(&self.shared.parts.metrics.snapshots);
-        segment::create(&shape.dir)?;
+        segment::create(&Native, &shape.dir)?;
         self.engine.register(shape).await?;
         let (snapshot, filter, views) = self.take_snapshot(shape, tables).await?;
         let tagger = shape.definition.tagger(&shape.handle.to_string(), views);
@@ -317,7 +319,7 @@ impl Creator {
         }
         let progress = shape.log().snapshot().clone();
         let dir = shape.dir.clone();
-        let sync = move || file.sync_all().and_then(|()| sync_dir(&dir));
+        let sync = move || segment::sync_snapshot(&Native, &dir, &file);
         let synced = tokio::task::spawn_blocking(sync).await;
         synced.map_err(io::Error::other)??;
         self.engine.snapshot_done(shape.id, filter, progress).await?;

@@ -1,6 +1,5 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
-use crate::store::segment;
 use anyhow::Result;
 use bytes::Bytes;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
@@ -11,6 +10,7 @@ use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, GeneratedColumns, schema_header};
 use limn_core::{Handle, Offset, ShapeId};
+use limn_disk::{Native, segment};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -216,7 +216,7 @@ impl Shape {
             return Ok(read);
         }
         let dir = self.dir.clone();
-        let find = move || segment::find(&dir, entries, after);
+        let find = move || segment::find(&Native, &dir, entries, after);
         let position = tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??;
         Ok(self.log().read_at(after, position, clock))
     }

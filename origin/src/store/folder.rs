@@ -1,6 +1,6 @@
 //! The storage folder: whose it is, and what it is called where.
 
-use limn_core::Handle;
+use limn_disk::{Files, Layout, Native};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -160,8 +160,8 @@ impl Folder {
         if !self.path.join(IDENTITY_FILE).exists() {
             write_identity(&self.path, Claim::new(), None).map_err(io_error)?;
         }
-        fs::create_dir_all(self.commit_dir()).map_err(io_error)?;
-        fs::create_dir_all(self.shapes_dir()).map_err(io_error)?;
+        fs::create_dir_all(self.layout().commit_dir()).map_err(io_error)?;
+        fs::create_dir_all(self.layout().shapes_dir()).map_err(io_error)?;
         Ok(Some(FolderLock { _file: file }))
     }
 
@@ -213,45 +213,10 @@ impl Folder {
         Ok(claim)
     }
 
-    /// Where commit log files are.
+    /// Where in the folder things are.
     #[must_use]
-    pub fn commit_dir(&self) -> PathBuf {
-        self.path.join("commit")
-    }
-
-    /// Where shapes' folders are.
-    #[must_use]
-    pub fn shapes_dir(&self) -> PathBuf {
-        self.path.join("shapes")
-    }
-
-    /// One shape's folder.
-    #[must_use]
-    pub fn shape_dir(&self, handle: Handle) -> PathBuf {
-        self.shapes_dir().join(handle.to_string())
-    }
-
-    /// The paths of the commit log's files with their numbers, oldest first.
-    ///
-    /// # Errors
-    /// Where the folder cannot be listed.
-    pub fn commit_files(&self) -> io::Result<Vec<(u64, PathBuf)>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.commit_dir())? {
-            let path = entry?.path();
-            let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-            if let Some(number) = number {
-                files.push((number, path));
-            }
-        }
-        files.sort();
-        Ok(files)
-    }
-
-    /// The path of commit log file `number`.
-    #[must_use]
-    pub fn commit_file(&self, number: u64) -> PathBuf {
-        self.commit_dir().join(format!("{number:012}.log"))
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.path.clone())
     }
 }
 
@@ -263,11 +228,6 @@ fn holds_something(path: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Makes a rename or a new name in `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 pub(super) fn read_identity(path: &Path) -> io::Result<Identity> {
@@ -282,7 +242,7 @@ fn write_identity(path: &Path, claim: Claim, origin: Option<&Origin>) -> io::Res
     file.write_all(&serde_json::to_vec_pretty(&identity)?)?;
     file.sync_all()?;
     fs::rename(new, path.join(IDENTITY_FILE))?;
-    sync_dir(path)
+    Native.sync_dir(path)
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub async fn run(folder: Arc<Folder>, metrics: Arc<Metrics>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let parts = [("commit", folder.commit_dir()), ("shapes", folder.shapes_dir())];
+        let layout = folder.layout();
+        let parts = [("commit", layout.commit_dir()), ("shapes", layout.shapes_dir())];
         let measured = tokio::task::spawn_blocking(move || parts.map(|(part, dir)| (part, bytes_in(&dir))));
         for (part, bytes) in measured.await.into_iter().flatten() {
             match bytes {

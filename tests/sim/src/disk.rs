@@ -12,6 +12,7 @@
 
 use crate::random::Random;
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Result};
 
 /// Bytes that reach the platters together.
 const SECTOR_BYTES: usize = 16;
@@ -20,8 +21,8 @@ const SECTOR_BYTES: usize = 16;
 #[derive(Debug)]
 pub struct Disk {
     random: Random,
-    names: BTreeMap<String, usize>,
-    durable_names: BTreeMap<String, usize>,
+    names: BTreeMap<String, FileNumber>,
+    durable_names: BTreeMap<String, FileNumber>,
     /// What happened to names since their folder was synced, oldest first.
     unsynced_names: Vec<NameChange>,
     files: Vec<File>,
@@ -47,24 +48,17 @@ struct Write {
     bytes: Vec<u8>,
 }
 
+/// What happened to a path.
 #[derive(Debug)]
-enum NameChange {
-    Created(String, usize),
+pub enum NameChange {
+    /// It is that of a new file.
+    Created(String, FileNumber),
+    /// It is no file's any more.
     Removed(String),
 }
 
-/// Why an operation failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskError {
-    /// No room, or the hardware.
-    Failed,
-    /// There is no such file.
-    NotFound,
-    /// The power is off.
-    Off,
-}
-
-type Result<T, E = DiskError> = std::result::Result<T, E>;
+/// What programs hold of a file, also after its name has gone.
+pub type FileNumber = usize;
 
 impl Disk {
     /// An empty disk.
@@ -119,66 +113,54 @@ impl Disk {
     }
 
     /// Creates a file, or empties it; its name is durable once its folder is synced.
-    pub fn create(&mut self, path: &str) -> Result<()> {
+    pub fn create(&mut self, path: &str) -> Result<FileNumber> {
         self.operate()?;
         self.files.push(File::default());
         let file = self.files.len() - 1;
         self.names.insert(path.to_owned(), file);
         self.unsynced_names.push(NameChange::Created(path.to_owned(), file));
-        Ok(())
+        Ok(file)
     }
 
-    /// Creates the file unless it is there.
-    pub fn open(&mut self, path: &str) -> Result<()> {
-        if !self.names.contains_key(path) {
-            self.create(path)?;
-        }
-        Ok(())
+    /// The file of a name.
+    pub fn open(&self, path: &str) -> Result<FileNumber> {
+        self.names.get(path).copied().ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     /// Writes at a position, where the file grows if need be.
-    pub fn write_at(&mut self, path: &str, bytes: &[u8], at: u64) -> Result<()> {
-        let index = *self.names.get(path).ok_or(DiskError::NotFound)?;
+    pub fn write_at(&mut self, file: FileNumber, bytes: &[u8], at: u64) -> Result<()> {
         let outcome = self.operate();
         let written = match outcome {
             Ok(()) => bytes.len(),
             Err(_) => self.random.index(bytes.len() + 1),
         };
         let write = Write { at: at as usize, bytes: bytes[..written].to_vec() };
-        let file = &mut self.files[index];
+        let file = &mut self.files[file];
         put(&mut file.content, &write, |_| true);
         file.unsynced.push(write);
         outcome
     }
 
-    /// Appends.
-    pub fn append(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
-        let end = self.read(path)?.len() as u64;
-        self.write_at(path, bytes, end)
-    }
-
     /// Shortens a file; durable with its next sync, before which nothing else is written to it.
-    pub fn cut(&mut self, path: &str, length: u64) -> Result<()> {
-        let index = *self.names.get(path).ok_or(DiskError::NotFound)?;
+    pub fn cut(&mut self, file: FileNumber, length: u64) -> Result<()> {
         self.operate()?;
-        let (file, length) = (&mut self.files[index], length as usize);
+        let (file, length) = (&mut self.files[file], length as usize);
         file.content.truncate(length);
         file.cut = Some(length);
         Ok(())
     }
 
     /// Makes a file's content durable. Where it fails, what did not reach the platters never will.
-    pub fn sync(&mut self, path: &str) -> Result<()> {
-        let index = *self.names.get(path).ok_or(DiskError::NotFound)?;
+    pub fn sync(&mut self, file: FileNumber) -> Result<()> {
         let outcome = self.operate();
-        let file = &mut self.files[index];
+        let file = &mut self.files[file];
         match outcome {
             Ok(()) => {
                 file.unsynced.drain(..).for_each(|write| put(&mut file.durable, &write, |_| true));
                 file.cut.take().into_iter().for_each(|length| file.durable.truncate(length));
             }
             // After a power failure it is decided by the restart.
-            Err(DiskError::Off) => {}
+            Err(_) if self.is_off => {}
             Err(_) => {
                 for write in std::mem::take(&mut file.unsynced) {
                     keep_some(&mut file.durable, &write, &mut self.random);
@@ -188,11 +170,11 @@ impl Disk {
         outcome
     }
 
-    /// Makes the names in a folder durable.
-    pub fn sync_folder(&mut self, folder: &str) -> Result<()> {
+    /// Makes durable what happened to the names in a folder, as far as `takes` takes it.
+    pub fn sync_folder(&mut self, folder: &str, takes: impl Fn(&NameChange) -> bool) -> Result<()> {
         self.operate()?;
         for change in std::mem::take(&mut self.unsynced_names) {
-            if folder_of(change.path()) == folder {
+            if folder_of(change.path()) == folder && takes(&change) {
                 change.apply(&mut self.durable_names);
             } else {
                 self.unsynced_names.push(change);
@@ -204,46 +186,42 @@ impl Disk {
     /// Removes a file.
     pub fn remove(&mut self, path: &str) -> Result<()> {
         self.operate()?;
-        self.names.remove(path).ok_or(DiskError::NotFound)?;
+        self.names.remove(path).ok_or(ErrorKind::NotFound)?;
         self.unsynced_names.push(NameChange::Removed(path.to_owned()));
         Ok(())
     }
 
     /// Removes every file of a folder, one by one.
     pub fn remove_folder(&mut self, folder: &str) -> Result<()> {
-        let inside: Vec<String> = self.list(folder).map(str::to_owned).collect();
-        inside.iter().try_for_each(|path| self.remove(path))
+        let inside = self.list(folder);
+        inside.iter().try_for_each(|name| self.remove(&format!("{folder}/{name}")))
     }
 
-    /// The paths of a folder's files, in order.
-    pub fn list(&self, folder: &str) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str).filter(move |path| folder_of(path) == folder)
-    }
-
-    /// The folders below `parent` that hold files.
-    #[must_use]
-    pub fn folders(&self, parent: &str) -> Vec<String> {
-        let mut folders: Vec<_> = self.names.keys().map(|path| folder_of(path)).collect();
-        folders.retain(|folder| folder_of(folder) == parent);
-        folders.dedup();
-        folders.into_iter().map(str::to_owned).collect()
+    /// The names in a folder, in order: files, and folders that hold some.
+    pub fn list(&self, folder: &str) -> Vec<String> {
+        let inside =
+            |path: &str| Some(path.strip_prefix(folder)?.strip_prefix('/')?.split('/').next()?.to_owned());
+        let mut names: Vec<String> = self.names.keys().filter_map(|path| inside(path)).collect();
+        names.dedup();
+        names
     }
 
     /// A file's content as programs see it.
-    pub fn read(&self, path: &str) -> Result<&[u8]> {
-        self.names.get(path).map(|index| &self.files[*index].content[..]).ok_or(DiskError::NotFound)
+    #[must_use]
+    pub fn read(&self, file: FileNumber) -> &[u8] {
+        &self.files[file].content
     }
 
     /// An operation begins: does it fail?
     fn operate(&mut self) -> Result<()> {
         if self.is_off {
-            return Err(DiskError::Off);
+            return Err(io::Error::other("the power is off"));
         }
         if count_down(&mut self.power_fails_in) {
             self.is_off = true;
-            return Err(DiskError::Off);
+            return Err(io::Error::other("the power fails"));
         }
-        if count_down(&mut self.fails_in) { Err(DiskError::Failed) } else { Ok(()) }
+        if count_down(&mut self.fails_in) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     /// Each folder keeps some first part of the changes that were not synced.
@@ -265,7 +243,9 @@ impl Disk {
 }
 
 impl NameChange {
-    fn path(&self) -> &str {
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &str {
         match self {
             Self::Created(path, _) | Self::Removed(path) => path,
         }
@@ -337,13 +317,13 @@ mod tests {
     fn what_was_synced_survives_a_power_failure() {
         for seed in 0..200 {
             let mut disk = disk(seed);
-            disk.create("a/b").unwrap();
-            disk.append("a/b", b"durable").unwrap();
-            disk.sync("a/b").unwrap();
-            disk.sync_folder("a").unwrap();
-            disk.append("a/b", b" and a rest that nobody was promised").unwrap();
+            let file = disk.create("a/b").unwrap();
+            disk.write_at(file, b"durable", 0).unwrap();
+            disk.sync(file).unwrap();
+            disk.sync_folder("a", |_| true).unwrap();
+            disk.write_at(file, b" and a rest that nobody was promised", 7).unwrap();
             disk.restart();
-            assert!(disk.read("a/b").unwrap().starts_with(b"durable"));
+            assert!(disk.read(disk.open("a/b").unwrap()).starts_with(b"durable"));
         }
     }
 
@@ -355,11 +335,12 @@ mod tests {
         let mut missing = 0;
         for seed in 0..200 {
             let mut disk = disk(seed);
-            disk.create("a/b").unwrap();
-            disk.append("a/b", text).unwrap();
+            let file = disk.create("a/b").unwrap();
+            disk.write_at(file, text, 0).unwrap();
             disk.restart();
-            match disk.read("a/b") {
-                Ok(content) => {
+            match disk.open("a/b") {
+                Ok(file) => {
+                    let content = disk.read(file);
                     lengths.insert(content.len());
                     torn += usize::from(content.contains(&0));
                 }
@@ -374,10 +355,11 @@ mod tests {
     fn the_power_fails_at_the_operation_asked_for_and_stays_off() {
         let mut disk = disk(1);
         disk.fail_power_in(2);
-        disk.create("a/b").unwrap();
-        disk.append("a/b", b"x").unwrap();
-        assert_eq!(disk.sync("a/b"), Err(DiskError::Off));
-        assert_eq!(disk.sync("a/b"), Err(DiskError::Off));
+        let file = disk.create("a/b").unwrap();
+        disk.write_at(file, b"x", 0).unwrap();
+        assert!(!disk.is_off());
+        assert!(disk.sync(file).is_err() && disk.sync(file).is_err());
+        assert!(disk.is_off());
         disk.restart();
         assert!(!disk.is_off());
     }

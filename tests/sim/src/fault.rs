@@ -85,7 +85,7 @@ faults! {
     IgnoresChecksums,
     /// What waited for a shape's snapshot is not written down.
     ForgetsBackfills,
-    /// An index entry names the beginning of its item.
+    /// An index entry names the beginning of its item, but for the first of each write.
     IndexNamesBeginnings,
     /// A start does not know which handles were given before.
     ForgetsHandles,
@@ -95,6 +95,18 @@ faults! {
     SecondJoinsEarly,
     /// A second process shows items before the commit log holds their commit.
     SecondShowsItemsFirst,
+}
+
+/// The bug that was planted, if any.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults(pub Option<Fault>);
+
+impl Faults {
+    /// True where it is this one.
+    #[must_use]
+    pub fn has(self, fault: Fault) -> bool {
+        self.0 == Some(fault)
+    }
 }
 
 impl fmt::Display for Fault {

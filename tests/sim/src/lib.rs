@@ -1,9 +1,10 @@
-//! Core on a virtual clock: its router, its write path and its replay, as they ship, between a model of Postgres and a
-//! faulty disk, for as many histories as there are seeds.
+//! Core on a virtual clock: its router, its write path, its replay and what keeps them on disk, as they ship, between a
+//! model of Postgres and a faulty disk, for as many histories as there are seeds.
 //!
 //! ```text
 //! postgres/  transactions, snapshots, the WAL, a slot that sends pgoutput
 //! disk       files whose unsynced writes may be lost, torn or reordered
+//! files      the same as the port that `limn_disk` writes to
 //! origin/    carries out what core decides, one step at a time, and makes shapes as `limn-origin` does
 //! questions  what the model's Postgres answers to a move
 //! client     follows a log and keeps its rows
@@ -18,6 +19,7 @@
 mod client;
 mod disk;
 mod fault;
+mod files;
 mod judge;
 mod origin;
 mod postgres;

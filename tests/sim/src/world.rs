@@ -1,15 +1,18 @@
 //! One run: the seed decides what happens next, and the judge looks on.
 
 use crate::client::Client;
-use crate::disk::{Disk, DiskError};
-use crate::fault::Fault;
+use crate::disk::Disk;
+use crate::fault::{Fault, Faults};
+use crate::files::Files;
 use crate::judge::Judge;
-use crate::origin::{Event, Faults, Origin, Reply, Settings, Standby};
+use crate::origin::{Event, Origin, Reply, Settings, Standby};
 use crate::postgres::Postgres;
 use crate::random::Random;
 use crate::shapes::KINDS;
 use crate::trace::Trace;
+use limn_disk::RecoveryError;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Rounds within which everything must come to rest once nothing fails any more.
@@ -42,13 +45,13 @@ pub fn run(seed: u64, fault: Option<Fault>, readable: bool) -> Outcome {
 /// The reason why a step ends early.
 enum Stop {
     /// The origin's process: it is started again.
-    Ended(DiskError),
+    Ended(io::Error),
     /// The run.
     Violation(String),
 }
 
-impl From<DiskError> for Stop {
-    fn from(error: DiskError) -> Self {
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
         Self::Ended(error)
     }
 }
@@ -65,7 +68,7 @@ struct World {
     random: Random,
     settings: Settings,
     faults: Faults,
-    disk: Disk,
+    files: Files,
     postgres: Postgres,
     origin: Option<Origin>,
     clients: Vec<Client>,
@@ -95,7 +98,7 @@ impl World {
         Self {
             settings: Settings::new(&mut random),
             faults: Faults(fault),
-            disk: Disk::new(random.fork()),
+            files: Files::new(Disk::new(random.fork()), Faults(fault)),
             postgres: Postgres::new(random.fork()),
             origin: None,
             clients,
@@ -119,7 +122,7 @@ impl World {
             self.survive(step)?;
         }
         self.note("quiet", "");
-        self.disk.cancel_faults();
+        self.files.disk().cancel_faults();
         self.settle()?;
         self.check_everything()?;
         self.crash(true);
@@ -132,7 +135,7 @@ impl World {
         match step {
             Err(Stop::Ended(error)) => {
                 self.note("process ends", error);
-                let power = self.disk.is_off();
+                let power = self.files.disk().is_off();
                 self.crash(power);
                 Ok(())
             }
@@ -170,18 +173,18 @@ impl World {
                 self.crash(false);
                 // Half the time the machine goes down as well, while the process starts again.
                 if self.random.once_in(2) {
-                    self.disk.fail_power_in(self.random.below(40));
+                    self.files.disk().fail_power_in(self.random.below(40));
                 }
             }
             2..=3 => {
                 let operations = self.random.below(20);
                 self.note("power fails in", operations);
-                self.disk.fail_power_in(operations);
+                self.files.disk().fail_power_in(operations);
             }
             4 => {
                 let operations = self.random.below(20);
                 self.note("disk fails in", operations);
-                self.disk.fail_in(operations);
+                self.files.disk().fail_in(operations);
             }
             5..=6 => {
                 self.note("disconnect", "");
@@ -204,7 +207,7 @@ impl World {
         };
         // Excused first: the process may end half way.
         self.judge.excuse(handle);
-        let deleted = origin.delete(&mut self.disk, handle);
+        let deleted = origin.delete(handle);
         self.note("delete", handle);
         deleted?;
         Ok(())
@@ -217,7 +220,7 @@ impl World {
         }
         if power {
             self.standby = None;
-            self.disk.restart();
+            self.files.disk().restart();
             // A commit is visible before a machine that was off asks for a snapshot.
             self.note("power is back", "");
         }
@@ -226,7 +229,7 @@ impl World {
 
     fn origin_step(&mut self) -> Step {
         let Some(origin) = &mut self.origin else { return self.start() };
-        let (disk, postgres) = (&mut self.disk, &mut self.postgres);
+        let postgres = &mut self.postgres;
         let mut events = Vec::new();
         let what = match self.random.below(52) {
             0..=1 => {
@@ -235,42 +238,42 @@ impl World {
             }
             2..=17 => {
                 if self.random.once_in(self.stream_pace) {
-                    events = origin.read_stream(disk, postgres, 1 + self.random.below(6))?;
+                    events = origin.read_stream(postgres, 1 + self.random.below(6))?;
                 }
                 "stream"
             }
             18..=20 => {
-                origin.read_keepalive(disk, postgres)?;
+                origin.read_keepalive(postgres)?;
                 "keepalive"
             }
             21..=27 => {
                 if self.random.once_in(self.disk_pace) {
-                    origin.write_group(disk, 1 + self.random.index(12))?;
+                    origin.write_group(1 + self.random.index(12))?;
                 }
                 "write"
             }
             28..=31 => {
-                origin.handle_durable(disk, postgres)?;
+                origin.handle_durable(postgres)?;
                 "durable"
             }
             32..=33 => {
-                origin.handle_tick(disk, postgres)?;
+                origin.handle_tick(postgres)?;
                 "tick"
             }
             34..=35 => {
-                origin.sync_segments(disk)?;
+                origin.sync_segments()?;
                 "sync segments"
             }
             36..=38 => {
-                origin.write_tails(disk, 1 + self.random.index(3))?;
+                origin.write_tails(1 + self.random.index(3))?;
                 "write tails"
             }
             39..=43 => {
-                events = origin.step_move(disk, postgres, &mut self.random)?;
+                events = origin.step_move(postgres, &mut self.random)?;
                 "move"
             }
             _ => {
-                events.extend(origin.create(disk, postgres, &mut self.random)?);
+                events.extend(origin.create(postgres, &mut self.random)?);
                 "create"
             }
         };
@@ -282,7 +285,7 @@ impl World {
         if self.random.once_in(2) {
             self.clock_us = self.now;
         }
-        let origin = Origin::start(&mut self.disk, &self.settings, self.faults)?;
+        let origin = Origin::start(&self.files, &self.settings, self.faults)?;
         self.note("start", origin.processed());
         self.origin = Some(origin);
         Ok(())
@@ -308,7 +311,7 @@ impl World {
         };
         client.handle = Some(handle);
         let after = client.offset;
-        let reply = origin.read(&self.disk, handle, after);
+        let reply = origin.read(handle, after);
         self.trace.note(&format_args!(
             "{} client {index}: {handle} after {after}: {}",
             self.now,
@@ -337,9 +340,20 @@ impl World {
     }
 
     fn follow(&mut self) -> Step {
-        let standby = self.standby.get_or_insert_with(|| Standby::new(&self.settings, self.faults));
-        standby.follow(&self.disk).map_err(|error| format!("a second process cannot read on: {error:?}"))?;
-        self.note("follow", "");
+        let standby =
+            self.standby.get_or_insert_with(|| Standby::new(&self.files, &self.settings, self.faults));
+        match standby.follow() {
+            Ok(()) => self.note("follow", ""),
+            // It syncs what it reads, and ends where the disk fails.
+            Err(RecoveryError::Io { source, .. }) if self.files.disk().is_off() => {
+                return Err(Stop::Ended(source));
+            }
+            Err(RecoveryError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                self.standby = None;
+                self.note("the second process ends", source);
+            }
+            Err(error) => return Err(Stop::Violation(format!("a second process cannot read on: {error:?}"))),
+        }
         Ok(())
     }
 
@@ -349,7 +363,7 @@ impl World {
         let Some(handle) = reader.handle.or_else(|| standby.find(reader.kind)) else { return Ok(()) };
         reader.handle = Some(handle);
         let after = reader.offset;
-        let reply = standby.read(&self.disk, (handle, reader.kind), after);
+        let reply = standby.read((handle, reader.kind), after);
         self.trace.note(&format_args!(
             "{} reader {index}: {handle} after {after}: {}",
             self.now,
@@ -396,17 +410,17 @@ impl World {
 
     fn settle_origin(&mut self) -> Step {
         let Some(origin) = &mut self.origin else { return Ok(()) };
-        let (disk, postgres) = (&mut self.disk, &mut self.postgres);
+        let postgres = &mut self.postgres;
         origin.connect(postgres);
-        let mut events = origin.read_stream(disk, postgres, 200)?;
-        origin.write_group(disk, usize::MAX)?;
-        origin.handle_durable(disk, postgres)?;
-        origin.handle_tick(disk, postgres)?;
-        origin.write_tails(disk, usize::MAX)?;
-        origin.sync_segments(disk)?;
-        events.extend(origin.create(disk, postgres, &mut self.random)?);
-        events.extend(origin.step_move(disk, postgres, &mut self.random)?);
-        origin.read_keepalive(disk, postgres)?;
+        let mut events = origin.read_stream(postgres, 200)?;
+        origin.write_group(usize::MAX)?;
+        origin.handle_durable(postgres)?;
+        origin.handle_tick(postgres)?;
+        origin.write_tails(usize::MAX)?;
+        origin.sync_segments()?;
+        events.extend(origin.create(postgres, &mut self.random)?);
+        events.extend(origin.step_move(postgres, &mut self.random)?);
+        origin.read_keepalive(postgres)?;
         self.judge_events(events)
     }
 
@@ -423,7 +437,7 @@ impl World {
         let mut hash = DefaultHasher::new();
         for (handle, kind) in self.judge.handles() {
             for after in self.judge.offsets(handle) {
-                let reply = origin.read(&self.disk, handle, after);
+                let reply = origin.read(handle, after);
                 hash_reply(&reply, &mut hash);
                 self.judge.check_reply(handle, after, &reply)?;
                 if reply == Reply::Unavailable {
@@ -431,7 +445,7 @@ impl World {
                 }
                 let standby = self.standby.as_ref().filter(|_| reply != Reply::MustRefetch);
                 let Some(standby) = standby else { continue };
-                let reply = standby.read(&self.disk, (handle, kind), after);
+                let reply = standby.read((handle, kind), after);
                 self.judge.check_reply_of_second(handle, after, &reply)?;
                 if reply == Reply::Unavailable {
                     return Err(Stop::Violation(format!("the second never has {handle} after {after}")));

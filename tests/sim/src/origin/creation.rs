@@ -1,9 +1,9 @@
 //! How a shape is made, as `limn_origin::shapes::creation` does it, one wait at a time.
 
 use super::engine::Engine;
-use super::{Event, Shape, segment};
-use crate::disk::{Disk, DiskError};
+use super::{Event, Shape};
 use crate::fault::Fault;
+use crate::files::File;
 use crate::postgres::{Postgres, Row, Tables};
 use crate::random::Random;
 use crate::shapes::KINDS;
@@ -13,7 +13,10 @@ use limn_core::pg::{self, SnapshotBounds, SnapshotFilter};
 use limn_core::shape::SnapshotWriter;
 use limn_core::shape::dependent::View;
 use limn_core::{Handle, ShapeId};
+use limn_disk::{Files as _, segment};
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// A shape on its way.
@@ -22,6 +25,7 @@ pub(super) struct Creation {
     pub(super) id: ShapeId,
     pub(super) kind: usize,
     pub(super) handle: Handle,
+    dir: PathBuf,
     chunk_bytes_max: u64,
     stage: Stage,
 }
@@ -35,7 +39,7 @@ enum Stage {
     Position(SnapshotBounds, Box<Tables>, u64),
     Taken(SnapshotFilter, Box<Tables>),
     Copy(Box<Copying>),
-    Sync(SnapshotFilter),
+    Sync(SnapshotFilter, File),
     Done(SnapshotFilter),
 }
 
@@ -44,6 +48,9 @@ struct Copying {
     filter: SnapshotFilter,
     rows: Vec<Row>,
     writer: SnapshotWriter,
+    file: File,
+    /// Bytes in the file.
+    written: u64,
 }
 
 /// The outcome of a step.
@@ -53,8 +60,13 @@ pub(super) struct Progress {
 }
 
 impl Creation {
-    pub(super) const fn new(id: ShapeId, kind: usize, handle: Handle, chunk_bytes_max: u64) -> Self {
-        Self { id, kind, handle, chunk_bytes_max, stage: Stage::Folder }
+    pub(super) const fn new(
+        (id, kind): (ShapeId, usize),
+        handle: Handle,
+        dir: PathBuf,
+        chunk_bytes_max: u64,
+    ) -> Self {
+        Self { id, kind, handle, dir, chunk_bytes_max, stage: Stage::Folder }
     }
 
     /// True once the engine knows the shape.
@@ -66,10 +78,9 @@ impl Creation {
     pub(super) fn step(
         &mut self,
         engine: &mut Engine,
-        disk: &mut Disk,
         postgres: &Postgres,
         random: &mut Random,
-    ) -> Result<Progress, DiskError> {
+    ) -> Result<Progress, io::Error> {
         let faults = engine.faults;
         if self.is_registered()
             && engine.writer.logs().shape(self.id).is_none()
@@ -81,7 +92,7 @@ impl Creation {
         let mut event = None;
         self.stage = match std::mem::replace(&mut self.stage, Stage::Folder) {
             Stage::Folder => {
-                disk.remove_folder(&segment::folder(self.handle))?;
+                segment::create(&engine.files, &self.dir)?;
                 Stage::Register
             }
             Stage::Register => {
@@ -105,21 +116,16 @@ impl Creation {
                 }
                 let views = KINDS[self.kind].views(&tables);
                 if engine.handle_snapshot_taken(self.id, &filter, views.clone()) {
-                    let copying = self.begin_copy(disk, filter, &tables, views)?;
+                    let copying = self.begin_copy(engine, filter, &tables, views)?;
                     event = Some(Event::Snapshot(self.handle, self.kind));
                     Stage::Copy(Box::new(copying))
                 } else {
                     Stage::Snapshot
                 }
             }
-            Stage::Copy(copying) => self.copy(engine, disk, *copying, random)?,
-            Stage::Sync(filter) => {
-                if !faults.has(Fault::SnapshotNotSynced) {
-                    disk.sync(&segment::snapshot_path(self.handle))?;
-                }
-                if !faults.has(Fault::SnapshotNameNotSynced) {
-                    disk.sync_folder(&segment::folder(self.handle))?;
-                }
+            Stage::Copy(copying) => self.copy(engine, *copying, random)?,
+            Stage::Sync(filter, file) => {
+                segment::sync_snapshot(&engine.files, &self.dir, &file)?;
                 Stage::Done(filter)
             }
             Stage::Done(filter) => {
@@ -156,6 +162,7 @@ impl Creation {
         let shape = Shape {
             created,
             handle: self.handle,
+            dir: self.dir.clone(),
             kind: self.kind,
             log: RefCell::new(log),
             is_readable: Cell::new(false),
@@ -168,12 +175,12 @@ impl Creation {
 
     fn begin_copy(
         &self,
-        disk: &mut Disk,
+        engine: &Engine,
         filter: SnapshotFilter,
         tables: &Tables,
         views: Vec<View>,
-    ) -> Result<Copying, DiskError> {
-        disk.create(&segment::snapshot_path(self.handle))?;
+    ) -> Result<Copying, io::Error> {
+        let file = engine.files.create(&segment::snapshot_path(&self.dir))?;
         let kind = &KINDS[self.kind];
         let rows =
             tables[kind.table].values().filter(|row| (kind.holds)(row, tables)).rev().cloned().collect();
@@ -181,17 +188,17 @@ impl Creation {
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
         let tagger = definition.tagger(&self.handle.to_string(), views);
-        Ok(Copying { filter, rows, writer: SnapshotWriter::new(format, tagger, self.chunk_bytes_max) })
+        let writer = SnapshotWriter::new(format, tagger, self.chunk_bytes_max);
+        Ok(Copying { filter, rows, writer, file, written: 0 })
     }
 
     /// Writes some rows, and the end behind the last one.
     fn copy(
         &self,
         engine: &mut Engine,
-        disk: &mut Disk,
         mut copying: Copying,
         random: &mut Random,
-    ) -> Result<Stage, DiskError> {
+    ) -> Result<Stage, io::Error> {
         for _ in 0..=random.below(5) {
             if let Some(row) = copying.rows.pop() {
                 copying.writer.push_row(&TableRow(&row)).expect("every row can be judged");
@@ -201,13 +208,15 @@ impl Creation {
         if is_over {
             copying.writer.finish(&copying.filter.bounds);
         }
-        disk.append(&segment::snapshot_path(self.handle), copying.writer.buffer())?;
+        let bytes = copying.writer.buffer();
+        engine.files.write_at(&copying.file, bytes, copying.written)?;
+        copying.written += bytes.len() as u64;
         let progress = copying.writer.handle_written();
         if let Some(shape) = engine.writer.logs().shape(self.id) {
             shape.log.borrow_mut().handle_snapshot_progress(progress);
             shape.is_readable.set(true);
         }
-        Ok(if is_over { Stage::Sync(copying.filter) } else { Stage::Copy(Box::new(copying)) })
+        Ok(if is_over { Stage::Sync(copying.filter, copying.file) } else { Stage::Copy(Box::new(copying)) })
     }
 }
 

@@ -1,13 +1,13 @@
 //! Carries out what core's writer decides, one event at a time, as `limn_origin::engine` does.
 
+use super::Shape;
 use super::commit_log::CommitLog;
 use super::mover::Mover;
-use super::{Faults, Shape, segment};
-use crate::disk::{Disk, DiskError};
-use crate::fault::Fault;
+use crate::fault::{Fault, Faults};
+use crate::files::Files;
 use crate::postgres::{Frame, Postgres, Walsender, described};
 use crate::random::Random;
-use limn_core::journal::record::{StoreCheckpoint, read_frame};
+use limn_core::journal::record::read_frame;
 use limn_core::journal::{Record, Ticket};
 use limn_core::log::segment::SegmentAppend;
 use limn_core::pg::SnapshotFilter;
@@ -16,12 +16,15 @@ use limn_core::shape::dependent::View;
 use limn_core::shape::{Described, RotationCause};
 use limn_core::store::{Effect, Progress, Question, Writer};
 use limn_core::{Handle, Lsn, ShapeId};
+use limn_disk::{Files as _, Piece, segment};
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 
 /// The writer, and what its effects reach.
 #[derive(Debug)]
 pub(super) struct Engine {
+    pub(super) files: Files,
     pub(super) faults: Faults,
     pub(super) writer: Writer<Rc<Shape>>,
     pub(super) commit_log: CommitLog,
@@ -42,12 +45,14 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) const fn new(
+        files: Files,
         faults: Faults,
         writer: Writer<Rc<Shape>>,
         commit_log: CommitLog,
         processed: Lsn,
     ) -> Self {
         Self {
+            files,
             faults,
             writer,
             commit_log,
@@ -75,7 +80,7 @@ impl Engine {
     }
 
     /// Works off one frame; the loop's turn ends with [`Engine::end_turn`].
-    pub(super) fn handle_frame(&mut self, disk: &mut Disk, frame: &Frame) -> Result<(), DiskError> {
+    pub(super) fn handle_frame(&mut self, frame: &Frame) -> io::Result<()> {
         match frame {
             Frame::XLogData(at, data) => {
                 let message = decode(data).expect("the model speaks pgoutput");
@@ -85,7 +90,7 @@ impl Engine {
                 loop {
                     let taken = self.writer.handle_message(&message, Lsn::new(*at));
                     let progress = taken.expect("the model keeps the stream's rules");
-                    self.execute(disk)?;
+                    self.execute()?;
                     let Progress::Again(questions) = progress else { break };
                     questions.iter().for_each(|question| self.answer(question));
                 }
@@ -96,9 +101,9 @@ impl Engine {
     }
 
     /// Ends a turn of the loop: what is pending is queued, and Postgres hears what is durable.
-    pub(super) fn end_turn(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
+    pub(super) fn end_turn(&mut self, postgres: &mut Postgres) -> io::Result<()> {
         self.writer.end_turn();
-        self.execute(disk)?;
+        self.execute()?;
         let confirmable = self.writer.logs().confirmable();
         if self.link.is_some() && confirmable != self.confirmed {
             postgres.confirm(confirmable.as_u64());
@@ -111,26 +116,26 @@ impl Engine {
         self.writer.handle_synced(self.commit_log.durable());
     }
 
-    pub(super) fn handle_tick(&mut self, disk: &mut Disk, last_handle_us: u64) -> Result<(), DiskError> {
+    pub(super) fn handle_tick(&mut self, last_handle_us: u64) -> io::Result<()> {
         self.writer.handle_tick(last_handle_us);
         self.confirmed = Lsn::ZERO;
-        self.execute(disk)
+        self.execute()
     }
 
     /// The task that syncs segments after a checkpoint. Where it fails, the older files stay.
-    pub(super) fn sync_segments(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
+    pub(super) fn sync_segments(&mut self) -> io::Result<()> {
         let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
         let faults = self.faults;
         let sync = |shape: &Rc<Shape>| match faults.has(Fault::SegmentsNotSynced) {
             true => Ok(()),
-            false => segment::sync(disk, shape.handle, faults),
+            false => segment::sync(&self.files, &shape.dir),
         };
         match shapes.iter().try_for_each(sync) {
             Ok(()) => {
                 self.writer.handle_segments_synced(file);
-                self.execute(disk)
+                self.execute()
             }
-            Err(DiskError::Off) => Err(DiskError::Off),
+            Err(error) if self.files.disk().is_off() => Err(error),
             Err(_) => Ok(()),
         }
     }
@@ -163,15 +168,18 @@ impl Engine {
     }
 
     /// Carries out what was decided.
-    pub(super) fn execute(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
+    pub(super) fn execute(&mut self) -> io::Result<()> {
         while let Some(effect) = self.writer.poll_effect() {
             match effect {
                 Effect::Append { ticket, bytes } => self.append(ticket, bytes),
                 Effect::StartFile { number, ticket, checkpoint } => {
-                    self.commit_log.start_file(number, ticket, checkpoint);
+                    self.commit_log.queue(Piece::StartFile { number });
+                    self.commit_log.queue(Piece::Append { ticket, bytes: checkpoint });
                 }
                 Effect::SyncSegments { file, shapes } => self.syncing = Some((file, shapes)),
-                Effect::DeleteFilesBefore { file } => self.commit_log.delete_before(file),
+                Effect::DeleteFilesBefore { file: number } => {
+                    self.commit_log.queue(Piece::DeleteBefore { number });
+                }
                 Effect::WriteTail { id, shape, append } => {
                     self.writing.push_back((id, shape, append));
                     if self.faults.has(Fault::ReportsTailsFirst) {
@@ -180,8 +188,8 @@ impl Engine {
                 }
                 Effect::RemoveFolder { shape } => {
                     // Nothing is written to a folder that goes.
-                    self.write_tails(disk, usize::MAX)?;
-                    disk.remove_folder(&segment::folder(shape.handle))?;
+                    self.write_tails(usize::MAX)?;
+                    self.files.remove_dir_all(&shape.dir)?;
                 }
                 Effect::Publish { processed, .. } => self.processed = self.processed.max(processed),
                 Effect::Joined { shape } => shape.log.borrow_mut().handle_joined(),
@@ -189,7 +197,7 @@ impl Engine {
                 Effect::CaughtUp => self.is_active = true,
                 Effect::Rotated { shape, cause } => self.rotated.push((shape.handle, cause)),
                 Effect::Dropped { shape, .. } if self.faults.has(Fault::RemovesFilesFirst) => {
-                    disk.remove_folder(&segment::folder(shape.handle))?;
+                    self.files.remove_dir_all(&shape.dir)?;
                 }
                 Effect::Round(request) => self.mover.request(request),
                 // Clients look by themselves.
@@ -215,10 +223,10 @@ impl Engine {
     }
 
     /// The thread writes up to so many tails, while the stream is read on.
-    pub(super) fn write_tails(&mut self, disk: &mut Disk, count: usize) -> Result<(), DiskError> {
+    pub(super) fn write_tails(&mut self, count: usize) -> io::Result<()> {
         for _ in 0..count {
             let Some((id, shape, append)) = self.writing.pop_front() else { return Ok(()) };
-            segment::write(disk, shape.handle, &append, self.faults)?;
+            segment::write(&self.files, &shape.dir, &append)?;
             self.writer.handle_flushed(id);
         }
         Ok(())
@@ -230,12 +238,13 @@ impl Engine {
 
     fn append(&mut self, ticket: Ticket, bytes: Vec<u8>) {
         let kept = match self.faults.0 {
+            Some(Fault::ForgetsRemovals) => without(&bytes, |record| matches!(record, Record::Removed(_))),
             Some(Fault::ForgetsBackfills) => without(&bytes, |record| matches!(record, Record::Backfill(_))),
             Some(Fault::ForgetsMoves) => without(&bytes, |record| matches!(record, Record::Move(_))),
             Some(Fault::ForgetsBounds) => without(&bytes, |record| matches!(record, Record::Whole(_))),
             _ => bytes,
         };
-        self.commit_log.append(ticket, kept);
+        self.commit_log.queue(Piece::Append { ticket, bytes: kept });
         if self.faults.has(Fault::ConfirmsBeforeSync) {
             self.writer.handle_synced(ticket);
         }
@@ -252,11 +261,4 @@ fn without(bytes: &[u8], forgets: impl Fn(&Record) -> bool) -> Vec<u8> {
         rest = &rest[length..];
     }
     kept
-}
-
-/// A checkpoint as the first frame of a file.
-pub(super) fn encode_checkpoint(checkpoint: StoreCheckpoint) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    Record::Checkpoint(Box::new(checkpoint)).encode(&mut bytes);
-    bytes
 }

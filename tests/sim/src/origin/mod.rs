@@ -5,19 +5,17 @@ mod commit_log;
 mod creation;
 mod engine;
 mod mover;
-mod recovery;
-mod segment;
 mod standby;
 
-use crate::disk::{Disk, DiskError};
-use crate::fault::Fault;
+use crate::fault::{Fault, Faults};
+use crate::files::Files;
 use crate::postgres::{Frame, Postgres};
 use crate::random::Random;
 use crate::shapes::KINDS;
 use commit_log::CommitLog;
 use creation::Creation;
-use engine::{Engine, encode_checkpoint};
-use limn_core::journal::record::{CreatedShape, StoreCheckpoint};
+use engine::Engine;
+use limn_core::journal::record::CreatedShape;
 use limn_core::journal::recovery::RecoveredShape;
 use limn_core::log::reading::{Answer, Look, Mode, Next, Part, Refuse, Standing};
 use limn_core::log::{Clock, Read, Reading, ShapeLog};
@@ -25,8 +23,11 @@ use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::{Definition, DropCause, RotationCause};
 use limn_core::store::{Limits, SharedShape, Writer};
 use limn_core::{Handle, HandleClock, Lsn, Offset, ShapeId};
+use limn_disk::{CommitWriter, Layout, Recovered, RecoveryError, segment};
 pub use standby::Standby;
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -57,21 +58,12 @@ impl Settings {
     }
 }
 
-/// The bug that was planted, if any.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Faults(pub Option<Fault>);
-
-impl Faults {
-    fn has(self, fault: Fault) -> bool {
-        self.0 == Some(fault)
-    }
-}
-
 /// A shape as the process holds it.
 #[derive(Debug)]
 struct Shape {
     created: CreatedShape,
     handle: Handle,
+    dir: PathBuf,
     kind: usize,
     log: RefCell<ShapeLog>,
     is_readable: Cell<bool>,
@@ -101,10 +93,11 @@ impl Shape {
 
     /// A shape as a commit log tells of it.
     fn new(created: CreatedShape, handle: Handle, log: ShapeLog, faults: Faults) -> Self {
+        let dir = layout().shape_dir(handle);
         let known = KINDS.iter().position(|kind| kind.request == created.request);
         let kind = known.expect("only known kinds are asked for");
         let (is_readable, is_durable) = (Cell::new(false), Cell::new(false));
-        Self { created, handle, kind, log: RefCell::new(log), is_readable, is_durable, faults }
+        Self { created, handle, dir, kind, log: RefCell::new(log), is_readable, is_durable, faults }
     }
 
     fn restore(shape: RecoveredShape, faults: Faults) -> Self {
@@ -173,19 +166,20 @@ impl Origin {
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn start(disk: &mut Disk, settings: &Settings, faults: Faults) -> Result<Self, DiskError> {
-        let (store, next_file) = recovery::recover(disk, settings, faults)?;
-        let checkpoint = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
-        let shapes = store.shapes.iter().map(checkpoint).collect();
+    pub fn start(files: &Files, settings: &Settings, faults: Faults) -> io::Result<Self> {
+        files.set_starting(true);
+        let (chunk_bytes_max, limits) = (settings.chunk_bytes_max, settings.limits);
+        let recovered = limn_disk::recover(files, &layout(), chunk_bytes_max, limits.tail_bytes_max);
+        files.set_starting(false);
+        let recovered = recovered.map_err(reason)?;
         let handles = match faults.has(Fault::ForgetsHandles) {
             true => HandleClock::default(),
-            false => HandleClock::after(store.last_handle_us),
+            false => HandleClock::after(recovered.store.last_handle_us),
         };
         let forgets = faults.has(Fault::ForgetsPassedOverHandles);
-        let last_handle_us = if forgets { store.last_handle_us } else { handles.last_us() };
-        let bytes = encode_checkpoint(StoreCheckpoint { processed: store.processed, last_handle_us, shapes });
-        let commit_log = CommitLog::start(disk, next_file, &bytes, faults)?;
-        recovery::remove_strangers(disk, &store)?;
+        let last_handle_us = if forgets { recovered.store.last_handle_us } else { handles.last_us() };
+        let commit_writer = CommitWriter::start(files.clone(), layout(), &recovered, last_handle_us)?;
+        let Recovered { store, next_file } = recovered;
         let processed = Lsn::new(store.processed);
         let mut writer = Writer::new(settings.limits, next_file, processed);
         for shape in store.shapes {
@@ -200,8 +194,7 @@ impl Origin {
             let definition = shape.definition();
             writer.restore(id, (shape, definition), &salt, (filter, is_joined), state);
         }
-        let engine = Engine::new(faults, writer, commit_log, processed);
-        let chunk_bytes_max = settings.chunk_bytes_max;
+        let engine = Engine::new(files.clone(), faults, writer, CommitLog::new(commit_writer), processed);
         Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, handles, chunk_bytes_max, faults })
     }
 
@@ -217,13 +210,18 @@ impl Origin {
         let id = ShapeId(self.next_id);
         self.next_id += 1;
         let handle = Handle::new(5_000 + kind as u64, self.handles.next_us(clock_us));
-        self.creations.push(Creation::new(id, kind, handle, self.chunk_bytes_max));
+        self.creations.push(Creation::new(
+            (id, kind),
+            handle,
+            layout().shape_dir(handle),
+            self.chunk_bytes_max,
+        ));
         Some(handle)
     }
 
     /// The reply to a client's request.
     #[must_use]
-    pub fn read(&self, disk: &Disk, handle: Handle, after: Offset) -> Reply {
+    pub fn read(&self, handle: Handle, after: Offset) -> Reply {
         if self.creations.iter().any(|creation| creation.handle == handle && !creation.is_registered()) {
             return Reply::Unavailable;
         }
@@ -232,7 +230,8 @@ impl Origin {
             Some(shape) if !shape.is_readable.get() => Reply::Unavailable,
             Some(shape) => {
                 let standing = if self.engine.is_active { Standing::Active } else { Standing::Away };
-                read_shape(disk, shape, after, (standing, self.engine.processed)).unwrap_or(Reply::Unreadable)
+                read_shape(&self.engine.files, shape, after, (standing, self.engine.processed))
+                    .unwrap_or(Reply::Unreadable)
             }
         }
     }
@@ -241,13 +240,13 @@ impl Origin {
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn delete(&mut self, disk: &mut Disk, handle: Handle) -> Result<Option<()>, DiskError> {
+    pub fn delete(&mut self, handle: Handle) -> io::Result<Option<()>> {
         let Some(id) = self.shapes().find(|shape| shape.handle == handle).map(|shape| shape.created.id)
         else {
             return Ok(None);
         };
         self.engine.writer.remove(id, DropCause::Deleted);
-        self.engine.execute(disk)?;
+        self.engine.execute()?;
         Ok(Some(()))
     }
 
@@ -273,14 +272,9 @@ impl Origin {
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn step_move(
-        &mut self,
-        disk: &mut Disk,
-        postgres: &mut Postgres,
-        random: &mut Random,
-    ) -> Result<Vec<Event>, DiskError> {
+    pub fn step_move(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<Vec<Event>> {
         self.engine.step_move(postgres, random);
-        self.engine.end_turn(disk, postgres)?;
+        self.engine.end_turn(postgres)?;
         Ok(self.take_rotated())
     }
 
@@ -288,19 +282,14 @@ impl Origin {
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn read_stream(
-        &mut self,
-        disk: &mut Disk,
-        postgres: &mut Postgres,
-        count: u64,
-    ) -> Result<Vec<Event>, DiskError> {
+    pub fn read_stream(&mut self, postgres: &mut Postgres, count: u64) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         for _ in 0..count {
             let Some(link) = &mut self.engine.link else { break };
             let Some(frame) = link.next(postgres) else { break };
-            self.handle_frame(disk, &frame, &mut events)?;
+            self.handle_frame(&frame, &mut events)?;
         }
-        self.engine.end_turn(disk, postgres)?;
+        self.engine.end_turn(postgres)?;
         Ok(events)
     }
 
@@ -308,23 +297,18 @@ impl Origin {
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn read_keepalive(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
+    pub fn read_keepalive(&mut self, postgres: &mut Postgres) -> io::Result<()> {
         let Some(link) = &self.engine.link else { return Ok(()) };
         let frame = match self.faults.has(Fault::BelievesKeepalives) {
             true => Frame::Keepalive(postgres.wal_end()),
             false => link.keepalive(postgres),
         };
-        self.handle_frame(disk, &frame, &mut Vec::new())?;
-        self.engine.end_turn(disk, postgres)
+        self.handle_frame(&frame, &mut Vec::new())?;
+        self.engine.end_turn(postgres)
     }
 
-    fn handle_frame(
-        &mut self,
-        disk: &mut Disk,
-        frame: &Frame,
-        events: &mut Vec<Event>,
-    ) -> Result<(), DiskError> {
-        self.engine.handle_frame(disk, frame)?;
+    fn handle_frame(&mut self, frame: &Frame, events: &mut Vec<Event>) -> io::Result<()> {
+        self.engine.handle_frame(frame)?;
         events.extend(self.take_rotated());
         Ok(())
     }
@@ -338,69 +322,67 @@ impl Origin {
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn write_group(&mut self, disk: &mut Disk, pieces_max: usize) -> Result<(), DiskError> {
-        self.engine.commit_log.write_group(disk, pieces_max)
+    pub fn write_group(&mut self, pieces_max: usize) -> io::Result<()> {
+        self.engine.commit_log.write_group(pieces_max)
     }
 
     /// The thread that writes tails takes some.
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn write_tails(&mut self, disk: &mut Disk, count: usize) -> Result<(), DiskError> {
-        self.engine.write_tails(disk, count)
+    pub fn write_tails(&mut self, count: usize) -> io::Result<()> {
+        self.engine.write_tails(count)
     }
 
     /// The engine hears what is durable.
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn handle_durable(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
+    pub fn handle_durable(&mut self, postgres: &mut Postgres) -> io::Result<()> {
         self.engine.handle_durable();
-        self.engine.end_turn(disk, postgres)
+        self.engine.end_turn(postgres)
     }
 
     /// The engine's clock ticks.
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn handle_tick(&mut self, disk: &mut Disk, postgres: &mut Postgres) -> Result<(), DiskError> {
-        self.engine.handle_tick(disk, self.handles.last_us())?;
-        self.engine.end_turn(disk, postgres)
+    pub fn handle_tick(&mut self, postgres: &mut Postgres) -> io::Result<()> {
+        self.engine.handle_tick(self.handles.last_us())?;
+        self.engine.end_turn(postgres)
     }
 
     /// The segments of a checkpoint are synced.
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn sync_segments(&mut self, disk: &mut Disk) -> Result<(), DiskError> {
-        self.engine.sync_segments(disk)
+    pub fn sync_segments(&mut self) -> io::Result<()> {
+        self.engine.sync_segments()
     }
 
     /// Goes on with the making of one of the shapes that are being made.
     ///
     /// # Errors
     /// Where the power is off: the process ends. Any other failure ends only the making.
-    pub fn create(
-        &mut self,
-        disk: &mut Disk,
-        postgres: &mut Postgres,
-        random: &mut Random,
-    ) -> Result<Option<Event>, DiskError> {
+    pub fn create(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<Option<Event>> {
         if self.creations.is_empty() {
             return Ok(None);
         }
         let mut creation = self.creations.swap_remove(random.index(self.creations.len()));
         let (id, handle) = (creation.id, creation.handle);
-        match creation.step(&mut self.engine, disk, postgres, random) {
+        match creation.step(&mut self.engine, postgres, random) {
             Ok(progress) => {
                 self.creations.extend(progress.goes_on.then_some(creation));
-                self.engine.end_turn(disk, postgres)?;
+                self.engine.end_turn(postgres)?;
                 Ok(progress.event)
             }
-            Err(DiskError::Off) => Err(DiskError::Off),
+            Err(error) if self.engine.files.disk().is_off() => {
+                self.creations.push(creation);
+                Err(error)
+            }
             Err(_) => {
                 self.engine.writer.remove(id, DropCause::Deleted);
-                self.engine.end_turn(disk, postgres)?;
+                self.engine.end_turn(postgres)?;
                 Ok(Some(Event::Failed(handle)))
             }
         }
@@ -441,19 +423,32 @@ impl Origin {
     }
 }
 
+/// Where on the disk things are.
+fn layout() -> Layout {
+    Layout::new(PathBuf::new())
+}
+
+/// Why the process ends.
+fn reason(error: RecoveryError) -> io::Error {
+    match error {
+        RecoveryError::Io { source, .. } => source,
+        RecoveryError::Record { .. } => io::Error::other(error),
+    }
+}
+
 /// Reads a shape's log as a request does, on a server that stands so and has published up to `processed`.
 fn read_shape(
-    disk: &Disk,
+    files: &Files,
     shape: &Shape,
     after: Offset,
     (standing, processed): (Standing, Lsn),
-) -> Result<Reply, DiskError> {
+) -> io::Result<Reply> {
     let clock = Clock { processed, is_current: standing.is_current() };
     let log = shape.log.borrow();
     let mut read = log.read(after, clock);
     if read == Read::Search {
         let entries = log.flushed_items();
-        let position = segment::find(disk, shape.handle, entries, after)?;
+        let position = segment::find(files, &shape.dir, entries, after)?;
         read = log.read_at(after, position, clock);
     }
     let mut look = Look { now: Duration::ZERO, read: Some(read), standing, is_stopping: false };
@@ -469,11 +464,16 @@ fn read_shape(
             let up_to_date = up_to_date.map(Lsn::as_u64);
             match part {
                 Part::Snapshot(range) => {
-                    let path = segment::snapshot_path(shape.handle);
-                    Reply::Snapshot { bytes: segment::part(disk, &path, range)?.to_vec(), offset }
+                    let path = segment::snapshot_path(&shape.dir);
+                    Reply::Snapshot { bytes: files.part(&path, range)?, offset }
                 }
                 Part::Changes(range) => {
-                    let bytes = segment::read(disk, shape.handle, &log, range)?;
+                    let flushed = range.start..range.end.min(log.flushed_bytes());
+                    let mut bytes = match flushed.is_empty() {
+                        true => Vec::new(),
+                        false => files.part(&segment::log_path(&shape.dir), flushed)?,
+                    };
+                    bytes.extend_from_slice(log.tail_part(range));
                     Reply::Changes { bytes, offset, closed, up_to_date }
                 }
                 Part::Nothing => Reply::Changes { bytes: Vec::new(), offset, closed, up_to_date },

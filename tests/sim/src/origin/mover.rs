@@ -1,7 +1,7 @@
 //! The session in which moves are made, as `limn_origin::engine::mover` keeps it, one wait at a time.
 
-use super::{Faults, Shape};
-use crate::fault::Fault;
+use super::Shape;
+use crate::fault::{Fault, Faults};
 use crate::postgres::{Postgres, Tables};
 use crate::questions;
 use crate::random::Random;

@@ -1,27 +1,28 @@
 //! A second process on the same folder: it reads along, as `limn_origin::standby` does.
 
-use super::{Faults, Reply, Settings, Shape, commit_log, read_shape, recovery, segment};
-use crate::disk::{Disk, DiskError};
-use crate::fault::Fault;
+use super::{Reply, Settings, Shape, layout, read_shape};
+use crate::fault::{Fault, Faults};
+use crate::files::Files;
 use limn_core::journal::replay::{AddedShape, Event, Policy, Replay};
 use limn_core::log::reading::Standing;
 use limn_core::{Handle, Lsn, Offset, ShapeId};
+use limn_disk::{Files as _, Reached, RecoveryError, Tail, segment};
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::io;
 
 /// The process. It never writes.
 #[derive(Debug)]
 pub struct Standby {
-    settings: Settings,
+    chunk_bytes_max: u64,
+    tail: Tail<Files>,
     replay: Replay,
     held: Held,
-    /// The file that is being read, and how many of its bytes were.
-    current: Option<(u64, usize)>,
 }
 
 /// The other process's shapes, as far as its commit log tells.
 #[derive(Debug)]
 struct Held {
+    files: Files,
     shapes: BTreeMap<ShapeId, Shape>,
     processed: Lsn,
     tail_bytes_max: usize,
@@ -31,24 +32,32 @@ struct Held {
 impl Standby {
     /// A process that has read nothing.
     #[must_use]
-    pub fn new(settings: &Settings, faults: Faults) -> Self {
+    pub fn new(files: &Files, settings: &Settings, faults: Faults) -> Self {
         let tail_bytes_max = settings.limits.tail_bytes_max;
+        let (files, shapes) = (files.clone(), BTreeMap::new());
         Self {
+            chunk_bytes_max: settings.chunk_bytes_max,
+            tail: Tail::new(files.clone(), layout()),
             replay: Replay::new(Policy::AsItComes, settings.chunk_bytes_max),
-            held: Held { shapes: BTreeMap::new(), processed: Lsn::ZERO, tail_bytes_max, faults },
-            settings: settings.clone(),
-            current: None,
+            held: Held { files, shapes, processed: Lsn::ZERO, tail_bytes_max, faults },
         }
     }
 
     /// Takes up what the folder holds now.
     ///
     /// # Errors
-    /// Where a file that is there cannot be read.
-    pub fn follow(&mut self, disk: &Disk) -> Result<(), DiskError> {
-        self.held.shapes.values().for_each(|shape| shape.release_tail(disk));
-        while !self.read_files(disk)? {
-            *self = Self::new(&self.settings, self.held.faults);
+    /// Where a file that is there cannot be read, or the disk fails.
+    pub fn follow(&mut self) -> Result<(), RecoveryError> {
+        let Self { chunk_bytes_max, tail, replay, held } = self;
+        for shape in held.shapes.values() {
+            // What the index does not tell now it may tell later.
+            let _ = segment::release_tail(&held.files, &shape.dir, &mut shape.log.borrow_mut());
+        }
+        while tail.read(|record| replay.handle_record(record, |event| held.handle_event(event)))?
+            == Reached::Gap
+        {
+            *replay = Replay::new(Policy::AsItComes, *chunk_bytes_max);
+            held.shapes.clear();
         }
         Ok(())
     }
@@ -62,48 +71,26 @@ impl Standby {
 
     /// The reply to a client's request.
     #[must_use]
-    pub fn read(&self, disk: &Disk, (handle, kind): (Handle, usize), after: Offset) -> Reply {
+    pub fn read(&self, (handle, kind): (Handle, usize), after: Offset) -> Reply {
         let mut shapes = self.held.shapes.values().filter(|shape| shape.is_readable.get());
         match shapes.find(|shape| shape.handle == handle) {
             Some(shape) => {
                 let standing = (Standing::ReadOnly, self.held.processed);
-                let is_there = disk.folders("shapes").contains(&segment::folder(handle));
+                let shapes = self.held.files.list(&layout().shapes_dir()).unwrap_or_default();
+                let is_there = shapes.contains(&handle.to_string());
                 // The other process may have removed it, which is not known here yet.
                 let unreadable = if is_there { Reply::Unreadable } else { Reply::Unavailable };
-                read_shape(disk, shape, after, standing).unwrap_or(unreadable)
+                read_shape(&self.held.files, shape, after, standing).unwrap_or(unreadable)
             }
             // It makes no shapes, so it has nothing to say of one that it does not know.
             None if self.find(kind).is_none() => Reply::Unavailable,
             None => Reply::MustRefetch,
         }
     }
-
-    /// Reads each file from where it stands. False where one went before it was read.
-    fn read_files(&mut self, disk: &Disk) -> Result<bool, DiskError> {
-        let files = commit_log::files(disk);
-        if self.current.is_some_and(|(current, _)| !files.iter().any(|(number, _)| *number == current)) {
-            return Ok(false);
-        }
-        for (number, path) in files {
-            let at = match self.current {
-                Some((current, _)) if number < current => continue,
-                Some((current, _)) if number > current + 1 => return Ok(false),
-                Some((current, at)) if number == current => at,
-                _ => 0,
-            };
-            let unread = disk.read(&path)?.get(at..).unwrap_or_default();
-            let (records, length) = recovery::read_records(unread, self.held.faults);
-            for record in records {
-                let Ok(()) = self.replay.handle_record(record, |event| self.held.handle_event(disk, event));
-            }
-            self.current = Some((number, at + length));
-        }
-        Ok(true)
-    }
 }
 
 impl Held {
-    fn handle_event(&mut self, disk: &Disk, event: Event<'_>) -> Result<(), Infallible> {
+    fn handle_event(&mut self, event: Event<'_>) -> io::Result<()> {
         match event {
             Event::Added(shape) => self.add(*shape),
             Event::Log(id, change) => {
@@ -113,7 +100,7 @@ impl Held {
                         shape.log.borrow_mut().commit();
                     }
                     if shape.log.borrow().tail_bytes() > self.tail_bytes_max {
-                        shape.release_tail(disk);
+                        segment::release_tail(&self.files, &shape.dir, &mut shape.log.borrow_mut())?;
                     }
                 }
             }
@@ -139,18 +126,5 @@ impl Held {
             log.handle_joined();
         }
         self.shapes.insert(created.id, Shape::new(created, handle, log, self.faults));
-    }
-}
-
-impl Shape {
-    /// Forgets the finished items of the tail where the segment has them.
-    fn release_tail(&self, disk: &Disk) {
-        let mut log = self.log.borrow_mut();
-        let (_, marks) = log.flushable();
-        let Some(last) = marks.last().copied() else { return };
-        let number = log.flushed_items() + marks.len() as u64 - 1;
-        if segment::entry(disk, self.handle, number) == Some(last) {
-            log.handle_flushed();
-        }
     }
 }

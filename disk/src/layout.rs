@@ -1,0 +1,62 @@
+//! Where in the storage folder things are.
+
+use crate::Files;
+use limn_core::Handle;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The paths in a storage folder.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The paths in the folder `root`.
+    #[must_use]
+    pub const fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where commit log files are.
+    #[must_use]
+    pub fn commit_dir(&self) -> PathBuf {
+        self.root.join("commit")
+    }
+
+    /// Where shapes' folders are.
+    #[must_use]
+    pub fn shapes_dir(&self) -> PathBuf {
+        self.root.join("shapes")
+    }
+
+    /// One shape's folder.
+    #[must_use]
+    pub fn shape_dir(&self, handle: Handle) -> PathBuf {
+        self.shapes_dir().join(handle.to_string())
+    }
+
+    /// The path of commit log file `number`.
+    #[must_use]
+    pub fn commit_file(&self, number: u64) -> PathBuf {
+        self.commit_dir().join(format!("{number:012}.log"))
+    }
+
+    /// The numbers of the commit log files that are there, lowest first: the oldest.
+    ///
+    /// # Errors
+    /// Where the folder cannot be listed.
+    pub fn commit_files(&self, files: &impl Files) -> io::Result<Vec<u64>> {
+        let names = files.list(&self.commit_dir())?;
+        let mut numbers: Vec<u64> =
+            names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}

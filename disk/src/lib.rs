@@ -1,0 +1,28 @@
+//! What Limn keeps on disk: one commit log that makes everything durable, and one folder of segments per shape.
+//!
+//! ```text
+//! commit/<n>.log       records (limn_core::journal::record)
+//! shapes/<handle>/     snapshot, log, index (limn_core::log::segment)
+//! ```
+//!
+//! All of it goes through a port, [`Files`], so that the server runs it on the operating system's files ([`Native`]) and the
+//! simulation on files that lose what was not synced: which bytes are written, synced and removed in which order is written
+//! once, here. Nothing here has threads, clocks or queues.
+
+mod commit_log;
+mod files;
+mod layout;
+mod native;
+mod records;
+mod recovery;
+#[cfg(test)]
+mod scratch;
+pub mod segment;
+mod tail;
+
+pub use commit_log::{CommitWriter, Piece};
+pub use files::Files;
+pub use layout::Layout;
+pub use native::Native;
+pub use recovery::{Recovered, RecoveryError, recover};
+pub use tail::{Reached, Tail};

@@ -1,0 +1,107 @@
+//! The records of a commit log file, read one by one, also while another process appends to it.
+
+use crate::files::Unread;
+use crate::{Files, RecoveryError};
+use limn_core::journal::record::{FRAME_HEAD_BYTES, RECORD_BYTES_MAX, Record, payload_bytes, read_frame};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// One file of the commit log.
+#[derive(Debug)]
+pub(crate) struct Records<F: Files> {
+    path: PathBuf,
+    file: F::File,
+    /// Where the next record begins.
+    position: u64,
+}
+
+impl<F: Files> Records<F> {
+    /// The records of a file, from its beginning.
+    pub(crate) fn open(files: &F, path: &Path) -> Result<Self, RecoveryError> {
+        let file = files.open(path).map_err(|source| RecoveryError::Io { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), file, position: 0 })
+    }
+
+    /// Hands every further record that is whole to `each`. Behind the last one the file can be read again: it may have
+    /// grown.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, a record makes no sense although it is whole, or `each` fails.
+    pub(crate) fn read(
+        &mut self,
+        files: &F,
+        each: impl FnMut(Record) -> io::Result<()>,
+    ) -> Result<(), RecoveryError> {
+        self.read_up_to(files, u64::MAX, each)
+    }
+
+    /// The same for records that no power failure can take back. Whoever writes the file may not have synced it yet, so it
+    /// is synced here.
+    ///
+    /// # Errors
+    /// The same, and where the file cannot be synced.
+    pub(crate) fn read_durable(
+        &mut self,
+        files: &F,
+        each: impl FnMut(Record) -> io::Result<()>,
+    ) -> Result<(), RecoveryError> {
+        let end = files.len(&self.file).map_err(|source| self.io_error(source))?;
+        if end == self.position {
+            return Ok(());
+        }
+        files.sync(&self.file).map_err(|source| self.io_error(source))?;
+        self.read_up_to(files, end, each)
+    }
+
+    fn read_up_to(
+        &mut self,
+        files: &F,
+        end: u64,
+        mut each: impl FnMut(Record) -> io::Result<()>,
+    ) -> Result<(), RecoveryError> {
+        let Self { path, file, position } = self;
+        let io_error = |source| RecoveryError::Io { path: path.clone(), source };
+        let unread = Unread { files, file, at: *position }.take(end.saturating_sub(*position));
+        let mut unread = BufReader::with_capacity(BUFFER_BYTES, unread);
+        let mut frame = Vec::new();
+        while read_next(&mut unread, &mut frame).map_err(io_error)?
+            && let Some((payload, length)) = read_frame(&frame)
+        {
+            let record = Record::decode(payload)
+                .map_err(|source| RecoveryError::Record { path: path.clone(), source })?;
+            *position += length as u64;
+            each(record).map_err(io_error)?;
+        }
+        Ok(())
+    }
+
+    fn io_error(&self, source: io::Error) -> RecoveryError {
+        RecoveryError::Io { path: self.path.clone(), source }
+    }
+}
+
+/// Reads the bytes that the next frame announces; false where there are not enough.
+fn read_next(file: &mut impl Read, frame: &mut Vec<u8>) -> io::Result<bool> {
+    frame.resize(FRAME_HEAD_BYTES, 0);
+    if !read_whole(file, frame)? {
+        return Ok(false);
+    }
+    let Some(length) = frame.first_chunk().map(|head| payload_bytes(*head)) else { return Ok(false) };
+    if length > RECORD_BYTES_MAX {
+        return Ok(false);
+    }
+    // Grows with what is there, not with what a damaged length claims.
+    frame.truncate(FRAME_HEAD_BYTES);
+    let read = file.take(length as u64).read_to_end(frame)?;
+    Ok(read == length)
+}
+
+fn read_whole(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
