@@ -1,6 +1,6 @@
 //! The commit log, as it is written: everything goes through one file and one sync at a time.
 
-use crate::recovery::remove_strangers;
+use crate::recovery::remove_orphans;
 use crate::{Files, Layout, Recovered};
 use limn_core::journal::Ticket;
 use std::io;
@@ -59,7 +59,7 @@ impl<F: Files> CommitWriter<F> {
         older.try_for_each(|old| files.remove_file(&layout.commit_file(old)))?;
         // What recovery left out is in none of the new file's records: the older ones must not come back.
         files.sync_dir(&layout.commit_dir())?;
-        remove_strangers(&files, &layout, &recovered.store.shapes)?;
+        remove_orphans(&files, &layout, &recovered.store.shapes)?;
         Ok(Self { files, layout, file, at: checkpoint.len() as u64 })
     }
 

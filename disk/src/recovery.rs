@@ -93,12 +93,12 @@ fn for_each_record<F: Files>(
 
 /// Removes the folders of shapes that did not survive. Only once that is durable, in a new commit log file: until
 /// then a crash may bring them back.
-pub(crate) fn remove_strangers(
+pub(crate) fn remove_orphans(
     files: &impl Files,
     layout: &Layout,
     survivors: &[RecoveredShape],
 ) -> io::Result<()> {
     let known: BTreeSet<String> = survivors.iter().map(|shape| shape.handle.to_string()).collect();
-    let mut strangers = files.list(&layout.shapes_dir())?.into_iter().filter(|name| !known.contains(name));
-    strangers.try_for_each(|name| files.remove_dir_all(&layout.shapes_dir().join(name)))
+    let mut orphans = files.list(&layout.shapes_dir())?.into_iter().filter(|name| !known.contains(name));
+    orphans.try_for_each(|name| files.remove_dir_all(&layout.shapes_dir().join(name)))
 }

@@ -26,7 +26,7 @@ pub struct Tags {
 
 /// Rows leave or come because another table has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Move {
+pub struct MemberMove {
     /// Whether the conditions hold from now on, or no longer.
     pub holds: bool,
     /// By position: the values whose rows are concerned.
@@ -50,12 +50,12 @@ impl Membership {
     }
 
     /// True where a move concerns the row.
-    pub(super) fn is_concerned(&self, moved: &Move) -> bool {
+    pub(super) fn is_concerned(&self, moved: &MemberMove) -> bool {
         self.concerned(moved).next().is_some()
     }
 
     /// Carries out a move.
-    pub(super) fn handle_move(&mut self, moved: &Move) {
+    pub(super) fn handle_move(&mut self, moved: &MemberMove) {
         let positions: Vec<usize> = self.concerned(moved).collect();
         for position in positions {
             if let Some(active) = self.active.get_mut(position) {
@@ -70,7 +70,7 @@ impl Membership {
         self.tags.iter().any(|tag| slots(tag).all(|(position, _)| holds(position)))
     }
 
-    fn concerned<'a>(&'a self, moved: &'a Move) -> impl Iterator<Item = usize> + 'a {
+    fn concerned<'a>(&'a self, moved: &'a MemberMove) -> impl Iterator<Item = usize> + 'a {
         let named = |(position, value): (usize, &str)| {
             moved.patterns.get(&position)?.contains(value).then_some(position)
         };
@@ -98,8 +98,8 @@ mod tests {
         Membership::of(tags(all, &[], Some(active))).unwrap()
     }
 
-    fn moved(holds: bool, patterns: &[(usize, &str)]) -> Move {
-        let mut moved = Move { holds, patterns: BTreeMap::new() };
+    fn moved(holds: bool, patterns: &[(usize, &str)]) -> MemberMove {
+        let mut moved = MemberMove { holds, patterns: BTreeMap::new() };
         for (position, value) in patterns {
             moved.patterns.entry(*position).or_default().insert((*value).into());
         }

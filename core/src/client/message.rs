@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use super::membership::{Move, Tags};
+use super::membership::{MemberMove, Tags};
 use crate::offset::Offset;
 
 /// One message of a log response.
@@ -23,7 +23,7 @@ pub enum Message {
     /// The end of the initial rows or of a batch of moved-in rows.
     SnapshotEnd,
     /// Rows leave or come by a change in another table (`move-out`, `move-in`).
-    Move(Move),
+    Move(MemberMove),
     /// An event of a later version.
     UnknownEvent(String),
     /// A control message of a later version: passed over.
@@ -225,7 +225,7 @@ impl WireMessage<'_> {
             "move-out" => false,
             other => return Some(Message::UnknownEvent(other.to_owned())),
         };
-        let mut moved = Move { holds, patterns: BTreeMap::new() };
+        let mut moved = MemberMove { holds, patterns: BTreeMap::new() };
         for WirePattern { pos, value } in headers.patterns {
             moved.patterns.entry(pos).or_default().insert(value.into_box());
         }
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(
             rest,
             [
-                Message::Move(Move { holds: false, patterns: [(0, ["5f".into()].into())].into() }),
+                Message::Move(MemberMove { holds: false, patterns: [(0, ["5f".into()].into())].into() }),
                 Message::UnknownEvent("move-on".to_owned()),
                 Message::SnapshotEnd,
                 Message::UnknownControl("from-the-future".to_owned()),

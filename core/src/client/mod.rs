@@ -14,7 +14,7 @@ mod standstill;
 mod stream;
 
 pub use exchange::{Moment, Request, Response};
-pub use membership::{Move, Tags};
+pub use membership::{MemberMove, Tags};
 pub use message::{Change, DecodeError, Message, Operation, Row};
 pub use options::{LogMode, OptionsError, Start, StreamOptions};
 pub use rows::{ChangeSet, Rows, RowsError};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::membership::{Membership, Move};
+use super::membership::{MemberMove, Membership};
 use super::message::{Change, Message, Operation, Row};
 use super::stream::Event;
 use crate::offset::Offset;
@@ -48,7 +48,7 @@ pub enum RowsError {
 #[derive(Debug)]
 enum Staged {
     Change(Change),
-    Move(Move),
+    Move(MemberMove),
 }
 
 /// Rows in the order of their insertion; a deleted row leaves a gap until gaps prevail.
@@ -218,7 +218,7 @@ impl Touched<'_> {
         *entry = outcome(entry.take(), change);
     }
 
-    fn handle_move(&mut self, moved: &Move) {
+    fn handle_move(&mut self, moved: &MemberMove) {
         let table = self.table;
         table.concerned(moved).for_each(|key| {
             self.entry(key);
@@ -239,12 +239,12 @@ impl Touched<'_> {
 }
 
 impl Entry {
-    fn is_concerned(&self, moved: &Move) -> bool {
+    fn is_concerned(&self, moved: &MemberMove) -> bool {
         self.membership.as_ref().is_some_and(|membership| membership.is_concerned(moved))
     }
 
     /// The row after a move; nothing where it is no longer shown.
-    fn moved(mut self, moved: &Move) -> Option<Self> {
+    fn moved(mut self, moved: &MemberMove) -> Option<Self> {
         if let Some(membership) = &mut self.membership {
             membership.handle_move(moved);
         }
@@ -271,12 +271,12 @@ impl Table {
     }
 
     /// The keys of the rows that a move concerns.
-    fn concerned<'a>(&'a self, moved: &'a Move) -> impl Iterator<Item = &'a Arc<str>> {
+    fn concerned<'a>(&'a self, moved: &'a MemberMove) -> impl Iterator<Item = &'a Arc<str>> {
         let concerned = self.slots.iter().flatten().filter(|(_, entry)| entry.is_concerned(moved));
         concerned.map(|(key, _)| key)
     }
 
-    fn handle_move(&mut self, moved: &Move) {
+    fn handle_move(&mut self, moved: &MemberMove) {
         let keys: Vec<Arc<str>> = self.concerned(moved).cloned().collect();
         for key in keys {
             let after = self.entry(&key).cloned().and_then(|entry| entry.moved(moved));

@@ -30,7 +30,7 @@ pub(crate) use data_type::array_text::quote_element;
 pub use error::{EvalError, FilterError, Reason};
 pub use limits::{MAX_BYTES, MAX_DEPTH, MAX_DISJUNCTS, MAX_POSITIONS, MAX_SUBQUERIES, MAX_TERMS};
 pub use membership::Equal;
-pub use sql::postgres::{Claim, Claims, PostgresFilter, STABLE_FUNCTIONS, Signature};
+pub use sql::postgres::{Claims, PostgresFilter, PurityClaim, STABLE_FUNCTIONS, Signature};
 pub use subquery::{Condition, Dependency, Position, SubqueryFilter};
 pub use syntax::order_by::{OrderBy, OrderByError};
 pub use syntax::subject::Subject;

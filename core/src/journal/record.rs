@@ -53,11 +53,11 @@ pub enum Record {
     Backfill(Fragment),
     /// The results of a shape's subqueries in its snapshot.
     Views(ShapeViews),
-    /// A move of a shape with subqueries: its items, the views that they lead to, and how far its log is whole once it has
+    /// A move of a shape with subqueries: its items, the views that they lead to, and how far its log is visible once it has
     /// what follows.
     Move(Move),
-    /// How far a log is whole: what lies beyond waits for a move.
-    Whole(ShapeWhole),
+    /// How far a log is visible: what lies beyond waits for a move.
+    Bound(ShapeBound),
 }
 
 /// Everything that is true at the beginning of a commit log file.
@@ -159,12 +159,12 @@ pub struct ShapeJoined {
     pub processed: u64,
 }
 
-/// How far a shape's log is whole.
+/// How far a shape's log is visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShapeWhole {
+pub struct ShapeBound {
     /// The shape.
     pub id: ShapeId,
-    /// A commit LSN; `u64::MAX` where it is whole to its end.
+    /// A commit LSN; `u64::MAX` where it is visible to its end.
     pub up_to: u64,
 }
 
@@ -180,8 +180,9 @@ struct MoveHead {
     id: ShapeId,
     consumed: u64,
     changes: Vec<ViewChange>,
-    #[serde(default = "to_its_end")]
-    whole_up_to: u64,
+    // The name that folders of older versions have.
+    #[serde(rename = "whole_up_to", default = "to_its_end")]
+    visible_up_to: u64,
 }
 
 /// Of a move that was written before the record said so.
@@ -218,7 +219,7 @@ const BACKFILL: u8 = 7;
 const PARTITIONS: u8 = 8;
 const VIEWS: u8 = 9;
 const MOVE: u8 = 10;
-const WHOLE: u8 = 11;
+const BOUND: u8 = 11;
 const JOINED: u8 = 12;
 
 impl Record {
@@ -235,7 +236,7 @@ impl Record {
             Self::Commit(tx) => encode_commit(out, *tx),
             Self::Views(views) => encode_json(out, VIEWS, views),
             Self::Move(made) => encode_move(out, made),
-            Self::Whole(whole) => encode_json(out, WHOLE, whole),
+            Self::Bound(bound) => encode_json(out, BOUND, bound),
             Self::Joined(joined) => encode_json(out, JOINED, joined),
         }
     }
@@ -259,7 +260,7 @@ impl Record {
             BACKFILL => decode_fragment(body).map(Self::Backfill).ok_or_else(cut_off),
             VIEWS => decode_json(kind, body).map(Self::Views),
             MOVE => decode_move(kind, body).map(Self::Move),
-            WHOLE => decode_json(kind, body).map(Self::Whole),
+            BOUND => decode_json(kind, body).map(Self::Bound),
             JOINED => decode_json(kind, body).map(Self::Joined),
             COMMIT => Reader(body).u64().map(Self::Commit).ok_or_else(cut_off),
             _ => Err(RecordError { kind, reason: "unknown kind: written by a newer version?".to_owned() }),
@@ -336,8 +337,9 @@ fn push_fragment(out: &mut Vec<u8>, fragment: &Fragment) {
 }
 
 fn encode_move(out: &mut Vec<u8>, made: &Move) {
-    let Move { id, consumed, changes, whole_up_to, .. } = made;
-    let head = MoveHead { id: *id, consumed: *consumed, changes: changes.clone(), whole_up_to: *whole_up_to };
+    let Move { id, consumed, changes, visible_up_to, .. } = made;
+    let head =
+        MoveHead { id: *id, consumed: *consumed, changes: changes.clone(), visible_up_to: *visible_up_to };
     let head = serde_json::to_vec(&head).expect("plain data always serialises");
     frame(out, MOVE, |out| {
         push_count(out, head.len());
@@ -352,8 +354,8 @@ fn decode_move(kind: u8, body: &[u8]) -> Result<Move, RecordError> {
     let length = reader.u32().ok_or_else(cut_off)? as usize;
     let head: MoveHead = decode_json(kind, reader.take(length).ok_or_else(cut_off)?)?;
     let items = decode_fragment(reader.0).ok_or_else(cut_off)?;
-    let MoveHead { id, consumed, changes, whole_up_to } = head;
-    Ok(Move { id, consumed, changes, items, whole_up_to })
+    let MoveHead { id, consumed, changes, visible_up_to } = head;
+    Ok(Move { id, consumed, changes, items, visible_up_to })
 }
 
 fn push_count(out: &mut Vec<u8>, count: usize) {
@@ -427,9 +429,9 @@ mod tests {
                 consumed: 77,
                 changes: vec![ViewChange { enter: vec![member(Some("ü"))], leave: vec![member(None)] }],
                 items: fragment(),
-                whole_up_to: 90,
+                visible_up_to: 90,
             }),
-            Record::Whole(ShapeWhole { id: ShapeId(1), up_to: u64::MAX }),
+            Record::Bound(ShapeBound { id: ShapeId(1), up_to: u64::MAX }),
             Record::Joined(ShapeJoined { id: ShapeId(1), processed: 77 }),
             Record::Removed(ShapeId(4)),
             Record::Created(Box::new(CreatedShape {
@@ -461,6 +463,17 @@ mod tests {
         }
         assert_eq!(read, records());
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn the_bound_of_a_log_has_the_name_that_folders_of_older_versions_have() {
+        let stored = r#"{"consumed":0,"views":[],"whole_up_to":90}"#;
+        let state: DependentState = serde_json::from_str(stored).unwrap();
+        assert_eq!((state.visible_up_to, serde_json::to_string(&state).unwrap()), (90, stored.to_owned()));
+        let mut frame = Vec::new();
+        let [made] = &records()[6..7] else { panic!("one record") };
+        made.encode(&mut frame);
+        assert!(String::from_utf8_lossy(&frame).contains(r#""whole_up_to":90"#));
     }
 
     #[test]

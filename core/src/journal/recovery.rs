@@ -117,7 +117,7 @@ impl Recovery {
             if dependent.views.is_empty() {
                 log.handle_joined();
             }
-            log.set_visible_up_to(stored_bound(dependent.whole_up_to), processed);
+            log.set_visible_up_to(stored_bound(dependent.visible_up_to), processed);
             filter.map(|filter| RecoveredShape { created, handle, filter, log, is_joined, dependent })
         };
         RecoveredStore {
@@ -162,10 +162,10 @@ impl Shapes {
                 }
             }
             // Holds from the end on. What the segments hold beyond it is visible after a restart in any case, and is
-            // only not called whole.
+            // only not called up to date.
             Event::Bound { id, up_to, .. } => {
                 if let Some(shape) = self.get_mut(id) {
-                    shape.dependent.whole_up_to = up_to.map_or(u64::MAX, Lsn::as_u64);
+                    shape.dependent.visible_up_to = up_to.map_or(u64::MAX, Lsn::as_u64);
                 }
             }
             Event::Removed(id) => {

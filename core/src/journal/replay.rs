@@ -91,12 +91,12 @@ pub enum Event<'a> {
     Views(ShapeViews),
     /// A move, whose items were appended, is complete.
     Moved(&'a Move),
-    /// How far a shape's log is whole: up to a commit LSN, or to its end. So far readers may see it; what they see then
+    /// How far a shape's log is visible: up to a commit LSN, or to its end. So far readers may see it; what they see then
     /// includes every commit up to `processed`.
     Bound {
         /// The shape.
         id: ShapeId,
-        /// A commit LSN; `None` where the log is whole to its end.
+        /// A commit LSN; `None` where the log is visible to its end.
         up_to: Option<Lsn>,
         /// A commit LSN.
         processed: Lsn,
@@ -234,9 +234,9 @@ impl Replay {
             }
             Record::Partitions(now) if self.shapes.contains(&now.id) => each(Event::Partitions(&now)),
             Record::Views(views) if self.shapes.contains(&views.id) => each(Event::Views(views)),
-            Record::Whole(whole) if self.shapes.contains(&whole.id) => {
-                let up_to = stored_bound(whole.up_to);
-                each(Event::Bound { id: whole.id, up_to, processed: self.processed })
+            Record::Bound(bound) if self.shapes.contains(&bound.id) => {
+                let up_to = stored_bound(bound.up_to);
+                each(Event::Bound { id: bound.id, up_to, processed: self.processed })
             }
             // Of a shape that is not there.
             _ => Ok(()),
@@ -262,11 +262,11 @@ impl Replay {
     }
 
     /// The bound behind a move. What was held back behind it may not be written yet: who reads along shows the move and no
-    /// more, until [`Record::Whole`] comes. A restart gets what is missing from Postgres before it calls anything whole.
+    /// more, until [`Record::Bound`] comes. A restart gets what is missing from Postgres before it calls anything up to date.
     fn bound_behind(&self, made: &Move) -> Option<Lsn> {
         match self.policy {
             Policy::AsItComes => Some(Lsn::new(made.consumed)),
-            Policy::UntilLastCommit(_) => stored_bound(made.whole_up_to),
+            Policy::UntilLastCommit(_) => stored_bound(made.visible_up_to),
         }
     }
 
@@ -292,7 +292,7 @@ impl Replay {
         gone.into_iter().try_for_each(|id| self.remove(id, each))?;
         for shape in checkpoint.shapes {
             let id = shape.created.id;
-            let up_to = stored_bound(shape.dependent.whole_up_to);
+            let up_to = stored_bound(shape.dependent.visible_up_to);
             let log = ShapeLog::restore(self.chunk_bytes_max, shape.log);
             if self.shapes.contains(&id) || !self.add(shape.created, log, shape.dependent, each)? {
                 continue;

@@ -1,8 +1,5 @@
 //! Shapes: what they are, and which changes belong to them.
 
-pub mod asked;
-#[cfg(test)]
-mod asked_tests;
 pub mod definition;
 pub mod dependent;
 mod drop_cause;
@@ -12,6 +9,9 @@ mod held_row;
 mod net;
 #[cfg(test)]
 mod net_tests;
+pub mod postgres_judged;
+#[cfg(test)]
+mod postgres_judged_tests;
 pub mod rotation;
 pub mod router;
 mod routing;

@@ -6,11 +6,11 @@
 
 mod settle;
 
-use super::asked::{ASKED_BYTES_MAX, Asked, Question};
 use super::definition::Definition;
-use super::dependent::{Dependent, DependentState, Late, Role, Rounds, View};
+use super::dependent::{Dependent, DependentState, LogEntry, Role, Rounds, View};
 use super::encode::Encoder;
 use super::held_row::HeldRow;
+use super::postgres_judged::{ASKED_BYTES_MAX, Asked, RowsQuestion};
 use super::rotation::RotationCause;
 use super::routing::{self, Sinks, recycle};
 use super::row::Row;
@@ -189,7 +189,7 @@ impl Router {
     }
 
     /// The snapshot of a waiting shape with subqueries is known, and `views`, what the subqueries return in it.
-    /// What it lacks comes by [`take_late`](Self::take_late).
+    /// What it lacks comes by [`take_log_entries`](Self::take_log_entries).
     pub fn handle_dependent_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) {
         let open = self.open_commit();
         self.rounds.handle_snapshot(id, filter, views, open, &mut self.fragment);
@@ -215,7 +215,7 @@ impl Router {
 
     /// Questions about rows that Postgres is to judge. Each is answered by [`handle_judged`](Self::handle_judged).
     #[must_use]
-    pub fn questions(&self) -> Vec<Question> {
+    pub fn questions(&self) -> Vec<RowsQuestion> {
         let question = |id: ShapeId| {
             let tables = self.shapes.get(&id)?.iter().filter_map(|oid| self.tables.get(oid)).flatten();
             let (filter, sql) = tables.filter_map(|table| table.postgres_filter(id)).next()?;
@@ -249,8 +249,8 @@ impl Router {
     }
 
     /// Items that go into logs beside the fragment, in order; to be taken before the fragment is.
-    pub fn take_late(&mut self) -> Vec<Late> {
-        self.rounds.take_late()
+    pub fn take_log_entries(&mut self) -> Vec<LogEntry> {
+        self.rounds.take_log_entries()
     }
 
     /// Takes the next message of the stream.

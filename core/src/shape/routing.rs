@@ -1,8 +1,8 @@
 //! Turns a change of a row into the operation that each shape sees, and encodes it once.
 
-use super::asked::Asked;
 use super::dependent::{Role, Rounds};
 use super::encode::{Encoder, Outcome};
+use super::postgres_judged::Asked;
 use super::rotation::RotationCause;
 use super::row::Row;
 use super::table::{Joining, Route, RouteFilter, Table, Watcher};

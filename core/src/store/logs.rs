@@ -6,7 +6,7 @@ use super::limits::Limits;
 use super::tails::Tails;
 use super::tracked::{Snapshot, Tracked};
 use super::visibility::Visibility;
-use crate::journal::record::{Record, ShapeJoined, ShapeWhole, SnapshotDone};
+use crate::journal::record::{Record, ShapeBound, ShapeJoined, SnapshotDone};
 use crate::journal::{FlushTracker, Pending, RecentCommits, Ticket};
 use crate::log::segment::SegmentAppend;
 use crate::log::{Fragment, ShapeLog};
@@ -265,8 +265,8 @@ impl<S: SharedShape + Clone> Logs<S> {
         if tracked.visibility.is_unbounded() && up_to.is_none() {
             return;
         }
-        let whole = ShapeWhole { id, up_to: up_to.map_or(u64::MAX, Lsn::as_u64) };
-        let ticket = self.pending.push(&Record::Whole(whole));
+        let bound = ShapeBound { id, up_to: up_to.map_or(u64::MAX, Lsn::as_u64) };
+        let ticket = self.pending.push(&Record::Bound(bound));
         tracked.visibility.set(up_to, ticket);
         self.bounded.insert(id);
         self.show(id);

@@ -153,8 +153,8 @@ fn records(mut bytes: &[u8]) -> String {
                 format!("checkpoint at {} of {shapes:?}", checkpoint.processed)
             }
             Record::Commit(tx) => format!("commit {tx}"),
-            Record::Whole(whole) if whole.up_to == u64::MAX => "visible to its end".to_owned(),
-            Record::Whole(whole) => format!("visible to {}", whole.up_to),
+            Record::Bound(bound) if bound.up_to == u64::MAX => "visible to its end".to_owned(),
+            Record::Bound(bound) => format!("visible to {}", bound.up_to),
             record => format!("{record:?}").split(['(', ' ']).next().unwrap().to_lowercase(),
         };
         names.push(shown);
@@ -181,7 +181,7 @@ fn filter() -> SnapshotFilter {
 
 fn a_move(id: u32, consumed: u64, op: u64) -> Move {
     let changes = vec![ViewChange::default()];
-    Move { id: ShapeId(id), consumed, changes, items: fragment(consumed, op, &[id]), whole_up_to: u64::MAX }
+    Move { id: ShapeId(id), consumed, changes, items: fragment(consumed, op, &[id]), visible_up_to: u64::MAX }
 }
 
 const fn lsn(position: u64) -> Lsn {

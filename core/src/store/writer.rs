@@ -7,8 +7,8 @@ use crate::journal::Ticket;
 use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
-use crate::shape::asked::Question as RowsQuestion;
-use crate::shape::dependent::{DependentState, Late, View};
+use crate::shape::dependent::{DependentState, LogEntry, View};
+use crate::shape::postgres_judged::RowsQuestion;
 use crate::shape::{Definition, Described, DropCause, RotationCause, RouteError, Router, Step};
 use crate::{Lsn, ShapeId};
 
@@ -133,7 +133,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         (filter, is_joined): (SnapshotFilter, bool),
         state: DependentState,
     ) {
-        let visible_up_to = stored_bound(state.whole_up_to);
+        let visible_up_to = stored_bound(state.visible_up_to);
         self.logs.restore(id, shape, filter.clone(), visible_up_to, is_joined);
         self.router.add_restored(id, definition, salt, filter, state);
     }
@@ -196,7 +196,7 @@ impl<S: SharedShape + Clone> Writer<S> {
             }
             (Stage::Routed(step), _) => {
                 // What the transaction's end means for shapes with subqueries is known only now.
-                self.take_late();
+                self.take_log_entries();
                 step
             }
             (Stage::New | Stage::Described | Stage::Settled, _) => {
@@ -213,7 +213,7 @@ impl<S: SharedShape + Clone> Writer<S> {
                     self.logs.effects.push_back(Effect::Began { commit, xid });
                 }
                 let step = self.router.handle_message(message)?;
-                self.take_late();
+                self.take_log_entries();
                 let questions = self.questions();
                 if !questions.is_empty() {
                     self.stage = Stage::Routed(step);
@@ -261,7 +261,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         } else {
             self.logs.record(&Record::Views(ShapeViews { id, views: views.clone() }));
             self.router.handle_dependent_snapshot(id, filter, views);
-            self.take_late();
+            self.take_log_entries();
             self.logs.handle_views(id);
         }
         // Behind what the views hold back: a shape joins by what it shows.
@@ -287,13 +287,13 @@ impl<S: SharedShape + Clone> Writer<S> {
     /// Takes the answers to a round's questions, in their order.
     pub fn handle_round_answered(&mut self, answers: &[Vec<u8>]) {
         self.router.handle_answers(answers);
-        self.take_late();
+        self.take_log_entries();
     }
 
     /// The round came to nothing; where Postgres refused a question, its number and why.
     pub fn handle_round_failed(&mut self, refused: Option<(usize, RotationCause)>) {
         self.router.rounds().handle_failed(refused);
-        self.take_late();
+        self.take_log_entries();
     }
 
     /// Everything up to and including `ticket` is durable.
@@ -341,7 +341,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         let limits = self.limits;
         let is_piece = self.router.settle(is_over, |fragment| limits.is_full(fragment));
         if is_piece {
-            self.take_late();
+            self.take_log_entries();
         }
         is_piece
     }
@@ -383,20 +383,20 @@ impl<S: SharedShape + Clone> Writer<S> {
         if !self.router.in_transaction() {
             self.router.rounds().handle_position(self.received);
         }
-        self.take_late();
+        self.take_log_entries();
     }
 
     /// Appends what comes beside the stream's fragments, before the fragment is, whose items come behind.
-    fn take_late(&mut self) {
-        for late in self.router.take_late() {
-            match late {
-                Late::Transaction(fragment) => self.logs.backfill(fragment),
-                Late::Move(made) => {
+    fn take_log_entries(&mut self) {
+        for entry in self.router.take_log_entries() {
+            match entry {
+                LogEntry::Transaction(fragment) => self.logs.backfill(fragment),
+                LogEntry::Move(made) => {
                     let changes_views = made.changes.iter().any(|change| !change.is_empty());
                     self.logs.append_move(made);
                     self.logs.effects.extend(changes_views.then_some(Effect::Moved));
                 }
-                Late::Whole(id, up_to) => self.logs.set_visible_up_to(id, stored_bound(up_to)),
+                LogEntry::Bound(id, up_to) => self.logs.set_visible_up_to(id, stored_bound(up_to)),
             }
         }
         self.remove_rotated();

@@ -32,7 +32,7 @@ pub(super) enum Command {
     Reconnect { starts_over: bool, done: oneshot::Sender<()> },
     /// The round's snapshot is open.
     RoundOpened { filter: SnapshotFilter },
-    /// The mover has the answers to a round's questions.
+    /// The move_session has the answers to a round's questions.
     RoundAnswered { answers: Vec<Vec<u8>> },
     /// The round came to nothing; where Postgres refused a question, its number and why.
     RoundFailed { refused: Option<(usize, RotationCause)> },

@@ -1,7 +1,7 @@
 //! Carries out what the write path decides: files, readers, metrics.
 
 use super::command::EngineHandle;
-use super::mover::Mover;
+use super::move_session::MoveSession;
 use crate::health::{Phase, Status};
 use crate::observe::Metrics;
 use crate::shapes::{Life, Registry, Shape};
@@ -23,7 +23,7 @@ const WRITE_BYTES_MAX: usize = 8 << 20;
 
 /// Everything that effects reach.
 pub(super) struct Executor {
-    pub(super) mover: Mover,
+    pub(super) move_session: MoveSession,
     pub(super) folder: Arc<Folder>,
     pub(super) commit_log: CommitLog,
     pub(super) status: Arc<Status>,
@@ -114,7 +114,7 @@ impl Executor {
             Effect::DeleteFilesBefore { file } => self.commit_log.delete_before(file).await,
             Effect::Began { commit, xid } => self.status.handle_commit(commit.as_u64(), xid),
             Effect::Moved => drop(self.metrics.moves.inc()),
-            Effect::Round(request) => self.mover.request(request),
+            Effect::Round(request) => self.move_session.request(request),
             Effect::CaughtUp => self.status.set_phase(Phase::Active),
             Effect::Rotated { shape, cause } => warn_rotated(&shape, &cause),
             Effect::Publish { processed, grown } => {

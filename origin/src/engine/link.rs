@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use limn_core::Lsn;
 use limn_core::protocol::FaultCode;
 use limn_core::shape::DropCause;
-use limn_core::shape::asked::Question;
+use limn_core::shape::postgres_judged::RowsQuestion;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub struct Source {
 pub(super) struct Connected {
     pub(super) stream: ReplicationStream,
     /// Which Postgres it comes from.
-    pub(super) origin: store::Origin,
+    pub(super) origin: store::SourceIdentity,
     /// The publication that it carries, by oid.
     pub(super) publication: Option<u32>,
     /// Why nothing connects the slot with what was stored before, where that is so.
@@ -208,7 +208,7 @@ impl Link {
     ///
     /// # Errors
     /// Where Postgres cannot be asked, or fails on a row.
-    pub(super) async fn judge(&mut self, question: &Question) -> Result<Vec<bool>, PostgresError> {
+    pub(super) async fn judge(&mut self, question: &RowsQuestion) -> Result<Vec<bool>, PostgresError> {
         let session = self.session().await?;
         let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
             question.columns.iter().map(|values| (values as &(dyn ToSql + Sync), Type::TEXT_ARRAY)).collect();
@@ -370,7 +370,7 @@ impl Attempt {
         let stream = connection.start(&source.slot, source.publication.name(), Lsn::ZERO).await?;
         Ok(Connected {
             stream,
-            origin: store::Origin {
+            origin: store::SourceIdentity {
                 system_id: system.system_id,
                 timeline: system.timeline,
                 slot: source.slot.clone(),

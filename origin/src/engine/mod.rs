@@ -7,13 +7,13 @@
 mod command;
 mod executor;
 mod link;
-mod mover;
+mod move_session;
 mod pulse;
 
 pub use command::{EngineHandle, Inbox, Stopped};
 pub use link::Source;
 
-use crate::health::{Phase, Status, Watched};
+use crate::health::{FaultSource, Phase, Status};
 use crate::observe::Metrics;
 use crate::postgres::{Frame, ReplicationError, ReplicationStream, sqlstate};
 use crate::shapes::{Life, Registry, Shape};
@@ -29,7 +29,7 @@ use limn_core::shape::{Described, DropCause};
 use limn_core::store::{Limits, Progress, Question, Writer};
 use limn_disk::Recovered;
 use link::{Connected, Link, LinkEvent};
-use mover::Mover;
+use move_session::MoveSession;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -96,11 +96,20 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         writer.restore(id, (shape.clone(), &shape.definition), &salt, snapshot, state);
         registry.insert(&shape);
     }
-    let mover = Mover::start(source.config.clone(), handle.clone());
+    let move_session = MoveSession::start(source.config.clone(), handle.clone());
     let engine = Engine {
         link: Link::new(source),
         writer,
-        executor: Executor { mover, folder, commit_log, status, registry, metrics, handle, writing: None },
+        executor: Executor {
+            move_session,
+            folder,
+            commit_log,
+            status,
+            registry,
+            metrics,
+            handle,
+            writing: None,
+        },
         inbox,
         _lock: lock,
         durable,
@@ -131,7 +140,7 @@ impl Engine {
                     self.handle_durable()?;
                 }
                 _ = tick.tick() => self.handle_tick().await?,
-                error = self.executor.mover.ended() => return Err(error),
+                error = self.executor.move_session.ended() => return Err(error),
                 event = self.link.next() => self.handle_event(event).await?,
             }
             self.writer.end_turn();
@@ -155,13 +164,13 @@ impl Engine {
                 tracing::warn!(
                     "Postgres does not answer on the replication connection: nothing is up to date"
                 );
-                self.executor.status.set_fault(Watched::Stream, Some(FaultCode::Stalled));
+                self.executor.status.set_fault(FaultSource::Stream, Some(FaultCode::Stalled));
                 self.writer.wake_all();
                 Ok(())
             }
             LinkEvent::Bytes { after_silence } => {
                 if after_silence {
-                    self.executor.status.set_fault(Watched::Stream, None);
+                    self.executor.status.set_fault(FaultSource::Stream, None);
                 }
                 self.executor.metrics.heard();
                 self.handle_bytes().await
@@ -191,7 +200,7 @@ impl Engine {
         }
         self.writer.handle_connected(confirmed, wal_position);
         self.confirmed = Lsn::ZERO;
-        self.executor.status.set_fault(Watched::Stream, None);
+        self.executor.status.set_fault(FaultSource::Stream, None);
         self.link.set_streaming(stream);
         Ok(())
     }

@@ -18,4 +18,4 @@ mod vitals;
 
 pub(crate) use degraded::Degraded;
 pub(crate) use reconcile::Reconciler;
-pub(crate) use status::{Epoch, Phase, Status, Watched};
+pub(crate) use status::{Epoch, FaultSource, Phase, Status};

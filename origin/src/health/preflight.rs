@@ -19,7 +19,7 @@ const POOLER_HOSTS: [&str; 2] = ["-pooler.", ".pooler."];
 
 /// What the server is, once it is known to be usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerVersion {
     /// `server_version_num`, such as 150018.
     pub version_num: u32,
 }
@@ -128,7 +128,7 @@ pub async fn check(
     config: &PostgresConfig,
     publication: &str,
     manual: bool,
-) -> Result<Server, PreflightError> {
+) -> Result<ServerVersion, PreflightError> {
     let connection = |error| PreflightError::of_connection(error, config);
     let session = Session::connect(config).await.map_err(connection)?;
     let server = check_server(&session).await?;
@@ -158,7 +158,7 @@ fn pooler(error: &PostgresError, config: &PostgresConfig) -> Option<String> {
     (is_answer || looks_like_one && !may_be_postgres).then(|| format!("it says `{}`", error.message))
 }
 
-async fn check_server(client: &Client) -> Result<Server, PreflightError> {
+async fn check_server(client: &Client) -> Result<ServerVersion, PreflightError> {
     let sql = "SELECT current_setting('server_version_num'), current_setting('wal_level'),
                       pg_is_in_recovery()";
     let row = one_row(client, sql).await.map_err(PreflightError::Connection)?;
@@ -171,7 +171,7 @@ async fn check_server(client: &Client) -> Result<Server, PreflightError> {
         return Err(PreflightError::Standby);
     }
     match field(1)? {
-        "logical" => Ok(Server { version_num }),
+        "logical" => Ok(ServerVersion { version_num }),
         other => Err(PreflightError::WalLevel(other.to_owned())),
     }
 }

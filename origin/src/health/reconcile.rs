@@ -11,7 +11,7 @@ mod survey;
 mod tables;
 
 use super::soundness::{Soundness, Verdict};
-use super::{Epoch, Phase, Status, Watched, vitals};
+use super::{Epoch, FaultSource, Phase, Status, vitals};
 use crate::observe::Metrics;
 use crate::postgres::{PostgresError, Session};
 use crate::shapes::Registry;
@@ -187,7 +187,7 @@ impl Reconciler {
     }
 
     fn tell(&self, fault: Option<FaultCode>) {
-        self.status.set_fault(Watched::Catalog, fault);
+        self.status.set_fault(FaultSource::Catalog, fault);
         if fault.is_some() {
             // Who waits for a change is told that none can be believed.
             self.registry.all().iter().for_each(|shape| shape.wake());

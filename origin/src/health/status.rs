@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 pub struct Status {
     /// What follows from everything that is known.
     phase: watch::Sender<Phase>,
-    known: Mutex<Known>,
+    known: Mutex<PhaseInputs>,
     /// Wakes who looks at the catalog: a connection was made, and its tables are to be judged.
     look_due: Notify,
     degraded: Mutex<DegradedTables>,
@@ -52,7 +52,7 @@ impl Phase {
 
 /// Who finds out that what is followed cannot be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watched {
+pub enum FaultSource {
     /// The engine, of its stream.
     Stream,
     /// The reconciler, of the catalog.
@@ -61,7 +61,7 @@ pub enum Watched {
 
 /// What is known of the way from Postgres to here.
 #[derive(Debug)]
-struct Known {
+struct PhaseInputs {
     followed: Phase,
     stream: Option<FaultCode>,
     catalog: Option<FaultCode>,
@@ -75,7 +75,7 @@ struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Epoch(u64);
 
-impl Known {
+impl PhaseInputs {
     /// Faults count only while Postgres is followed: before and after, nothing is called up to date anyway. Nor is
     /// anything before the first look at the catalog, which finds what happened to the tables meanwhile.
     fn phase(&self) -> Phase {
@@ -99,7 +99,7 @@ const RETRY_AFTER_S: u64 = 5;
 
 impl Default for Status {
     fn default() -> Self {
-        let known = Known {
+        let known = PhaseInputs {
             followed: Phase::Starting,
             stream: None,
             catalog: None,
@@ -178,14 +178,14 @@ impl Status {
     }
 
     /// Notes why what is followed cannot be believed, or that it can.
-    pub fn set_fault(&self, watched: Watched, code: Option<FaultCode>) {
+    pub fn set_fault(&self, watched: FaultSource, code: Option<FaultCode>) {
         self.update(|known| match watched {
-            Watched::Stream => known.stream = code,
-            Watched::Catalog => known.catalog = code,
+            FaultSource::Stream => known.stream = code,
+            FaultSource::Catalog => known.catalog = code,
         });
     }
 
-    fn update(&self, change: impl FnOnce(&mut Known)) {
+    fn update(&self, change: impl FnOnce(&mut PhaseInputs)) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut known);
         let phase = known.phase();
@@ -313,15 +313,15 @@ mod tests {
     #[test]
     fn faults_count_while_postgres_is_followed() {
         let status = Status::default();
-        status.set_fault(Watched::Catalog, Some(FaultCode::Publication));
+        status.set_fault(FaultSource::Catalog, Some(FaultCode::Publication));
         assert_eq!(status.phase(), Phase::Starting);
         follow(&status);
         assert_eq!(status.phase(), Phase::Unsound(FaultCode::Publication));
-        status.set_fault(Watched::Stream, Some(FaultCode::Stalled));
-        status.set_fault(Watched::Catalog, None);
+        status.set_fault(FaultSource::Stream, Some(FaultCode::Stalled));
+        status.set_fault(FaultSource::Catalog, None);
         assert_eq!(status.phase(), Phase::Unsound(FaultCode::Stalled));
         assert_eq!(status.unavailable().code, Some("stalled"));
-        status.set_fault(Watched::Stream, None);
+        status.set_fault(FaultSource::Stream, None);
         assert_eq!(status.phase(), Phase::Active);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::error::PostgresError;
 use super::sqlstate;
-use limn_core::filter::{Claim, Claims, FilterError, PostgresFilter, STABLE_FUNCTIONS, Signature};
+use limn_core::filter::{Claims, FilterError, PostgresFilter, PurityClaim, STABLE_FUNCTIONS, Signature};
 use limn_core::pg::Relation;
 use tokio_postgres::Client;
 use tokio_postgres::types::{Kind, ToSql, Type};
@@ -98,7 +98,7 @@ async fn confirm_not_texts(client: &Client, relation: &Relation, claims: &Claims
 async fn confirm_none_unfit(
     client: &Client,
     sql: &str,
-    claims: &[Claim<Signature>],
+    claims: &[PurityClaim<Signature>],
     stable: Option<&(dyn ToSql + Sync)>,
 ) -> Result<(), Unconfirmed> {
     let schemas: Vec<Option<&str>> = claims.iter().map(|claim| claim.subject.schema.as_deref()).collect();

@@ -27,7 +27,7 @@ pub struct FolderLock {
 
 /// The Postgres whose shapes the folder holds. Another one has other LSNs: its shapes start afresh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct SourceIdentity {
     /// `IDENTIFY_SYSTEM`: `systemid`
     pub system_id: String,
     /// `IDENTIFY_SYSTEM`: `timeline`
@@ -81,7 +81,7 @@ pub enum FolderError {
 /// Who used the replication slot last, as it is written in the database: a folder that was not the last,
 /// or is an older copy of it, has missed what the slot has confirmed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct SlotClaim {
     /// A number that the folder was given when it was made.
     folder: u64,
     /// Rises with every connection.
@@ -92,11 +92,11 @@ pub struct Claim {
 pub(super) struct Identity {
     product: String,
     pub(super) format: u32,
-    claim: Claim,
-    pub(super) origin: Option<Origin>,
+    claim: SlotClaim,
+    pub(super) origin: Option<SourceIdentity>,
 }
 
-impl Claim {
+impl SlotClaim {
     /// The claim of a new folder. The time tells folders apart that anybody made by hand.
     fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -158,7 +158,7 @@ impl Folder {
             Ok(()) => {}
         }
         if !self.path.join(IDENTITY_FILE).exists() {
-            write_identity(&self.path, Claim::new(), None).map_err(io_error)?;
+            write_identity(&self.path, SlotClaim::new(), None).map_err(io_error)?;
         }
         fs::create_dir_all(self.layout().commit_dir()).map_err(io_error)?;
         fs::create_dir_all(self.layout().shapes_dir()).map_err(io_error)?;
@@ -182,7 +182,7 @@ impl Folder {
     ///
     /// # Errors
     /// Where the identity file cannot be read.
-    pub fn origin(&self) -> io::Result<Option<Origin>> {
+    pub fn origin(&self) -> io::Result<Option<SourceIdentity>> {
         Ok(read_identity(&self.path)?.origin)
     }
 
@@ -190,7 +190,7 @@ impl Folder {
     ///
     /// # Errors
     /// Where the identity file cannot be written.
-    pub fn set_origin(&self, origin: &Origin) -> io::Result<()> {
+    pub fn set_origin(&self, origin: &SourceIdentity) -> io::Result<()> {
         write_identity(&self.path, self.claim()?, Some(origin))
     }
 
@@ -198,7 +198,7 @@ impl Folder {
     ///
     /// # Errors
     /// Where the identity file cannot be read.
-    pub fn claim(&self) -> io::Result<Claim> {
+    pub fn claim(&self) -> io::Result<SlotClaim> {
         Ok(read_identity(&self.path)?.claim)
     }
 
@@ -206,9 +206,9 @@ impl Folder {
     ///
     /// # Errors
     /// Where the identity file cannot be read or written.
-    pub fn advance_claim(&self) -> io::Result<Claim> {
+    pub fn advance_claim(&self) -> io::Result<SlotClaim> {
         let identity = read_identity(&self.path)?;
-        let claim = Claim { epoch: identity.claim.epoch + 1, ..identity.claim };
+        let claim = SlotClaim { epoch: identity.claim.epoch + 1, ..identity.claim };
         write_identity(&self.path, claim, identity.origin.as_ref())?;
         Ok(claim)
     }
@@ -235,7 +235,7 @@ pub(super) fn read_identity(path: &Path) -> io::Result<Identity> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-fn write_identity(path: &Path, claim: Claim, origin: Option<&Origin>) -> io::Result<()> {
+fn write_identity(path: &Path, claim: SlotClaim, origin: Option<&SourceIdentity>) -> io::Result<()> {
     let identity = Identity { product: "limn".to_owned(), format: FORMAT, claim, origin: origin.cloned() };
     let new = path.join("limn.json.new");
     let mut file = File::create(&new)?;
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn only_the_newest_state_of_the_last_folder_continues() {
-        let claim = |folder, epoch| Claim { folder, epoch };
+        let claim = |folder, epoch| SlotClaim { folder, epoch };
         assert!(claim(7, 3).continues(&claim(7, 3).text()));
         assert!(claim(7, 3).continues(&claim(7, 2).text()), "the database was not told yet");
         assert!(!claim(7, 3).continues(&claim(7, 4).text()), "an older copy");
@@ -284,7 +284,7 @@ mod tests {
         assert!(other.try_lock().unwrap().is_none());
         assert_eq!(folder.origin().unwrap(), None);
         assert!(other.expect_slot("any").is_ok(), "nothing is known yet");
-        let origin = Origin { system_id: "7".to_owned(), timeline: 1, slot: "s".to_owned() };
+        let origin = SourceIdentity { system_id: "7".to_owned(), timeline: 1, slot: "s".to_owned() };
         folder.set_origin(&origin).unwrap();
         assert!(other.expect_slot("s").is_ok());
         assert!(matches!(other.expect_slot("t"), Err(FolderError::InUse { .. })));

@@ -1,6 +1,6 @@
 //! A look at a storage folder that changes nothing, and does not mind a server that uses it.
 
-use super::folder::{FORMAT, FolderError, IDENTITY_FILE, LOCK_FILE, Origin, read_identity};
+use super::folder::{FORMAT, FolderError, IDENTITY_FILE, LOCK_FILE, SourceIdentity, read_identity};
 use limn_core::ShapeId;
 use limn_core::journal::record::{Record, read_frame};
 use limn_core::journal::replay::{Event, Policy, Replay};
@@ -18,7 +18,7 @@ pub enum Inspected {
     /// A storage folder of this version.
     Ours {
         /// Whose shapes it holds.
-        origin: Option<Origin>,
+        origin: Option<SourceIdentity>,
         /// Whether a server uses it.
         in_use: bool,
         /// The table of each shape: oid and name.

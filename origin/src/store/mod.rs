@@ -13,5 +13,5 @@ mod scratch;
 pub mod size;
 
 pub use commit_log::{CommitLog, Durable};
-pub use folder::{Folder, FolderLock, Origin};
+pub use folder::{Folder, FolderLock, SourceIdentity};
 pub use scratch::Scratch;

@@ -1,7 +1,7 @@
 //! The text of a clause written anew for Postgres: no text of the request comes through but inside quotes, as a
 //! number, or as an operator of the operators' alphabet.
 
-use super::postgres::{Claim, Signature, refused_function};
+use super::postgres::{PurityClaim, Signature, refused_function};
 use crate::filter::check::{may_read_clock, refuse_not_immutable};
 use crate::filter::data_type::ty::Type;
 use crate::filter::error::{FilterError, Reason};
@@ -64,10 +64,10 @@ pub(crate) struct Deparser<'a> {
     pub sql: String,
     pub columns: BTreeSet<usize>,
     pub clock_words: Vec<FilterError>,
-    pub functions: Vec<Claim<Signature>>,
-    pub operators: Vec<Claim<Signature>>,
-    pub types: Vec<Claim<Signature>>,
-    pub not_texts: Vec<Claim<String>>,
+    pub functions: Vec<PurityClaim<Signature>>,
+    pub operators: Vec<PurityClaim<Signature>>,
+    pub types: Vec<PurityClaim<Signature>>,
+    pub not_texts: Vec<PurityClaim<String>>,
 }
 
 impl<'a> Deparser<'a> {
@@ -456,9 +456,9 @@ impl<'a> Deparser<'a> {
     }
 }
 
-fn claim<T: PartialEq>(claims: &mut Vec<Claim<T>>, subject: T, refusal: FilterError) {
+fn claim<T: PartialEq>(claims: &mut Vec<PurityClaim<T>>, subject: T, refusal: FilterError) {
     if claims.iter().all(|claim| claim.subject != subject) {
-        claims.push(Claim { subject, refusal });
+        claims.push(PurityClaim { subject, refusal });
     }
 }
 

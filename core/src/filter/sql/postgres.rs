@@ -72,18 +72,18 @@ pub struct Claims {
     /// parameters tells. One a parameter.
     pub clock_words: Vec<FilterError>,
     /// Functions, which must not be volatile, nor STABLE but for [`STABLE_FUNCTIONS`].
-    pub functions: Vec<Claim<Signature>>,
+    pub functions: Vec<PurityClaim<Signature>>,
     /// Operators, of whose functions the same is true.
-    pub operators: Vec<Claim<Signature>>,
+    pub operators: Vec<PurityClaim<Signature>>,
     /// Types to which something is cast, written as in the clause: the functions of those casts likewise.
-    pub types: Vec<Claim<Signature>>,
+    pub types: Vec<PurityClaim<Signature>>,
     /// Expressions that must not be texts: what is done with them would depend on more than the text.
-    pub not_texts: Vec<Claim<String>>,
+    pub not_texts: Vec<PurityClaim<String>>,
 }
 
 /// One thing to confirm, and the answer where it is not so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim<T> {
+pub struct PurityClaim<T> {
     /// The function, operator, type or expression.
     pub subject: T,
     /// The error where the catalog does not confirm it.

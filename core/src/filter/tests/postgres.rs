@@ -98,7 +98,7 @@ fn only_what_core_cannot_evaluate_goes_to_postgres() {
 
 #[test]
 fn a_clause_claims_what_the_catalog_must_confirm() {
-    let names = |claims: &[Claim<Signature>]| -> Vec<String> {
+    let names = |claims: &[PurityClaim<Signature>]| -> Vec<String> {
         claims.iter().map(|claim| format!("{}/{}", claim.subject.name, claim.subject.arity)).collect()
     };
     let filter = parse(

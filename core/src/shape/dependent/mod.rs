@@ -31,7 +31,7 @@ pub mod view;
 
 pub use member::Member;
 pub use moves::Move;
-pub use rounds::{ANSWER_BYTES_MAX, Late, RoundRequest, Rounds};
+pub use rounds::{ANSWER_BYTES_MAX, LogEntry, RoundRequest, Rounds};
 pub use tagger::{MemberReader, Tagger};
 pub use view::{MEMBERS_MAX, View, ViewChange};
 
@@ -58,14 +58,16 @@ pub struct DependentState {
     pub consumed: u64,
     /// The members of each subquery.
     pub views: Vec<View>,
-    /// The commit LSN up to which the log is whole; `u64::MAX` where it is to its end.
-    pub whole_up_to: u64,
+    /// The commit LSN up to which the log is visible; `u64::MAX` where it is to its end.
+    // The name that folders of older versions have.
+    #[serde(rename = "whole_up_to")]
+    pub visible_up_to: u64,
 }
 
 /// Of a shape without subqueries.
 impl Default for DependentState {
     fn default() -> Self {
-        Self { consumed: 0, views: Vec::new(), whole_up_to: u64::MAX }
+        Self { consumed: 0, views: Vec::new(), visible_up_to: u64::MAX }
     }
 }
 
@@ -73,7 +75,7 @@ impl DependentState {
     /// Takes a move over.
     pub fn apply(&mut self, made: &Move) {
         self.views.iter_mut().zip(&made.changes).for_each(|(view, change)| view.apply(change));
-        (self.consumed, self.whole_up_to) = (made.consumed, made.whole_up_to);
+        (self.consumed, self.visible_up_to) = (made.consumed, made.visible_up_to);
     }
 }
 
@@ -173,7 +175,7 @@ impl Dependent {
     /// The state that a restart needs.
     pub(super) fn state(&self) -> DependentState {
         let (consumed, views) = (self.consumed, self.views.clone());
-        DependentState { consumed, views, whole_up_to: self.whole_up_to() }
+        DependentState { consumed, views, visible_up_to: self.visible_up_to() }
     }
 
     /// The tables whose changes it must see.
@@ -246,8 +248,8 @@ impl Dependent {
         }
     }
 
-    /// The commit LSN up to which the log is whole; `u64::MAX` where it is to its end.
-    pub(super) fn whole_up_to(&self) -> u64 {
+    /// The commit LSN up to which the log is visible; `u64::MAX` where it is to its end.
+    pub(super) fn visible_up_to(&self) -> u64 {
         self.moves_since().map_or(u64::MAX, |first| first.saturating_sub(1))
     }
 

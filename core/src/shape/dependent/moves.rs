@@ -51,9 +51,9 @@ pub struct Move {
     pub changes: Vec<ViewChange>,
     /// Events, rows and the snapshot-end; may be empty where no client can see the change.
     pub items: Fragment,
-    /// The commit LSN up to which the log is whole once it has what was held back behind the move; `u64::MAX` where that is
+    /// The commit LSN up to which the log is visible once it has what was held back behind the move; `u64::MAX` where that is
     /// its end.
-    pub whole_up_to: u64,
+    pub visible_up_to: u64,
 }
 
 /// The result of applying a snapshot to a shape's move.
@@ -175,7 +175,7 @@ impl Dependent {
 
     /// The move that has been made; what follows it is still to be applied.
     const fn made(&self, changes: Vec<ViewChange>, items: Fragment) -> Move {
-        Move { id: self.id, consumed: self.consumed, changes, items, whole_up_to: u64::MAX }
+        Move { id: self.id, consumed: self.consumed, changes, items, visible_up_to: u64::MAX }
     }
 
     /// The round came to nothing: what it asked is asked again in the next.

@@ -4,7 +4,7 @@
 //! thousand shapes costs one snapshot. Order of calls: while [`poll_request`](Rounds::poll_request) gives
 //! something, it is carried out in the round's session, and answered by `handle_opened`, `handle_answers`, or
 //! `handle_failed`; [`handle_position`](Rounds::handle_position) between transactions. What goes into logs
-//! comes out of [`take_late`](Rounds::take_late), in order.
+//! comes out of [`take_log_entries`](Rounds::take_log_entries), in order.
 
 use super::moves::{Advance, Move};
 use super::view::View;
@@ -30,7 +30,7 @@ pub struct Rounds {
     due: BTreeSet<ShapeId>,
     round: Round,
     request: Option<RoundRequest>,
-    late: Vec<Late>,
+    log_entries: Vec<LogEntry>,
     rotations: Vec<(ShapeId, RotationCause)>,
 }
 
@@ -48,14 +48,14 @@ pub enum RoundRequest {
 
 /// Items that go into logs beside the stream's own fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Late {
+pub enum LogEntry {
     /// A whole transaction that shapes had held back.
     Transaction(Fragment),
     /// A move.
     Move(Move),
-    /// A shape's log is whole up to this commit LSN only: beyond it something is held back. `u64::MAX` where
+    /// A shape's log is visible up to this commit LSN only: beyond it something is held back. `u64::MAX` where
     /// nothing is.
-    Whole(ShapeId, u64),
+    Bound(ShapeId, u64),
 }
 
 #[derive(Debug, Default)]
@@ -90,8 +90,8 @@ impl Rounds {
     }
 
     /// Takes out the items that came for logs since the last call.
-    pub fn take_late(&mut self) -> Vec<Late> {
-        std::mem::take(&mut self.late)
+    pub fn take_log_entries(&mut self) -> Vec<LogEntry> {
+        std::mem::take(&mut self.log_entries)
     }
 
     pub(in crate::shape) fn take_rotations(&mut self) -> Vec<(ShapeId, RotationCause)> {
@@ -137,7 +137,7 @@ impl Rounds {
             let Some(dependent) = self.shapes.get_mut(&id) else { continue };
             if dependent.handle_commit(commit, xid, ops) {
                 self.due.insert(id);
-                self.late.push(Late::Whole(id, dependent.whole_up_to()));
+                self.log_entries.push(LogEntry::Bound(id, dependent.visible_up_to()));
             }
         }
     }
@@ -194,7 +194,7 @@ impl Rounds {
             match dependent.advance(&bounds) {
                 Ok(Advance::Again) => {}
                 Ok(Advance::Ready(fragments)) => {
-                    self.late.extend(fragments.into_iter().map(Late::Transaction));
+                    self.log_entries.extend(fragments.into_iter().map(LogEntry::Transaction));
                     for (dependency, sql) in dependent.questions() {
                         asked.push((id, dependency));
                         questions.push(sql);
@@ -289,12 +289,12 @@ impl Rounds {
         let Some(dependent) = self.shapes.get_mut(&id) else { return };
         match dependent.handle_rows(rows, bounds) {
             Ok(made) => {
-                let place = self.late.len();
-                self.late.extend(made.map(Late::Move));
+                let place = self.log_entries.len();
+                self.log_entries.extend(made.map(LogEntry::Move));
                 self.resume(id, open, fragment);
-                let whole_up_to = self.shapes.get(&id).map_or(u64::MAX, Dependent::whole_up_to);
-                if let Some(Late::Move(made)) = self.late.get_mut(place) {
-                    made.whole_up_to = whole_up_to;
+                let visible_up_to = self.shapes.get(&id).map_or(u64::MAX, Dependent::visible_up_to);
+                if let Some(LogEntry::Move(made)) = self.log_entries.get_mut(place) {
+                    made.visible_up_to = visible_up_to;
                 }
             }
             Err(cause) => self.rotations.push((id, cause)),
@@ -304,16 +304,16 @@ impl Rounds {
     fn resume(&mut self, id: ShapeId, open: Option<u64>, fragment: &mut Fragment) {
         let Some(dependent) = self.shapes.get_mut(&id) else { return };
         match dependent.resume(open, fragment) {
-            Ok(fragments) => self.late.extend(fragments.into_iter().map(Late::Transaction)),
+            Ok(fragments) => self.log_entries.extend(fragments.into_iter().map(LogEntry::Transaction)),
             Err(cause) => return self.rotations.push((id, cause)),
         }
-        let whole_up_to = dependent.whole_up_to();
-        if whole_up_to == u64::MAX {
+        let visible_up_to = dependent.visible_up_to();
+        if visible_up_to == u64::MAX {
             self.due.remove(&id);
         } else {
             self.due.insert(id);
         }
-        self.late.push(Late::Whole(id, whole_up_to));
+        self.log_entries.push(LogEntry::Bound(id, visible_up_to));
     }
 
     fn close(&mut self) {

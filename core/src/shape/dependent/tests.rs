@@ -1,7 +1,7 @@
 //! Moves, with real pgoutput frames and answers as COPY gives them: table `t` is shown, subqueries read table `q`.
 
 use super::held::HELD_BYTES_MAX;
-use super::{DependentState, Late, RoundRequest, View, ViewChange};
+use super::{DependentState, LogEntry, RoundRequest, View, ViewChange};
 use crate::log::Fragment;
 use crate::pg::{Column, QualifiedName, Relation, SnapshotBounds, SnapshotFilter, oid};
 use crate::protocol::request::parse_shape_request;
@@ -129,7 +129,7 @@ const OFF: Cell = Some("f");
 fn a_member_that_comes_brings_its_rows() {
     let mut router = router(IN, &[Some("1")]);
     assert!(transaction(&mut router, 100, 810, &[inner("I", &[], &[Some("2"), ON])]).is_empty());
-    assert_eq!(router.take_late(), [Late::Whole(ID, 99)]);
+    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)]);
     let asked = questions(open(&mut router, snapshot(811, 120)));
     let members = "SELECT DISTINCT * FROM (SELECT \"id\" FROM \"public\".\"q\" WHERE \"on\") AS m(c0) WHERE ((c0 = ANY ('{\"2\"}')))";
     assert_eq!(asked, [members]);
@@ -140,8 +140,8 @@ fn a_member_that_comes_brings_its_rows() {
     );
     assert!(asked[0].ends_with(" AND (((\"parent\" = ANY ('{\"2\"}'))))"), "{asked:?}");
     assert_eq!(answer(&mut router, &["7\t2\tx\n"]), Some(RoundRequest::Close));
-    let late = router.take_late();
-    let [Late::Move(made), Late::Whole(ID, u64::MAX)] = &late[..] else { panic!("{late:?}") };
+    let entries = router.take_log_entries();
+    let [LogEntry::Move(made), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((made.consumed, made.items.tx), (100, 100));
     assert_eq!(made.changes, [ViewChange { enter: vec![Member::new([Some(&b"2"[..])])], leave: vec![] }]);
     let items = values(&made.items);
@@ -162,8 +162,10 @@ fn a_member_that_goes_needs_no_rows() {
     transaction(&mut router, 100, 810, &[inner("U", &[Some("1"), ON], &[Some("1"), OFF])]);
     questions(open(&mut router, snapshot(811, 120)));
     assert_eq!(answer(&mut router, &[""]), Some(RoundRequest::Close));
-    let late = router.take_late();
-    let [_, Late::Move(made), Late::Whole(ID, u64::MAX)] = &late[..] else { panic!("{late:?}") };
+    let entries = router.take_log_entries();
+    let [_, LogEntry::Move(made), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else {
+        panic!("{entries:?}")
+    };
     let items = values(&made.items);
     assert_eq!((items.len(), &items[0]["headers"]["event"]), (1, &json!("move-out")));
 }
@@ -174,8 +176,10 @@ fn a_duplicate_keeps_its_member_there() {
     transaction(&mut router, 100, 810, &[inner("D", &[Some("1"), ON], &[])]);
     questions(open(&mut router, snapshot(811, 120)));
     assert_eq!(answer(&mut router, &["1\n"]), Some(RoundRequest::Close));
-    let late = router.take_late();
-    let [_, Late::Move(made), Late::Whole(ID, u64::MAX)] = &late[..] else { panic!("{late:?}") };
+    let entries = router.take_log_entries();
+    let [_, LogEntry::Move(made), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else {
+        panic!("{entries:?}")
+    };
     assert_eq!((made.consumed, made.changes[0].is_empty(), made.items.is_empty()), (100, true, true));
 }
 
@@ -186,14 +190,14 @@ fn what_cannot_concern_a_subquery_starts_nothing() {
     let same = inner("U", &[Some("1"), ON], &[Some("1"), ON]);
     transaction(&mut router, 100, 810, &[off, same]);
     assert_eq!(router.rounds().poll_request(), None);
-    assert_eq!(router.take_late(), []);
+    assert_eq!(router.take_log_entries(), []);
 }
 
 #[test]
 fn an_inner_row_that_becomes_another_concerns_it() {
     let mut router = router("parent+IN+(SELECT+id+FROM+q)", &[Some("1")]);
     transaction(&mut router, 100, 810, &[inner("U", &[Some("1"), ON], &[Some("2"), ON])]);
-    assert_eq!(router.take_late(), [Late::Whole(ID, 99)]);
+    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)]);
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn a_shape_beside_a_removed_one_goes_on() {
     router.add_restored(ShapeId(2), &definition(IN), "other", snapshot(800, 50), state);
     router.remove(ShapeId(2));
     transaction(&mut router, 100, 810, &[inner("D", &[Some("1"), ON], &[])]);
-    assert_eq!(router.take_late(), [Late::Whole(ID, 99)]);
+    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)]);
 }
 
 #[test]
@@ -242,9 +246,10 @@ fn what_the_snapshot_holds_comes_before_the_move_and_the_rest_behind_it() {
     questions(open(&mut router, snapshot(812, 120)));
     questions(answer(&mut router, &["2\n"]));
     answer(&mut router, &["5\t2\t\\N\n"]);
-    let late = router.take_late();
-    let [_, Late::Move(made), Late::Transaction(after), Late::Whole(ID, u64::MAX)] = &late[..] else {
-        panic!("{late:?}")
+    let entries = router.take_log_entries();
+    let [_, LogEntry::Move(made), LogEntry::Transaction(after), LogEntry::Bound(ID, u64::MAX)] = &entries[..]
+    else {
+        panic!("{entries:?}")
     };
     assert_eq!(made.consumed, 110, "the insert of 5 is in the rows, not in the log");
     assert_eq!(values(&made.items)[1]["value"]["id"], "5");
@@ -317,8 +322,8 @@ fn a_row_that_stays_by_another_disjunct_is_not_sent_again() {
     questions(open(&mut router, snapshot(811, 120)));
     questions(answer(&mut router, &["2\n"]));
     answer(&mut router, &["7\t2\tx\n8\t2\ty\n"]);
-    let late = router.take_late();
-    let [_, Late::Move(made), _] = &late[..] else { panic!("{late:?}") };
+    let entries = router.take_log_entries();
+    let [_, LogEntry::Move(made), _] = &entries[..] else { panic!("{entries:?}") };
     let items = values(&made.items);
     assert_eq!((items.len(), &items[1]["value"]["id"]), (3, &json!("8")));
     assert_eq!(items[1]["headers"]["active_conditions"], json!([true, false]));
@@ -337,7 +342,7 @@ fn what_comes_again_is_skipped() {
     let state = router.rounds().state(ID).unwrap();
     assert_eq!(
         state,
-        DependentState { consumed: 100, views: vec![view(&[Some("2")])], whole_up_to: u64::MAX }
+        DependentState { consumed: 100, views: vec![view(&[Some("2")])], visible_up_to: u64::MAX }
     );
     router.handle_disconnect();
     assert!(transaction(&mut router, 90, 809, &row).is_empty());
@@ -358,9 +363,11 @@ fn a_transaction_that_is_cut_off_is_forgotten() {
     transaction(&mut router, 110, 811, &[outer("I", &[], &[Some("6"), Some("2"), None])]);
     questions(open(&mut router, snapshot(811, 105)));
     answer(&mut router, &[""]);
-    let late = router.take_late();
-    let [_, Late::Move(made), Late::Whole(ID, u64::MAX)] = &late[..] else { panic!("{late:?}") };
-    assert!(made.changes[0].is_empty(), "2 is not there: {late:?}");
+    let entries = router.take_log_entries();
+    let [_, LogEntry::Move(made), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else {
+        panic!("{entries:?}")
+    };
+    assert!(made.changes[0].is_empty(), "2 is not there: {entries:?}");
 }
 
 #[test]
@@ -371,8 +378,10 @@ fn changes_during_the_snapshot_wait_for_its_views() {
     transaction(&mut router, 100, 810, &[row("5")]);
     transaction(&mut router, 110, 812, &[row("6")]);
     router.handle_dependent_snapshot(ID, &snapshot(811, 105), vec![view(&[Some("1")])]);
-    let late = router.take_late();
-    let [Late::Transaction(after), Late::Whole(ID, u64::MAX)] = &late[..] else { panic!("{late:?}") };
+    let entries = router.take_log_entries();
+    let [LogEntry::Transaction(after), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else {
+        panic!("{entries:?}")
+    };
     assert_eq!(values(after)[0]["value"]["id"], "6");
 }
 

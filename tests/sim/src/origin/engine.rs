@@ -2,7 +2,7 @@
 
 use super::Shape;
 use super::commit_log::CommitLog;
-use super::mover::Mover;
+use super::move_session::MoveSession;
 use crate::fault::{Fault, Faults};
 use crate::files::Files;
 use crate::postgres::{Frame, Postgres, Walsender, described};
@@ -28,7 +28,7 @@ pub(super) struct Engine {
     pub(super) faults: Faults,
     pub(super) writer: Writer<Rc<Shape>>,
     pub(super) commit_log: CommitLog,
-    pub(super) mover: Mover,
+    pub(super) move_session: MoveSession,
     /// The LSN that replies may name.
     pub(super) processed: Lsn,
     /// False until everything that may have been served before is there again.
@@ -56,7 +56,7 @@ impl Engine {
             faults,
             writer,
             commit_log,
-            mover: Mover::new(faults),
+            move_session: MoveSession::new(faults),
             processed,
             is_active: false,
             link: None,
@@ -199,7 +199,7 @@ impl Engine {
                 Effect::Dropped { shape, .. } if self.faults.has(Fault::RemovesFilesFirst) => {
                     self.files.remove_dir_all(&shape.dir)?;
                 }
-                Effect::Round(request) => self.mover.request(request),
+                Effect::Round(request) => self.move_session.request(request),
                 // Clients look by themselves.
                 Effect::Dropped { .. } | Effect::Wake { .. } | Effect::Began { .. } | Effect::Moved => {}
             }
@@ -219,7 +219,7 @@ impl Engine {
 
     /// The session in which moves are made takes its next step.
     pub(super) fn step_move(&mut self, postgres: &Postgres, random: &mut Random) {
-        self.mover.step(&mut self.writer, postgres, random);
+        self.move_session.step(&mut self.writer, postgres, random);
     }
 
     /// The thread writes up to so many tails, while the stream is read on.
@@ -241,7 +241,7 @@ impl Engine {
             Some(Fault::ForgetsRemovals) => without(&bytes, |record| matches!(record, Record::Removed(_))),
             Some(Fault::ForgetsBackfills) => without(&bytes, |record| matches!(record, Record::Backfill(_))),
             Some(Fault::ForgetsMoves) => without(&bytes, |record| matches!(record, Record::Move(_))),
-            Some(Fault::ForgetsBounds) => without(&bytes, |record| matches!(record, Record::Whole(_))),
+            Some(Fault::ForgetsBounds) => without(&bytes, |record| matches!(record, Record::Bound(_))),
             _ => bytes,
         };
         self.commit_log.queue(Piece::Append { ticket, bytes: kept });

@@ -4,7 +4,7 @@
 mod commit_log;
 mod creation;
 mod engine;
-mod mover;
+mod move_session;
 mod standby;
 
 use crate::fault::{Fault, Faults};
@@ -265,7 +265,7 @@ impl Origin {
     /// Postgres crashes: every connection breaks.
     pub fn handle_postgres_crash(&mut self) {
         self.disconnect();
-        self.engine.mover.handle_postgres_crash();
+        self.engine.move_session.handle_postgres_crash();
     }
 
     /// The session in which moves are made takes its next step.
@@ -417,8 +417,9 @@ impl Origin {
     #[must_use]
     pub fn is_idle(&self, postgres: &Postgres) -> bool {
         let sent = self.engine.link.as_ref().is_some_and(|link| link.is_idle(postgres));
-        let carried_out =
-            !self.engine.is_writing() && self.engine.commit_log.is_idle() && self.engine.mover.is_idle();
+        let carried_out = !self.engine.is_writing()
+            && self.engine.commit_log.is_idle()
+            && self.engine.move_session.is_idle();
         sent && self.creations.is_empty() && carried_out
     }
 }

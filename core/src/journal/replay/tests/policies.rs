@@ -29,7 +29,7 @@ impl Seen {
         let mut flushed = log.clone();
         flushed.handle_flushed();
         let stored = flushed.checkpoint();
-        // A restart shows all that it finds, and says where it is not whole.
+        // A restart shows all that it finds, and says up to where it is visible.
         let last = if bound.is_none() { log.last_offset() } else { Offset::Start };
         Self { created: created.clone(), stored, text, bound, last }
     }
@@ -125,7 +125,7 @@ fn recover(records: &[Record]) -> RecoveredStore {
 
 fn recovered(store: &RecoveredStore) -> Vec<Seen> {
     let seen = |shape: &RecoveredShape| {
-        Seen::of(&shape.created, &shape.log, stored_bound(shape.dependent.whole_up_to))
+        Seen::of(&shape.created, &shape.log, stored_bound(shape.dependent.visible_up_to))
     };
     store.shapes.iter().map(seen).collect()
 }
@@ -227,14 +227,14 @@ impl Writer {
     fn write_bounded(&mut self) {
         let Some(id) = self.pick(true) else { return };
         self.write(Record::Items(items(self.tx, 0, &[id])));
-        self.write(Record::Whole(ShapeWhole { id: ShapeId(id), up_to: self.tx - 1 }));
+        self.write(Record::Bound(ShapeBound { id: ShapeId(id), up_to: self.tx - 1 }));
         self.write(Record::Commit(self.tx));
         self.compare();
         if self.below(2) == 0 {
             let items = items(self.tx, 1, &[id]);
             self.write(Record::Move(moved(id, self.tx, items)));
         }
-        self.write(Record::Whole(ShapeWhole { id: ShapeId(id), up_to: u64::MAX }));
+        self.write(Record::Bound(ShapeBound { id: ShapeId(id), up_to: u64::MAX }));
         self.tx += 10;
     }
 

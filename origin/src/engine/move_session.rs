@@ -23,13 +23,13 @@ const ENDING: [&str; 2] = [sqlstate::ADMIN_SHUTDOWN, sqlstate::CANNOT_CONNECT_NO
 
 /// Carries rounds' requests out, in a task of its own.
 #[derive(Debug)]
-pub(super) struct Mover {
+pub(super) struct MoveSession {
     /// A round has at most two requests on their way: the end of the last snapshot, and the next one.
     requests: mpsc::UnboundedSender<RoundRequest>,
     task: JoinHandle<()>,
 }
 
-impl Mover {
+impl MoveSession {
     /// Starts the task; it ends with the engine.
     pub(super) fn start(config: PostgresConfig, engine: EngineHandle) -> Self {
         let (requests, received) = mpsc::unbounded_channel();

@@ -1,4 +1,4 @@
-//! The session in which moves are made, as `limn_origin::engine::mover` keeps it, one wait at a time.
+//! The session in which moves are made, as `limn_origin::engine::move_session` keeps it, one wait at a time.
 
 use super::Shape;
 use crate::fault::{Fault, Faults};
@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 /// Carries rounds' requests out, in their order.
 #[derive(Debug)]
-pub(super) struct Mover {
+pub(super) struct MoveSession {
     requests: VecDeque<RoundRequest>,
     session: Session,
     faults: Faults,
@@ -27,7 +27,7 @@ enum Session {
     Open(Box<Tables>),
 }
 
-impl Mover {
+impl MoveSession {
     pub(super) const fn new(faults: Faults) -> Self {
         Self { requests: VecDeque::new(), session: Session::Closed, faults }
     }

@@ -30,7 +30,7 @@ pub(super) struct AskedChange {
 
 /// A question to Postgres: whether each of some rows satisfies a shape's clause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub struct RowsQuestion {
     /// The shape.
     pub id: ShapeId,
     /// One query, with a parameter of type `text[]` for each column; gives one boolean a row, in order.
@@ -39,7 +39,7 @@ pub struct Question {
     pub columns: Vec<Vec<Option<String>>>,
 }
 
-impl Question {
+impl RowsQuestion {
     /// How many rows it asks about.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -74,7 +74,7 @@ impl Asked {
     }
 
     /// The question about what waits for a shape: old row before new row, change by change.
-    pub(super) fn question(&self, id: ShapeId, filter: &PostgresFilter, sql: String) -> Question {
+    pub(super) fn question(&self, id: ShapeId, filter: &PostgresFilter, sql: String) -> RowsQuestion {
         let mut columns = vec![Vec::new(); filter.columns().len()];
         for row in self.shapes.get(&id).into_iter().flatten().flat_map(AskedChange::rows) {
             let cells = row.row();
@@ -82,7 +82,7 @@ impl Asked {
                 values.push(cells.text(*column).map(|text| String::from_utf8_lossy(text).into_owned()));
             }
         }
-        Question { id, sql, columns }
+        RowsQuestion { id, sql, columns }
     }
 
     /// Takes out the changes that wait for a shape.

@@ -1,6 +1,6 @@
 //! Clauses that Postgres judges: when it is asked, about what, and what comes of the answers.
 
-use super::asked::ASKED_BYTES_MAX;
+use super::postgres_judged::ASKED_BYTES_MAX;
 use super::rotation::RotationCause;
 use super::router::Router;
 use super::tests::{
