@@ -65,6 +65,8 @@ faults! {
     ForgetsFilesFirst,
     /// Older commit log files go although the segments were not synced.
     SegmentsNotSynced,
+    /// A segment that could not be synced is synced again.
+    SyncsAgain,
     /// A tail counts as written before it is.
     ReportsTailsFirst,
     /// Only the segment's items are synced, not its index.

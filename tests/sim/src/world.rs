@@ -278,6 +278,9 @@ impl World {
             }
         };
         self.note(what, "");
+        if let Some(exceeded) = self.origin.as_ref().and_then(Origin::exceeded) {
+            return Err(Stop::Violation(exceeded));
+        }
         self.judge_events(events)
     }
 
@@ -396,7 +399,8 @@ impl World {
                 self.reader_step(reader)?;
             }
             if self.is_at_rest() {
-                return Ok(());
+                let exceeded = self.origin.as_ref().map(Origin::exceeded_at_rest).transpose()?.flatten();
+                return exceeded.map_or(Ok(()), |exceeded| Err(Stop::Violation(exceeded)));
             }
         }
         Err(Stop::Violation(format!(

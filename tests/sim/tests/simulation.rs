@@ -2,7 +2,7 @@
 
 use limn_sim::{Fault, run};
 
-/// Seeds of the ordinary test run; `cargo x sim` runs many more.
+/// Seeds of the ordinary test run; `cargo x sim` runs many more, and `cargo x mutants --simulation` sets its own.
 const SEEDS: u64 = 150;
 /// Within so many seeds the planted bugs of the ordinary test run show.
 const PLANTED_SEEDS_MAX: u64 = 400;
@@ -20,7 +20,9 @@ fn one_seed_gives_one_history() {
 
 #[test]
 fn nothing_is_found_where_nothing_is_planted() {
-    for seed in 0..SEEDS {
+    let seeds =
+        std::env::var("LIMN_SIM_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number of seeds"));
+    for seed in 0..seeds {
         assert_eq!(run(seed, None, false).violation, None, "again: cargo x sim --seed {seed}");
     }
 }

@@ -1,6 +1,7 @@
 //! Carries out what core's writer decides, one event at a time, as `limn_origin::engine` does.
 
 use super::Shape;
+use super::bounds::overlong;
 use super::commit_log::CommitLog;
 use super::move_session::MoveSession;
 use crate::fault::{Fault, Faults};
@@ -14,7 +15,7 @@ use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::shape::dependent::View;
 use limn_core::shape::{Described, RotationCause};
-use limn_core::store::{Effect, Progress, Question, Writer};
+use limn_core::store::{Effect, Limits, Progress, Question, Writer};
 use limn_core::{Handle, Lsn, ShapeId};
 use limn_disk::{Files as _, Piece, segment};
 use std::collections::VecDeque;
@@ -26,6 +27,9 @@ use std::rc::Rc;
 pub(super) struct Engine {
     pub(super) files: Files,
     pub(super) faults: Faults,
+    pub(super) limits: Limits,
+    /// The limit that was exceeded, if any was.
+    pub(super) exceeded: Option<String>,
     pub(super) writer: Writer<Rc<Shape>>,
     pub(super) commit_log: CommitLog,
     pub(super) move_session: MoveSession,
@@ -46,7 +50,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) const fn new(
         files: Files,
-        faults: Faults,
+        (faults, limits): (Faults, Limits),
         writer: Writer<Rc<Shape>>,
         commit_log: CommitLog,
         processed: Lsn,
@@ -54,6 +58,8 @@ impl Engine {
         Self {
             files,
             faults,
+            limits,
+            exceeded: None,
             writer,
             commit_log,
             move_session: MoveSession::new(faults),
@@ -94,6 +100,9 @@ impl Engine {
                     let Progress::Again(questions) = progress else { break };
                     questions.iter().for_each(|question| self.answer(question));
                 }
+                if matches!(message, Message::Commit(_)) {
+                    self.exceeded = self.exceeded.take().or_else(|| self.tails_exceeded());
+                }
             }
             Frame::Keepalive(wal_end) => self.writer.handle_keepalive(Lsn::new(*wal_end)),
         }
@@ -122,22 +131,20 @@ impl Engine {
         self.execute()
     }
 
-    /// The task that syncs segments after a checkpoint. Where it fails, the older files stay.
+    /// The task that syncs segments after a checkpoint. Where it fails, the process ends: a second sync may succeed without
+    /// having written anything.
     pub(super) fn sync_segments(&mut self) -> io::Result<()> {
         let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
-        let faults = self.faults;
-        let sync = |shape: &Rc<Shape>| match faults.has(Fault::SegmentsNotSynced) {
-            true => Ok(()),
-            false => segment::sync(&self.files, &shape.dir),
-        };
-        match shapes.iter().try_for_each(sync) {
-            Ok(()) => {
-                self.writer.handle_segments_synced(file);
-                self.execute()
+        if !self.faults.has(Fault::SegmentsNotSynced) {
+            let synced = shapes.iter().try_for_each(|shape| segment::sync(&self.files, &shape.dir));
+            if synced.is_err() && self.faults.has(Fault::SyncsAgain) && !self.files.disk().is_off() {
+                self.syncing = Some((file, shapes));
+                return Ok(());
             }
-            Err(error) if self.files.disk().is_off() => Err(error),
-            Err(_) => Ok(()),
+            synced?;
         }
+        self.writer.handle_segments_synced(file);
+        self.execute()
     }
 
     /// The shape's snapshot was taken; false where it lacks what was read before the shape was registered.
@@ -237,6 +244,7 @@ impl Engine {
     }
 
     fn append(&mut self, ticket: Ticket, bytes: Vec<u8>) {
+        self.exceeded = self.exceeded.take().or_else(|| overlong(&bytes, &self.limits));
         let kept = match self.faults.0 {
             Some(Fault::ForgetsRemovals) => without(&bytes, |record| matches!(record, Record::Removed(_))),
             Some(Fault::ForgetsBackfills) => without(&bytes, |record| matches!(record, Record::Backfill(_))),

@@ -1,6 +1,7 @@
 //! The origin as one process: core's machines, and around them the steps that `limn-origin` takes with files,
 //! connection and requests. Nothing here waits: each step is a call, and the world decides which comes next.
 
+mod bounds;
 mod commit_log;
 mod creation;
 mod engine;
@@ -157,7 +158,7 @@ pub struct Origin {
     creations: Vec<Creation>,
     next_id: u32,
     handles: HandleClock,
-    chunk_bytes_max: u64,
+    settings: Settings,
     faults: Faults,
 }
 
@@ -194,8 +195,10 @@ impl Origin {
             let definition = shape.definition();
             writer.restore(id, (shape, definition), &salt, (filter, is_joined), state);
         }
-        let engine = Engine::new(files.clone(), faults, writer, CommitLog::new(commit_writer), processed);
-        Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, handles, chunk_bytes_max, faults })
+        let commit_log = CommitLog::new(commit_writer);
+        let engine = Engine::new(files.clone(), (faults, limits), writer, commit_log, processed);
+        let settings = settings.clone();
+        Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, handles, settings, faults })
     }
 
     /// The newest shape of a kind, which is made where there is none; `None` while that is not possible.
@@ -214,7 +217,7 @@ impl Origin {
             (id, kind),
             handle,
             layout().shape_dir(handle),
-            self.chunk_bytes_max,
+            self.settings.chunk_bytes_max,
         ));
         Some(handle)
     }
@@ -331,7 +334,8 @@ impl Origin {
     /// # Errors
     /// Where the disk fails: the process ends.
     pub fn write_tails(&mut self, count: usize) -> io::Result<()> {
-        self.engine.write_tails(count)
+        self.engine.write_tails(count)?;
+        self.engine.execute()
     }
 
     /// The engine hears what is durable.
