@@ -201,3 +201,28 @@ fn a_transaction_is_handed_on_in_parts() {
     assert_eq!(run.feed(&commit(100)), ["publish 100 [0]", "append Ticket(3) commit 100"]);
     assert_eq!(run.last_offset(0), Offset::new(100, 2));
 }
+
+#[test]
+fn a_short_commit_log_needs_no_checkpoint() {
+    let mut run = Run::new(&[""], Limits::default());
+    run.feed(&begin(100, 900));
+    run.feed(&describe(&COLUMNS));
+    run.feed(&insert(&ROW));
+    run.feed(&commit(100));
+    run.writer.end_turn();
+    run.effects();
+    run.writer.handle_tick(7);
+    let written = run.effects();
+    assert!(written.len() == 1 && written[0].starts_with("write "), "{written:?}");
+    run.writer.handle_tick(7);
+    assert_eq!(run.effects(), Vec::<String>::new());
+}
+
+#[test]
+fn a_keepalive_moves_what_was_received_and_what_may_be_confirmed() {
+    let mut run = Run::new(&[""], Limits::default());
+    run.feed(&begin(100, 900));
+    run.feed(&commit(100));
+    run.writer.handle_keepalive(Lsn::new(300));
+    assert_eq!((run.writer.received(), run.writer.logs().confirmable()), (Lsn::new(300), Lsn::new(300)));
+}

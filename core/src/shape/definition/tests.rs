@@ -258,3 +258,33 @@ fn inner_tables_hold_while_what_is_used_of_them_does() {
     assert!(!after(|now| now.columns[1].typing.collation = crate::pg::Collation::C));
     assert!(after(|now| (now.oid, now.columns) = (1, Vec::new())), "another table");
 }
+
+#[test]
+fn a_definition_holds_while_what_it_shows_and_asks_for_does() {
+    let after = |query: &str, change: fn(&mut Relation)| {
+        let mut now = relation();
+        change(&mut now);
+        resolve(query).still_holds(&now)
+    };
+    let some = "columns=id,a&where=n=1";
+    let add = |now: &mut Relation| now.columns.push(column("b", oid::TEXT, "text", None));
+    assert!(after(some, |_| ()) && after("", |_| ()));
+    assert!(after(some, add) && after(some, |now| now.columns.swap(1, 2)));
+    assert!(after("columns=id,a", |now| now.columns.truncate(2)), "nobody asks for `n`");
+    type Change = fn(&mut Relation);
+    let changes: [(&str, Change); 9] = [
+        ("another table", |now| now.oid = 1),
+        ("its name", |now| now.name.name = "r".to_owned()),
+        ("children", |now| now.has_children = !now.has_children),
+        ("a shown column's name", |now| now.columns[1].name = "b".to_owned()),
+        ("a shown column's type", |now| now.columns[1].type_oid = oid::VARCHAR),
+        ("the clause's column", |now| now.columns.truncate(2)),
+        ("how that compares", |now| now.columns[2].typing.collation = crate::pg::Collation::C),
+        ("the key", |now| now.columns[1].pk_index = Some(1)),
+        ("that there is a key", |now| now.columns[0].pk_index = None),
+    ];
+    for (what, change) in changes {
+        assert!(!after(some, change), "{what}");
+    }
+    assert!(!after("", add), "it shows all columns");
+}
