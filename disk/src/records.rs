@@ -6,7 +6,9 @@ use limn_core::journal::record::{FRAME_HEAD_BYTES, RECORD_BYTES_MAX, Record, pay
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-const BUFFER_BYTES: usize = 64 << 10;
+/// A start frees it, which raises the size from which glibc maps memory anew for each buffer: with 64 KiB here, 64 connections
+/// got 0.93 times as many replies of 119 kB (`cargo x bench small-shape`, two cores).
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// One file of the commit log.
 #[derive(Debug)]
