@@ -8,7 +8,7 @@ use std::io;
 /// Bytes that one group gathers before it is synced.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
-/// What is queued for the commit log. Each is carried out behind those before it.
+/// A request to the commit log's writer, which carries them out in their order.
 #[derive(Debug)]
 pub enum Piece {
     /// Records, which are durable with this ticket.
@@ -18,7 +18,7 @@ pub enum Piece {
         /// Their frames.
         bytes: Vec<u8>,
     },
-    /// What follows goes to a new file.
+    /// Later records go to a new file.
     StartFile {
         /// The file's number.
         number: u64,
@@ -57,7 +57,7 @@ impl<F: Files> CommitWriter<F> {
         files.sync_dir(&layout.commit_dir())?;
         let mut older = older.into_iter().filter(|old| *old != number);
         older.try_for_each(|old| files.remove_file(&layout.commit_file(old)))?;
-        // What recovery left out is in none of the new file's records: the older ones must not come back.
+        // Records that recovery left out are in the older files alone: these must not come back.
         files.sync_dir(&layout.commit_dir())?;
         remove_orphans(&files, &layout, &recovered.store.shapes)?;
         Ok(Self { files, layout, file, at: checkpoint.len() as u64 })

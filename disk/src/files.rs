@@ -88,7 +88,7 @@ pub trait Files {
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
 }
 
-/// What is left of a file, to be read in order.
+/// The rest of a file, to be read in order.
 pub(crate) struct Unread<'a, F: Files> {
     pub(crate) files: &'a F,
     pub(crate) file: &'a F::File,

@@ -1,9 +1,9 @@
-//! Where in the storage folder things are.
+//! The paths in a storage folder.
 
 use crate::Files;
 use limn_core::Handle;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The paths in a storage folder.
 #[derive(Debug, Clone)]
@@ -18,19 +18,13 @@ impl Layout {
         Self { root }
     }
 
-    /// The folder itself.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Where commit log files are.
+    /// The folder of the commit log's files.
     #[must_use]
     pub fn commit_dir(&self) -> PathBuf {
         self.root.join("commit")
     }
 
-    /// Where shapes' folders are.
+    /// The folder of all shapes' folders.
     #[must_use]
     pub fn shapes_dir(&self) -> PathBuf {
         self.root.join("shapes")

@@ -8,13 +8,13 @@ use limn_core::log::shape_log::{Mark, ShapeLog};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Where the snapshot's bytes are.
+/// The path of the snapshot's file.
 #[must_use]
 pub fn snapshot_path(dir: &Path) -> PathBuf {
     dir.join("snapshot")
 }
 
-/// Where the flushed part of the change log is.
+/// The path of the file that has the flushed part of the change log.
 #[must_use]
 pub fn log_path(dir: &Path) -> PathBuf {
     dir.join("log")

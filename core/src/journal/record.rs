@@ -56,7 +56,7 @@ pub enum Record {
     /// A move of a shape with subqueries: its items, the views that they lead to, and how far its log is visible once it has
     /// what follows.
     Move(Move),
-    /// How far a log is visible: what lies beyond waits for a move.
+    /// The commit LSN up to which a log is visible: later items wait for a move.
     Bound(ShapeBound),
 }
 
@@ -159,7 +159,7 @@ pub struct ShapeJoined {
     pub processed: u64,
 }
 
-/// How far a shape's log is visible.
+/// The commit LSN up to which a shape's log is visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShapeBound {
     /// The shape.

@@ -75,7 +75,7 @@ impl RecoveredStore {
     /// also of those that the start passes over.
     ///
     /// # Panics
-    /// Where a shape's tail was not flushed.
+    /// If a shape's tail was not flushed.
     #[must_use]
     pub fn checkpoint(&self, last_handle_us: u64) -> Record {
         let shape = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");

@@ -91,7 +91,7 @@ pub enum Event<'a> {
     Views(ShapeViews),
     /// A move, whose items were appended, is complete.
     Moved(&'a Move),
-    /// How far a shape's log is visible: up to a commit LSN, or to its end. So far readers may see it; what they see then
+    /// A shape's log is visible up to a commit LSN, or to its end. So far readers may see it; what they see then
     /// includes every commit up to `processed`.
     Bound {
         /// The shape.

@@ -189,7 +189,7 @@ impl Router {
     }
 
     /// The snapshot of a waiting shape with subqueries is known, and `views`, what the subqueries return in it.
-    /// What it lacks comes by [`take_log_entries`](Self::take_log_entries).
+    /// Transactions that it lacks come by [`take_log_entries`](Self::take_log_entries).
     pub fn handle_dependent_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) {
         let open = self.open_commit();
         self.rounds.handle_snapshot(id, filter, views, open, &mut self.fragment);

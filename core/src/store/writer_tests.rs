@@ -40,6 +40,15 @@ impl Run {
         run
     }
 
+    /// Takes a transaction of one row, with commit LSN 100, and all that follows from it.
+    fn feed_transaction(&mut self) {
+        for frame in [begin(100, 900), describe(&COLUMNS), insert(&ROW), commit(100)] {
+            self.feed(&frame);
+        }
+        self.writer.end_turn();
+        self.effects();
+    }
+
     /// Takes a message as far as it goes: what Postgres must answer, and the effects so far.
     fn take(&mut self, frame: &[u8]) -> (Vec<String>, Vec<String>) {
         let progress = self.writer.handle_message(&decode(frame).unwrap(), Lsn::new(61)).unwrap();
@@ -169,12 +178,7 @@ fn another_history_drops_every_shape_and_counts_from_its_own_beginning() {
 fn a_checkpoint_is_written_between_transactions_of_a_stream_that_is_caught_up() {
     let limits = Limits { commit_file_bytes_max: 10, ..Limits::default() };
     let mut run = Run::new(&[""], limits);
-    run.feed(&begin(100, 900));
-    run.feed(&describe(&COLUMNS));
-    run.feed(&insert(&ROW));
-    run.feed(&commit(100));
-    run.writer.end_turn();
-    run.effects();
+    run.feed_transaction();
     run.feed(&begin(200, 901));
     run.writer.handle_tick(7);
     let flushed = run.effects();
@@ -205,12 +209,7 @@ fn a_transaction_is_handed_on_in_parts() {
 #[test]
 fn a_short_commit_log_needs_no_checkpoint() {
     let mut run = Run::new(&[""], Limits::default());
-    run.feed(&begin(100, 900));
-    run.feed(&describe(&COLUMNS));
-    run.feed(&insert(&ROW));
-    run.feed(&commit(100));
-    run.writer.end_turn();
-    run.effects();
+    run.feed_transaction();
     run.writer.handle_tick(7);
     let written = run.effects();
     assert!(written.len() == 1 && written[0].starts_with("write "), "{written:?}");

@@ -213,7 +213,7 @@ impl Folder {
         Ok(claim)
     }
 
-    /// Where in the folder things are.
+    /// The paths in it.
     #[must_use]
     pub fn layout(&self) -> Layout {
         Layout::new(self.path.clone())

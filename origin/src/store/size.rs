@@ -13,11 +13,11 @@ const PERIOD: Duration = Duration::from_secs(15);
 
 /// Measures the storage folder for as long as the server runs.
 pub async fn run(folder: Arc<Folder>, metrics: Arc<Metrics>) {
+    let layout = folder.layout();
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let layout = folder.layout();
         let parts = [("commit", layout.commit_dir()), ("shapes", layout.shapes_dir())];
         let measured = tokio::task::spawn_blocking(move || parts.map(|(part, dir)| (part, bytes_in(&dir))));
         for (part, bytes) in measured.await.into_iter().flatten() {

@@ -1,7 +1,7 @@
 //! How a shape is made, as `limn_origin::shapes::creation` does it, one wait at a time.
 
 use super::engine::Engine;
-use super::{Event, Shape};
+use super::{Event, Shape, layout};
 use crate::fault::Fault;
 use crate::files::File;
 use crate::postgres::{Postgres, Row, Tables};
@@ -14,7 +14,6 @@ use limn_core::shape::SnapshotWriter;
 use limn_core::shape::dependent::View;
 use limn_core::{Handle, ShapeId};
 use limn_disk::{Files as _, segment};
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -60,12 +59,8 @@ pub(super) struct Progress {
 }
 
 impl Creation {
-    pub(super) const fn new(
-        (id, kind): (ShapeId, usize),
-        handle: Handle,
-        dir: PathBuf,
-        chunk_bytes_max: u64,
-    ) -> Self {
+    pub(super) fn new(id: ShapeId, kind: usize, handle: Handle, chunk_bytes_max: u64) -> Self {
+        let dir = layout().shape_dir(handle);
         Self { id, kind, handle, dir, chunk_bytes_max, stage: Stage::Folder }
     }
 
@@ -80,7 +75,7 @@ impl Creation {
         engine: &mut Engine,
         postgres: &Postgres,
         random: &mut Random,
-    ) -> Result<Progress, io::Error> {
+    ) -> io::Result<Progress> {
         let faults = engine.faults;
         if self.is_registered()
             && engine.writer.logs().shape(self.id).is_none()
@@ -159,16 +154,7 @@ impl Creation {
         if engine.faults.has(Fault::ForgetsToJoin) {
             log.handle_joined();
         }
-        let shape = Shape {
-            created,
-            handle: self.handle,
-            dir: self.dir.clone(),
-            kind: self.kind,
-            log: RefCell::new(log),
-            is_readable: Cell::new(false),
-            is_durable: Cell::new(false),
-            faults: engine.faults,
-        };
+        let shape = Shape::new(created, self.handle, log, engine.faults);
         let salt = self.handle.to_string();
         engine.writer.register(self.id, Rc::new(shape), &kind.definition, &salt);
     }
@@ -179,7 +165,7 @@ impl Creation {
         filter: SnapshotFilter,
         tables: &Tables,
         views: Vec<View>,
-    ) -> Result<Copying, io::Error> {
+    ) -> io::Result<Copying> {
         let file = engine.files.create(&segment::snapshot_path(&self.dir))?;
         let kind = &KINDS[self.kind];
         let rows =
@@ -193,12 +179,7 @@ impl Creation {
     }
 
     /// Writes some rows, and the end behind the last one.
-    fn copy(
-        &self,
-        engine: &mut Engine,
-        mut copying: Copying,
-        random: &mut Random,
-    ) -> Result<Stage, io::Error> {
+    fn copy(&self, engine: &mut Engine, mut copying: Copying, random: &mut Random) -> io::Result<Stage> {
         for _ in 0..=random.below(5) {
             if let Some(row) = copying.rows.pop() {
                 copying.writer.push_row(&TableRow(&row)).expect("every row can be judged");

@@ -213,12 +213,7 @@ impl Origin {
         let id = ShapeId(self.next_id);
         self.next_id += 1;
         let handle = Handle::new(5_000 + kind as u64, self.handles.next_us(clock_us));
-        self.creations.push(Creation::new(
-            (id, kind),
-            handle,
-            layout().shape_dir(handle),
-            self.settings.chunk_bytes_max,
-        ));
+        self.creations.push(Creation::new(id, kind, handle, self.settings.chunk_bytes_max));
         Some(handle)
     }
 
@@ -428,12 +423,12 @@ impl Origin {
     }
 }
 
-/// Where on the disk things are.
+/// The paths on the disk.
 fn layout() -> Layout {
     Layout::new(PathBuf::new())
 }
 
-/// Why the process ends.
+/// The error with which the process ends.
 fn reason(error: RecoveryError) -> io::Error {
     match error {
         RecoveryError::Io { source, .. } => source,
