@@ -10,7 +10,7 @@ mod subject;
 use clap::{Parser, ValueEnum};
 use figures::Figures;
 use limn_tests::Cluster;
-use scenario::{ColdSync, LiveClients, Scenario, SmallShape, Transactions};
+use scenario::{ColdSync, Creation, Crowd, LiveClients, Scenario, SmallShape, Transactions};
 use std::path::PathBuf;
 use subject::Subject;
 
@@ -25,7 +25,7 @@ struct Options {
     /// How often each: medians are printed
     #[arg(long, default_value_t = 5, value_name = "N")]
     runs: usize,
-    /// How many shapes the transactions go through
+    /// How many shapes the transactions go through, and how many are made where that is measured
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     shapes: u32,
 }
@@ -41,6 +41,10 @@ enum Name {
     LiveClients,
     /// 64 connections that read a shape of 500 rows again and again
     SmallShape,
+    /// New shapes through 16 connections
+    Creation,
+    /// 5,000 new shapes at once
+    Crowd,
 }
 
 #[tokio::main]
@@ -56,6 +60,10 @@ async fn main() {
             Name::Transactions => measure(&cluster, &options, Transactions { shapes: options.shapes }).await,
             Name::LiveClients => measure(&cluster, &options, LiveClients).await,
             Name::SmallShape => measure(&cluster, &options, SmallShape).await,
+            Name::Creation => {
+                measure(&cluster, &options, Creation { shapes: options.shapes as usize }).await;
+            }
+            Name::Crowd => measure(&cluster, &options, Crowd).await,
         }
     }
 }

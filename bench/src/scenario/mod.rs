@@ -1,11 +1,13 @@
 //! The scenarios that are measured.
 
 mod cold_sync;
+mod creation;
 mod live_clients;
 mod small_shape;
 mod transactions;
 
 pub use cold_sync::ColdSync;
+pub use creation::{Creation, Crowd};
 pub use live_clients::LiveClients;
 pub use small_shape::SmallShape;
 pub use transactions::Transactions;

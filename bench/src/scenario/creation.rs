@@ -1,0 +1,97 @@
+//! New shapes.
+
+use super::{Scenario, milliseconds};
+use crate::client::Connection;
+use crate::figures::Unit;
+use crate::subject::Subject;
+use limn_tests::Sql;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use tokio::task::JoinSet;
+
+/// First requests for shapes of a few rows, each for one value of an indexed column, through some connections.
+pub struct Creation {
+    /// How many shapes each run makes.
+    pub shapes: usize,
+}
+
+/// The same where each comes through a connection of its own, all at once.
+pub struct Crowd;
+
+const CONNECTIONS: usize = 16;
+const CROWD: usize = 5_000;
+const ROWS_PER_SHAPE: usize = 3;
+/// Values that the table has; runs take those that follow.
+const VALUES: usize = 200_000;
+
+impl Scenario for Creation {
+    const TITLE: &str = "16 connections ask for new shapes of three rows: first replies";
+    const UNIT: Unit = Unit::PerSecond;
+
+    async fn fill(&self, sql: &Sql) {
+        fill(sql).await;
+    }
+
+    async fn run(&self, subject: &mut Subject, run: usize) -> f64 {
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(subject.connect().await);
+        }
+        let begun = Instant::now();
+        ask(connections, run * self.shapes, self.shapes).await;
+        self.shapes as f64 / begun.elapsed().as_secs_f64()
+    }
+}
+
+impl Scenario for Crowd {
+    const TITLE: &str = "5,000 first requests for new shapes at once: the last one is answered";
+    const UNIT: Unit = Unit::Milliseconds;
+
+    async fn fill(&self, sql: &Sql) {
+        fill(sql).await;
+    }
+
+    async fn run(&self, subject: &mut Subject, run: usize) -> f64 {
+        let mut connections = Vec::new();
+        for _ in 0..CROWD {
+            connections.push(subject.connect().await);
+        }
+        let begun = Instant::now();
+        ask(connections, run * CROWD, CROWD).await;
+        milliseconds(begun.elapsed())
+    }
+}
+
+async fn fill(sql: &Sql) {
+    sql.execute("CREATE TABLE items (id serial PRIMARY KEY, n int, note text)").await;
+    let rows = format!(
+        "SELECT i % {VALUES}, 'a note of some length' FROM generate_series(0, {}) i",
+        VALUES * ROWS_PER_SHAPE - 1
+    );
+    sql.execute(&format!("INSERT INTO items (n, note) {rows}")).await;
+    sql.execute("CREATE INDEX ON items (n)").await;
+    sql.execute("ANALYZE items").await;
+}
+
+/// Asks for `count` shapes, from value `first` on, through these connections.
+async fn ask(connections: Vec<Connection>, first: usize, count: usize) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut makers = JoinSet::new();
+    for mut connection in connections {
+        let next = next.clone();
+        makers.spawn(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    return;
+                }
+                let n = (first + n) % VALUES;
+                connection.get(&format!("/v1/shape?table=items&where=n%3D{n}&offset=-1")).await;
+            }
+        });
+    }
+    while let Some(maker) = makers.join_next().await {
+        maker.expect("every request is answered");
+    }
+}
