@@ -5,7 +5,7 @@ use crate::records::Records;
 use crate::{Files, Layout, segment};
 use limn_core::Handle;
 use limn_core::journal::record::{Record, RecordError};
-use limn_core::journal::recovery::{RecoveredShape, RecoveredStore, Recovery};
+use limn_core::journal::recovery::{RecoveredShape, RecoveredStore, Recovery, ShapeFiles};
 use limn_core::journal::replay::Survey;
 use limn_core::log::shape_log::ShapeLog;
 use std::collections::BTreeSet;
@@ -62,21 +62,47 @@ pub fn recover<F: Files>(
         Ok(())
     })?;
     let mut recovery = Recovery::new(survey, chunk_bytes_max, tail_bytes_max);
-    let flush =
-        |handle: Handle, log: &mut ShapeLog| segment::flush_tail(files, &layout.shape_dir(handle), log);
-    for_each_record(files, layout, &numbers, |record| recovery.handle_record(record, flush))?;
+    let mut folders = Folders { files, layout };
+    for_each_record(files, layout, &numbers, |record| recovery.handle_record(record, &mut folders))?;
     let mut store = recovery.finish();
-    let settled = store.shapes.iter_mut().try_for_each(|shape| settle(files, layout, shape));
-    settled.map_err(|source| RecoveryError::Io { path: layout.shapes_dir(), source })?;
+    settle(&mut folders, &mut store.shapes)
+        .map_err(|source| RecoveryError::Io { path: layout.shapes_dir(), source })?;
     Ok(Recovered { store, next_file: numbers.last().map_or(1, |last| last + 1) })
 }
 
-/// Makes a segment hold all that the commit log said, and nothing else, durably.
-fn settle(files: &impl Files, layout: &Layout, shape: &mut RecoveredShape) -> io::Result<()> {
-    let dir = layout.shape_dir(shape.handle);
-    segment::flush_tail(files, &dir, &mut shape.log)?;
-    segment::cut(files, &dir, &shape.log)?;
-    segment::sync(files, &dir)
+/// Makes the shapes' files hold all that the commit log said, and nothing else, durably.
+fn settle<F: Files>(folders: &mut Folders<'_, F>, shapes: &mut [RecoveredShape]) -> io::Result<()> {
+    for shape in &mut *shapes {
+        folders.flush_tail(shape.handle, &mut shape.log)?;
+        segment::cut(folders.files, &folders.layout.shape_dir(shape.handle), &shape.log)?;
+    }
+    let dirs: Vec<PathBuf> = shapes.iter().map(|shape| folders.layout.shape_dir(shape.handle)).collect();
+    segment::sync_all(folders.files, dirs.iter().map(PathBuf::as_path))
+}
+
+/// The shapes' folders. A power failure may have taken the folder of a shape that only the commit log knew.
+struct Folders<'a, F> {
+    files: &'a F,
+    layout: &'a Layout,
+}
+
+impl<F: Files> ShapeFiles for Folders<'_, F> {
+    type Error = io::Error;
+
+    fn flush_tail(&mut self, handle: Handle, log: &mut ShapeLog) -> io::Result<()> {
+        if log.flushable().1.is_empty() {
+            return Ok(());
+        }
+        let dir = self.layout.shape_dir(handle);
+        segment::create_where_missing(self.files, &dir)?;
+        segment::flush_tail(self.files, &dir, log)
+    }
+
+    fn write_snapshot(&mut self, handle: Handle, content: &[u8]) -> io::Result<()> {
+        let dir = self.layout.shape_dir(handle);
+        segment::create_where_missing(self.files, &dir)?;
+        segment::write_snapshot(self.files, &dir, content)
+    }
 }
 
 /// Calls `each` with every whole record, oldest first.
@@ -101,4 +127,60 @@ pub(crate) fn remove_orphans(
     let known: BTreeSet<String> = survivors.iter().map(|shape| shape.handle.to_string()).collect();
     let mut orphans = files.list(&layout.shapes_dir())?.into_iter().filter(|name| !known.contains(name));
     orphans.try_for_each(|name| files.remove_dir_all(&layout.shapes_dir().join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Native;
+    use crate::scratch::Scratch;
+    use limn_core::ShapeId;
+    use limn_core::journal::record::{CreatedShape, SnapshotDone};
+    use limn_core::log::shape_log::SnapshotProgress;
+    use limn_core::pg::{QualifiedName, Relation, SnapshotBounds, SnapshotFilter};
+    use limn_core::protocol::request::parse_shape_request;
+    use limn_core::protocol::route::Method;
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    const CONTENT: &[u8] = b",{}";
+
+    fn records() -> [Record; 2] {
+        let id = ShapeId(1);
+        let created = CreatedShape {
+            id,
+            handle: "5000-1".to_owned(),
+            request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
+            relation: Relation::new(1, QualifiedName::new("public", "t"), Vec::new()),
+            partitions: Vec::new(),
+            inner: Vec::new(),
+            inner_partitions: BTreeMap::new(),
+        };
+        let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: Vec::new() };
+        let length = CONTENT.len() as u64;
+        let done = SnapshotDone {
+            id,
+            filter: SnapshotFilter { bounds, ends_at: 9 },
+            progress: SnapshotProgress { bytes: length, chunk_ends: vec![length], complete: true },
+            content: Some(CONTENT.to_vec()),
+        };
+        [Record::Created(Box::new(created)), Record::SnapshotDone(done)]
+    }
+
+    #[test]
+    fn a_small_snapshot_comes_back_although_its_folder_was_lost() {
+        let scratch = Scratch::new("recovery");
+        let layout = Layout::new(scratch.path().to_owned());
+        [layout.commit_dir(), layout.shapes_dir()].iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        let mut file = Vec::new();
+        records().iter().for_each(|record| record.encode(&mut file));
+        fs::write(layout.commit_file(1), file).unwrap();
+        for _ in 0..2 {
+            // The second time the folder and the file are there already.
+            let recovered = recover(&Native, &layout, 1_000, 1_000).unwrap();
+            let [shape] = &recovered.store.shapes[..] else { unreachable!("one shape survives") };
+            let path = segment::snapshot_path(&layout.shape_dir(shape.handle));
+            assert_eq!(fs::read(path).unwrap(), CONTENT);
+        }
+    }
 }

@@ -24,14 +24,21 @@ fn index_path(dir: &Path) -> PathBuf {
     dir.join("index")
 }
 
-/// Makes a shape's folder, empty, with its name durable.
+/// Makes a shape's folder, empty.
 ///
 /// # Errors
 /// Whatever the operating system says.
 pub fn create(files: &impl Files, dir: &Path) -> io::Result<()> {
     unless_missing(files.remove_dir_all(dir))?;
-    files.create_dir(dir)?;
-    dir.parent().map_or(Ok(()), |parent| files.sync_dir(parent))
+    files.create_dir(dir)
+}
+
+/// Makes a shape's folder where a power failure took it away.
+pub(crate) fn create_where_missing(files: &impl Files, dir: &Path) -> io::Result<()> {
+    match files.create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// Moves the finished items of the log's tail to the segment. They are not synced: the commit log has
@@ -65,25 +72,40 @@ pub fn cut(files: &impl Files, dir: &Path, log: &ShapeLog) -> io::Result<()> {
     unless_missing(files.cut(&index_path(dir), entry_at(log.flushed_items())))
 }
 
-/// Makes the segment durable, as far as it was written. A shape without changes has none, and of one that was removed there is
-/// nothing at all.
+/// Makes the files in these shapes' folders durable, as far as they were written, and the folders' names. A shape without
+/// changes has no segment, and of one that was removed there is nothing at all.
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn sync(files: &impl Files, dir: &Path) -> io::Result<()> {
-    for path in [log_path(dir), index_path(dir)] {
-        unless_missing(files.open(&path).and_then(|file| files.sync(&file)))?;
+pub fn sync_all<'a>(files: &impl Files, dirs: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
+    let mut parent = None;
+    for dir in dirs {
+        for path in [snapshot_path(dir), log_path(dir), index_path(dir)] {
+            unless_missing(files.open(&path).and_then(|file| files.sync(&file)))?;
+        }
+        unless_missing(files.sync_dir(dir))?;
+        parent = dir.parent();
     }
-    unless_missing(files.sync_dir(dir))
+    // All of them lie in the same folder.
+    parent.map_or(Ok(()), |parent| files.sync_dir(parent))
 }
 
-/// Makes the snapshot durable that was written to `file`, and its name.
+/// Writes the file of a snapshot that is whole. Nothing is synced: the commit log has it.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn write_snapshot(files: &impl Files, dir: &Path, content: &[u8]) -> io::Result<()> {
+    files.write_at(&files.create(&snapshot_path(dir))?, content, 0)
+}
+
+/// Makes the snapshot durable that was written to `file`, and the names that lead to it.
 ///
 /// # Errors
 /// Whatever the operating system says.
 pub fn sync_snapshot<F: Files>(files: &F, dir: &Path, file: &F::File) -> io::Result<()> {
     files.sync(file)?;
-    files.sync_dir(dir)
+    files.sync_dir(dir)?;
+    dir.parent().map_or(Ok(()), |parent| files.sync_dir(parent))
 }
 
 /// The byte position behind the last of the first `entries` items at or before `after`.

@@ -7,6 +7,7 @@
 //! items   = tx:u64 count:u32 { op:u64 shapes:u32 shape:u32* length:u32 bytes }*
 //! commit  = tx:u64
 //! move    = head_length:u32 head:JSON items
+//! snapshot = head_length:u32 head:JSON bytes
 //! others  = JSON
 //! ```
 //!
@@ -37,7 +38,7 @@ pub enum Record {
     Checkpoint(Box<StoreCheckpoint>),
     /// A shape was created; its snapshot is not there yet.
     Created(Box<CreatedShape>),
-    /// A shape's snapshot is durable.
+    /// A shape's snapshot is durable, at the latest with this record.
     SnapshotDone(SnapshotDone),
     /// The WAL was read up to a shape's snapshot.
     Joined(ShapeJoined),
@@ -199,6 +200,9 @@ pub struct SnapshotDone {
     pub filter: SnapshotFilter,
     /// The snapshot's size and chunks.
     pub progress: SnapshotProgress,
+    /// The bytes of a small snapshot, whose file was written and not synced; `None` where the file is durable.
+    #[serde(skip)]
+    pub content: Option<Vec<u8>>,
 }
 
 /// A frame that is whole, by its checksum, and still says nothing sensible.
@@ -207,6 +211,12 @@ pub struct SnapshotDone {
 pub struct RecordError {
     kind: u8,
     reason: String,
+}
+
+impl RecordError {
+    fn cut_off(kind: u8) -> Self {
+        Self { kind, reason: "body is cut off".to_owned() }
+    }
 }
 
 const CHECKPOINT: u8 = 1;
@@ -221,6 +231,7 @@ const VIEWS: u8 = 9;
 const MOVE: u8 = 10;
 const BOUND: u8 = 11;
 const JOINED: u8 = 12;
+const SNAPSHOT: u8 = 13;
 
 impl Record {
     /// Appends the record as a frame.
@@ -228,7 +239,10 @@ impl Record {
         match self {
             Self::Checkpoint(checkpoint) => encode_json(out, CHECKPOINT, checkpoint),
             Self::Created(created) => encode_json(out, CREATED, created),
-            Self::SnapshotDone(done) => encode_json(out, SNAPSHOT_DONE, done),
+            Self::SnapshotDone(done) => match &done.content {
+                Some(content) => encode_snapshot(out, done, content),
+                None => encode_json(out, SNAPSHOT_DONE, done),
+            },
             Self::Partitions(partitions) => encode_json(out, PARTITIONS, partitions),
             Self::Removed(id) => encode_json(out, REMOVED, id),
             Self::Items(fragment) => encode_items(out, fragment),
@@ -249,11 +263,12 @@ impl Record {
         let (&kind, body) = payload
             .split_first()
             .ok_or_else(|| RecordError { kind: 0, reason: "empty payload".to_owned() })?;
-        let cut_off = || RecordError { kind, reason: "body is cut off".to_owned() };
+        let cut_off = || RecordError::cut_off(kind);
         match kind {
             CHECKPOINT => decode_json(kind, body).map(Self::Checkpoint),
             CREATED => decode_json(kind, body).map(Self::Created),
             SNAPSHOT_DONE => decode_json(kind, body).map(Self::SnapshotDone),
+            SNAPSHOT => decode_snapshot(kind, body).map(Self::SnapshotDone),
             REMOVED => decode_json(kind, body).map(Self::Removed),
             PARTITIONS => decode_json(kind, body).map(Self::Partitions),
             ITEMS => decode_fragment(body).map(Self::Items).ok_or_else(cut_off),
@@ -340,22 +355,46 @@ fn encode_move(out: &mut Vec<u8>, made: &Move) {
     let Move { id, consumed, changes, visible_up_to, .. } = made;
     let head =
         MoveHead { id: *id, consumed: *consumed, changes: changes.clone(), visible_up_to: *visible_up_to };
-    let head = serde_json::to_vec(&head).expect("plain data always serialises");
     frame(out, MOVE, |out| {
-        push_count(out, head.len());
-        out.extend_from_slice(&head);
+        push_head(out, &head);
         push_fragment(out, &made.items);
     });
 }
 
 fn decode_move(kind: u8, body: &[u8]) -> Result<Move, RecordError> {
-    let cut_off = || RecordError { kind, reason: "body is cut off".to_owned() };
-    let mut reader = Reader(body);
-    let length = reader.u32().ok_or_else(cut_off)? as usize;
-    let head: MoveHead = decode_json(kind, reader.take(length).ok_or_else(cut_off)?)?;
-    let items = decode_fragment(reader.0).ok_or_else(cut_off)?;
+    let (head, items) = decode_head(kind, body)?;
+    let items = decode_fragment(items).ok_or_else(|| RecordError::cut_off(kind))?;
     let MoveHead { id, consumed, changes, visible_up_to } = head;
     Ok(Move { id, consumed, changes, items, visible_up_to })
+}
+
+fn encode_snapshot(out: &mut Vec<u8>, done: &SnapshotDone, content: &[u8]) {
+    frame(out, SNAPSHOT, |out| {
+        push_head(out, done);
+        out.extend_from_slice(content);
+    });
+}
+
+fn decode_snapshot(kind: u8, body: &[u8]) -> Result<SnapshotDone, RecordError> {
+    let (done, content): (SnapshotDone, _) = decode_head(kind, body)?;
+    if content.len() as u64 != done.progress.bytes {
+        return Err(RecordError::cut_off(kind));
+    }
+    Ok(SnapshotDone { content: Some(content.to_vec()), ..done })
+}
+
+fn push_head(out: &mut Vec<u8>, head: &impl Serialize) {
+    let head = serde_json::to_vec(head).expect("plain data always serialises");
+    push_count(out, head.len());
+    out.extend_from_slice(&head);
+}
+
+/// The head of a body, and what follows it.
+fn decode_head<T: for<'de> Deserialize<'de>>(kind: u8, body: &[u8]) -> Result<(T, &[u8]), RecordError> {
+    let mut reader = Reader(body);
+    let head = reader.u32().and_then(|length| reader.take(length as usize));
+    let head = head.ok_or_else(|| RecordError::cut_off(kind))?;
+    Ok((decode_json(kind, head)?, reader.0))
 }
 
 fn push_count(out: &mut Vec<u8>, count: usize) {
@@ -439,15 +478,18 @@ mod tests {
                 inner_partitions: BTreeMap::from([(2, vec![4])]),
                 ..CreatedShape::sample(ShapeId(7))
             })),
-            Record::SnapshotDone(SnapshotDone {
-                id: ShapeId(7),
-                filter: SnapshotFilter {
-                    bounds: SnapshotBounds { xmin: 1, xmax: 3, xip: vec![2] },
-                    ends_at: 9,
-                },
-                progress: SnapshotProgress { bytes: 5, chunk_ends: vec![5], complete: true },
-            }),
+            Record::SnapshotDone(snapshot_done(None)),
+            Record::SnapshotDone(snapshot_done(Some(b",{\"\xFF".to_vec()))),
         ]
+    }
+
+    fn snapshot_done(content: Option<Vec<u8>>) -> SnapshotDone {
+        SnapshotDone {
+            id: ShapeId(7),
+            filter: SnapshotFilter { bounds: SnapshotBounds { xmin: 1, xmax: 3, xip: vec![2] }, ends_at: 9 },
+            progress: SnapshotProgress { bytes: 4, chunk_ends: vec![4], complete: true },
+            content,
+        }
     }
 
     #[test]
@@ -499,5 +541,10 @@ mod tests {
         lying.extend_from_slice(&7_u64.to_le_bytes());
         lying.extend_from_slice(&u32::MAX.to_le_bytes());
         assert!(Record::decode(&lying).is_err());
+        let mut frame = Vec::new();
+        Record::SnapshotDone(snapshot_done(Some(b"1234".to_vec()))).encode(&mut frame);
+        let payload = &frame[FRAME_HEAD_BYTES..];
+        assert!(Record::decode(payload).is_ok());
+        (0..payload.len()).for_each(|end| assert!(Record::decode(&payload[..end]).is_err(), "{end} bytes"));
     }
 }

@@ -21,6 +21,24 @@ pub struct Recovery {
     shapes: Shapes,
 }
 
+/// The shapes' files, as a recovery changes them. None of it has to be durable before the recovery ends.
+pub trait ShapeFiles {
+    /// Why a file could not be changed.
+    type Error;
+
+    /// Moves the finished items of a log's tail to the shape's segment.
+    ///
+    /// # Errors
+    /// Where that fails.
+    fn flush_tail(&mut self, handle: Handle, log: &mut ShapeLog) -> Result<(), Self::Error>;
+
+    /// Writes the file of a shape's snapshot.
+    ///
+    /// # Errors
+    /// Where that fails.
+    fn write_snapshot(&mut self, handle: Handle, content: &[u8]) -> Result<(), Self::Error>;
+}
+
 #[derive(Debug)]
 struct Shapes {
     tail_bytes_max: usize,
@@ -92,17 +110,14 @@ impl Recovery {
         Self { replay, shapes: Shapes { tail_bytes_max, by_id: BTreeMap::new() } }
     }
 
-    /// Takes the next record; `flush` moves a long tail to the segment.
+    /// Takes the next record. What the commit log alone makes durable goes to the shapes' files: snapshots, and tails that
+    /// are long.
     ///
     /// # Errors
-    /// Whatever `flush` reports.
-    pub fn handle_record<E>(
-        &mut self,
-        record: Record,
-        mut flush: impl FnMut(Handle, &mut ShapeLog) -> Result<(), E>,
-    ) -> Result<(), E> {
+    /// Whatever `files` reports.
+    pub fn handle_record<F: ShapeFiles>(&mut self, record: Record, files: &mut F) -> Result<(), F::Error> {
         let Self { replay, shapes } = self;
-        replay.handle_record(record, |event| shapes.handle_event(event, &mut flush))
+        replay.handle_record(record, |event| shapes.handle_event(event, files))
     }
 
     /// The shapes whose snapshot is durable. The others are lost: their clients start over.
@@ -130,11 +145,7 @@ impl Recovery {
 }
 
 impl Shapes {
-    fn handle_event<E>(
-        &mut self,
-        event: Event<'_>,
-        flush: &mut impl FnMut(Handle, &mut ShapeLog) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn handle_event<F: ShapeFiles>(&mut self, event: Event<'_>, files: &mut F) -> Result<(), F::Error> {
         match event {
             Event::Added(shape) => {
                 self.by_id.insert(shape.created.id, (*shape, None));
@@ -144,7 +155,12 @@ impl Shapes {
                     *known = Some(filter);
                 }
             }
-            Event::Log(id, change) => return self.change_log(id, change, flush),
+            Event::Log(id, change) => return self.change_log(id, change, files),
+            Event::Snapshot(id, content) => {
+                if let Some(shape) = self.get_mut(id) {
+                    return files.write_snapshot(shape.handle, content);
+                }
+            }
             Event::Partitions(now) => {
                 if let Some(shape) = self.get_mut(now.id) {
                     set_partitions(&mut shape.created, now);
@@ -177,16 +193,16 @@ impl Shapes {
         Ok(())
     }
 
-    fn change_log<E>(
+    fn change_log<F: ShapeFiles>(
         &mut self,
         id: ShapeId,
         change: LogChange<'_>,
-        flush: &mut impl FnMut(Handle, &mut ShapeLog) -> Result<(), E>,
-    ) -> Result<(), E> {
+        files: &mut F,
+    ) -> Result<(), F::Error> {
         let tail_bytes_max = self.tail_bytes_max;
         let Some(AddedShape { handle, log, .. }) = self.get_mut(id) else { return Ok(()) };
         change.apply(log);
-        if log.tail_bytes() > tail_bytes_max { flush(*handle, log) } else { Ok(()) }
+        if log.tail_bytes() > tail_bytes_max { files.flush_tail(*handle, log) } else { Ok(()) }
     }
 
     fn get_mut(&mut self, id: ShapeId) -> Option<&mut AddedShape> {

@@ -81,6 +81,8 @@ pub struct AddedShape {
 pub enum Event<'a> {
     /// A shape is there; its snapshot may not be durable yet.
     Added(Box<AddedShape>),
+    /// The bytes of a shape's snapshot. Its file was written before the record, and may not be durable.
+    Snapshot(ShapeId, &'a [u8]),
     /// A shape's snapshot is durable, and holds the transactions that the filter tells.
     Readable(ShapeId, SnapshotFilter),
     /// A shape's log changes.
@@ -221,6 +223,9 @@ impl Replay {
     ) -> Result<(), E> {
         match record {
             Record::SnapshotDone(done) if self.shapes.contains(&done.id) => {
+                if let Some(content) = &done.content {
+                    each(Event::Snapshot(done.id, content))?;
+                }
                 each(Event::Log(done.id, LogChange::Snapshot(done.progress)))?;
                 each(Event::Readable(done.id, done.filter))
             }

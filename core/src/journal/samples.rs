@@ -1,10 +1,13 @@
 //! Records for tests.
 
 use super::record::{CreatedShape, Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
-use crate::ShapeId;
+use super::recovery::{RecoveredStore, Recovery, ShapeFiles};
+use super::replay::Survey;
 use crate::log::{Fragment, ShapeLog, shape_log::SnapshotProgress};
 use crate::pg::{SnapshotBounds, SnapshotFilter};
 use crate::shape::dependent::{DependentState, Move};
+use crate::{Handle, ShapeId};
+use std::convert::Infallible;
 
 pub(super) const ITEM: &[u8] = b"{\"headers\":{}}";
 pub(super) const LAST: &str = ",{\"headers\":{,\"last\":true}}";
@@ -20,7 +23,55 @@ pub(super) fn filter() -> SnapshotFilter {
 
 pub(super) fn done(id: u32) -> Record {
     let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true };
-    Record::SnapshotDone(SnapshotDone { id: ShapeId(id), filter: filter(), progress })
+    Record::SnapshotDone(SnapshotDone { id: ShapeId(id), filter: filter(), progress, content: None })
+}
+
+/// The same for a snapshot that only the record makes durable.
+pub(super) fn small_snapshot(id: u32) -> Record {
+    match done(id) {
+        Record::SnapshotDone(done) => {
+            Record::SnapshotDone(SnapshotDone { content: Some(b",1".to_vec()), ..done })
+        }
+        record => record,
+    }
+}
+
+/// What a recovery did to the shapes' files: the time of the handle, and the bytes of the tail or of the snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) flushed: Vec<(u64, usize)>,
+    pub(super) snapshots: Vec<(u64, Vec<u8>)>,
+}
+
+impl ShapeFiles for Changes {
+    type Error = Infallible;
+
+    fn flush_tail(&mut self, handle: Handle, log: &mut ShapeLog) -> Result<(), Infallible> {
+        self.flushed.push((handle.created_us(), log.tail_bytes()));
+        log.handle_flushed();
+        Ok(())
+    }
+
+    fn write_snapshot(&mut self, handle: Handle, content: &[u8]) -> Result<(), Infallible> {
+        self.snapshots.push((handle.created_us(), content.to_vec()));
+        Ok(())
+    }
+}
+
+/// What a restart makes of a commit log, and does to the shapes' files.
+pub(super) fn recover(
+    records: Vec<Record>,
+    chunk_bytes_max: u64,
+    tail_bytes_max: usize,
+) -> (RecoveredStore, Changes) {
+    let mut survey = Survey::default();
+    records.iter().for_each(|record| survey.handle_record(record));
+    let mut recovery = Recovery::new(survey, chunk_bytes_max, tail_bytes_max);
+    let mut changes = Changes::default();
+    for record in records {
+        let Ok(()) = recovery.handle_record(record, &mut changes);
+    }
+    (recovery.finish(), changes)
 }
 
 pub(super) fn items(tx: u64, op: u64, shapes: &[u32]) -> Fragment {

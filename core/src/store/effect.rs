@@ -30,7 +30,7 @@ pub enum Effect<S> {
         /// The file's first frame.
         checkpoint: Vec<u8>,
     },
-    /// Make the segments of these shapes durable, then call `handle_segments_synced`.
+    /// Make the files of these shapes durable, then call `handle_segments_synced`.
     SyncSegments {
         /// The commit log file whose checkpoint believes them.
         file: u64,

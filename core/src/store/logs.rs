@@ -303,9 +303,11 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.viewless.remove(&id);
     }
 
-    /// A shape's snapshot is on the disk to its end.
+    /// A shape's snapshot is written to its end; where its file is not durable, its record holds it until the next
+    /// checkpoint has the file synced.
     pub fn handle_snapshot_done(&mut self, done: SnapshotDone) {
         let Some(tracked) = self.shapes.get_mut(&done.id) else { return };
+        tracked.has_grown |= done.content.is_some();
         tracked.snapshot = Snapshot::Done(done.filter.clone());
         let shape = tracked.shape.clone();
         let ticket = self.record(&Record::SnapshotDone(done));

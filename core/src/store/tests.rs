@@ -274,7 +274,12 @@ fn a_new_shape_is_joined_when_the_stream_has_come_to_its_snapshot() {
     );
     store.end_turn();
     let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true };
-    store.logs.handle_snapshot_done(SnapshotDone { id: ShapeId(4), filter: filter(), progress });
+    store.logs.handle_snapshot_done(SnapshotDone {
+        id: ShapeId(4),
+        filter: filter(),
+        progress,
+        content: None,
+    });
     assert_eq!(store.end_turn(), ["append Ticket(3) snapshotdone"]);
     assert_eq!(store.synced(2), Vec::<String>::new());
     assert_eq!(store.synced(3), ["snapshot of 4 is durable"]);

@@ -271,7 +271,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         true
     }
 
-    /// A shape's snapshot is on the disk to its end.
+    /// A shape's snapshot is written to its end.
     pub fn handle_snapshot_done(&mut self, done: SnapshotDone) {
         self.logs.handle_snapshot_done(done);
     }

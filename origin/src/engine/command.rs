@@ -2,8 +2,7 @@
 
 use crate::shapes::Shape;
 use limn_core::ShapeId;
-use limn_core::journal::record::ShapePartitions;
-use limn_core::log::shape_log::SnapshotProgress;
+use limn_core::journal::record::{ShapePartitions, SnapshotDone};
 use limn_core::pg::SnapshotFilter;
 use limn_core::shape::dependent::View;
 use limn_core::shape::{DropCause, RotationCause};
@@ -22,8 +21,8 @@ pub(super) enum Command {
     /// The shape's snapshot was taken: these transactions it holds, and this its subqueries return in it.
     /// Answered with whether it can be used.
     SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<bool> },
-    /// The shape's snapshot is durable.
-    SnapshotDone { id: ShapeId, filter: SnapshotFilter, progress: SnapshotProgress },
+    /// A shape's snapshot is written.
+    SnapshotDone(SnapshotDone),
     /// The tables below one that the shape reads are others now.
     Partitions(ShapePartitions),
     /// Drop the shape.
@@ -105,17 +104,12 @@ impl EngineHandle {
         self.ask(|done| Command::SnapshotTaken { id, filter, views, done }).await
     }
 
-    /// Says that a shape's snapshot is durable.
+    /// Says that a shape's snapshot is written.
     ///
     /// # Errors
     /// Where the engine has stopped.
-    pub async fn snapshot_done(
-        &self,
-        id: ShapeId,
-        filter: SnapshotFilter,
-        progress: SnapshotProgress,
-    ) -> Result<(), Stopped> {
-        self.send(Command::SnapshotDone { id, filter, progress }).await
+    pub async fn snapshot_done(&self, done: SnapshotDone) -> Result<(), Stopped> {
+        self.send(Command::SnapshotDone(done)).await
     }
 
     /// Notes the tables below one that a shape reads.

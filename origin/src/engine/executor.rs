@@ -136,7 +136,7 @@ impl Executor {
     fn sync_segments(&self, file: u64, shapes: Vec<Arc<Shape>>) {
         let handle = self.handle.clone();
         tokio::spawn(async move {
-            let sync = move || shapes.iter().try_for_each(|shape| segment::sync(&Native, &shape.dir));
+            let sync = move || segment::sync_all(&Native, shapes.iter().map(|shape| shape.dir.as_path()));
             let synced = tokio::task::spawn_blocking(sync).await;
             handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
         });

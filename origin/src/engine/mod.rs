@@ -22,7 +22,6 @@ use anyhow::{Context, Result};
 use command::Command;
 use executor::Executor;
 use limn_core::Lsn;
-use limn_core::journal::record::SnapshotDone;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
@@ -308,9 +307,7 @@ impl Engine {
             Command::RoundOpened { filter } => self.writer.handle_round_opened(filter),
             Command::RoundAnswered { answers } => self.writer.handle_round_answered(&answers),
             Command::RoundFailed { refused } => self.writer.handle_round_failed(refused),
-            Command::SnapshotDone { id, filter, progress } => {
-                self.writer.handle_snapshot_done(SnapshotDone { id, filter, progress });
-            }
+            Command::SnapshotDone(done) => self.writer.handle_snapshot_done(done),
             Command::Partitions(now) => {
                 if let Some(shape) = self.writer.logs().shape(now.id) {
                     shape.set_partitions(&now);

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod clause;
+mod copy;
 mod error;
 mod flights;
 mod publishing;
@@ -23,20 +24,20 @@ pub use catalog::{Catalog, LookupError};
 pub use publishing::Publisher;
 
 use catalog::{Resolved, Tables};
+use copy::Written;
 use error::CreateError;
 use futures::{FutureExt, StreamExt};
-use limn_core::journal::record::CreatedShape;
-use limn_core::log::{ItemFormat, ShapeLog};
-use limn_core::pg::copy::{CopyDecoder, CopyError, ProjectedRow};
+use limn_core::journal::record::{CreatedShape, SnapshotDone};
+use limn_core::log::ShapeLog;
+use limn_core::pg::copy::CopyError;
 use limn_core::pg::{Relation, SnapshotFilter};
-use limn_core::protocol::request::{DefinitionRequest, LogMode};
-use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, Tagger, View};
-use limn_core::shape::{Definition, DropCause, SnapshotWriter};
+use limn_core::protocol::request::DefinitionRequest;
+use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, View};
+use limn_core::shape::{Definition, DropCause};
 use limn_core::{Handle, ShapeId};
 use limn_disk::{Native, segment};
 use refusals::Refusals;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,8 +45,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Bytes of snapshot that are gathered before they are written.
-const WRITE_BYTES: usize = 64 << 10;
 /// How often it is looked whether commits that were read are visible, and for how long.
 const VISIBLE_WAIT: Duration = Duration::from_secs(20);
 const VISIBLE_POLL: Duration = Duration::from_millis(5);
@@ -311,18 +310,22 @@ impl Creator {
         segment::create(&Native, &shape.dir)?;
         self.engine.register(shape).await?;
         let (snapshot, filter, views) = self.take_snapshot(shape, tables).await?;
-        let tagger = shape.definition.tagger(&shape.handle.to_string(), views);
-        let file = self.copy(shape, &snapshot, tagger).await?;
+        let written = copy::copy(shape, &snapshot, views, self.shared.parts.chunk_bytes_max).await?;
         // The rows have all come: how the read-only transaction ends changes nothing.
         if let Err(error) = snapshot.finish().await {
             tracing::debug!(%error, "the snapshot's transaction did not end in order");
         }
+        let content = match written {
+            Written::Small(content) => Some(content),
+            Written::Large(file) => {
+                let dir = shape.dir.clone();
+                let sync = move || segment::sync_snapshot(&Native, &dir, &file);
+                tokio::task::spawn_blocking(sync).await.map_err(io::Error::other)??;
+                None
+            }
+        };
         let progress = shape.log().snapshot().clone();
-        let dir = shape.dir.clone();
-        let sync = move || segment::sync_snapshot(&Native, &dir, &file);
-        let synced = tokio::task::spawn_blocking(sync).await;
-        synced.map_err(io::Error::other)??;
-        self.engine.snapshot_done(shape.id, filter, progress).await?;
+        self.engine.snapshot_done(SnapshotDone { id: shape.id, filter, progress, content }).await?;
         Ok(())
     }
 
@@ -352,38 +355,6 @@ impl Creator {
         }
     }
 
-    /// Streams the rows into the snapshot's file; readers follow behind.
-    async fn copy(
-        &self,
-        shape: &Shape,
-        snapshot: &Snapshot,
-        tagger: Option<Tagger>,
-    ) -> Result<File, CreateError> {
-        let definition = &shape.definition;
-        let format =
-            ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
-        let mut writer = SnapshotWriter::new(format, tagger, self.shared.parts.chunk_bytes_max);
-        let mut file = File::create(segment::snapshot_path(&shape.dir))?;
-        if definition.log_mode == LogMode::Full {
-            let places = definition.places();
-            let mut chunks = snapshot.copy(&definition.snapshot_sql()).await?;
-            let mut rows = CopyDecoder::new();
-            while let Some(chunk) = chunks.next().await {
-                rows.push(&chunk?);
-                while let Some(row) = rows.next_row().map_err(|error| CreateError::Copy(error.to_string()))? {
-                    writer.push_row(&ProjectedRow { row, places: &places })?;
-                    if writer.buffer().len() >= WRITE_BYTES {
-                        hand_on(shape, &mut writer, &mut file)?;
-                    }
-                }
-            }
-            rows.finish().map_err(|error| CreateError::Copy(error.to_string()))?;
-        }
-        writer.finish(snapshot.bounds());
-        hand_on(shape, &mut writer, &mut file)?;
-        Ok(file)
-    }
-
     /// Where tables are published.
     #[must_use]
     pub fn publication(&self) -> &Publication {
@@ -404,16 +375,6 @@ async fn confirm(shape: &Shape, tables: &Tables, snapshot: &Snapshot) -> Result<
             return Err(CreateError::Changed);
         }
     }
-    Ok(())
-}
-
-/// Writes what is encoded and lets readers have it.
-fn hand_on(shape: &Shape, writer: &mut SnapshotWriter, file: &mut File) -> io::Result<()> {
-    file.write_all(writer.buffer())?;
-    let progress = writer.handle_written();
-    shape.log().handle_snapshot_progress(progress);
-    // The first bytes make the shape readable, later ones wake those who read along.
-    shape.set_life(Life::Readable);
     Ok(())
 }
 

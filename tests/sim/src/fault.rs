@@ -57,6 +57,8 @@ faults! {
     ForgetsBounds,
     /// The snapshot counts as durable although its file was not synced.
     SnapshotNotSynced,
+    /// A small snapshot counts as durable although the commit log lacks its bytes.
+    ForgetsSmallSnapshots,
     /// The name of the snapshot's file is not made durable.
     SnapshotNameNotSynced,
     /// A shape's files go before the record that says so is durable.

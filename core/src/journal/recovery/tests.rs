@@ -3,21 +3,20 @@
 use super::*;
 use crate::Offset;
 use crate::journal::record::{ShapeBound, ShapeJoined, ShapeViews};
-use crate::journal::samples::{ITEM, LAST, NOT_LAST, checkpoint, created, done, items, moved};
+use crate::journal::samples::{
+    self, Changes, ITEM, LAST, NOT_LAST, checkpoint, created, done, items, moved, small_snapshot,
+};
 use crate::log::{Clock, Read};
 use crate::shape::dependent::{Member, Move, View, ViewChange};
-use std::convert::Infallible;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+fn recover_with(records: Vec<Record>, tail_bytes_max: usize) -> (RecoveredStore, Changes) {
+    samples::recover(records, 1_000, tail_bytes_max)
+}
+
 fn recover(records: Vec<Record>) -> RecoveredStore {
-    let mut survey = Survey::default();
-    records.iter().for_each(|record| survey.handle_record(record));
-    let mut recovery = Recovery::new(survey, 1_000, usize::MAX);
-    for record in records {
-        recovery.handle_record(record, |_, _| Ok::<_, Infallible>(())).unwrap();
-    }
-    recovery.finish()
+    recover_with(records, usize::MAX).0
 }
 
 fn read(shape: &RecoveredShape, processed: u64) -> Read {
@@ -100,15 +99,24 @@ fn what_is_removed_or_unfinished_does_not_come_back() {
 }
 
 #[test]
-fn a_shape_that_is_removed_later_is_never_flushed() {
-    let records =
-        [created(1), Record::Items(items(20, 0, &[1])), Record::Commit(20), Record::Removed(ShapeId(1))];
-    let mut survey = Survey::default();
-    records.iter().for_each(|record| survey.handle_record(record));
-    let mut recovery = Recovery::new(survey, 1_000, 0);
-    for record in records {
-        recovery.handle_record(record, |_, _| Err("its folder may be gone")).unwrap();
-    }
+fn the_files_of_a_shape_that_is_removed_later_are_left_alone() {
+    let records = vec![
+        created(1),
+        small_snapshot(1),
+        Record::Items(items(20, 0, &[1])),
+        Record::Commit(20),
+        Record::Removed(ShapeId(1)),
+    ];
+    let (_, Changes { flushed, snapshots }) = recover_with(records, 0);
+    assert_eq!((flushed, snapshots), (vec![], vec![]), "its folder may be gone");
+}
+
+#[test]
+fn a_snapshot_that_only_the_commit_log_holds_is_written_again() {
+    let (store, changes) = recover_with(vec![created(1), small_snapshot(1), created(2), done(2)], 0);
+    assert_eq!(ids(&store), [1, 2]);
+    assert_eq!(changes.snapshots, [(1, b",1".to_vec())]);
+    assert_eq!(store.shapes[0].log.snapshot(), store.shapes[1].log.snapshot());
 }
 
 #[test]
@@ -214,24 +222,13 @@ fn a_shape_that_joined_tells_how_far_all_others_are() {
 
 #[test]
 fn long_tails_are_handed_out() {
-    let records = [
+    let records = vec![
         created(1),
         Record::Items(items(20, 0, &[1])),
         Record::Items(items(20, 2, &[1])),
         Record::Commit(20),
     ];
-    let mut survey = Survey::default();
-    records.iter().for_each(|record| survey.handle_record(record));
-    let mut recovery = Recovery::new(survey, 1_000, ITEM.len() + 1);
-    let mut flushed = Vec::new();
-    for record in records {
-        let flush = |handle: Handle, log: &mut ShapeLog| {
-            flushed.push((handle.created_us(), log.tail_bytes()));
-            log.handle_flushed();
-            Ok::<_, Infallible>(())
-        };
-        recovery.handle_record(record, flush).unwrap();
-    }
+    let (_, changes) = recover_with(records, ITEM.len() + 1);
     let (two, last) = (2 * NOT_LAST.len(), LAST.len());
-    assert_eq!(flushed, [(1, two), (1, last)]);
+    assert_eq!(changes.flushed, [(1, two), (1, last)]);
 }

@@ -26,6 +26,7 @@ fn told(records: Vec<Record>) -> Vec<String> {
 fn short(event: &Event<'_>) -> String {
     match event {
         Event::Added(shape) => format!("added {}", shape.created.id.0),
+        Event::Snapshot(id, content) => format!("{} bytes of the snapshot of {}", content.len(), id.0),
         Event::Readable(id, _) => format!("readable {}", id.0),
         Event::Log(id, change) => format!("{} {}", short_change(change), id.0),
         Event::Partitions(now) => format!("partitions {}", now.id.0),

@@ -39,7 +39,8 @@ enum Stage {
     Taken(SnapshotFilter, Box<Tables>),
     Copy(Box<Copying>),
     Sync(SnapshotFilter, File),
-    Done(SnapshotFilter),
+    /// With the bytes of a small snapshot, whose file was not synced.
+    Done(SnapshotFilter, Option<Vec<u8>>),
 }
 
 #[derive(Debug)]
@@ -121,12 +122,18 @@ impl Creation {
             Stage::Copy(copying) => self.copy(engine, *copying, random)?,
             Stage::Sync(filter, file) => {
                 segment::sync_snapshot(&engine.files, &self.dir, &file)?;
-                Stage::Done(filter)
+                Stage::Done(filter, None)
             }
-            Stage::Done(filter) => {
+            Stage::Done(filter, content) => {
+                let content = content.filter(|_| !faults.has(Fault::ForgetsSmallSnapshots));
                 if let Some(shape) = engine.writer.logs().shape(self.id) {
                     let progress = shape.log.borrow().snapshot().clone();
-                    engine.writer.handle_snapshot_done(SnapshotDone { id: self.id, filter, progress });
+                    engine.writer.handle_snapshot_done(SnapshotDone {
+                        id: self.id,
+                        filter,
+                        progress,
+                        content,
+                    });
                 }
                 return Ok(Progress { goes_on: false, event: None });
             }
@@ -189,15 +196,21 @@ impl Creation {
         if is_over {
             copying.writer.finish(&copying.filter.bounds);
         }
-        let bytes = copying.writer.buffer();
-        engine.files.write_at(&copying.file, bytes, copying.written)?;
+        let bytes = copying.writer.buffer().to_vec();
+        engine.files.write_at(&copying.file, &bytes, copying.written)?;
+        // Here small is what one step writes.
+        let is_small = is_over && copying.written == 0;
         copying.written += bytes.len() as u64;
         let progress = copying.writer.handle_written();
         if let Some(shape) = engine.writer.logs().shape(self.id) {
             shape.log.borrow_mut().handle_snapshot_progress(progress);
             shape.is_readable.set(true);
         }
-        Ok(if is_over { Stage::Sync(copying.filter, copying.file) } else { Stage::Copy(Box::new(copying)) })
+        Ok(match (is_over, is_small) {
+            (true, true) => Stage::Done(copying.filter, Some(bytes)),
+            (true, false) => Stage::Sync(copying.filter, copying.file),
+            (false, _) => Stage::Copy(Box::new(copying)),
+        })
     }
 }
 

@@ -136,7 +136,7 @@ impl Engine {
     pub(super) fn sync_segments(&mut self) -> io::Result<()> {
         let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
         if !self.faults.has(Fault::SegmentsNotSynced) {
-            let synced = shapes.iter().try_for_each(|shape| segment::sync(&self.files, &shape.dir));
+            let synced = segment::sync_all(&self.files, shapes.iter().map(|shape| shape.dir.as_path()));
             if synced.is_err() && self.faults.has(Fault::SyncsAgain) && !self.files.disk().is_off() {
                 self.syncing = Some((file, shapes));
                 return Ok(());

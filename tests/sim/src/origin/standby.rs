@@ -114,8 +114,9 @@ impl Held {
             }
             Event::Removed(id) => drop(self.shapes.remove(&id)),
             Event::Processed(processed) => self.processed = processed,
-            // No shape of the model has partitions that it learns of later, and no move is made here.
-            Event::Partitions(_) | Event::Views(_) | Event::Moved(_) => {}
+            // No shape of the model has partitions that it learns of later, no move is made here, and a snapshot's bytes
+            // are in its file.
+            Event::Partitions(_) | Event::Views(_) | Event::Moved(_) | Event::Snapshot(..) => {}
         }
         Ok(())
     }

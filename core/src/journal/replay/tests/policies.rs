@@ -3,8 +3,8 @@
 use super::*;
 use crate::Offset;
 use crate::journal::record::ShapeCheckpoint;
-use crate::journal::recovery::{RecoveredShape, RecoveredStore, Recovery};
-use crate::journal::samples::filter;
+use crate::journal::recovery::{RecoveredShape, RecoveredStore};
+use crate::journal::samples::{self, filter};
 use crate::log::shape_log::Checkpoint;
 use std::collections::BTreeMap;
 #[cfg(target_arch = "wasm32")]
@@ -78,7 +78,7 @@ impl Along {
                 }
                 Event::Removed(id) => assert!(shapes.remove(&id).is_some()),
                 Event::Processed(now) => *processed = now,
-                Event::Views(_) | Event::Moved(_) => {}
+                Event::Views(_) | Event::Moved(_) | Event::Snapshot(..) => {}
             }
             Ok::<_, Infallible>(())
         };
@@ -114,13 +114,7 @@ impl Along {
 }
 
 fn recover(records: &[Record]) -> RecoveredStore {
-    let mut survey = Survey::default();
-    records.iter().for_each(|record| survey.handle_record(record));
-    let mut recovery = Recovery::new(survey, CHUNK_BYTES_MAX, usize::MAX);
-    for record in records {
-        recovery.handle_record(record.clone(), |_, _| Ok::<_, Infallible>(())).unwrap();
-    }
-    recovery.finish()
+    samples::recover(records.to_vec(), CHUNK_BYTES_MAX, usize::MAX).0
 }
 
 fn recovered(store: &RecoveredStore) -> Vec<Seen> {

@@ -1,0 +1,99 @@
+//! Copies the rows of a shape's snapshot query into the snapshot's file.
+
+use super::error::CreateError;
+use crate::postgres::snapshot::Snapshot;
+use crate::shapes::{Life, Shape};
+use futures::StreamExt;
+use limn_core::log::ItemFormat;
+use limn_core::pg::copy::{CopyDecoder, ProjectedRow};
+use limn_core::protocol::request::LogMode;
+use limn_core::shape::SnapshotWriter;
+use limn_core::shape::dependent::View;
+use limn_disk::{Native, segment};
+use std::fs::File;
+use std::io::{self, Write};
+
+/// Bytes of snapshot that are gathered before they are written. A snapshot that is shorter is made durable by the commit
+/// log, together with whatever else that syncs.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// A snapshot that is written, and not durable yet.
+pub(super) enum Written {
+    /// Its bytes, which are also in the file.
+    Small(Vec<u8>),
+    /// The file, which is to be synced.
+    Large(File),
+}
+
+/// Streams the rows into the snapshot's file; readers follow behind. `views` are what the definition's subqueries return
+/// in the snapshot.
+pub(super) async fn copy(
+    shape: &Shape,
+    snapshot: &Snapshot,
+    views: Vec<View>,
+    chunk_bytes_max: u64,
+) -> Result<Written, CreateError> {
+    let definition = &shape.definition;
+    let format = ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
+    let tagger = definition.tagger(&shape.handle.to_string(), views);
+    let mut out = Out { shape, writer: SnapshotWriter::new(format, tagger, chunk_bytes_max), file: None };
+    if definition.log_mode == LogMode::Full {
+        let places = definition.places();
+        let mut chunks = snapshot.copy(&definition.snapshot_sql()).await?;
+        let mut rows = CopyDecoder::new();
+        while let Some(chunk) = chunks.next().await {
+            rows.push(&chunk?);
+            while let Some(row) = rows.next_row().map_err(|error| CreateError::Copy(error.to_string()))? {
+                out.writer.push_row(&ProjectedRow { row, places: &places })?;
+                if out.writer.buffer().len() >= WRITE_BYTES {
+                    out.write()?;
+                }
+            }
+        }
+        rows.finish().map_err(|error| CreateError::Copy(error.to_string()))?;
+    }
+    out.writer.finish(snapshot.bounds());
+    Ok(out.finish()?)
+}
+
+/// The way of a snapshot to its file.
+struct Out<'a> {
+    shape: &'a Shape,
+    writer: SnapshotWriter,
+    /// Opened for the first bytes.
+    file: Option<File>,
+}
+
+impl Out<'_> {
+    /// Writes what is encoded and lets readers have it.
+    fn write(&mut self) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => File::create(segment::snapshot_path(&self.shape.dir))?,
+        };
+        file.write_all(self.writer.buffer())?;
+        self.file = Some(file);
+        self.show();
+        Ok(())
+    }
+
+    /// Writes the rest.
+    fn finish(mut self) -> io::Result<Written> {
+        if let Some(mut file) = self.file.take() {
+            file.write_all(self.writer.buffer())?;
+            self.show();
+            return Ok(Written::Large(file));
+        }
+        let content = self.writer.buffer().to_vec();
+        segment::write_snapshot(&Native, &self.shape.dir, &content)?;
+        self.show();
+        Ok(Written::Small(content))
+    }
+
+    fn show(&mut self) {
+        let progress = self.writer.handle_written();
+        self.shape.log().handle_snapshot_progress(progress);
+        // The first bytes make the shape readable, later ones wake those who read along.
+        self.shape.set_life(Life::Readable);
+    }
+}
