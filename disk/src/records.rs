@@ -26,43 +26,21 @@ impl<F: Files> Records<F> {
         Ok(Self { path: path.to_owned(), file, position: 0 })
     }
 
-    /// Hands every further record that is whole to `each`. Behind the last one the file can be read again: it may have
-    /// grown.
+    /// Hands every further record that is whole to `each`. No power failure can take these back: whoever wrote the file
+    /// may not have synced it, so it is synced here. Behind the last one the file can be read again: it may have grown.
     ///
     /// # Errors
-    /// Where the file cannot be read, a record makes no sense although it is whole, or `each` fails.
+    /// Where the file cannot be synced or read, a record makes no sense although it is whole, or `each` fails.
     pub(crate) fn read(
         &mut self,
         files: &F,
-        each: impl FnMut(Record) -> io::Result<()>,
-    ) -> Result<(), RecoveryError> {
-        self.read_up_to(files, u64::MAX, each)
-    }
-
-    /// The same for records that no power failure can take back. Whoever writes the file may not have synced it yet, so it
-    /// is synced here.
-    ///
-    /// # Errors
-    /// The same, and where the file cannot be synced.
-    pub(crate) fn read_durable(
-        &mut self,
-        files: &F,
-        each: impl FnMut(Record) -> io::Result<()>,
+        mut each: impl FnMut(Record) -> io::Result<()>,
     ) -> Result<(), RecoveryError> {
         let end = files.len(&self.file).map_err(|source| self.io_error(source))?;
         if end == self.position {
             return Ok(());
         }
         files.sync(&self.file).map_err(|source| self.io_error(source))?;
-        self.read_up_to(files, end, each)
-    }
-
-    fn read_up_to(
-        &mut self,
-        files: &F,
-        end: u64,
-        mut each: impl FnMut(Record) -> io::Result<()>,
-    ) -> Result<(), RecoveryError> {
         let Self { path, file, position } = self;
         let io_error = |source| RecoveryError::Io { path: path.clone(), source };
         let unread = Unread { files, file, at: *position }.take(end.saturating_sub(*position));

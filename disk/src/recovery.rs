@@ -105,7 +105,8 @@ impl<F: Files> ShapeFiles for Folders<'_, F> {
     }
 }
 
-/// Calls `each` with every whole record, oldest first.
+/// Calls `each` with every whole record, oldest first. All of them are durable: the process before may have ended without
+/// a sync, and a power failure that takes a record back must not leave the checkpoint of this start, which knows of it.
 fn for_each_record<F: Files>(
     files: &F,
     layout: &Layout,

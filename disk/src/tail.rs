@@ -46,7 +46,7 @@ impl<F: Files> Tail<F> {
                 }
             };
             if let Some((_, records)) = &mut self.current {
-                records.read_durable(&self.files, &mut each)?;
+                records.read(&self.files, &mut each)?;
             }
             let number = self.current.as_ref().map(|(number, _)| *number);
             let Some(next) = numbers.into_iter().find(|file| Some(*file) > number) else {

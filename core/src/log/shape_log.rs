@@ -42,11 +42,13 @@ pub struct ShapeLog {
     marks: Vec<Mark>,
     /// The newest item, still without its final form: it may turn out to be the transaction's last.
     open_item: Option<OpenItem>,
-    /// Where complete transactions and moves end that are not visible yet, oldest first.
-    unpublished: VecDeque<Mark>,
-    /// The visible part: its last item's offset, and its length.
+    /// Where complete transactions and moves end that are not visible yet, oldest first; each with the number of items up to
+    /// there.
+    unpublished: VecDeque<(Mark, u64)>,
+    /// The visible part: its last item's offset, and its length in bytes and in items.
     published_offset: Offset,
     published_bytes: u64,
+    published_items: u64,
     /// Whether the stream has come up to the snapshot: before that, the rows are ahead of any LSN that could be named.
     is_joined: bool,
     /// The commit LSN up to which transactions are visible, where a move is pending; `None` where all of them are.
@@ -125,6 +127,7 @@ impl ShapeLog {
             unpublished: VecDeque::new(),
             published_offset: Offset::SNAPSHOT_END,
             published_bytes: 0,
+            published_items: 0,
             is_joined: false,
             visible_up_to: None,
             covered_up_to: Lsn::ZERO,
@@ -145,6 +148,7 @@ impl ShapeLog {
             flushed_offset: last,
             published_offset: last,
             published_bytes: checkpoint.flushed_bytes,
+            published_items: checkpoint.flushed_items,
             ..Self::new(chunk_bytes_max)
         }
     }
@@ -233,7 +237,8 @@ impl ShapeLog {
     fn publish(&mut self) -> bool {
         let before = self.published_bytes;
         let up_to = self.visible_up_to.map_or(u64::MAX, Lsn::as_u64);
-        while let Some(end) = self.unpublished.pop_front_if(|end| end.tx <= up_to) {
+        while let Some((end, items)) = self.unpublished.pop_front_if(|(end, _)| end.tx <= up_to) {
+            self.published_items = items;
             self.published_bytes = end.end;
             self.published_offset = Offset::new(end.tx, end.op);
         }
@@ -242,9 +247,10 @@ impl ShapeLog {
 
     fn note_end(&mut self) {
         let end = self.flushed_bytes + self.tail.len() as u64;
-        let known = self.unpublished.back().map_or(self.published_bytes, |last| last.end);
+        let known = self.unpublished.back().map_or(self.published_bytes, |(last, _)| last.end);
         if let (true, Some((tx, op))) = (end > known, number(self.last_finished())) {
-            self.unpublished.push_back(Mark { tx, op, end });
+            let items = self.flushed_items + self.marks.len() as u64;
+            self.unpublished.push_back((Mark { tx, op, end }, items));
         }
     }
 
@@ -258,6 +264,14 @@ impl ShapeLog {
     #[must_use]
     pub const fn flushed_items(&self) -> u64 {
         self.flushed_items
+    }
+
+    /// The number of entries in the segment's index among which a visible offset is to be searched. Those of items that
+    /// are not visible may be missing where another process writes the segment: a start cuts off what belongs to a
+    /// transaction that its commit log does not have to the end.
+    #[must_use]
+    pub fn searched_items(&self) -> u64 {
+        self.flushed_items.min(self.published_items)
     }
 
     /// The length of the segment in bytes: what lies beyond is in the tail.

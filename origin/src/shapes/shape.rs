@@ -210,7 +210,7 @@ impl Shape {
     pub async fn read(&self, after: Offset, clock: Clock) -> io::Result<Read> {
         let (read, entries) = {
             let log = self.log();
-            (log.read(after, clock), log.flushed_items())
+            (log.read(after, clock), log.searched_items())
         };
         if read != Read::Search {
             return Ok(read);

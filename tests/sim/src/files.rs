@@ -214,17 +214,34 @@ fn encoded(records: &[Record]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::random::Random;
-    use limn_disk::{Files as _, Layout, Tail};
+    use limn_disk::{Files as _, Layout, Tail, recover};
     use std::path::PathBuf;
+
+    /// A disk with a commit log whose records are not synced.
+    fn unsynced(seed: u64) -> (Files, Layout) {
+        let files = Files::new(Disk::new(Random::new(seed)), Faults::default());
+        let layout = Layout::new(PathBuf::new());
+        let file = files.create(&layout.commit_file(1)).unwrap();
+        files.sync_dir(&layout.commit_dir()).unwrap();
+        files.write_at(&file, &encoded(&[Record::Commit(1), Record::Commit(2)]), 0).unwrap();
+        (files, layout)
+    }
+
+    #[test]
+    fn a_power_failure_takes_no_record_back_that_a_start_has_read() {
+        for seed in 0..200 {
+            let (files, layout) = unsynced(seed);
+            let processed = || recover(&files, &layout, 1_000, 1_000).unwrap().store.processed;
+            assert_eq!(processed(), 2);
+            files.disk().restart();
+            assert_eq!(processed(), 2, "seed {seed}");
+        }
+    }
 
     #[test]
     fn a_power_failure_takes_no_record_back_that_a_second_process_was_handed() {
         for seed in 0..200 {
-            let files = Files::new(Disk::new(Random::new(seed)), Faults::default());
-            let layout = Layout::new(PathBuf::new());
-            let file = files.create(&layout.commit_file(1)).unwrap();
-            files.sync_dir(&layout.commit_dir()).unwrap();
-            files.write_at(&file, &encoded(&[Record::Commit(1), Record::Commit(2)]), 0).unwrap();
+            let (files, layout) = unsynced(seed);
             let handed_on = || {
                 let mut records = Vec::new();
                 let each = |record| {

@@ -56,8 +56,8 @@ pub enum Read {
     Pending,
     /// The offset lies beyond the log, and beyond what the server has processed.
     Ahead,
-    /// The offset lies inside the flushed part: find the byte position behind the last item at or before
-    /// it among the segment's index entries, then ask [`ShapeLog::read_at`].
+    /// The offset lies inside the flushed part: find the byte position behind the last item at or before it among the
+    /// first [`ShapeLog::searched_items`] entries of the segment's index, then ask [`ShapeLog::read_at`].
     Search,
 }
 
@@ -72,6 +72,9 @@ impl ShapeLog {
         if after > self.published_offset {
             let is_known = after.tx() <= self.shown_up_to(clock).as_u64();
             return if is_known { self.end(after, clock) } else { Read::Ahead };
+        }
+        if after == self.published_offset {
+            return self.end(after, clock);
         }
         self.locate(after).map_or(Read::Search, |position| self.read_at(after, position, clock))
     }

@@ -254,6 +254,34 @@ fn what_comes_while_a_tail_is_written_stays_in_memory() {
     assert_eq!(SegmentAppend::of(&log), None);
 }
 
+#[test]
+fn offsets_are_searched_among_the_visible_items() {
+    let mut log = log_with_snapshot();
+    for tx in [1, 2] {
+        log.append(tx, 0, ITEM);
+        log.commit();
+    }
+    // Of a transaction whose end has not come, a part may be in the segment already.
+    log.append(3, 0, ITEM);
+    log.append(3, 2, ITEM);
+    log.handle_flushed();
+    assert_eq!((log.flushed_items(), log.searched_items()), (3, 2));
+    assert_eq!(log.read(Offset::new(1, 0), at(2)), Read::Search);
+    assert_eq!(
+        log.read(Offset::new(2, 0), at(2)),
+        log.read_at(Offset::new(2, 0), log.published_bytes, at(2))
+    );
+    log.commit();
+    assert_eq!(log.searched_items(), 3, "the fourth is in memory");
+    log.set_visible_up_to(Some(Lsn::new(3)), Lsn::new(3));
+    log.append(4, 0, ITEM);
+    log.commit();
+    log.handle_flushed();
+    assert_eq!((log.flushed_items(), log.searched_items()), (5, 4), "the fifth is held back");
+    let restored = ShapeLog::restore(1_000, log.checkpoint().unwrap());
+    assert_eq!(restored.searched_items(), 5);
+}
+
 fn marks_end(read: &Read) -> u64 {
     let Read::Changes { bytes, .. } = read else { panic!() };
     bytes.start
