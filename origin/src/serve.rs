@@ -119,9 +119,8 @@ fn supervise(
         let run = expiry::run(shapes_max, engine.clone(), registry.clone(), status.clone());
         tasks.spawn("expiry", run);
     }
-    let server = server.clone();
-    let watch = async move { server.subsets.watch(server.creator.scarcity()).await };
-    tasks.spawn("subset_sessions", watch);
+    let pool = creator.pool.clone();
+    tasks.spawn("idle_sessions", async move { pool.watch().await });
     tasks
 }
 

@@ -2,11 +2,13 @@
 //!
 //! [`Writer`] takes messages, snapshots, answers and ticks. It has its `Router` route them, and [`Logs`] decides what
 //! becomes durable, visible and confirmed. Its owner carries out the [`Effect`]s, and asks Postgres its [`Question`]s.
+//! [`SnapshotQueue`] says which new shapes share a snapshot.
 
 mod checkpoint;
 mod effect;
 pub mod limits;
 mod logs;
+mod snapshot_queue;
 mod tails;
 #[cfg(test)]
 mod tests;
@@ -19,4 +21,5 @@ mod writer_tests;
 pub use effect::{Effect, SharedShape};
 pub use limits::Limits;
 pub use logs::Logs;
+pub use snapshot_queue::{Batch, SnapshotLimits, SnapshotQueue};
 pub use writer::{Progress, Question, Writer};

@@ -16,8 +16,8 @@ const COMMANDS_MAX: usize = 256;
 /// A request to the engine; `done` is answered once it took effect.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// From now on, keep the changes of this shape.
-    Register { shape: Arc<Shape>, done: oneshot::Sender<()> },
+    /// From now on, keep the changes of these shapes.
+    Register { shapes: Vec<Arc<Shape>>, done: oneshot::Sender<()> },
     /// The shape's snapshot was taken: these transactions it holds, and this its subqueries return in it.
     /// Answered with whether it can be used.
     SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<bool> },
@@ -82,12 +82,12 @@ impl EngineHandle {
         (Self { commands: sender }, Inbox { commands })
     }
 
-    /// Keeps the changes of a shape from now on, until its snapshot is known.
+    /// Keeps the changes of shapes from now on, until their snapshots are known.
     ///
     /// # Errors
     /// Where the engine has stopped.
-    pub async fn register(&self, shape: &Arc<Shape>) -> Result<(), Stopped> {
-        self.ask(|done| Command::Register { shape: shape.clone(), done }).await
+    pub async fn register(&self, shapes: Vec<Arc<Shape>>) -> Result<(), Stopped> {
+        self.ask(|done| Command::Register { shapes, done }).await
     }
 
     /// Says which transactions a shape's snapshot holds, and what its subqueries return in it. False where it

@@ -294,9 +294,11 @@ impl Engine {
 
     async fn handle_command(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Register { shape, done } => {
-                let salt = shape.handle.to_string();
-                self.writer.register(shape.id, shape.clone(), &shape.definition, &salt);
+            Command::Register { shapes, done } => {
+                for shape in shapes {
+                    let salt = shape.handle.to_string();
+                    self.writer.register(shape.id, shape.clone(), &shape.definition, &salt);
+                }
                 let _ = done.send(());
             }
             Command::SnapshotTaken { id, filter, views, done } => {

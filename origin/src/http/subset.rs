@@ -5,7 +5,7 @@ use super::read::Refusal;
 use super::{Server, refusal, with_head};
 use crate::health::Phase;
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresError, Scarcity, Session, sqlstate};
+use crate::postgres::{PostgresError, sqlstate};
 use crate::shapes::Shape;
 use crate::shapes::creation::{LookupError, ViewError, views};
 use axum::body::{Body, Bytes};
@@ -25,7 +25,7 @@ use limn_core::protocol::{RequestError, SnapshotMark, SubsetRequest};
 use limn_core::shape::dependent::View;
 use limn_core::shape::{Definition, SubsetQuery, SubsetWriter};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -34,8 +34,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 const WAITING_MAX: usize = 1_000;
 /// How long they wait.
 const TURN_WAIT: Duration = Duration::from_secs(10);
-/// Sessions that are kept for the next queries.
-const IDLE_MAX: usize = 4;
 /// How long a query may take, and its reader with it: both hold back Postgres's cleaning up.
 const QUERY_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long Postgres may work on a query.
@@ -46,11 +44,10 @@ const ACTIVE_WAIT: Duration = Duration::from_secs(5);
 /// what fails until then is answered with a status.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The subset queries that are under way, and sessions for the next ones.
+/// The subset queries that are under way.
 pub struct Subsets {
     places: Arc<Semaphore>,
     turns: Arc<Semaphore>,
-    idle: Mutex<Vec<Session>>,
 }
 
 /// The right to run a query, for as long as it is kept.
@@ -66,7 +63,6 @@ impl Subsets {
         Self {
             places: Arc::new(Semaphore::new(running_max + WAITING_MAX)),
             turns: Arc::new(Semaphore::new(running_max)),
-            idle: Mutex::default(),
         }
     }
 
@@ -75,27 +71,6 @@ impl Subsets {
         let place = self.places.clone().try_acquire_owned().ok()?;
         let turn = timeout(TURN_WAIT, self.turns.clone().acquire_owned()).await.ok()?.ok()?;
         Some(Turn { _place: place, _turn: turn })
-    }
-
-    /// A session that an earlier query left.
-    fn take_idle(&self) -> Option<Session> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::from_fn(|| idle.pop()).find(|session| !session.is_closed())
-    }
-
-    /// Gives up the sessions that are kept whenever Postgres has run out of connections.
-    pub async fn watch(&self, scarcity: &Scarcity) {
-        loop {
-            scarcity.refused().await;
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-    }
-
-    fn keep(&self, session: Session) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.push(session);
-        }
     }
 }
 
@@ -341,10 +316,8 @@ impl Rows {
         if let Some(Copy { snapshot, chunks }) = self.copy.take() {
             drop(chunks);
             // All rows are there: how the read-only transaction ends changes nothing.
-            if let Ok(Ok(session)) = timeout_at(self.deadline, snapshot.finish()).await
-                && !self.server.creator.scarcity().is_scarce()
-            {
-                self.server.subsets.keep(session);
+            if let Ok(Ok(session)) = timeout_at(self.deadline, snapshot.finish()).await {
+                self.server.creator.pool.keep(session);
             }
         }
         Ok(())
@@ -374,15 +347,7 @@ async fn begin(
     query: &SubsetQuery,
 ) -> Result<(Copy, Vec<View>), RowsError> {
     let tables = definition.relations();
-    let creator = &server.creator;
-    let snapshot = match server.subsets.take_idle() {
-        // It may have been cut off unnoticed.
-        Some(session) => match creator.begin(session, &tables).await {
-            Err(error) if error.is_transient() => creator.begin(creator.connect().await?, &tables).await?,
-            begun => begun?,
-        },
-        None => creator.begin(creator.connect().await?, &tables).await?,
-    };
+    let snapshot = server.creator.pool.begin(&tables).await?;
     let limit = format!("SET LOCAL statement_timeout = {STATEMENT_MS_MAX}");
     snapshot.session().batch_execute(&limit).await.map_err(PostgresError::from)?;
     let views = views(definition, &snapshot).await?;
@@ -443,7 +408,7 @@ mod tests {
         }
         let waiting = tokio::spawn({
             let (places, turns) = (subsets.places.clone(), subsets.turns.clone());
-            async move { Subsets { places, turns, idle: Mutex::default() }.turn().await.is_some() }
+            async move { Subsets { places, turns }.turn().await.is_some() }
         });
         tokio::task::yield_now().await;
         let others = u32::try_from(WAITING_MAX - 1).expect("a small number");

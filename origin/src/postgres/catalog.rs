@@ -1,6 +1,7 @@
 //! Describes a table by the catalog: all that the replication stream does not tell.
 
 use super::error::PostgresError;
+use super::prepared::Prepared;
 use super::publication::FIRST_USER_OID;
 use limn_core::Lsn;
 use limn_core::pg::{Collation, Column, DomainBase, QualifiedName, Relation, TypeKind, TypeParts, Typing};
@@ -164,6 +165,15 @@ pub async fn describe(client: &Client, name: &QualifiedName) -> Result<Option<De
 pub async fn describe_oid(client: &Client, oid: u32) -> Result<Option<Description>, PostgresError> {
     let sql = format!("{} AND c.oid = $1 ORDER BY a.attnum", describe_sql());
     description(&client.query_typed(&sql, &[(&oid, Type::OID)]).await?)
+}
+
+/// The same inside a transaction, where the session may keep the plan.
+///
+/// # Errors
+/// Where a statement fails.
+pub async fn describe_oid_prepared(client: &Client, oid: u32) -> Result<Option<Description>, PostgresError> {
+    let sql = format!("{} AND c.oid = $1 ORDER BY a.attnum", describe_sql());
+    description(&Prepared { sql: &sql, types: "oid" }.rows(client, &oid.to_string()).await?)
 }
 
 /// `server_version_num`, such as 150018.

@@ -12,6 +12,8 @@ pub mod conflict;
 pub mod error;
 pub mod lock_holders;
 pub mod obstacle;
+mod pool;
+mod prepared;
 pub mod publication;
 pub mod replication;
 pub mod rights;
@@ -30,6 +32,7 @@ mod wire;
 
 pub use config::{ConfigError, PostgresConfig};
 pub use error::{PostgresError, ServerError};
+pub use pool::SessionPool;
 pub use replication::{Frame, ReplicationConnection, ReplicationError, ReplicationStream};
 pub use scarcity::Scarcity;
 pub use session::Session;

@@ -1,8 +1,10 @@
 //! Relations that no shape can follow: what is not a table, and tables whose rows are in no WAL.
 
 use super::error::PostgresError;
+use super::prepared::Prepared;
 use super::publication::carries;
 use limn_core::pg::QualifiedName;
+use limn_core::pg::relation::quote_literal;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
@@ -143,7 +145,22 @@ fn query() -> String {
 /// # Errors
 /// Where the query fails.
 pub async fn find(client: &Client, name: &QualifiedName) -> Result<Option<Obstacle>, PostgresError> {
-    let rows = client.query_typed(&query(), &[(&name.schema, Type::TEXT), (&name.name, Type::TEXT)]).await?;
+    obstacle(
+        &client.query_typed(&query(), &[(&name.schema, Type::TEXT), (&name.name, Type::TEXT)]).await?,
+        name,
+    )
+}
+
+/// The same inside a transaction, where the session may keep the plan.
+///
+/// # Errors
+/// Where a statement fails.
+pub async fn find_prepared(client: &Client, name: &QualifiedName) -> Result<Option<Obstacle>, PostgresError> {
+    let values = format!("{}, {}", quote_literal(&name.schema), quote_literal(&name.name));
+    obstacle(&Prepared { sql: &query(), types: "text, text" }.rows(client, &values).await?, name)
+}
+
+fn obstacle(rows: &[Row], name: &QualifiedName) -> Result<Option<Obstacle>, PostgresError> {
     let Some(row) = rows.first() else { return Ok(None) };
     let obstacle = |reason| Obstacle { name: name.clone(), reason };
     Ok(reason(row, name)?.map(obstacle))

@@ -174,9 +174,11 @@ impl Drop for Snapshot {
 
 /// The statements that begin the transaction, with one for each table.
 fn begin_sql(tables: &[Arc<Relation>], statement: impl Fn(&Arc<Relation>) -> String) -> String {
-    // The settings again, in case a pooler gave this transaction another server session.
+    // The settings again, in case a pooler gave this transaction another server session. A plan that is kept serves
+    // any values; the snapshot's own query has none.
     format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; SET LOCAL lock_timeout = {LOCK_MS_MAX}{}; {}",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}; SET LOCAL lock_timeout = {LOCK_MS_MAX}; \
+         SET LOCAL plan_cache_mode = force_generic_plan{}; {}",
         statements(Scope::Transaction),
         tables.iter().map(statement).collect::<String>(),
         newer_statement(Scope::Transaction),

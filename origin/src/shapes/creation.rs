@@ -8,36 +8,33 @@ mod flights;
 mod publishing;
 mod refusals;
 mod rights;
+mod snapshots;
 
 use super::{Failure, Life, Registry, Shape};
 use crate::engine::EngineHandle;
 use crate::health::{Phase, Status};
-use crate::observe::{Counted, Metrics, spans};
-use crate::postgres::catalog::describe_oid;
+use crate::observe::{Metrics, spans};
 use crate::postgres::lock_holders::{Held, Holder, lock_holders};
 use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::snapshot::Snapshot;
-use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, obstacle, sqlstate};
+use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, SessionPool, sqlstate};
 use crate::store::Folder;
 pub(crate) use catalog::unreachable;
 pub use catalog::{Catalog, LookupError};
 pub use publishing::Publisher;
 
 use catalog::{Resolved, Tables};
-use copy::Written;
 use error::CreateError;
 use futures::{FutureExt, StreamExt};
-use limn_core::journal::record::{CreatedShape, SnapshotDone};
+use limn_core::journal::record::CreatedShape;
 use limn_core::log::ShapeLog;
 use limn_core::pg::copy::CopyError;
-use limn_core::pg::{Relation, SnapshotFilter};
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::dependent::{MEMBERS_MAX, MemberReader, View};
 use limn_core::shape::{Definition, DropCause};
 use limn_core::{Handle, ShapeId};
-use limn_disk::{Native, segment};
 use refusals::Refusals;
-use std::io;
+use snapshots::{Snapshots, SnapshotsParts};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,9 +42,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// How often it is looked whether commits that were read are visible, and for how long.
-const VISIBLE_WAIT: Duration = Duration::from_secs(20);
-const VISIBLE_POLL: Duration = Duration::from_millis(5);
 /// How long the server's end waits for snapshots.
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long a request waits for Postgres to be followed.
@@ -64,6 +58,8 @@ pub struct Creator {
     pub catalog: Catalog,
     /// Puts tables into the publication.
     pub publisher: Publisher,
+    /// Sessions for snapshots.
+    pub pool: SessionPool,
     shared: Arc<Shared>,
 }
 
@@ -91,7 +87,9 @@ pub struct CreatorParts {
 struct Shared {
     parts: CreatorParts,
     next_id: AtomicU32,
-    snapshots: Arc<Semaphore>,
+    snapshots: Snapshots,
+    /// Sessions that snapshots, and what is done for publishing, may use at one time.
+    sessions: Arc<Semaphore>,
     refusals: Refusals,
 }
 
@@ -99,11 +97,21 @@ impl Creator {
     /// A creator of shapes for `engine`.
     #[must_use]
     pub fn new(parts: CreatorParts, engine: EngineHandle) -> Self {
-        let snapshots = Arc::new(Semaphore::new(parts.snapshots_max));
+        let sessions = Arc::new(Semaphore::new(parts.snapshots_max));
         let catalog = Catalog::new(parts.config.clone(), parts.publication.clone(), parts.registry.clone());
-        let publisher = Publisher::new(&parts, engine.clone(), catalog.clone(), snapshots.clone());
-        let shared = Shared { parts, next_id: AtomicU32::new(0), snapshots, refusals: Refusals::default() };
-        Self { engine, catalog, publisher, shared: Arc::new(shared) }
+        let publisher = Publisher::new(&parts, engine.clone(), catalog.clone(), sessions.clone());
+        let pool = SessionPool::new(parts.config.clone());
+        let snapshots = Snapshots::new(SnapshotsParts {
+            engine: engine.clone(),
+            pool: pool.clone(),
+            metrics: parts.metrics.clone(),
+            chunk_bytes_max: parts.chunk_bytes_max,
+            sessions: sessions.clone(),
+            snapshots_max: parts.snapshots_max,
+        });
+        let (next_id, refusals) = (AtomicU32::new(0), Refusals::default());
+        let shared = Arc::new(Shared { parts, next_id, snapshots, sessions, refusals });
+        Self { engine, catalog, publisher, pool, shared }
     }
 
     /// Numbers below `next_id` belong to shapes that the folder has had.
@@ -114,7 +122,7 @@ impl Creator {
     /// Waits until every snapshot that is being taken is durable, for a while.
     pub async fn settle(&self) {
         let all = u32::try_from(self.shared.parts.snapshots_max).unwrap_or(u32::MAX);
-        let settled = tokio::time::timeout(SETTLE_WAIT, self.shared.snapshots.acquire_many(all)).await;
+        let settled = tokio::time::timeout(SETTLE_WAIT, self.shared.sessions.acquire_many(all)).await;
         if settled.is_err() {
             tracing::warn!("ending although snapshots are being taken: their shapes will start over");
         }
@@ -188,14 +196,6 @@ impl Creator {
     /// As [`Session::connect`].
     pub async fn connect(&self) -> Result<Session, PostgresError> {
         Session::connect(&self.shared.parts.config).await
-    }
-
-    /// Opens a snapshot in a session.
-    ///
-    /// # Errors
-    /// As [`Snapshot::begin`].
-    pub async fn begin(&self, session: Session, tables: &[Arc<Relation>]) -> Result<Snapshot, PostgresError> {
-        Snapshot::begin(session, tables, &self.shared.parts.config).await
     }
 
     fn new_shape(&self, request: &DefinitionRequest, resolved: &Resolved, identity: &str) -> Shape {
@@ -305,54 +305,7 @@ impl Creator {
         for table in std::iter::once(&tables.own).chain(&tables.inner) {
             self.publisher.publish(table).await?;
         }
-        let _permit = self.shared.snapshots.acquire().await.expect("the semaphore is never closed");
-        let _counted = Counted::new(&self.shared.parts.metrics.snapshots);
-        segment::create(&Native, &shape.dir)?;
-        self.engine.register(shape).await?;
-        let (snapshot, filter, views) = self.take_snapshot(shape, tables).await?;
-        let written = copy::copy(shape, &snapshot, views, self.shared.parts.chunk_bytes_max).await?;
-        // The rows have all come: how the read-only transaction ends changes nothing.
-        if let Err(error) = snapshot.finish().await {
-            tracing::debug!(%error, "the snapshot's transaction did not end in order");
-        }
-        let content = match written {
-            Written::Small(content) => Some(content),
-            Written::Large(file) => {
-                let dir = shape.dir.clone();
-                let sync = move || segment::sync_snapshot(&Native, &dir, &file);
-                tokio::task::spawn_blocking(sync).await.map_err(io::Error::other)??;
-                None
-            }
-        };
-        let progress = shape.log().snapshot().clone();
-        self.engine.snapshot_done(SnapshotDone { id: shape.id, filter, progress, content }).await?;
-        Ok(())
-    }
-
-    /// Takes a snapshot that sees every transaction that was read before the shape was registered; a commit is
-    /// read before it is visible.
-    async fn take_snapshot(
-        &self,
-        shape: &Shape,
-        tables: &Tables,
-    ) -> Result<(Snapshot, SnapshotFilter, Vec<View>), CreateError> {
-        let deadline = Instant::now() + VISIBLE_WAIT;
-        let mut session = Session::connect(&self.shared.parts.config).await?;
-        loop {
-            let snapshot = self.begin(session, &shape.definition.relations()).await?;
-            confirm(shape, tables, &snapshot).await?;
-            let bounds = snapshot.bounds().clone();
-            let filter = SnapshotFilter { bounds, ends_at: snapshot.ends_at().as_u64() };
-            let views = views(&shape.definition, &snapshot).await?;
-            if self.engine.snapshot_taken(shape.id, filter.clone(), views.clone()).await? {
-                return Ok((snapshot, filter, views));
-            }
-            if Instant::now() > deadline {
-                return Err(CreateError::CommitsInvisible);
-            }
-            session = snapshot.finish().await?;
-            tokio::time::sleep(VISIBLE_POLL).await;
-        }
+        self.shared.snapshots.take(shape, &tables.own).await
     }
 
     /// Where tables are published.
@@ -360,22 +313,6 @@ impl Creator {
     pub fn publication(&self) -> &Publication {
         &self.shared.parts.publication
     }
-}
-
-/// Checks that the tables are in the snapshot what the definition took them for. What changes after that shows in the
-/// stream; what changed before may have gone by in it already.
-async fn confirm(shape: &Shape, tables: &Tables, snapshot: &Snapshot) -> Result<(), CreateError> {
-    for relation in shape.definition.relations() {
-        let now = describe_oid(snapshot.session(), relation.oid).await?.ok_or(CreateError::Changed)?;
-        let is_own = relation.oid == tables.own.relation.oid;
-        if now.relation != *relation || is_own && now.partitions != tables.own.partitions {
-            return Err(CreateError::Changed);
-        }
-        if obstacle::find(snapshot.session(), &relation.name).await?.is_some() {
-            return Err(CreateError::Changed);
-        }
-    }
-    Ok(())
 }
 
 /// The results of a definition's subqueries inside a snapshot; nothing where it has none.

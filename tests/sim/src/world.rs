@@ -399,6 +399,9 @@ impl World {
                 self.reader_step(reader)?;
             }
             if self.is_at_rest() {
+                // What came since the last tick may call for a checkpoint: one round begins it, another one ends it.
+                self.settle_origin()?;
+                self.settle_origin()?;
                 let exceeded = self.origin.as_ref().map(Origin::exceeded_at_rest).transpose()?.flatten();
                 return exceeded.map_or(Ok(()), |exceeded| Err(Stop::Violation(exceeded)));
             }

@@ -33,8 +33,8 @@ fn planted_bugs_are_found() {
     let soon = [
         Fault::ReportsBeforeSync,
         Fault::PublishesFragments,
-        Fault::RegistersAfterSnapshot,
         Fault::SnapshotNotSynced,
+        Fault::ForgetsSmallSnapshots,
         Fault::CommitFileNameNotSynced,
         Fault::IndexNamesBeginnings,
         Fault::ForgetsHandles,

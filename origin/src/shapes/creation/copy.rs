@@ -26,12 +26,13 @@ pub(super) enum Written {
 }
 
 /// Streams the rows into the snapshot's file; readers follow behind. `views` are what the definition's subqueries return
-/// in the snapshot.
+/// in the snapshot. `on_written` is told how many bytes there are, each time that some were written.
 pub(super) async fn copy(
     shape: &Shape,
     snapshot: &Snapshot,
     views: Vec<View>,
     chunk_bytes_max: u64,
+    mut on_written: impl FnMut(u64),
 ) -> Result<Written, CreateError> {
     let definition = &shape.definition;
     let format = ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
@@ -46,7 +47,7 @@ pub(super) async fn copy(
             while let Some(row) = rows.next_row().map_err(|error| CreateError::Copy(error.to_string()))? {
                 out.writer.push_row(&ProjectedRow { row, places: &places })?;
                 if out.writer.buffer().len() >= WRITE_BYTES {
-                    out.write()?;
+                    on_written(out.write()?);
                 }
             }
         }
@@ -65,16 +66,15 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Writes what is encoded and lets readers have it.
-    fn write(&mut self) -> io::Result<()> {
+    /// Writes what is encoded and lets readers have it. Returns how many bytes there are.
+    fn write(&mut self) -> io::Result<u64> {
         let mut file = match self.file.take() {
             Some(file) => file,
             None => File::create(segment::snapshot_path(&self.shape.dir))?,
         };
         file.write_all(self.writer.buffer())?;
         self.file = Some(file);
-        self.show();
-        Ok(())
+        Ok(self.show())
     }
 
     /// Writes the rest.
@@ -90,10 +90,12 @@ impl Out<'_> {
         Ok(Written::Small(content))
     }
 
-    fn show(&mut self) {
+    fn show(&mut self) -> u64 {
         let progress = self.writer.handle_written();
+        let bytes = progress.bytes;
         self.shape.log().handle_snapshot_progress(progress);
         // The first bytes make the shape readable, later ones wake those who read along.
         self.shape.set_life(Life::Readable);
+        bytes
     }
 }

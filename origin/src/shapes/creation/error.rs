@@ -29,6 +29,12 @@ pub enum CreateError {
     /// The table cannot be published, as whoever tried it first found.
     #[error(transparent)]
     Publishing(Arc<CreateError>),
+    /// No snapshot of the tables can be taken, for any of the shapes that would have shared it.
+    #[error(transparent)]
+    Snapshot(Arc<CreateError>),
+    /// The task that took the snapshot panicked.
+    #[error("the server made a mistake, please retry")]
+    CutOff,
     /// What the definition was made for is not what the snapshot shows.
     #[error("the table was altered while the shape was being made")]
     Changed,
@@ -67,6 +73,7 @@ impl CreateError {
     pub(super) fn snapshot_code(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.code(),
+            Self::Snapshot(error) => error.snapshot_code(),
             _ => None,
         }
     }
@@ -99,11 +106,11 @@ impl CreateError {
                     Failure::Refused(error.message())
                 }
             }
-            Self::Publishing(error) => error.failure(definition),
+            Self::Publishing(error) | Self::Snapshot(error) => error.failure(definition),
             Self::Changed => Failure::Gone,
             Self::Denied(_) | Self::Publication(_) | Self::Disk(_) | Self::CommitsInvisible => known(10),
             Self::TooManyMembers(_) | Self::Row(_) => of_rows(self.to_string()),
-            Self::Copy(_) => Failure::Refused(self.to_string()),
+            Self::Copy(_) | Self::CutOff => Failure::Refused(self.to_string()),
             Self::Stopped(_) => known(5),
         }
     }

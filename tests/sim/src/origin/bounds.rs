@@ -30,7 +30,7 @@ impl Origin {
         let head = files.part(&path, 0..4)?.first_chunk().copied().unwrap_or_default();
         let checkpoint = (FRAME_HEAD_BYTES + payload_bytes(head)) as u64;
         let behind = files.len(&files.open(&path)?)? - checkpoint;
-        let max = self.settings.limits.commit_file_bytes_max;
+        let max = self.engine.limits.commit_file_bytes_max;
         Ok((behind > max)
             .then(|| format!("the commit log has {behind} bytes behind its checkpoint, at most {max}")))
     }

@@ -1,4 +1,4 @@
-//! How a shape is made, as `limn_origin::shapes::creation` does it, one wait at a time.
+//! How shapes are made, as `limn_origin::shapes::creation` does it, one wait at a time.
 
 use super::engine::Engine;
 use super::{Event, Shape, layout};
@@ -6,17 +6,27 @@ use crate::fault::Fault;
 use crate::files::File;
 use crate::postgres::{Postgres, Row, Tables};
 use crate::random::Random;
-use crate::shapes::KINDS;
+use crate::shapes::{KINDS, Kind};
 use limn_core::journal::record::{CreatedShape, SnapshotDone};
 use limn_core::log::{ItemFormat, ShapeLog};
 use limn_core::pg::{self, SnapshotBounds, SnapshotFilter};
 use limn_core::shape::SnapshotWriter;
 use limn_core::shape::dependent::View;
+use limn_core::store::{Batch, SnapshotLimits, SnapshotQueue};
 use limn_core::{Handle, ShapeId};
 use limn_disk::{Files as _, segment};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+
+/// The shapes that are being made.
+#[derive(Debug)]
+pub(super) struct Creations {
+    queue: SnapshotQueue<Vec<u32>, Creation>,
+    runs: Vec<Run>,
+    chunk_bytes_max: u64,
+}
 
 /// A shape on its way.
 #[derive(Debug)]
@@ -25,27 +35,39 @@ pub(super) struct Creation {
     pub(super) kind: usize,
     pub(super) handle: Handle,
     dir: PathBuf,
-    chunk_bytes_max: u64,
+    /// True once the engine knows the shape.
+    pub(super) is_registered: bool,
+}
+
+/// A snapshot, and the shapes that it serves.
+#[derive(Debug)]
+struct Run {
+    batch: Batch<Vec<u32>, Creation>,
     stage: Stage,
+    is_begun: bool,
+    /// The shape at hand.
+    current: Option<Creation>,
+    /// Shapes that need another snapshot.
+    later: Vec<Creation>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    Folder,
+    Folders,
     Register,
     Snapshot,
     /// The snapshot is taken, its position is being asked for.
     Position(SnapshotBounds, Box<Tables>, u64),
-    Taken(SnapshotFilter, Box<Tables>),
-    Copy(Box<Copying>),
-    Sync(SnapshotFilter, File),
+    Open(SnapshotFilter, Box<Tables>),
+    Copy(SnapshotFilter, Box<Tables>, Box<Copying>),
+    Sync(SnapshotFilter, Box<Tables>, File),
     /// With the bytes of a small snapshot, whose file was not synced.
-    Done(SnapshotFilter, Option<Vec<u8>>),
+    Done(SnapshotFilter, Box<Tables>, Option<Vec<u8>>),
+    Over,
 }
 
 #[derive(Debug)]
 struct Copying {
-    filter: SnapshotFilter,
     rows: Vec<Row>,
     writer: SnapshotWriter,
     file: File,
@@ -53,48 +75,89 @@ struct Copying {
     written: u64,
 }
 
-/// The outcome of a step.
-pub(super) struct Progress {
-    pub(super) goes_on: bool,
-    pub(super) event: Option<Event>,
-}
+impl Creations {
+    pub(super) fn new(limits: SnapshotLimits, chunk_bytes_max: u64) -> Self {
+        Self { queue: SnapshotQueue::new(limits), runs: Vec::new(), chunk_bytes_max }
+    }
 
-impl Creation {
-    pub(super) fn new(id: ShapeId, kind: usize, handle: Handle, chunk_bytes_max: u64) -> Self {
+    pub(super) fn begin(&mut self, id: ShapeId, kind: usize, handle: Handle) {
         let dir = layout().shape_dir(handle);
-        Self { id, kind, handle, dir, chunk_bytes_max, stage: Stage::Folder }
+        let tables = KINDS[kind].definition.relations().iter().map(|relation| relation.oid).collect();
+        self.queue.push(tables, Creation { id, kind, handle, dir, is_registered: false });
     }
 
-    /// True once the engine knows the shape.
-    pub(super) const fn is_registered(&self) -> bool {
-        !matches!(self.stage, Stage::Folder | Stage::Register)
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_idle() && self.runs.is_empty()
     }
 
-    /// Takes the next step.
+    /// The shapes that are being made.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Creation> {
+        let under_way =
+            self.runs.iter().flat_map(|run| run.batch.iter().chain(&run.current).chain(&run.later));
+        self.queue.iter().chain(under_way)
+    }
+
+    /// Takes the next step with one of the snapshots.
+    ///
+    /// # Errors
+    /// Where the power is off: the process ends. Any other failure ends only the making of a shape.
     pub(super) fn step(
         &mut self,
         engine: &mut Engine,
         postgres: &Postgres,
         random: &mut Random,
-    ) -> io::Result<Progress> {
-        let faults = engine.faults;
-        if self.is_registered()
-            && engine.writer.logs().shape(self.id).is_none()
-            && !self.registers_late(engine)
-        {
-            // It was removed meanwhile.
-            return Ok(Progress { goes_on: false, event: None });
+    ) -> io::Result<Option<Event>> {
+        while let Some(batch) = self.queue.poll() {
+            self.runs.push(Run {
+                batch,
+                stage: Stage::Folders,
+                is_begun: false,
+                current: None,
+                later: Vec::new(),
+            });
         }
+        if self.runs.is_empty() {
+            return Ok(None);
+        }
+        let index = random.index(self.runs.len());
+        let outcome = self.runs[index].step(&mut self.queue, engine, postgres, random, self.chunk_bytes_max);
+        let event = match outcome {
+            Err(error) if engine.files.disk().is_off() => return Err(error),
+            Err(_) => self.runs[index].fail(engine),
+            Ok(event) => event,
+        };
+        if matches!(self.runs[index].stage, Stage::Over) {
+            let mut run = self.runs.swap_remove(index);
+            let tables = run.batch.tables().clone();
+            self.queue.handle_end(&tables, run.is_begun);
+            run.later.extend(run.batch.take());
+            self.queue.give_back(tables, run.later);
+        }
+        Ok(event)
+    }
+}
+
+impl Run {
+    fn step(
+        &mut self,
+        queue: &mut SnapshotQueue<Vec<u32>, Creation>,
+        engine: &mut Engine,
+        postgres: &Postgres,
+        random: &mut Random,
+        chunk_bytes_max: u64,
+    ) -> io::Result<Option<Event>> {
+        let faults = engine.faults;
         let mut event = None;
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Folder) {
-            Stage::Folder => {
-                segment::create(&engine.files, &self.dir)?;
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Folders => {
+                let mut new = self.batch.iter().filter(|creation| !creation.is_registered);
+                new.try_for_each(|creation| segment::create(&engine.files, &creation.dir))?;
                 Stage::Register
             }
             Stage::Register => {
-                if !faults.has(Fault::RegistersAfterSnapshot) {
-                    self.register(engine);
-                }
+                let late = faults.has(Fault::RegistersAfterSnapshot);
+                let new = self.batch.iter_mut().filter(|creation| !creation.is_registered && !late);
+                new.for_each(|creation| creation.register(engine, chunk_bytes_max));
                 Stage::Snapshot
             }
             Stage::Snapshot => {
@@ -102,52 +165,77 @@ impl Creation {
                 Stage::Position(bounds, Box::new(tables), postgres.wal_end())
             }
             Stage::Position(bounds, tables, before) => {
+                self.is_begun = true;
+                queue.handle_begun(self.batch.tables());
                 let first = faults.has(Fault::NotesPositionFirst);
                 let ends_at = if first { before.saturating_sub(200) } else { postgres.wal_end() };
-                Stage::Taken(SnapshotFilter { bounds, ends_at }, tables)
+                Stage::Open(SnapshotFilter { bounds, ends_at }, tables)
             }
-            Stage::Taken(filter, tables) => {
-                if faults.has(Fault::RegistersAfterSnapshot) {
-                    self.register(engine);
+            Stage::Open(filter, tables) => match self.batch.poll() {
+                None => Stage::Over,
+                Some(mut creation) => {
+                    if !creation.is_registered {
+                        creation.register(engine, chunk_bytes_max);
+                    }
+                    let views = creation.kind().views(&tables);
+                    if engine.writer.logs().shape(creation.id).is_none() {
+                        // It was removed meanwhile.
+                        Stage::Open(filter, tables)
+                    } else if engine.handle_snapshot_taken(creation.id, &filter, views.clone()) {
+                        event = Some(Event::Snapshot(creation.handle, creation.kind));
+                        let creation = self.current.insert(creation);
+                        let copying = creation.begin_copy(engine, &tables, views, chunk_bytes_max)?;
+                        Stage::Copy(filter, tables, Box::new(copying))
+                    } else {
+                        self.later.push(creation);
+                        Stage::Open(filter, tables)
+                    }
                 }
-                let views = KINDS[self.kind].views(&tables);
-                if engine.handle_snapshot_taken(self.id, &filter, views.clone()) {
-                    let copying = self.begin_copy(engine, filter, &tables, views)?;
-                    event = Some(Event::Snapshot(self.handle, self.kind));
-                    Stage::Copy(Box::new(copying))
-                } else {
-                    Stage::Snapshot
+            },
+            Stage::Copy(filter, tables, mut copying) => {
+                let Some(creation) = &self.current else { unreachable!("its rows are being copied") };
+                let small = copying.step(creation, &filter, engine, random)?;
+                let others = self.batch.handle_written(copying.written);
+                queue.give_back(self.batch.tables().clone(), others);
+                match small {
+                    None => Stage::Copy(filter, tables, copying),
+                    Some(None) => Stage::Sync(filter, tables, copying.file),
+                    Some(content) => Stage::Done(filter, tables, content),
                 }
             }
-            Stage::Copy(copying) => self.copy(engine, *copying, random)?,
-            Stage::Sync(filter, file) => {
-                segment::sync_snapshot(&engine.files, &self.dir, &file)?;
-                Stage::Done(filter, None)
+            Stage::Sync(filter, tables, file) => {
+                let Some(creation) = &self.current else { unreachable!("its file is being synced") };
+                segment::sync_snapshot(&engine.files, &creation.dir, &file)?;
+                Stage::Done(filter, tables, None)
             }
-            Stage::Done(filter, content) => {
+            Stage::Done(filter, tables, content) => {
                 let content = content.filter(|_| !faults.has(Fault::ForgetsSmallSnapshots));
-                if let Some(shape) = engine.writer.logs().shape(self.id) {
-                    let progress = shape.log.borrow().snapshot().clone();
-                    engine.writer.handle_snapshot_done(SnapshotDone {
-                        id: self.id,
-                        filter,
-                        progress,
-                        content,
-                    });
-                }
-                return Ok(Progress { goes_on: false, event: None });
+                self.current
+                    .take()
+                    .into_iter()
+                    .for_each(|it| it.end(engine, filter.clone(), content.clone()));
+                Stage::Open(filter, tables)
             }
+            Stage::Over => Stage::Over,
         };
-        Ok(Progress { goes_on: true, event })
+        Ok(event)
     }
 
-    fn registers_late(&self, engine: &Engine) -> bool {
-        let is_early = matches!(self.stage, Stage::Snapshot | Stage::Position(..) | Stage::Taken(..));
-        is_early && engine.faults.has(Fault::RegistersAfterSnapshot)
+    /// The disk fails for the shape at hand, or for all of them.
+    fn fail(&mut self, engine: &mut Engine) -> Option<Event> {
+        let failed = self.current.take().or_else(|| self.batch.poll())?;
+        engine.writer.remove(failed.id, limn_core::shape::DropCause::Deleted);
+        Some(Event::Failed(failed.handle))
+    }
+}
+
+impl Creation {
+    fn kind(&self) -> &'static Kind {
+        &KINDS[self.kind]
     }
 
-    fn register(&self, engine: &mut Engine) {
-        let kind = &KINDS[self.kind];
+    fn register(&mut self, engine: &mut Engine, chunk_bytes_max: u64) {
+        let kind = self.kind();
         let created = CreatedShape {
             id: self.id,
             handle: self.handle.to_string(),
@@ -155,62 +243,75 @@ impl Creation {
             relation: kind.definition.relation.as_ref().clone(),
             partitions: Vec::new(),
             inner: kind.definition.inner_relations().iter().map(|inner| inner.as_ref().clone()).collect(),
-            inner_partitions: std::collections::BTreeMap::new(),
+            inner_partitions: BTreeMap::new(),
         };
-        let mut log = ShapeLog::new(self.chunk_bytes_max);
+        let mut log = ShapeLog::new(chunk_bytes_max);
         if engine.faults.has(Fault::ForgetsToJoin) {
             log.handle_joined();
         }
         let shape = Shape::new(created, self.handle, log, engine.faults);
         let salt = self.handle.to_string();
         engine.writer.register(self.id, Rc::new(shape), &kind.definition, &salt);
+        self.is_registered = true;
     }
 
     fn begin_copy(
         &self,
         engine: &Engine,
-        filter: SnapshotFilter,
         tables: &Tables,
         views: Vec<View>,
+        chunk_bytes_max: u64,
     ) -> io::Result<Copying> {
         let file = engine.files.create(&segment::snapshot_path(&self.dir))?;
-        let kind = &KINDS[self.kind];
+        let kind = self.kind();
         let rows =
             tables[kind.table].values().filter(|row| (kind.holds)(row, tables)).rev().cloned().collect();
         let definition = &kind.definition;
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
         let tagger = definition.tagger(&self.handle.to_string(), views);
-        let writer = SnapshotWriter::new(format, tagger, self.chunk_bytes_max);
-        Ok(Copying { filter, rows, writer, file, written: 0 })
+        let writer = SnapshotWriter::new(format, tagger, chunk_bytes_max);
+        Ok(Copying { rows, writer, file, written: 0 })
     }
 
-    /// Writes some rows, and the end behind the last one.
-    fn copy(&self, engine: &mut Engine, mut copying: Copying, random: &mut Random) -> io::Result<Stage> {
+    fn end(self, engine: &mut Engine, filter: SnapshotFilter, content: Option<Vec<u8>>) {
+        if let Some(shape) = engine.writer.logs().shape(self.id) {
+            let progress = shape.log.borrow().snapshot().clone();
+            engine.writer.handle_snapshot_done(SnapshotDone { id: self.id, filter, progress, content });
+        }
+    }
+}
+
+impl Copying {
+    /// Writes some rows, and the end behind the last one. Returns something once that is written: the bytes, where they
+    /// were few.
+    fn step(
+        &mut self,
+        creation: &Creation,
+        filter: &SnapshotFilter,
+        engine: &Engine,
+        random: &mut Random,
+    ) -> io::Result<Option<Option<Vec<u8>>>> {
         for _ in 0..=random.below(5) {
-            if let Some(row) = copying.rows.pop() {
-                copying.writer.push_row(&TableRow(&row)).expect("every row can be judged");
+            if let Some(row) = self.rows.pop() {
+                self.writer.push_row(&TableRow(&row)).expect("every row can be judged");
             }
         }
-        let is_over = copying.rows.is_empty();
+        let is_over = self.rows.is_empty();
         if is_over {
-            copying.writer.finish(&copying.filter.bounds);
+            self.writer.finish(&filter.bounds);
         }
-        let bytes = copying.writer.buffer().to_vec();
-        engine.files.write_at(&copying.file, &bytes, copying.written)?;
+        let bytes = self.writer.buffer().to_vec();
+        engine.files.write_at(&self.file, &bytes, self.written)?;
         // Here small is what one step writes.
-        let is_small = is_over && copying.written == 0;
-        copying.written += bytes.len() as u64;
-        let progress = copying.writer.handle_written();
-        if let Some(shape) = engine.writer.logs().shape(self.id) {
+        let is_small = self.written == 0;
+        self.written += bytes.len() as u64;
+        let progress = self.writer.handle_written();
+        if let Some(shape) = engine.writer.logs().shape(creation.id) {
             shape.log.borrow_mut().handle_snapshot_progress(progress);
             shape.is_readable.set(true);
         }
-        Ok(match (is_over, is_small) {
-            (true, true) => Stage::Done(copying.filter, Some(bytes)),
-            (true, false) => Stage::Sync(copying.filter, copying.file),
-            (false, _) => Stage::Copy(Box::new(copying)),
-        })
+        Ok(is_over.then(|| is_small.then_some(bytes)))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::postgres::{Frame, Postgres};
 use crate::random::Random;
 use crate::shapes::KINDS;
 use commit_log::CommitLog;
-use creation::Creation;
+use creation::Creations;
 use engine::Engine;
 use limn_core::journal::record::CreatedShape;
 use limn_core::journal::recovery::RecoveredShape;
@@ -22,7 +22,7 @@ use limn_core::log::reading::{Answer, Look, Mode, Next, Part, Refuse, Standing};
 use limn_core::log::{Clock, Read, Reading, ShapeLog};
 use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::{Definition, DropCause, RotationCause};
-use limn_core::store::{Limits, SharedShape, Writer};
+use limn_core::store::{Limits, SharedShape, SnapshotLimits, Writer};
 use limn_core::{Handle, HandleClock, Lsn, Offset, ShapeId};
 use limn_disk::{CommitWriter, Layout, Recovered, RecoveryError, segment};
 pub use standby::Standby;
@@ -40,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Settings {
     chunk_bytes_max: u64,
     limits: Limits,
+    snapshots: SnapshotLimits,
 }
 
 impl Settings {
@@ -55,7 +56,12 @@ impl Settings {
             tails_bytes_max: 300 + random.below(6_000) as usize,
             fragment_delivered_bytes_max: 1 + random.below(1_200) as usize,
         };
-        Self { chunk_bytes_max, limits }
+        let snapshots = SnapshotLimits {
+            snapshots_max: 1 + random.below(3) as usize,
+            batch_max: 1 + random.below(4) as usize,
+            large_bytes: 100 + random.below(1_000),
+        };
+        Self { chunk_bytes_max, limits, snapshots }
     }
 }
 
@@ -155,10 +161,9 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Origin {
     engine: Engine,
-    creations: Vec<Creation>,
+    creations: Creations,
     next_id: u32,
     handles: HandleClock,
-    settings: Settings,
     faults: Faults,
 }
 
@@ -197,8 +202,8 @@ impl Origin {
         }
         let commit_log = CommitLog::new(commit_writer);
         let engine = Engine::new(files.clone(), (faults, limits), writer, commit_log, processed);
-        let settings = settings.clone();
-        Ok(Self { engine, creations: Vec::new(), next_id: store.next_id, handles, settings, faults })
+        let creations = Creations::new(settings.snapshots, chunk_bytes_max);
+        Ok(Self { engine, creations, next_id: store.next_id, handles, faults })
     }
 
     /// The newest shape of a kind, which is made where there is none; `None` while that is not possible.
@@ -213,14 +218,14 @@ impl Origin {
         let id = ShapeId(self.next_id);
         self.next_id += 1;
         let handle = Handle::new(5_000 + kind as u64, self.handles.next_us(clock_us));
-        self.creations.push(Creation::new(id, kind, handle, self.settings.chunk_bytes_max));
+        self.creations.begin(id, kind, handle);
         Some(handle)
     }
 
     /// The reply to a client's request.
     #[must_use]
     pub fn read(&self, handle: Handle, after: Offset) -> Reply {
-        if self.creations.iter().any(|creation| creation.handle == handle && !creation.is_registered()) {
+        if self.creations.iter().any(|creation| creation.handle == handle && !creation.is_registered) {
             return Reply::Unavailable;
         }
         match self.shapes().find(|shape| shape.handle == handle) {
@@ -364,27 +369,9 @@ impl Origin {
     /// # Errors
     /// Where the power is off: the process ends. Any other failure ends only the making.
     pub fn create(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<Option<Event>> {
-        if self.creations.is_empty() {
-            return Ok(None);
-        }
-        let mut creation = self.creations.swap_remove(random.index(self.creations.len()));
-        let (id, handle) = (creation.id, creation.handle);
-        match creation.step(&mut self.engine, postgres, random) {
-            Ok(progress) => {
-                self.creations.extend(progress.goes_on.then_some(creation));
-                self.engine.end_turn(postgres)?;
-                Ok(progress.event)
-            }
-            Err(error) if self.engine.files.disk().is_off() => {
-                self.creations.push(creation);
-                Err(error)
-            }
-            Err(_) => {
-                self.engine.writer.remove(id, DropCause::Deleted);
-                self.engine.end_turn(postgres)?;
-                Ok(Some(Event::Failed(handle)))
-            }
-        }
+        let event = self.creations.step(&mut self.engine, postgres, random)?;
+        self.engine.end_turn(postgres)?;
+        Ok(event)
     }
 
     /// The handles that a crash now may take away: shapes whose snapshot is not durable.
@@ -419,7 +406,7 @@ impl Origin {
         let carried_out = !self.engine.is_writing()
             && self.engine.commit_log.is_idle()
             && self.engine.move_session.is_idle();
-        sent && self.creations.is_empty() && carried_out
+        sent && self.creations.is_idle() && carried_out
     }
 }
 
@@ -447,7 +434,7 @@ fn read_shape(
     let log = shape.log.borrow();
     let mut read = log.read(after, clock);
     if read == Read::Search {
-        let entries = log.flushed_items();
+        let entries = log.searched_items();
         let position = segment::find(files, &shape.dir, entries, after)?;
         read = log.read_at(after, position, clock);
     }
