@@ -2,7 +2,7 @@
 
 use super::{Server, refusal};
 use crate::shapes::creation::LookupError;
-use crate::shapes::{Life, Shape};
+use crate::shapes::{Failure, Life, Shape};
 use limn_core::Offset;
 use limn_core::protocol::reply::{Reply, Unavailable};
 use limn_core::protocol::request::{DefinitionRequest, RequestOffset, ShapeRequest};
@@ -28,10 +28,7 @@ pub(super) async fn find_or_create(
 
 /// The same for a request that may go on in a shape's log. Whoever follows a table that can no longer be followed is
 /// told to start over; the first request of the new start is then refused with the reason.
-pub(super) async fn find_or_create_followed(
-    server: &Server,
-    request: &ShapeRequest,
-) -> Result<Arc<Shape>, Reply> {
+async fn find_or_create_followed(server: &Server, request: &ShapeRequest) -> Result<Arc<Shape>, Reply> {
     if let Some(shape) = server.registry.by_spelling(&request.definition) {
         return Ok(shape);
     }
@@ -43,9 +40,29 @@ pub(super) async fn find_or_create_followed(
     })
 }
 
+/// The same, once the shape can be read. Where its table is found altered while it is made, a client that has nothing of it
+/// yet gets it made anew, once.
+pub(super) async fn find_readable(server: &Server, request: &ShapeRequest) -> Result<Arc<Shape>, Reply> {
+    let shape = find_or_create_followed(server, request).await?;
+    if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
+        return Err(Reply::must_refetch(&server.settings.cache, request.method, Some(shape.handle)));
+    }
+    let life = wait_made(&shape).await;
+    if request.handle.is_some() || life != Life::Failed(Failure::Gone) {
+        return check_readable(server, request.method, &shape, life).map(|()| shape);
+    }
+    let anew = find_or_create_followed(server, request).await?;
+    wait_readable(server, request.method, &anew).await?;
+    Ok(anew)
+}
+
 /// Waits until a shape can be read.
 pub(super) async fn wait_readable(server: &Server, method: Method, shape: &Shape) -> Result<(), Reply> {
-    let cache = &server.settings.cache;
+    check_readable(server, method, shape, wait_made(shape).await)
+}
+
+/// Waits until a shape is not being made any more, for some time.
+async fn wait_made(shape: &Shape) -> Life {
     let wait = async {
         loop {
             let changed = shape.changed();
@@ -57,7 +74,11 @@ pub(super) async fn wait_readable(server: &Server, method: Method, shape: &Shape
             }
         }
     };
-    let life = tokio::time::timeout(SNAPSHOT_WAIT, wait).await.unwrap_or(Life::Creating);
+    tokio::time::timeout(SNAPSHOT_WAIT, wait).await.unwrap_or(Life::Creating)
+}
+
+fn check_readable(server: &Server, method: Method, shape: &Shape, life: Life) -> Result<(), Reply> {
+    let cache = &server.settings.cache;
     match life {
         Life::Readable => Ok(()),
         Life::Creating => {

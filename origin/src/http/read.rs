@@ -3,7 +3,7 @@
 use super::admission::Admitted;
 use super::body::{Stored, growing_snapshot};
 use super::events::Events;
-use super::lookup::{find_or_create_followed, wait_readable};
+use super::lookup::find_readable;
 use super::{Server, fixed, subset, text, with_head};
 use crate::observe::Counted;
 use crate::shapes::Shape;
@@ -65,11 +65,7 @@ async fn try_read(
     if let Some(subset) = SubsetRequest::read(&parameters).transpose() {
         return subset::answer(server, request, subset).await;
     }
-    let shape = find_or_create_followed(server, &request).await?;
-    if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
-        return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
-    }
-    wait_readable(server, method, &shape).await?;
+    let shape = find_readable(server, &request).await?;
     server.admission.settle(&mut admitted);
     shape.handle_read(server.next_unique());
     let if_none_match = text(headers, header::IF_NONE_MATCH).map(str::to_owned);

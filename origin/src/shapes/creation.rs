@@ -4,6 +4,7 @@ mod catalog;
 mod clause;
 mod copy;
 mod error;
+mod facts;
 mod flights;
 mod publishing;
 mod refusals;
@@ -19,7 +20,6 @@ use crate::postgres::publication::{Publication, PublicationError};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{PostgresConfig, PostgresError, Scarcity, Session, SessionPool, sqlstate};
 use crate::store::Folder;
-pub(crate) use catalog::unreachable;
 pub use catalog::{Catalog, LookupError};
 pub use publishing::Publisher;
 
@@ -258,6 +258,9 @@ impl Creator {
         let blames_request = matches!(failure, Failure::Rows(_) | Failure::Refused(_));
         if blames_request && self.has_changed(shape).await {
             failure = Failure::Gone;
+        }
+        if failure == Failure::Gone {
+            self.catalog.forget(&shape.definition);
         }
         if let Failure::Rows(error) = &failure {
             self.shared.refusals.remember(&shape.identity, error);

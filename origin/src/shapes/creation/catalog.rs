@@ -4,6 +4,7 @@
 //! another one's questions up.
 
 use super::clause;
+use super::facts::{Facts, RECENT, TableFacts};
 use super::flights::{CutOff, Flights};
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::confirm::{self, Unconfirmed};
@@ -43,6 +44,7 @@ struct Shared {
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
     /// By request key: of a crowd that asks for the same definition, only the first asks Postgres.
     lookups: Flights<String, Result<Arc<Resolved>, LookupError>>,
+    facts: Facts,
     /// Waits for tables' locks, by oid.
     unlocked: Flights<u32, Result<(), LookupError>>,
 }
@@ -98,6 +100,7 @@ impl Catalog {
             registry,
             session: tokio::sync::Mutex::default(),
             lookups: Flights::default(),
+            facts: Facts::default(),
             unlocked: Flights::default(),
         };
         Self(Arc::new(shared))
@@ -133,12 +136,10 @@ impl Catalog {
     /// # Errors
     /// [`LookupError`]
     pub async fn describe_by_name(&self, name: &QualifiedName) -> Result<Relation, LookupError> {
-        let session = self.session().await.map_err(|error| unreachable(&error))?;
-        let described = catalog::describe(&session, name).await.map_err(|error| unreachable(&error))?;
-        clause::check_followable(&session, name).await?;
-        described
-            .map(|table| table.relation)
-            .ok_or_else(|| LookupError::Request(RequestError::unknown_table(name)))
+        let facts = self.facts(name, Instant::now()).await?;
+        facts.check_followable()?;
+        let described = facts.description.as_ref().map(|table| table.relation.clone());
+        described.ok_or_else(|| LookupError::Request(RequestError::unknown_table(name)))
     }
 
     /// Resolves a request's definition, and has Postgres confirm it; nothing is created.
@@ -159,32 +160,64 @@ impl Catalog {
     }
 
     async fn resolve_now(&self, request: &DefinitionRequest) -> Result<Arc<Resolved>, LookupError> {
-        let session = self.session().await.map_err(|error| unreachable(&error))?;
-        let table = catalog::describe(&session, &request.table).await.map_err(|error| unreachable(&error))?;
-        clause::check_followable(&session, &request.table).await?;
-        let Some(table) = table.filter(|table| !table.relation.columns.is_empty()) else {
+        let now = Instant::now();
+        match self.resolve_since(request, now.checked_sub(RECENT).unwrap_or(now)).await {
+            // By what the catalog said a moment ago. Somebody may have mended it since.
+            Err(LookupError::Request(_) | LookupError::Unfollowable(_)) => {
+                self.resolve_since(request, now).await
+            }
+            resolved => resolved,
+        }
+    }
+
+    /// Resolves a definition by what the catalog said at `since` or later.
+    async fn resolve_since(
+        &self,
+        request: &DefinitionRequest,
+        since: Instant,
+    ) -> Result<Arc<Resolved>, LookupError> {
+        let own = self.facts(&request.table, since).await?;
+        own.check_followable()?;
+        let table = own.description.as_ref().filter(|table| !table.relation.columns.is_empty());
+        let Some(table) = table else {
             return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
         };
         let relation = Arc::new(table.relation.clone());
-        let inner = clause::inner_tables(&session, request).await?;
-        let relations: Vec<_> = inner.iter().map(|table| Arc::new(table.relation.clone())).collect();
-        let generated = self.0.publication.generated_columns(&session).await;
-        let generated = generated.map_err(|error| unreachable(&error))?;
-        let definition = match Definition::resolve(request, &relation, &generated, &relations) {
-            Ok(definition) => definition,
-            Err(error) => return Err(clause::explain(&session, request, error).await),
-        };
-        for relation in definition.inner_relations() {
-            clause::check_followable(&session, &relation.name).await?;
+        let mut facts = Vec::new();
+        for name in clause::inner_names(request) {
+            facts.push(self.facts(&name, since).await?);
         }
+        let inner: Vec<Description> = facts.iter().filter_map(|facts| facts.description.clone()).collect();
+        let relations: Vec<_> = inner.iter().map(|table| Arc::new(table.relation.clone())).collect();
+        let definition = Definition::resolve(request, &relation, &own.generated, &relations);
+        // Where a subquery names something that no shape can follow, its columns are of no interest.
+        facts.iter().try_for_each(|facts| facts.check_followable())?;
+        let definition = definition.map_err(LookupError::Request)?;
         clause::check_only(&definition, &inner)?;
         if self.0.registry.by_identity(&definition.identity()).is_none() {
-            self.check_rights(&definition).await?;
+            if !facts.iter().chain([&own]).all(|facts| facts.is_readable_whole) {
+                self.check_rights(&definition).await?;
+            }
             if let Some(filter) = definition.filter.as_ref().and_then(Clause::postgres) {
                 self.confirm(&relation, filter, "where").await?;
             }
         }
-        Ok(Arc::new(Resolved { definition, tables: Tables { own: table, inner } }))
+        Ok(Arc::new(Resolved { definition, tables: Tables { own: table.clone(), inner } }))
+    }
+
+    async fn facts(&self, name: &QualifiedName, since: Instant) -> Result<Arc<TableFacts>, LookupError> {
+        self.0.facts.since(self, name, since).await
+    }
+
+    /// The tables of a definition are not what the catalog said of them.
+    pub(super) fn forget(&self, definition: &Definition) {
+        definition.relations().iter().for_each(|relation| self.0.facts.forget(&relation.name));
+    }
+
+    /// Asks for the facts of a table, as they are now.
+    pub(super) async fn ask_facts(&self, name: &QualifiedName) -> Result<Arc<TableFacts>, PostgresError> {
+        let session = self.session().await?;
+        Ok(Arc::new(TableFacts::ask(&session, &self.0.publication, name).await?))
     }
 
     /// Has Postgres confirm what the clause of a request's parameter claims. That takes a lock on the table, which is

@@ -1,8 +1,7 @@
 //! Asks Postgres about a WHERE clause before a shape has it, and words its refusal.
 
-use super::{LookupError, unreachable};
-use crate::postgres::catalog::{self, Description};
-use crate::postgres::{Session, obstacle};
+use super::LookupError;
+use crate::postgres::catalog::Description;
 use limn_core::filter::{PostgresFilter, subquery_tables};
 use limn_core::pg::relation::quote_identifier;
 use limn_core::pg::{QualifiedName, Relation, TypeKind};
@@ -10,38 +9,10 @@ use limn_core::protocol::RequestError;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::Definition;
 
-/// The tables that subqueries of the request's clause name, as far as they exist. A clause that cannot be parsed
-/// names none: what is wrong with it is said when it is its turn.
-pub async fn inner_tables(
-    session: &Session,
-    request: &DefinitionRequest,
-) -> Result<Vec<Description>, LookupError> {
-    let clause = request.where_clause.as_deref().unwrap_or_default();
-    let mut tables = Vec::new();
-    for name in subquery_tables(clause).unwrap_or_default() {
-        tables.extend(catalog::describe(session, &name).await.map_err(|error| unreachable(&error))?);
-    }
-    Ok(tables)
-}
-
-/// Refuses what no shape can follow: relations that are not tables, and tables whose rows are in no WAL.
-pub async fn check_followable(session: &Session, name: &QualifiedName) -> Result<(), LookupError> {
-    match obstacle::find(session, name).await.map_err(|error| unreachable(&error))? {
-        Some(obstacle) => Err(LookupError::Unfollowable(RequestError::new("table", obstacle.to_string()))),
-        None => Ok(()),
-    }
-}
-
-/// The reply to a request that could not be resolved. Where a subquery names something that no shape can follow, says
-/// so instead: its columns are no longer of interest then.
-pub async fn explain(session: &Session, request: &DefinitionRequest, error: RequestError) -> LookupError {
-    let clause = request.where_clause.as_deref().unwrap_or_default();
-    for name in subquery_tables(clause).unwrap_or_default() {
-        if let Err(explained) = check_followable(session, &name).await {
-            return explained;
-        }
-    }
-    LookupError::Request(error)
+/// The tables that subqueries of the request's clause name. A clause that cannot be parsed names none: what is wrong
+/// with it is said when it is its turn.
+pub fn inner_names(request: &DefinitionRequest) -> Vec<QualifiedName> {
+    subquery_tables(request.where_clause.as_deref().unwrap_or_default()).unwrap_or_default()
 }
 
 /// `FROM ONLY` would leave out rows that the stream shows as the table's.

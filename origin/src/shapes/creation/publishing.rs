@@ -4,6 +4,7 @@
 //! next, so each wait is short, and the pauses between are longer than the waits. Nothing is altered that is
 //! already as it must be.
 
+use super::facts::RECENT;
 use super::flights::{CutOff, Flights};
 use super::{Catalog, CreateError, CreatorParts};
 use crate::engine::{EngineHandle, Stopped};
@@ -58,6 +59,9 @@ struct Shared {
 /// A table that is published.
 #[derive(Clone)]
 struct Settled {
+    /// What was published, and when the catalog was asked whether it is.
+    table: Description,
+    asked_at: Instant,
     /// The entries of the publication by which it is.
     memberships: Vec<u32>,
     /// The transactions that were writing it then, as far as they have not ended.
@@ -86,6 +90,10 @@ impl Publisher {
 
     /// Sees to it that the stream holds every change of the table that a snapshot taken next will not see.
     pub(super) async fn publish(&self, table: &Description) -> Result<(), CreateError> {
+        if self.is_settled(table) { Ok(()) } else { self.publish_or_join(table).await }
+    }
+
+    async fn publish_or_join(&self, table: &Description) -> Result<(), CreateError> {
         let flight = self.0.flights.join(table.relation.oid, || {
             let (publisher, table) = (self.clone(), table.clone());
             async move { publisher.publish_now(&table).await.map_err(Arc::new) }
@@ -96,6 +104,14 @@ impl Publisher {
         }
     }
 
+    /// Whether the catalog said a moment ago that the table is published, and nobody is waited for.
+    fn is_settled(&self, table: &Description) -> bool {
+        let settled = self.settled();
+        settled.get(&table.relation.oid).is_some_and(|settled| {
+            settled.asked_at.elapsed() < RECENT && settled.writers.is_empty() && settled.table == *table
+        })
+    }
+
     /// Sets what publishing a table sets, for partitions that came since.
     ///
     /// # Errors
@@ -103,13 +119,13 @@ impl Publisher {
     pub async fn publish_again(&self, oid: u32) -> Result<(), CreateError> {
         let session = self.0.catalog.session().await?;
         match catalog::describe_oid(&session, oid).await? {
-            Some(table) => self.publish(&table).await,
+            Some(table) => self.publish_or_join(&table).await,
             None => Ok(()),
         }
     }
 
     async fn publish_now(&self, table: &Description) -> Result<(), CreateError> {
-        let oid = table.relation.oid;
+        let (oid, asked_at) = (table.relation.oid, Instant::now());
         let memberships = self.alter(table).await?;
         let known = self.settled().get(&oid).cloned();
         let writers = match known.filter(|known| known.memberships == memberships) {
@@ -120,7 +136,8 @@ impl Publisher {
             // before the snapshot. Who takes a lock later finds the table published.
             None => self.writers(oid).await?.into_iter().map(|holder| holder.transaction).collect(),
         };
-        self.settled().insert(oid, Settled { memberships, writers });
+        let table_now = table.clone();
+        self.settled().insert(oid, Settled { table: table_now, asked_at, memberships, writers });
         self.wait_for_writers(table).await
     }
 

@@ -10,7 +10,7 @@ use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{SessionPool, obstacle};
 use crate::shapes::{Life, Shape};
 use limn_core::journal::record::SnapshotDone;
-use limn_core::pg::{QualifiedName, SnapshotFilter};
+use limn_core::pg::{QualifiedName, SnapshotBounds, SnapshotFilter};
 use limn_core::store::{Batch, SnapshotLimits, SnapshotQueue};
 use limn_disk::{Native, segment};
 use std::fs::File;
@@ -36,6 +36,16 @@ pub(super) struct Snapshots(Arc<Shared>);
 struct Shared {
     parts: SnapshotsParts,
     queue: Mutex<SnapshotQueue<Tables, Waiting>>,
+    /// What the last snapshot showed of its tables: another one that sees the same transactions shows the same.
+    last_shown: Mutex<Option<Shown>>,
+}
+
+/// Tables, as a snapshot shows them.
+#[derive(Clone)]
+struct Shown {
+    tables: Tables,
+    bounds: SnapshotBounds,
+    described: Arc<Vec<Description>>,
 }
 
 /// What [`Snapshots`] work with.
@@ -69,7 +79,7 @@ impl Snapshots {
         let snapshots_max = parts.snapshots_max;
         let limits = SnapshotLimits { snapshots_max, batch_max: BATCH_MAX, large_bytes: LARGE_BYTES };
         let queue = Mutex::new(SnapshotQueue::new(limits));
-        Self(Arc::new(Shared { parts, queue }))
+        Self(Arc::new(Shared { parts, queue, last_shown: Mutex::default() }))
     }
 
     /// Takes a shape's snapshot, whose table is described by `own`. Returns once the snapshot is written; the engine
@@ -127,7 +137,7 @@ impl Snapshots {
     async fn begin(
         &self,
         batch: &Batch<Tables, Waiting>,
-    ) -> Result<(Snapshot, Vec<Description>), CreateError> {
+    ) -> Result<(Snapshot, Arc<Vec<Description>>), CreateError> {
         let Shared { parts, .. } = &*self.0;
         let new = batch.iter().filter(|waiting| !waiting.is_registered);
         let shapes: Vec<Arc<Shape>> = new.map(|waiting| waiting.shape.clone()).collect();
@@ -137,14 +147,34 @@ impl Snapshots {
         parts.engine.register(shapes).await?;
         let first = batch.iter().next().ok_or(CreateError::CutOff)?;
         let snapshot = parts.pool.begin(&first.shape.definition.relations()).await?;
+        let described = self.describe(&snapshot, batch.tables()).await?;
+        Ok((snapshot, described))
+    }
+
+    async fn describe(
+        &self,
+        snapshot: &Snapshot,
+        tables: &Tables,
+    ) -> Result<Arc<Vec<Description>>, CreateError> {
+        let last = self.last_shown().clone();
+        if let Some(last) = last.filter(|last| last.bounds == *snapshot.bounds() && last.tables == *tables) {
+            return Ok(last.described);
+        }
         let mut described = Vec::new();
-        for (oid, name) in batch.tables() {
+        for (oid, name) in tables {
             described.extend(describe_oid_prepared(snapshot.session(), *oid).await?);
             if obstacle::find_prepared(snapshot.session(), name).await?.is_some() {
                 return Err(CreateError::Changed);
             }
         }
-        Ok((snapshot, described))
+        let described = Arc::new(described);
+        let (tables, bounds) = (tables.clone(), snapshot.bounds().clone());
+        *self.last_shown() = Some(Shown { tables, bounds, described: described.clone() });
+        Ok(described)
+    }
+
+    fn last_shown(&self) -> MutexGuard<'_, Option<Shown>> {
+        self.0.last_shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Syncs the file of a snapshot.
@@ -171,7 +201,7 @@ impl Snapshots {
 struct Run<'a> {
     snapshots: &'a Snapshots,
     snapshot: Snapshot,
-    described: Vec<Description>,
+    described: Arc<Vec<Description>>,
 }
 
 /// What is left to do once a snapshot's session is not needed any more.
