@@ -3,7 +3,7 @@
 use crate::Files;
 use limn_core::Handle;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The paths in a storage folder.
 #[derive(Debug, Clone)]
@@ -36,6 +36,12 @@ impl Layout {
         self.shapes_dir().join(handle.to_string())
     }
 
+    /// The path of pack `number`, which has the snapshots of many shapes.
+    #[must_use]
+    pub fn pack_file(&self, number: u64) -> PathBuf {
+        pack_file(&self.shapes_dir(), number)
+    }
+
     /// The path of commit log file `number`.
     #[must_use]
     pub fn commit_file(&self, number: u64) -> PathBuf {
@@ -54,3 +60,15 @@ impl Layout {
         Ok(numbers)
     }
 }
+
+/// The path of a pack beside the shapes' folders.
+pub(crate) fn pack_file(shapes_dir: &Path, number: u64) -> PathBuf {
+    shapes_dir.join(format!("{PACK_PREFIX}{number:012}"))
+}
+
+/// The number of the pack that has this name; `None` where it is none.
+pub(crate) fn pack_number(name: &str) -> Option<u64> {
+    name.strip_prefix(PACK_PREFIX)?.parse().ok()
+}
+
+const PACK_PREFIX: &str = "pack-";

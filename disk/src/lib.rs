@@ -1,8 +1,10 @@
-//! What Limn keeps on disk: one commit log that makes everything durable, and one folder of segments per shape.
+//! What Limn keeps on disk: one commit log that makes everything durable, a folder for each shape that has changed, and
+//! packs of small snapshots.
 //!
 //! ```text
 //! commit/<n>.log       records (limn_core::journal::record)
 //! shapes/<handle>/     snapshot, log, index (limn_core::log::segment)
+//! shapes/pack-<n>      small snapshots of many shapes
 //! ```
 //!
 //! All of it goes through a port, [`Files`], so that the server runs it on the operating system's files ([`Native`]) and the
@@ -13,6 +15,7 @@ mod commit_log;
 mod files;
 mod layout;
 mod native;
+mod packs;
 mod records;
 mod recovery;
 #[cfg(test)]
@@ -24,5 +27,6 @@ pub use commit_log::{CommitWriter, Piece};
 pub use files::Files;
 pub use layout::Layout;
 pub use native::Native;
+pub use packs::Packs;
 pub use recovery::{Recovered, RecoveryError, recover};
 pub use tail::{Reached, Tail};

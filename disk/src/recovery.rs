@@ -1,13 +1,14 @@
 //! What a restart finds: the checkpoint of the oldest commit log file, and everything written since,
 //! replayed over it.
 
+use crate::layout::pack_number;
 use crate::records::Records;
 use crate::{Files, Layout, segment};
 use limn_core::Handle;
 use limn_core::journal::record::{Record, RecordError};
 use limn_core::journal::recovery::{RecoveredShape, RecoveredStore, Recovery, ShapeFiles};
 use limn_core::journal::replay::Survey;
-use limn_core::log::shape_log::ShapeLog;
+use limn_core::log::shape_log::{PackPlace, ShapeLog};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -76,11 +77,13 @@ fn settle<F: Files>(folders: &mut Folders<'_, F>, shapes: &mut [RecoveredShape])
         folders.flush_tail(shape.handle, &mut shape.log)?;
         segment::cut(folders.files, &folders.layout.shape_dir(shape.handle), &shape.log)?;
     }
-    let dirs: Vec<PathBuf> = shapes.iter().map(|shape| folders.layout.shape_dir(shape.handle)).collect();
-    segment::sync_all(folders.files, dirs.iter().map(PathBuf::as_path))
+    let place = |shape: &RecoveredShape| shape.log.snapshot().pack;
+    let written: Vec<_> =
+        shapes.iter().map(|shape| (folders.layout.shape_dir(shape.handle), place(shape))).collect();
+    segment::sync_all(folders.files, written.iter().map(|(dir, place)| (dir.as_path(), *place)))
 }
 
-/// The shapes' folders. A power failure may have taken the folder of a shape that only the commit log knew.
+/// The shapes' files.
 struct Folders<'a, F> {
     files: &'a F,
     layout: &'a Layout,
@@ -90,18 +93,11 @@ impl<F: Files> ShapeFiles for Folders<'_, F> {
     type Error = io::Error;
 
     fn flush_tail(&mut self, handle: Handle, log: &mut ShapeLog) -> io::Result<()> {
-        if log.flushable().1.is_empty() {
-            return Ok(());
-        }
-        let dir = self.layout.shape_dir(handle);
-        segment::create_where_missing(self.files, &dir)?;
-        segment::flush_tail(self.files, &dir, log)
+        segment::flush_tail(self.files, &self.layout.shape_dir(handle), log)
     }
 
-    fn write_snapshot(&mut self, handle: Handle, content: &[u8]) -> io::Result<()> {
-        let dir = self.layout.shape_dir(handle);
-        segment::create_where_missing(self.files, &dir)?;
-        segment::write_snapshot(self.files, &dir, content)
+    fn write_snapshot(&mut self, handle: Handle, pack: Option<PackPlace>, content: &[u8]) -> io::Result<()> {
+        segment::write_snapshot(self.files, &self.layout.shape_dir(handle), pack, content)
     }
 }
 
@@ -118,7 +114,7 @@ fn for_each_record<F: Files>(
         .try_for_each(|number| Records::open(files, &layout.commit_file(*number))?.read(files, &mut each))
 }
 
-/// Removes the folders of shapes that did not survive. Only once that is durable, in a new commit log file: until
+/// Removes the files of shapes that did not survive. Only once that is durable, in a new commit log file: until
 /// then a crash may bring them back.
 pub(crate) fn remove_orphans(
     files: &impl Files,
@@ -126,8 +122,16 @@ pub(crate) fn remove_orphans(
     survivors: &[RecoveredShape],
 ) -> io::Result<()> {
     let known: BTreeSet<String> = survivors.iter().map(|shape| shape.handle.to_string()).collect();
-    let mut orphans = files.list(&layout.shapes_dir())?.into_iter().filter(|name| !known.contains(name));
-    orphans.try_for_each(|name| files.remove_dir_all(&layout.shapes_dir().join(name)))
+    let packs: BTreeSet<u64> =
+        survivors.iter().filter_map(|shape| shape.log.snapshot().pack).map(|place| place.pack).collect();
+    for name in files.list(&layout.shapes_dir())? {
+        match pack_number(&name) {
+            Some(number) if !packs.contains(&number) => files.remove_file(&layout.pack_file(number))?,
+            None if !known.contains(&name) => files.remove_dir_all(&layout.shapes_dir().join(name))?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -146,7 +150,7 @@ mod tests {
 
     const CONTENT: &[u8] = b",{}";
 
-    fn records() -> [Record; 2] {
+    fn records(pack: Option<PackPlace>) -> [Record; 2] {
         let id = ShapeId(1);
         let created = CreatedShape {
             id,
@@ -162,26 +166,34 @@ mod tests {
         let done = SnapshotDone {
             id,
             filter: SnapshotFilter { bounds, ends_at: 9 },
-            progress: SnapshotProgress { bytes: length, chunk_ends: vec![length], complete: true },
+            progress: SnapshotProgress { bytes: length, chunk_ends: vec![length], complete: true, pack },
             content: Some(CONTENT.to_vec()),
         };
         [Record::Created(Box::new(created)), Record::SnapshotDone(done)]
     }
 
     #[test]
-    fn a_small_snapshot_comes_back_although_its_folder_was_lost() {
-        let scratch = Scratch::new("recovery");
-        let layout = Layout::new(scratch.path().to_owned());
-        [layout.commit_dir(), layout.shapes_dir()].iter().for_each(|dir| fs::create_dir(dir).unwrap());
-        let mut file = Vec::new();
-        records().iter().for_each(|record| record.encode(&mut file));
-        fs::write(layout.commit_file(1), file).unwrap();
-        for _ in 0..2 {
-            // The second time the folder and the file are there already.
+    fn a_small_snapshot_comes_back_although_its_file_was_lost() {
+        for pack in [None, Some(PackPlace { pack: 7, at: 2 })] {
+            let scratch = Scratch::new("recovery");
+            let layout = Layout::new(scratch.path().to_owned());
+            [layout.commit_dir(), layout.shapes_dir()].iter().for_each(|dir| fs::create_dir(dir).unwrap());
+            let mut file = Vec::new();
+            records(pack).iter().for_each(|record| record.encode(&mut file));
+            fs::write(layout.commit_file(1), file).unwrap();
+            for _ in 0..2 {
+                // The second time the file is there already.
+                let recovered = recover(&Native, &layout, 1_000, 1_000).unwrap();
+                let [shape] = &recovered.store.shapes[..] else { unreachable!("one shape survives") };
+                let dir = layout.shape_dir(shape.handle);
+                let (path, at) = segment::snapshot_place(&dir, shape.log.snapshot());
+                assert_eq!(fs::read(path).unwrap()[at as usize..], *CONTENT);
+                remove_orphans(&Native, &layout, &recovered.store.shapes).unwrap();
+            }
+            fs::write(layout.pack_file(8), "of nobody").unwrap();
             let recovered = recover(&Native, &layout, 1_000, 1_000).unwrap();
-            let [shape] = &recovered.store.shapes[..] else { unreachable!("one shape survives") };
-            let path = segment::snapshot_path(&layout.shape_dir(shape.handle));
-            assert_eq!(fs::read(path).unwrap(), CONTENT);
+            remove_orphans(&Native, &layout, &recovered.store.shapes).unwrap();
+            assert_eq!(fs::read_dir(layout.shapes_dir()).unwrap().count(), 1, "{pack:?}");
         }
     }
 }

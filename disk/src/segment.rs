@@ -2,13 +2,15 @@
 
 use crate::Files;
 use crate::files::Unread;
+use crate::layout::pack_file;
 use limn_core::Offset;
 use limn_core::log::segment::{ENTRY_BYTES, SegmentAppend, decode_entry, search};
-use limn_core::log::shape_log::{Mark, ShapeLog};
+use limn_core::log::shape_log::{Mark, PackPlace, ShapeLog, SnapshotProgress};
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// The path of the snapshot's file.
+/// The path of a snapshot that has a file of its own.
 #[must_use]
 pub fn snapshot_path(dir: &Path) -> PathBuf {
     dir.join("snapshot")
@@ -24,20 +26,31 @@ fn index_path(dir: &Path) -> PathBuf {
     dir.join("index")
 }
 
-/// Makes a shape's folder, empty.
+/// Makes a shape's folder, where it is missing. A shape has none before its segment, or a snapshot of its own, is written.
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn create(files: &impl Files, dir: &Path) -> io::Result<()> {
-    unless_missing(files.remove_dir_all(dir))?;
-    files.create_dir(dir)
-}
-
-/// Makes a shape's folder where a power failure took it away.
-pub(crate) fn create_where_missing(files: &impl Files, dir: &Path) -> io::Result<()> {
+pub fn create_dir(files: &impl Files, dir: &Path) -> io::Result<()> {
     match files.create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         outcome => outcome,
+    }
+}
+
+/// Removes a shape's folder, where it has one.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn remove_dir(files: &impl Files, dir: &Path) -> io::Result<()> {
+    unless_missing(files.remove_dir_all(dir))
+}
+
+/// The file that has a shape's snapshot, and the byte position of the snapshot in it.
+#[must_use]
+pub fn snapshot_place(dir: &Path, snapshot: &SnapshotProgress) -> (PathBuf, u64) {
+    match (snapshot.pack, dir.parent()) {
+        (Some(place), Some(shapes_dir)) => (pack_file(shapes_dir, place.pack), place.at),
+        _ => (snapshot_path(dir), 0),
     }
 }
 
@@ -58,6 +71,7 @@ pub fn flush_tail(files: &impl Files, dir: &Path, log: &mut ShapeLog) -> io::Res
 /// # Errors
 /// Whatever the operating system says.
 pub fn write(files: &impl Files, dir: &Path, append: &SegmentAppend) -> io::Result<()> {
+    create_dir(files, dir)?;
     files.write_at(&files.open_or_create(&log_path(dir))?, &append.items, append.items_at)?;
     files.write_at(&files.open_or_create(&index_path(dir))?, &append.entries, append.entries_at)
 }
@@ -72,30 +86,52 @@ pub fn cut(files: &impl Files, dir: &Path, log: &ShapeLog) -> io::Result<()> {
     unless_missing(files.cut(&index_path(dir), entry_at(log.flushed_items())))
 }
 
-/// Makes the files in these shapes' folders durable, as far as they were written, and the folders' names. A shape without
-/// changes has no segment, and of one that was removed there is nothing at all.
+/// Makes everything durable that was written for these shapes, with its name: their folders, and the packs that have
+/// their snapshots. A shape without changes may have no folder, and of one that was removed there is nothing at all.
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn sync_all<'a>(files: &impl Files, dirs: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
-    let mut parent = None;
-    for dir in dirs {
+pub fn sync_all<'a>(
+    files: &impl Files,
+    shapes: impl IntoIterator<Item = (&'a Path, Option<PackPlace>)>,
+) -> io::Result<()> {
+    let (mut shapes_dir, mut packs) = (None, BTreeSet::new());
+    for (dir, place) in shapes {
         for path in [snapshot_path(dir), log_path(dir), index_path(dir)] {
-            unless_missing(files.open(&path).and_then(|file| files.sync(&file)))?;
+            sync_file(files, &path)?;
         }
         unless_missing(files.sync_dir(dir))?;
-        parent = dir.parent();
+        packs.extend(place.map(|place| place.pack));
+        shapes_dir = dir.parent();
     }
-    // All of them lie in the same folder.
-    parent.map_or(Ok(()), |parent| files.sync_dir(parent))
+    let Some(shapes_dir) = shapes_dir else { return Ok(()) };
+    packs.into_iter().try_for_each(|pack| sync_file(files, &pack_file(shapes_dir, pack)))?;
+    files.sync_dir(shapes_dir)
 }
 
-/// Writes the file of a snapshot that is whole. Nothing is synced: the commit log has it.
+fn sync_file(files: &impl Files, path: &Path) -> io::Result<()> {
+    unless_missing(files.open(path).and_then(|file| files.sync(&file)))
+}
+
+/// Writes a snapshot that is whole to its place. Nothing is synced: the commit log has it.
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn write_snapshot(files: &impl Files, dir: &Path, content: &[u8]) -> io::Result<()> {
-    files.write_at(&files.create(&snapshot_path(dir))?, content, 0)
+pub(crate) fn write_snapshot(
+    files: &impl Files,
+    dir: &Path,
+    pack: Option<PackPlace>,
+    content: &[u8],
+) -> io::Result<()> {
+    match (pack, dir.parent()) {
+        (Some(place), Some(shapes_dir)) => {
+            files.write_at(&files.open_or_create(&pack_file(shapes_dir, place.pack))?, content, place.at)
+        }
+        _ => {
+            create_dir(files, dir)?;
+            files.write_at(&files.create(&snapshot_path(dir))?, content, 0)
+        }
+    }
 }
 
 /// Makes the snapshot durable that was written to `file`, and the names that lead to it.

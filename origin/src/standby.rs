@@ -121,8 +121,8 @@ impl Held {
             }
             Event::Removed(id) => retire(&self.registry, self.shapes.remove(&id)),
             Event::Processed(lsn) => self.status.handle_processed(lsn.as_u64()),
-            // What the next move needs to know, and none is made here; and bytes that are in the shape's folder.
-            Event::Views(_) | Event::Moved(_) | Event::Snapshot(..) => {}
+            // What the next move needs to know, and none is made here; and bytes that are in the folder.
+            Event::Views(_) | Event::Moved(_) | Event::Snapshot { .. } => {}
         }
         Ok(())
     }

@@ -439,6 +439,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::shape_log::PackPlace;
     use crate::pg::SnapshotBounds;
     use crate::shape::dependent::Member;
     #[cfg(target_arch = "wasm32")]
@@ -484,10 +485,11 @@ mod tests {
     }
 
     fn snapshot_done(content: Option<Vec<u8>>) -> SnapshotDone {
+        let pack = content.as_ref().map(|_| PackPlace { pack: 3, at: 70 });
         SnapshotDone {
             id: ShapeId(7),
             filter: SnapshotFilter { bounds: SnapshotBounds { xmin: 1, xmax: 3, xip: vec![2] }, ends_at: 9 },
-            progress: SnapshotProgress { bytes: 4, chunk_ends: vec![4], complete: true },
+            progress: SnapshotProgress { bytes: 4, chunk_ends: vec![4], complete: true, pack },
             content,
         }
     }

@@ -8,7 +8,7 @@
 
 use super::record::{CreatedShape, Record, ShapeCheckpoint, ShapePartitions, StoreCheckpoint, stored_bound};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
-use crate::log::shape_log::ShapeLog;
+use crate::log::shape_log::{PackPlace, ShapeLog};
 use crate::pg::SnapshotFilter;
 use crate::shape::dependent::DependentState;
 use crate::{Handle, Lsn, ShapeId};
@@ -32,11 +32,16 @@ pub trait ShapeFiles {
     /// Where that fails.
     fn flush_tail(&mut self, handle: Handle, log: &mut ShapeLog) -> Result<(), Self::Error>;
 
-    /// Writes the file of a shape's snapshot.
+    /// Writes a shape's snapshot, to its place in a pack or to a file of its own.
     ///
     /// # Errors
     /// Where that fails.
-    fn write_snapshot(&mut self, handle: Handle, content: &[u8]) -> Result<(), Self::Error>;
+    fn write_snapshot(
+        &mut self,
+        handle: Handle,
+        pack: Option<PackPlace>,
+        content: &[u8],
+    ) -> Result<(), Self::Error>;
 }
 
 #[derive(Debug)]
@@ -156,9 +161,9 @@ impl Shapes {
                 }
             }
             Event::Log(id, change) => return self.change_log(id, change, files),
-            Event::Snapshot(id, content) => {
+            Event::Snapshot { id, pack, content } => {
                 if let Some(shape) = self.get_mut(id) {
-                    return files.write_snapshot(shape.handle, content);
+                    return files.write_snapshot(shape.handle, pack, content);
                 }
             }
             Event::Partitions(now) => {

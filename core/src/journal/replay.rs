@@ -8,7 +8,7 @@
 
 use super::record::{CreatedShape, Record, ShapePartitions, ShapeViews, StoreCheckpoint, stored_bound};
 use crate::log::fragment::{Fragment, ShapeItem};
-use crate::log::shape_log::{ShapeLog, SnapshotProgress};
+use crate::log::shape_log::{PackPlace, ShapeLog, SnapshotProgress};
 use crate::pg::SnapshotFilter;
 use crate::shape::dependent::{DependentState, Move};
 use crate::{Handle, Lsn, ShapeId};
@@ -81,8 +81,15 @@ pub struct AddedShape {
 pub enum Event<'a> {
     /// A shape is there; its snapshot may not be durable yet.
     Added(Box<AddedShape>),
-    /// The bytes of a shape's snapshot. Its file was written before the record, and may not be durable.
-    Snapshot(ShapeId, &'a [u8]),
+    /// The bytes of a shape's snapshot. They were written before the record, and may not be durable there.
+    Snapshot {
+        /// The shape.
+        id: ShapeId,
+        /// Where the bytes are; `None` in a file of the shape's own.
+        pack: Option<PackPlace>,
+        /// The bytes.
+        content: &'a [u8],
+    },
     /// A shape's snapshot is durable, and holds the transactions that the filter tells.
     Readable(ShapeId, SnapshotFilter),
     /// A shape's log changes.
@@ -224,7 +231,7 @@ impl Replay {
         match record {
             Record::SnapshotDone(done) if self.shapes.contains(&done.id) => {
                 if let Some(content) = &done.content {
-                    each(Event::Snapshot(done.id, content))?;
+                    each(Event::Snapshot { id: done.id, pack: done.progress.pack, content })?;
                 }
                 each(Event::Log(done.id, LogChange::Snapshot(done.progress)))?;
                 each(Event::Readable(done.id, done.filter))

@@ -3,7 +3,8 @@
 use super::record::{CreatedShape, Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
 use super::recovery::{RecoveredStore, Recovery, ShapeFiles};
 use super::replay::Survey;
-use crate::log::{Fragment, ShapeLog, shape_log::SnapshotProgress};
+use crate::log::shape_log::{PackPlace, SnapshotProgress};
+use crate::log::{Fragment, ShapeLog};
 use crate::pg::{SnapshotBounds, SnapshotFilter};
 use crate::shape::dependent::{DependentState, Move};
 use crate::{Handle, ShapeId};
@@ -22,25 +23,29 @@ pub(super) fn filter() -> SnapshotFilter {
 }
 
 pub(super) fn done(id: u32) -> Record {
-    let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true };
+    let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true, pack: None };
     Record::SnapshotDone(SnapshotDone { id: ShapeId(id), filter: filter(), progress, content: None })
 }
+
+pub(super) const PLACE: PackPlace = PackPlace { pack: 3, at: 70 };
 
 /// The same for a snapshot that only the record makes durable.
 pub(super) fn small_snapshot(id: u32) -> Record {
     match done(id) {
         Record::SnapshotDone(done) => {
-            Record::SnapshotDone(SnapshotDone { content: Some(b",1".to_vec()), ..done })
+            let progress = SnapshotProgress { pack: Some(PLACE), ..done.progress };
+            Record::SnapshotDone(SnapshotDone { content: Some(b",1".to_vec()), progress, ..done })
         }
         record => record,
     }
 }
 
-/// What a recovery did to the shapes' files: the time of the handle, and the bytes of the tail or of the snapshot.
+/// What a recovery did to the shapes' files: the time of the handle, and the length of the tail, or the place and
+/// the bytes of the snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) flushed: Vec<(u64, usize)>,
-    pub(super) snapshots: Vec<(u64, Vec<u8>)>,
+    pub(super) snapshots: Vec<(u64, Option<PackPlace>, Vec<u8>)>,
 }
 
 impl ShapeFiles for Changes {
@@ -52,8 +57,13 @@ impl ShapeFiles for Changes {
         Ok(())
     }
 
-    fn write_snapshot(&mut self, handle: Handle, content: &[u8]) -> Result<(), Infallible> {
-        self.snapshots.push((handle.created_us(), content.to_vec()));
+    fn write_snapshot(
+        &mut self,
+        handle: Handle,
+        pack: Option<PackPlace>,
+        content: &[u8],
+    ) -> Result<(), Infallible> {
+        self.snapshots.push((handle.created_us(), pack, content.to_vec()));
         Ok(())
     }
 }

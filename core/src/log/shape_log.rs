@@ -68,6 +68,18 @@ pub struct SnapshotProgress {
     pub chunk_ends: Vec<u64>,
     /// True once the snapshot-end message is written.
     pub complete: bool,
+    /// Where the bytes are, if they share a file with those of other shapes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<PackPlace>,
+}
+
+/// The place of a small shape's snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackPlace {
+    /// The number of the file that the shapes share.
+    pub pack: u64,
+    /// Byte position of the snapshot in it.
+    pub at: u64,
 }
 
 /// The end of a closed chunk.
@@ -115,7 +127,7 @@ impl ShapeLog {
     pub const fn new(chunk_bytes_max: u64) -> Self {
         Self {
             chunk_bytes_max,
-            snapshot: SnapshotProgress { bytes: 0, chunk_ends: Vec::new(), complete: false },
+            snapshot: SnapshotProgress { bytes: 0, chunk_ends: Vec::new(), complete: false, pack: None },
             closed: Vec::new(),
             open_chunk_bytes: 0,
             flushed_bytes: 0,

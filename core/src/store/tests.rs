@@ -273,7 +273,7 @@ fn a_new_shape_is_joined_when_the_stream_has_come_to_its_snapshot() {
         "its rows are ahead of what was published before"
     );
     store.end_turn();
-    let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true };
+    let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true, pack: None };
     store.logs.handle_snapshot_done(SnapshotDone {
         id: ShapeId(4),
         filter: filter(),

@@ -104,7 +104,8 @@ impl Executor {
             Effect::RemoveFolder { shape } => {
                 // Nothing is written to a folder that goes.
                 self.finish_writing(writer).await?;
-                tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&shape.dir));
+                let folder = self.folder.clone();
+                tokio::task::spawn_blocking(move || remove_files(&folder, &shape));
             }
             Effect::Append { ticket, bytes } => self.commit_log.append(ticket, bytes).await,
             Effect::StartFile { number, ticket, checkpoint } => {
@@ -136,7 +137,12 @@ impl Executor {
     fn sync_segments(&self, file: u64, shapes: Vec<Arc<Shape>>) {
         let handle = self.handle.clone();
         tokio::spawn(async move {
-            let sync = move || segment::sync_all(&Native, shapes.iter().map(|shape| shape.dir.as_path()));
+            let place = |shape: &Shape| shape.log().snapshot().pack;
+            let files = move |shape: &Arc<Shape>| (shape.dir.clone(), place(shape));
+            let written: Vec<_> = shapes.iter().map(files).collect();
+            let sync = move || {
+                segment::sync_all(&Native, written.iter().map(|(dir, place)| (dir.as_path(), *place)))
+            };
             let synced = tokio::task::spawn_blocking(sync).await;
             handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
         });
@@ -148,6 +154,13 @@ impl Executor {
         self.registry.remove(shape);
         shape.set_life(Life::Removed);
         self.metrics.rotated(cause);
+    }
+}
+
+fn remove_files(folder: &Folder, shape: &Shape) {
+    let place = shape.log().snapshot().pack;
+    if let Err(error) = folder.remove_shape(&shape.dir, place) {
+        tracing::warn!(handle = %shape.handle, %error, "cannot remove a shape's files; the next start does");
     }
 }
 

@@ -82,6 +82,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     let (commit_log, durable) =
         CommitLog::start(layout.clone(), &recovered, registry.last_handle_us(), metrics.commit.clone())
             .context("cannot write to the storage folder; is its disk full or read-only?")?;
+    folder.open_packs(&recovered);
     let Recovered { store, next_file } = recovered;
     status.handle_processed(store.processed);
     let mut writer = Writer::new(Limits::default(), next_file, Lsn::new(store.processed));

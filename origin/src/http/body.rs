@@ -33,7 +33,10 @@ impl Stored {
     /// A part of a shape's log, and the up-to-date message behind it where there is an LSN to name.
     pub(super) fn of(shape: &Shape, part: Part, up_to_date: Option<Lsn>) -> Self {
         let (file, tail) = match part {
-            Part::Snapshot(range) => (Some((segment::snapshot_path(&shape.dir), range)), Bytes::new()),
+            Part::Snapshot(range) => {
+                let (path, at) = segment::snapshot_place(&shape.dir, shape.log().snapshot());
+                (Some((path, at + range.start..at + range.end)), Bytes::new())
+            }
             Part::Changes(bytes) => shape.parts(bytes),
             Part::Nothing => (None, Bytes::new()),
         };

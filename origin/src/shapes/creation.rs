@@ -105,6 +105,7 @@ impl Creator {
             engine: engine.clone(),
             pool: pool.clone(),
             metrics: parts.metrics.clone(),
+            folder: parts.folder.clone(),
             chunk_bytes_max: parts.chunk_bytes_max,
             sessions: sessions.clone(),
             snapshots_max: parts.snapshots_max,

@@ -1,21 +1,27 @@
 //! The storage folder: whose it is, and what it is called where.
 
-use limn_disk::{Files, Layout, Native};
+use limn_core::log::shape_log::PackPlace;
+use limn_disk::{Files, Layout, Native, Packs, Recovered, segment};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of everything in the folder; a folder of another version is refused.
 pub(super) const FORMAT: u32 = 1;
 pub(super) const IDENTITY_FILE: &str = "limn.json";
 pub(super) const LOCK_FILE: &str = "lock";
+/// The length at which a pack of small snapshots is full.
+const PACK_BYTES_MAX: u64 = 1 << 20;
 
 /// A storage folder of ours. Only who holds its [`FolderLock`] may write to it.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Small snapshots, once this process writes to the folder.
+    packs: Mutex<Option<Packs<Native>>>,
 }
 
 /// The right to write to the folder, for one process at a time.
@@ -140,7 +146,7 @@ impl Folder {
         } else if holds_something(path).map_err(io_error)? {
             return Err(FolderError::Foreign { path: path.to_owned() });
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), packs: Mutex::default() })
     }
 
     /// Takes the lock and makes what is missing; `None` while another process has it.
@@ -163,6 +169,38 @@ impl Folder {
         fs::create_dir_all(self.layout().commit_dir()).map_err(io_error)?;
         fs::create_dir_all(self.layout().shapes_dir()).map_err(io_error)?;
         Ok(Some(FolderLock { _file: file }))
+    }
+
+    /// This process writes small snapshots from now on.
+    pub fn open_packs(&self, recovered: &Recovered) {
+        *self.packs() = Some(Packs::new(Native, self.layout(), recovered, PACK_BYTES_MAX));
+    }
+
+    /// Appends a small snapshot to a pack, without a sync.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn append_to_pack(&self, content: &[u8]) -> io::Result<PackPlace> {
+        let mut packs = self.packs();
+        packs
+            .as_mut()
+            .ok_or_else(|| io::Error::other("another process writes to the folder"))?
+            .append(content)
+    }
+
+    /// Removes the files of a shape that is gone.
+    ///
+    /// # Errors
+    /// Whatever the operating system says; the next start removes them then.
+    pub fn remove_shape(&self, dir: &Path, place: Option<PackPlace>) -> io::Result<()> {
+        if let (Some(place), Some(packs)) = (place, &mut *self.packs()) {
+            packs.release(place)?;
+        }
+        segment::remove_dir(&Native, dir)
+    }
+
+    fn packs(&self) -> MutexGuard<'_, Option<Packs<Native>>> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses to wait for a folder whose shapes follow another slot.

@@ -37,8 +37,6 @@ faults! {
     ProcessedTooEarly,
     /// The server counts as caught up as soon as it is connected.
     ActiveTooEarly,
-    /// A shape's changes are kept only once its snapshot was taken.
-    RegistersAfterSnapshot,
     /// The snapshot may lack a transaction that was read before the shape was there.
     TakesSnapshotTooEarly,
     /// A reader of a new shape is up to date before the stream has come up to its snapshot.
@@ -59,6 +57,8 @@ faults! {
     SnapshotNotSynced,
     /// A small snapshot counts as durable although the commit log lacks its bytes.
     ForgetsSmallSnapshots,
+    /// A checkpoint believes small snapshots whose pack was not synced.
+    PackNotSynced,
     /// The name of the snapshot's file is not made durable.
     SnapshotNameNotSynced,
     /// A shape's files go before the record that says so is durable.

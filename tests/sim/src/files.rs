@@ -89,6 +89,7 @@ impl Files {
             Some(Fault::ReportsBeforeSync) => !file.path.starts_with("commit/"),
             Some(Fault::ForgetsFilesFirst) => !(is_first && file.path.starts_with("commit/")),
             Some(Fault::SnapshotNotSynced) => !file.path.ends_with("/snapshot"),
+            Some(Fault::PackNotSynced) => !file.path.contains("/pack-"),
             Some(Fault::IndexNotSynced) => !file.path.ends_with("/index"),
             _ => true,
         }

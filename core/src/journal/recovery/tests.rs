@@ -4,7 +4,7 @@ use super::*;
 use crate::Offset;
 use crate::journal::record::{ShapeBound, ShapeJoined, ShapeViews};
 use crate::journal::samples::{
-    self, Changes, ITEM, LAST, NOT_LAST, checkpoint, created, done, items, moved, small_snapshot,
+    self, Changes, ITEM, LAST, NOT_LAST, PLACE, checkpoint, created, done, items, moved, small_snapshot,
 };
 use crate::log::{Clock, Read};
 use crate::shape::dependent::{Member, Move, View, ViewChange};
@@ -115,8 +115,9 @@ fn the_files_of_a_shape_that_is_removed_later_are_left_alone() {
 fn a_snapshot_that_only_the_commit_log_holds_is_written_again() {
     let (store, changes) = recover_with(vec![created(1), small_snapshot(1), created(2), done(2)], 0);
     assert_eq!(ids(&store), [1, 2]);
-    assert_eq!(changes.snapshots, [(1, b",1".to_vec())]);
-    assert_eq!(store.shapes[0].log.snapshot(), store.shapes[1].log.snapshot());
+    assert_eq!(changes.snapshots, [(1, Some(PLACE), b",1".to_vec())]);
+    let places: Vec<_> = store.shapes.iter().map(|shape| shape.log.snapshot().pack).collect();
+    assert_eq!(places, [Some(PLACE), None]);
 }
 
 #[test]

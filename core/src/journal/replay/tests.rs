@@ -26,7 +26,9 @@ fn told(records: Vec<Record>) -> Vec<String> {
 fn short(event: &Event<'_>) -> String {
     match event {
         Event::Added(shape) => format!("added {}", shape.created.id.0),
-        Event::Snapshot(id, content) => format!("{} bytes of the snapshot of {}", content.len(), id.0),
+        Event::Snapshot { id, content, .. } => {
+            format!("{} bytes of the snapshot of {}", content.len(), id.0)
+        }
         Event::Readable(id, _) => format!("readable {}", id.0),
         Event::Log(id, change) => format!("{} {}", short_change(change), id.0),
         Event::Partitions(now) => format!("partitions {}", now.id.0),
@@ -190,7 +192,7 @@ fn readers_are_woken_where_they_can_be_told_more() {
     let fragment = items(20, 0, &[1]);
     let mut pairs = Vec::new();
     let items: Vec<_> = fragment.by_shape(&mut pairs).collect();
-    let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true };
+    let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true, pack: None };
     assert!(!LogChange::Snapshot(progress).apply(&mut log));
     assert!(!LogChange::Commit.apply(&mut log), "of nothing");
     assert!(LogChange::Joined.apply(&mut log));

@@ -175,7 +175,12 @@ mod tests {
     /// A log whose one transaction committed at 100, in the segment or in memory.
     fn log(is_joined: bool, visible_up_to: Option<u64>, is_flushed: bool) -> ShapeLog {
         let mut log = ShapeLog::new(1_000);
-        log.handle_snapshot_progress(SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true });
+        log.handle_snapshot_progress(SnapshotProgress {
+            bytes: 2,
+            chunk_ends: vec![2],
+            complete: true,
+            pack: None,
+        });
         log.append(90, 0, b"{}");
         log.append(100, 0, b"{}");
         log.commit();

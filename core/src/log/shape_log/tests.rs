@@ -11,7 +11,12 @@ const LAST_ITEM_BYTES: usize = b",{\"headers\":{,\"last\":true}}".len();
 
 fn log_with_snapshot() -> ShapeLog {
     let mut log = ShapeLog::new(60);
-    log.handle_snapshot_progress(SnapshotProgress { bytes: 30, chunk_ends: vec![20, 30], complete: true });
+    log.handle_snapshot_progress(SnapshotProgress {
+        bytes: 30,
+        chunk_ends: vec![20, 30],
+        complete: true,
+        pack: None,
+    });
     log.handle_joined();
     log
 }
@@ -48,7 +53,12 @@ fn an_unfinished_snapshot_streams_its_first_chunk_and_holds_the_others() {
     let first = Read::Snapshot { start: 0, end: None, offset: Offset::snapshot_chunk(0) };
     assert_eq!(log.read(Offset::Start, at(0)), first);
     assert_eq!(log.read(Offset::new(0, 0), at(0)), Read::Pending);
-    log.handle_snapshot_progress(SnapshotProgress { bytes: 25, chunk_ends: vec![20], complete: false });
+    log.handle_snapshot_progress(SnapshotProgress {
+        bytes: 25,
+        chunk_ends: vec![20],
+        complete: false,
+        pack: None,
+    });
     assert_eq!(log.read(Offset::new(0, 0), at(0)), Read::Pending);
     assert_eq!(log.read(Offset::new(0, 3), at(0)), Read::Pending);
 }

@@ -9,6 +9,7 @@ use crate::postgres::catalog::{Description, describe_oid_prepared};
 use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{SessionPool, obstacle};
 use crate::shapes::{Life, Shape};
+use crate::store::Folder;
 use limn_core::journal::record::SnapshotDone;
 use limn_core::pg::{QualifiedName, SnapshotBounds, SnapshotFilter};
 use limn_core::store::{Batch, SnapshotLimits, SnapshotQueue};
@@ -53,6 +54,7 @@ pub(super) struct SnapshotsParts {
     pub engine: EngineHandle,
     pub pool: SessionPool,
     pub metrics: Arc<Metrics>,
+    pub folder: Arc<Folder>,
     pub chunk_bytes_max: u64,
     /// Sessions that may be used at one time, also by others.
     pub sessions: Arc<Semaphore>,
@@ -141,9 +143,6 @@ impl Snapshots {
         let Shared { parts, .. } = &*self.0;
         let new = batch.iter().filter(|waiting| !waiting.is_registered);
         let shapes: Vec<Arc<Shape>> = new.map(|waiting| waiting.shape.clone()).collect();
-        let folders = shapes.clone();
-        let create = move || folders.iter().try_for_each(|shape| segment::create(&Native, &shape.dir));
-        spawn_blocking(create).await.map_err(io::Error::other)??;
         parts.engine.register(shapes).await?;
         let first = batch.iter().next().ok_or(CreateError::CutOff)?;
         let snapshot = parts.pool.begin(&first.shape.definition.relations()).await?;
@@ -279,7 +278,8 @@ impl Run<'_> {
                 self.snapshots.start();
             }
         };
-        copy(shape, snapshot, views, parts.chunk_bytes_max, give_back).await.map(Outcome::Written)
+        let place = (&*parts.folder, parts.chunk_bytes_max);
+        copy(shape, snapshot, views, place, give_back).await.map(Outcome::Written)
     }
 
     /// Whether the tables are in the snapshot what the definition took them for. What changes after that shows in the

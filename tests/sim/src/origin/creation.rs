@@ -8,6 +8,7 @@ use crate::postgres::{Postgres, Row, Tables};
 use crate::random::Random;
 use crate::shapes::{KINDS, Kind};
 use limn_core::journal::record::{CreatedShape, SnapshotDone};
+use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::log::{ItemFormat, ShapeLog};
 use limn_core::pg::{self, SnapshotBounds, SnapshotFilter};
 use limn_core::shape::SnapshotWriter;
@@ -53,7 +54,6 @@ struct Run {
 
 #[derive(Debug)]
 enum Stage {
-    Folders,
     Register,
     Snapshot,
     /// The snapshot is taken, its position is being asked for.
@@ -70,7 +70,8 @@ enum Stage {
 struct Copying {
     rows: Vec<Row>,
     writer: SnapshotWriter,
-    file: File,
+    /// Opened for the first bytes of a snapshot that is not small.
+    file: Option<File>,
     /// Bytes in the file.
     written: u64,
 }
@@ -110,7 +111,7 @@ impl Creations {
         while let Some(batch) = self.queue.poll() {
             self.runs.push(Run {
                 batch,
-                stage: Stage::Folders,
+                stage: Stage::Register,
                 is_begun: false,
                 current: None,
                 later: Vec::new(),
@@ -149,14 +150,8 @@ impl Run {
         let faults = engine.faults;
         let mut event = None;
         self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Folders => {
-                let mut new = self.batch.iter().filter(|creation| !creation.is_registered);
-                new.try_for_each(|creation| segment::create(&engine.files, &creation.dir))?;
-                Stage::Register
-            }
             Stage::Register => {
-                let late = faults.has(Fault::RegistersAfterSnapshot);
-                let new = self.batch.iter_mut().filter(|creation| !creation.is_registered && !late);
+                let new = self.batch.iter_mut().filter(|creation| !creation.is_registered);
                 new.for_each(|creation| creation.register(engine, chunk_bytes_max));
                 Stage::Snapshot
             }
@@ -173,10 +168,7 @@ impl Run {
             }
             Stage::Open(filter, tables) => match self.batch.poll() {
                 None => Stage::Over,
-                Some(mut creation) => {
-                    if !creation.is_registered {
-                        creation.register(engine, chunk_bytes_max);
-                    }
+                Some(creation) => {
                     let views = creation.kind().views(&tables);
                     if engine.writer.logs().shape(creation.id).is_none() {
                         // It was removed meanwhile.
@@ -184,7 +176,7 @@ impl Run {
                     } else if engine.handle_snapshot_taken(creation.id, &filter, views.clone()) {
                         event = Some(Event::Snapshot(creation.handle, creation.kind));
                         let creation = self.current.insert(creation);
-                        let copying = creation.begin_copy(engine, &tables, views, chunk_bytes_max)?;
+                        let copying = creation.begin_copy(&tables, views, chunk_bytes_max);
                         Stage::Copy(filter, tables, Box::new(copying))
                     } else {
                         self.later.push(creation);
@@ -194,13 +186,13 @@ impl Run {
             },
             Stage::Copy(filter, tables, mut copying) => {
                 let Some(creation) = &self.current else { unreachable!("its rows are being copied") };
-                let small = copying.step(creation, &filter, engine, random)?;
+                let written = copying.step(creation, &filter, engine, random)?;
                 let others = self.batch.handle_written(copying.written);
                 queue.give_back(self.batch.tables().clone(), others);
-                match small {
+                match written {
                     None => Stage::Copy(filter, tables, copying),
-                    Some(None) => Stage::Sync(filter, tables, copying.file),
-                    Some(content) => Stage::Done(filter, tables, content),
+                    Some(Written::Large(file)) => Stage::Sync(filter, tables, file),
+                    Some(Written::Small(content)) => Stage::Done(filter, tables, Some(content)),
                 }
             }
             Stage::Sync(filter, tables, file) => {
@@ -255,14 +247,7 @@ impl Creation {
         self.is_registered = true;
     }
 
-    fn begin_copy(
-        &self,
-        engine: &Engine,
-        tables: &Tables,
-        views: Vec<View>,
-        chunk_bytes_max: u64,
-    ) -> io::Result<Copying> {
-        let file = engine.files.create(&segment::snapshot_path(&self.dir))?;
+    fn begin_copy(&self, tables: &Tables, views: Vec<View>, chunk_bytes_max: u64) -> Copying {
         let kind = self.kind();
         let rows =
             tables[kind.table].values().filter(|row| (kind.holds)(row, tables)).rev().cloned().collect();
@@ -271,7 +256,7 @@ impl Creation {
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
         let tagger = definition.tagger(&self.handle.to_string(), views);
         let writer = SnapshotWriter::new(format, tagger, chunk_bytes_max);
-        Ok(Copying { rows, writer, file, written: 0 })
+        Copying { rows, writer, file: None, written: 0 }
     }
 
     fn end(self, engine: &mut Engine, filter: SnapshotFilter, content: Option<Vec<u8>>) {
@@ -283,15 +268,14 @@ impl Creation {
 }
 
 impl Copying {
-    /// Writes some rows, and the end behind the last one. Returns something once that is written: the bytes, where they
-    /// were few.
+    /// Writes some rows, and the end behind the last one. Returns something once that is written.
     fn step(
         &mut self,
         creation: &Creation,
         filter: &SnapshotFilter,
-        engine: &Engine,
+        engine: &mut Engine,
         random: &mut Random,
-    ) -> io::Result<Option<Option<Vec<u8>>>> {
+    ) -> io::Result<Option<Written>> {
         for _ in 0..=random.below(5) {
             if let Some(row) = self.rows.pop() {
                 self.writer.push_row(&TableRow(&row)).expect("every row can be judged");
@@ -302,17 +286,42 @@ impl Copying {
             self.writer.finish(&filter.bounds);
         }
         let bytes = self.writer.buffer().to_vec();
-        engine.files.write_at(&self.file, &bytes, self.written)?;
         // Here small is what one step writes.
-        let is_small = self.written == 0;
+        let pack = match is_over && self.written == 0 {
+            true => Some(engine.packs.append(&bytes)?),
+            false => None,
+        };
+        if pack.is_none() {
+            self.write(creation, engine, &bytes)?;
+        }
         self.written += bytes.len() as u64;
-        let progress = self.writer.handle_written();
+        let progress = SnapshotProgress { pack, ..self.writer.handle_written() };
         if let Some(shape) = engine.writer.logs().shape(creation.id) {
             shape.log.borrow_mut().handle_snapshot_progress(progress);
             shape.is_readable.set(true);
         }
-        Ok(is_over.then(|| is_small.then_some(bytes)))
+        let large = self.file.take_if(|_| is_over).map(Written::Large);
+        Ok(large.or_else(|| is_over.then_some(Written::Small(bytes))))
     }
+
+    fn write(&mut self, creation: &Creation, engine: &Engine, bytes: &[u8]) -> io::Result<()> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                segment::create_dir(&engine.files, &creation.dir)?;
+                engine.files.create(&segment::snapshot_path(&creation.dir))?
+            }
+        };
+        engine.files.write_at(self.file.insert(file), bytes, self.written)
+    }
+}
+
+/// A snapshot that is written, and not durable yet.
+enum Written {
+    /// Its bytes, which are also in a pack.
+    Small(Vec<u8>),
+    /// The file, which is to be synced.
+    Large(File),
 }
 
 /// A row of the model's table.

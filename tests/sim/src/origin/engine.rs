@@ -17,7 +17,7 @@ use limn_core::shape::dependent::View;
 use limn_core::shape::{Described, RotationCause};
 use limn_core::store::{Effect, Limits, Progress, Question, Writer};
 use limn_core::{Handle, Lsn, ShapeId};
-use limn_disk::{Files as _, Piece, segment};
+use limn_disk::{Packs, Piece, segment};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -32,6 +32,7 @@ pub(super) struct Engine {
     pub(super) exceeded: Option<String>,
     pub(super) writer: Writer<Rc<Shape>>,
     pub(super) commit_log: CommitLog,
+    pub(super) packs: Packs<Files>,
     pub(super) move_session: MoveSession,
     /// The LSN that replies may name.
     pub(super) processed: Lsn,
@@ -48,11 +49,11 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) const fn new(
+    pub(super) fn new(
         files: Files,
         (faults, limits): (Faults, Limits),
         writer: Writer<Rc<Shape>>,
-        commit_log: CommitLog,
+        (commit_log, packs): (CommitLog, Packs<Files>),
         processed: Lsn,
     ) -> Self {
         Self {
@@ -62,6 +63,7 @@ impl Engine {
             exceeded: None,
             writer,
             commit_log,
+            packs,
             move_session: MoveSession::new(faults),
             processed,
             is_active: false,
@@ -136,7 +138,9 @@ impl Engine {
     pub(super) fn sync_segments(&mut self) -> io::Result<()> {
         let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
         if !self.faults.has(Fault::SegmentsNotSynced) {
-            let synced = segment::sync_all(&self.files, shapes.iter().map(|shape| shape.dir.as_path()));
+            let place = |shape: &Shape| shape.log.borrow().snapshot().pack;
+            let written = shapes.iter().map(|shape| (shape.dir.as_path(), place(shape)));
+            let synced = segment::sync_all(&self.files, written);
             if synced.is_err() && self.faults.has(Fault::SyncsAgain) && !self.files.disk().is_off() {
                 self.syncing = Some((file, shapes));
                 return Ok(());
@@ -196,7 +200,7 @@ impl Engine {
                 Effect::RemoveFolder { shape } => {
                     // Nothing is written to a folder that goes.
                     self.write_tails(usize::MAX)?;
-                    self.files.remove_dir_all(&shape.dir)?;
+                    self.remove_files(&shape)?;
                 }
                 Effect::Publish { processed, .. } => self.processed = self.processed.max(processed),
                 Effect::Joined { shape } => shape.log.borrow_mut().handle_joined(),
@@ -204,7 +208,7 @@ impl Engine {
                 Effect::CaughtUp => self.is_active = true,
                 Effect::Rotated { shape, cause } => self.rotated.push((shape.handle, cause)),
                 Effect::Dropped { shape, .. } if self.faults.has(Fault::RemovesFilesFirst) => {
-                    self.files.remove_dir_all(&shape.dir)?;
+                    self.remove_files(&shape)?;
                 }
                 Effect::Round(request) => self.move_session.request(request),
                 // Clients look by themselves.
@@ -212,6 +216,12 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    fn remove_files(&mut self, shape: &Shape) -> io::Result<()> {
+        let place = shape.log.borrow().snapshot().pack;
+        place.map_or(Ok(()), |place| self.packs.release(place))?;
+        segment::remove_dir(&self.files, &shape.dir)
     }
 
     fn answer(&mut self, question: &Question) {

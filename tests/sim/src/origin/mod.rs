@@ -24,7 +24,7 @@ use limn_core::pg::{SnapshotBounds, SnapshotFilter};
 use limn_core::shape::{Definition, DropCause, RotationCause};
 use limn_core::store::{Limits, SharedShape, SnapshotLimits, Writer};
 use limn_core::{Handle, HandleClock, Lsn, Offset, ShapeId};
-use limn_disk::{CommitWriter, Layout, Recovered, RecoveryError, segment};
+use limn_disk::{CommitWriter, Layout, Packs, Recovered, RecoveryError, segment};
 pub use standby::Standby;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -41,6 +41,7 @@ pub struct Settings {
     chunk_bytes_max: u64,
     limits: Limits,
     snapshots: SnapshotLimits,
+    pack_bytes_max: u64,
 }
 
 impl Settings {
@@ -61,7 +62,7 @@ impl Settings {
             batch_max: 1 + random.below(4) as usize,
             large_bytes: 100 + random.below(1_000),
         };
-        Self { chunk_bytes_max, limits, snapshots }
+        Self { chunk_bytes_max, limits, snapshots, pack_bytes_max: 1 + random.below(2_000) }
     }
 }
 
@@ -185,6 +186,7 @@ impl Origin {
         let forgets = faults.has(Fault::ForgetsPassedOverHandles);
         let last_handle_us = if forgets { recovered.store.last_handle_us } else { handles.last_us() };
         let commit_writer = CommitWriter::start(files.clone(), layout(), &recovered, last_handle_us)?;
+        let packs = Packs::new(files.clone(), layout(), &recovered, settings.pack_bytes_max);
         let Recovered { store, next_file } = recovered;
         let processed = Lsn::new(store.processed);
         let mut writer = Writer::new(settings.limits, next_file, processed);
@@ -201,7 +203,8 @@ impl Origin {
             writer.restore(id, (shape, definition), &salt, (filter, is_joined), state);
         }
         let commit_log = CommitLog::new(commit_writer);
-        let engine = Engine::new(files.clone(), (faults, limits), writer, commit_log, processed);
+        let disk = (commit_log, packs);
+        let engine = Engine::new(files.clone(), (faults, limits), writer, disk, processed);
         let creations = Creations::new(settings.snapshots, chunk_bytes_max);
         Ok(Self { engine, creations, next_id: store.next_id, handles, faults })
     }
@@ -451,7 +454,8 @@ fn read_shape(
             let up_to_date = up_to_date.map(Lsn::as_u64);
             match part {
                 Part::Snapshot(range) => {
-                    let path = segment::snapshot_path(&shape.dir);
+                    let (path, at) = segment::snapshot_place(&shape.dir, log.snapshot());
+                    let range = at + range.start..at + range.end;
                     Reply::Snapshot { bytes: files.part(&path, range)?, offset }
                 }
                 Part::Changes(range) => {

@@ -116,7 +116,7 @@ impl Held {
             Event::Processed(processed) => self.processed = processed,
             // No shape of the model has partitions that it learns of later, no move is made here, and a snapshot's bytes
             // are in its file.
-            Event::Partitions(_) | Event::Views(_) | Event::Moved(_) | Event::Snapshot(..) => {}
+            Event::Partitions(_) | Event::Views(_) | Event::Moved(_) | Event::Snapshot { .. } => {}
         }
         Ok(())
     }

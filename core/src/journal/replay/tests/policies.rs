@@ -78,7 +78,7 @@ impl Along {
                 }
                 Event::Removed(id) => assert!(shapes.remove(&id).is_some()),
                 Event::Processed(now) => *processed = now,
-                Event::Views(_) | Event::Moved(_) | Event::Snapshot(..) => {}
+                Event::Views(_) | Event::Moved(_) | Event::Snapshot { .. } => {}
             }
             Ok::<_, Infallible>(())
         };
