@@ -15,8 +15,7 @@ pub struct Subject {
 impl Subject {
     /// Not started yet.
     pub fn new(program: &Path, database: Database) -> Self {
-        let mut limn =
-            Limn::stopped(&database, &["--max-concurrent-requests", r#"{"initial":5000,"existing":20000}"#]);
+        let mut limn = Limn::stopped(&database, &["--max-concurrent-requests", r#"{"existing":20000}"#]);
         limn.run_program(program);
         Self { program: program.to_owned(), database, limn }
     }

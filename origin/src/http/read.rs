@@ -57,7 +57,7 @@ async fn try_read(
     let refuse = |error: &RequestError| Box::new(Reply::bad_request(cache, method, error));
     let mut parameters = Query::parse(query).map_err(|error| refuse(&error.into()))?;
     let admit = server.admission.admit(!names_known_handle(server, &parameters));
-    let mut admitted = admit.map_err(|refused| Box::new(refused.into_reply(server, method)))?;
+    let mut admitted = admit.await.map_err(|refused| Box::new(refused.into_reply(server, method)))?;
     if method == Method::Post {
         merge_body(server, &mut parameters, request).await?;
     }

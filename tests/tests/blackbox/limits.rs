@@ -75,6 +75,24 @@ async fn item_224_a_refused_request_makes_no_shape() {
 }
 
 #[tokio::test]
+async fn item_224_a_first_request_waits_for_a_place() {
+    let limit = ["--max-concurrent-requests", r#"{"initial":1,"existing":5}"#];
+    let HeldSnapshot { server, sql, holder, reading, _cluster, .. } = HeldSnapshot::begin(&limit).await;
+    table(&sql, "u").await;
+    let client = server.client();
+    let waiting = tokio::spawn(async move { client.get("/v1/shape?table=u&offset=-1").await });
+    for _ in 0..20 {
+        // By then the other request has come.
+        assert_eq!(server.client().get("/v1/health").await.status, 200);
+    }
+    assert!(!waiting.is_finished(), "the only place is taken");
+    holder.execute("COMMIT").await;
+    assert_eq!(reading.await.expect("is read").rows().len(), 3);
+    let admitted = waiting.await.expect("is answered");
+    assert_eq!(admitted.status, 200, "{}", admitted.text());
+}
+
+#[tokio::test]
 async fn a_subquery_of_more_rows_than_are_kept_is_refused() {
     let server = shared(&[]).await;
     let sql = server.sql().await;
