@@ -402,6 +402,8 @@ impl<S: SharedShape + Clone> Logs<S> {
         if let Some(end) = self.tails.end(&mut tracked.tail) {
             tracked.change(&mut self.tails, |log| log.handle_flushed_to(end));
         }
+        // What came while the bytes were written may be too much again.
+        self.keep_limits();
     }
 
     /// No more input is at hand: what is pending is handed to the commit log.

@@ -461,6 +461,23 @@ fn what_comes_while_a_tail_is_written_waits_for_the_next_time() {
 }
 
 #[test]
+fn what_comes_while_all_tails_are_written_is_written_behind_them() {
+    let limits = Limits { tails_bytes_max: 2 * LAST_BYTES, ..Limits::default() };
+    let mut store = Store::new(limits, &[1, 2]);
+    store.flushes = false;
+    store.transaction(100, &[1, 2]);
+    store.transaction(200, &[1]);
+    let written = |bytes, at, id| format!("write {bytes} at {at} of {id}");
+    let effects = store.effects();
+    assert!(effects.contains(&written(2 * LAST_BYTES, 0, 1)), "all are full: {effects:?}");
+    // The first is being written, to which three more come.
+    [300, 400, 500].iter().for_each(|commit| store.transaction(*commit, &[1]));
+    store.effects();
+    store.logs.handle_flushed(ShapeId(1));
+    assert_eq!(store.effects(), [written(3 * LAST_BYTES, 2 * LAST_BYTES, 1)], "too much is left");
+}
+
+#[test]
 fn all_tails_together_are_bounded_also_inside_a_transaction() {
     let limits = Limits { tails_bytes_max: 20 * ITEM_BYTES, ..Limits::default() };
     let ids: Vec<u32> = (0..10).collect();

@@ -37,9 +37,13 @@ impl Origin {
 }
 
 impl Engine {
-    /// The limit that the tails exceed behind a transaction. What is on its way to the disk counts only once it is there, and
-    /// what came meanwhile once more comes.
-    pub(super) fn tails_exceeded(&self) -> Option<String> {
+    /// Notes the limit that the tails exceed, behind a transaction and once they are written.
+    pub(super) fn note_tails(&mut self) {
+        self.exceeded = self.exceeded.take().or_else(|| self.tails_exceeded());
+    }
+
+    /// What is on its way to the disk counts only once it is there.
+    fn tails_exceeded(&self) -> Option<String> {
         if self.is_writing() {
             return None;
         }

@@ -103,7 +103,7 @@ impl Engine {
                     questions.iter().for_each(|question| self.answer(question));
                 }
                 if matches!(message, Message::Commit(_)) {
-                    self.exceeded = self.exceeded.take().or_else(|| self.tails_exceeded());
+                    self.note_tails();
                 }
             }
             Frame::Keepalive(wal_end) => self.writer.handle_keepalive(Lsn::new(*wal_end)),

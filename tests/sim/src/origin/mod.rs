@@ -338,7 +338,9 @@ impl Origin {
     /// Where the disk fails: the process ends.
     pub fn write_tails(&mut self, count: usize) -> io::Result<()> {
         self.engine.write_tails(count)?;
-        self.engine.execute()
+        self.engine.execute()?;
+        self.engine.note_tails();
+        Ok(())
     }
 
     /// The engine hears what is durable.
