@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::Request;
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderMap};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -25,18 +26,26 @@ pub struct Log {
 impl Connection {
     /// Opens it.
     pub async fn open(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the server listens");
+        Self::try_open(port).await.expect("the server listens")
+    }
+
+    /// The same on a server that may not have started.
+    pub async fn try_open(port: u16) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         stream.set_nodelay(true).expect("a socket");
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("it speaks HTTP/1.1");
         tokio::spawn(connection);
-        Self { sender }
+        Some(Self { sender })
+    }
+
+    /// The status of the reply to a `GET`.
+    pub async fn status(&mut self, target: &str) -> StatusCode {
+        self.send(target).await.status()
     }
 
     /// Sends `GET` and reads the reply to its end: its headers, and how long its body was.
     pub async fn get(&mut self, target: &str) -> (HeaderMap, usize) {
-        let request = Request::get(target).header(HOST, "localhost").body(Empty::new()).expect("a request");
-        self.sender.ready().await.expect("the connection is open");
-        let reply = self.sender.send_request(request).await.expect("a reply");
+        let reply = self.send(target).await;
         assert_eq!(reply.status(), 200, "{target}");
         let (head, mut body) = reply.into_parts();
         let mut length = 0;
@@ -44,6 +53,12 @@ impl Connection {
             length += frame.expect("a whole reply").data_ref().map_or(0, Bytes::len);
         }
         (head.headers, length)
+    }
+
+    async fn send(&mut self, target: &str) -> Response<Incoming> {
+        let request = Request::get(target).header(HOST, "localhost").body(Empty::new()).expect("a request");
+        self.sender.ready().await.expect("the connection is open");
+        self.sender.send_request(request).await.expect("a reply")
     }
 
     /// Reads a log up to its end, and returns how many bytes that were.
@@ -75,7 +90,8 @@ impl Log {
         Self { query: query.to_owned(), offset: "-1".to_owned(), handle: String::new() }
     }
 
-    fn target(&self, is_live: bool) -> String {
+    /// The request for what follows in the log.
+    pub fn target(&self, is_live: bool) -> String {
         let Self { query, offset, handle } = self;
         let handle = if handle.is_empty() { String::new() } else { format!("&handle={handle}") };
         let live = if is_live { "&live=true" } else { "" };

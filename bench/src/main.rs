@@ -10,7 +10,7 @@ mod subject;
 use clap::{Parser, ValueEnum};
 use figures::Figures;
 use limn_tests::Cluster;
-use scenario::{ColdSync, Creation, Crowd, LiveClients, Scenario, SmallShape, Transactions};
+use scenario::{ColdSync, Creation, Crowd, LiveClients, Restart, Scenario, SmallShape, Transactions};
 use std::path::PathBuf;
 use subject::Subject;
 
@@ -25,7 +25,7 @@ struct Options {
     /// How often each: medians are printed
     #[arg(long, default_value_t = 5, value_name = "N")]
     runs: usize,
-    /// How many shapes the transactions go through, and how many are made where that is measured
+    /// How many shapes the transactions go through, and how many are made, or there at a start
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     shapes: u32,
 }
@@ -45,6 +45,8 @@ enum Name {
     Creation,
     /// 5,000 new shapes at once
     Crowd,
+    /// The start of a server that has many shapes
+    Restart,
 }
 
 #[tokio::main]
@@ -64,6 +66,9 @@ async fn main() {
                 measure(&cluster, &options, Creation { shapes: options.shapes as usize }).await;
             }
             Name::Crowd => measure(&cluster, &options, Crowd).await,
+            Name::Restart => {
+                measure(&cluster, &options, Restart { shapes: options.shapes as usize }).await;
+            }
         }
     }
 }

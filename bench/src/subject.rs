@@ -30,6 +30,11 @@ impl Subject {
         self.limn.stop().await;
     }
 
+    /// Starts it, and waits for nothing.
+    pub fn spawn(&mut self) {
+        self.limn.spawn();
+    }
+
     /// Lets the server stand still.
     pub fn pause(&self) {
         self.limn.signal(Signal::SIGSTOP);
@@ -53,6 +58,11 @@ impl Subject {
     /// The server.
     pub const fn limn(&self) -> &Limn {
         &self.limn
+    }
+
+    /// The port of the server.
+    pub fn port(&self) -> u16 {
+        self.limn.port()
     }
 
     /// Opens a connection that stays open.

@@ -19,7 +19,7 @@ pub struct Creation {
 /// The same where each comes through a connection of its own, all at once.
 pub struct Crowd;
 
-const CONNECTIONS: usize = 16;
+pub(super) const CONNECTIONS: usize = 16;
 const CROWD: usize = 5_000;
 const ROWS_PER_SHAPE: usize = 3;
 /// Values that the table has; runs take those that follow.
@@ -34,10 +34,7 @@ impl Scenario for Creation {
     }
 
     async fn run(&self, subject: &mut Subject, run: usize) -> f64 {
-        let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
-            connections.push(subject.connect().await);
-        }
+        let connections = connect(subject, CONNECTIONS).await;
         let begun = Instant::now();
         ask(connections, run * self.shapes, self.shapes).await;
         self.shapes as f64 / begun.elapsed().as_secs_f64()
@@ -53,17 +50,14 @@ impl Scenario for Crowd {
     }
 
     async fn run(&self, subject: &mut Subject, run: usize) -> f64 {
-        let mut connections = Vec::new();
-        for _ in 0..CROWD {
-            connections.push(subject.connect().await);
-        }
+        let connections = connect(subject, CROWD).await;
         let begun = Instant::now();
         ask(connections, run * CROWD, CROWD).await;
         milliseconds(begun.elapsed())
     }
 }
 
-async fn fill(sql: &Sql) {
+pub(super) async fn fill(sql: &Sql) {
     sql.execute("CREATE TABLE items (id serial PRIMARY KEY, n int, note text)").await;
     let rows = format!(
         "SELECT i % {VALUES}, 'a note of some length' FROM generate_series(0, {}) i",
@@ -74,8 +68,16 @@ async fn fill(sql: &Sql) {
     sql.execute("ANALYZE items").await;
 }
 
+pub(super) async fn connect(subject: &Subject, count: usize) -> Vec<Connection> {
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        connections.push(subject.connect().await);
+    }
+    connections
+}
+
 /// Asks for `count` shapes, from value `first` on, through these connections.
-async fn ask(connections: Vec<Connection>, first: usize, count: usize) {
+pub(super) async fn ask(connections: Vec<Connection>, first: usize, count: usize) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut makers = JoinSet::new();
     for mut connection in connections {

@@ -3,12 +3,14 @@
 mod cold_sync;
 mod creation;
 mod live_clients;
+mod restart;
 mod small_shape;
 mod transactions;
 
 pub use cold_sync::ColdSync;
 pub use creation::{Creation, Crowd};
 pub use live_clients::LiveClients;
+pub use restart::Restart;
 pub use small_shape::SmallShape;
 pub use transactions::Transactions;
 
