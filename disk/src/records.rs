@@ -36,6 +36,23 @@ impl<F: Files> Records<F> {
         files: &F,
         mut each: impl FnMut(Record) -> io::Result<()>,
     ) -> Result<(), RecoveryError> {
+        let path = self.path.clone();
+        self.read_payloads(files, |payload| {
+            let record = Record::decode(payload)
+                .map_err(|source| RecoveryError::Record { path: path.clone(), source })?;
+            each(record).map_err(|source| RecoveryError::Io { path: path.clone(), source })
+        })
+    }
+
+    /// The same for payloads, which may make no sense.
+    ///
+    /// # Errors
+    /// Where the file cannot be synced or read, or `each` fails.
+    pub(crate) fn read_payloads(
+        &mut self,
+        files: &F,
+        mut each: impl FnMut(&[u8]) -> Result<(), RecoveryError>,
+    ) -> Result<(), RecoveryError> {
         let end = files.len(&self.file).map_err(|source| self.io_error(source))?;
         if end == self.position {
             return Ok(());
@@ -49,10 +66,8 @@ impl<F: Files> Records<F> {
         while read_next(&mut unread, &mut frame).map_err(io_error)?
             && let Some((payload, length)) = read_frame(&frame)
         {
-            let record = Record::decode(payload)
-                .map_err(|source| RecoveryError::Record { path: path.clone(), source })?;
             *position += length as u64;
-            each(record).map_err(io_error)?;
+            each(payload)?;
         }
         Ok(())
     }

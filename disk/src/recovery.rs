@@ -5,7 +5,7 @@ use crate::layout::pack_number;
 use crate::records::Records;
 use crate::{Files, Layout, segment};
 use limn_core::Handle;
-use limn_core::journal::record::{Record, RecordError};
+use limn_core::journal::record::RecordError;
 use limn_core::journal::recovery::{RecoveredShape, RecoveredStore, Recovery, ShapeFiles};
 use limn_core::journal::replay::Survey;
 use limn_core::log::shape_log::{PackPlace, ShapeLog};
@@ -57,14 +57,21 @@ pub fn recover<F: Files>(
     let numbers = layout
         .commit_files(files)
         .map_err(|source| RecoveryError::Io { path: layout.commit_dir(), source })?;
+    // All that is read is durable: the process before may have ended without a sync, and a power failure that takes a
+    // record back must not leave the checkpoint of this start, which knows of it.
+    let open = |number: &u64| Records::open(files, &layout.commit_file(*number));
     let mut survey = Survey::default();
-    for_each_record(files, layout, &numbers, |record| {
-        survey.handle_record(&record);
-        Ok(())
-    })?;
+    for number in &numbers {
+        open(number)?.read_payloads(files, |payload| {
+            survey.handle_payload(payload);
+            Ok(())
+        })?;
+    }
     let mut recovery = Recovery::new(survey, chunk_bytes_max, tail_bytes_max);
     let mut folders = Folders { files, layout };
-    for_each_record(files, layout, &numbers, |record| recovery.handle_record(record, &mut folders))?;
+    for number in &numbers {
+        open(number)?.read(files, |record| recovery.handle_record(record, &mut folders))?;
+    }
     let mut store = recovery.finish();
     settle(&mut folders, &mut store.shapes)
         .map_err(|source| RecoveryError::Io { path: layout.shapes_dir(), source })?;
@@ -101,19 +108,6 @@ impl<F: Files> ShapeFiles for Folders<'_, F> {
     }
 }
 
-/// Calls `each` with every whole record, oldest first. All of them are durable: the process before may have ended without
-/// a sync, and a power failure that takes a record back must not leave the checkpoint of this start, which knows of it.
-fn for_each_record<F: Files>(
-    files: &F,
-    layout: &Layout,
-    numbers: &[u64],
-    mut each: impl FnMut(Record) -> io::Result<()>,
-) -> Result<(), RecoveryError> {
-    numbers
-        .iter()
-        .try_for_each(|number| Records::open(files, &layout.commit_file(*number))?.read(files, &mut each))
-}
-
 /// Removes the files of shapes that did not survive. Only once that is durable, in a new commit log file: until
 /// then a crash may bring them back.
 pub(crate) fn remove_orphans(
@@ -140,7 +134,7 @@ mod tests {
     use crate::Native;
     use crate::scratch::Scratch;
     use limn_core::ShapeId;
-    use limn_core::journal::record::{CreatedShape, SnapshotDone};
+    use limn_core::journal::record::{CreatedShape, Record, SnapshotDone};
     use limn_core::log::shape_log::SnapshotProgress;
     use limn_core::pg::{QualifiedName, Relation, SnapshotBounds, SnapshotFilter};
     use limn_core::protocol::request::parse_shape_request;

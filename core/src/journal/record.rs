@@ -255,6 +255,11 @@ impl Record {
         }
     }
 
+    /// Reads the payload of a record that says something of earlier ones; `None` for any other.
+    pub(super) fn decode_if_surveyed(payload: &[u8]) -> Option<Self> {
+        matches!(payload.first(), Some(&(COMMIT | REMOVED))).then(|| Self::decode(payload).ok()).flatten()
+    }
+
     /// Reads the payload of a frame whose checksum held.
     ///
     /// # Errors

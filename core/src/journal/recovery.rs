@@ -3,7 +3,7 @@
 //! The log is gone through twice. A [`Survey`] learns what later records say about earlier ones; the [`Recovery`] then
 //! rebuilds every shape from the oldest checkpoint and all records behind it.
 //!
-//! Order of calls: [`Survey::handle_record`] for every record; [`Recovery::new`]; [`Recovery::handle_record`] for every
+//! Order of calls: [`Survey::handle_payload`] for every record; [`Recovery::new`]; [`Recovery::handle_record`] for every
 //! record again; [`Recovery::finish`].
 
 use super::record::{CreatedShape, Record, ShapeCheckpoint, ShapePartitions, StoreCheckpoint, stored_bound};

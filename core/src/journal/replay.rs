@@ -25,13 +25,14 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Takes the next record.
-    pub fn handle_record(&mut self, record: &Record) {
+    /// Takes the next record's payload. Of most records the survey needs to know only that they are there, so they are
+    /// not decoded.
+    pub fn handle_payload(&mut self, payload: &[u8]) {
         self.records += 1;
-        match record {
-            Record::Commit(_) => self.committed_records = self.records,
-            Record::Removed(id) => {
-                self.removed.insert(*id);
+        match Record::decode_if_surveyed(payload) {
+            Some(Record::Commit(_)) => self.committed_records = self.records,
+            Some(Record::Removed(id)) => {
+                self.removed.insert(id);
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! Records for tests.
 
-use super::record::{CreatedShape, Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint};
+use super::record::{CreatedShape, Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint, read_frame};
 use super::recovery::{RecoveredStore, Recovery, ShapeFiles};
 use super::replay::Survey;
 use crate::log::shape_log::{PackPlace, SnapshotProgress};
@@ -75,7 +75,11 @@ pub(super) fn recover(
     tail_bytes_max: usize,
 ) -> (RecoveredStore, Changes) {
     let mut survey = Survey::default();
-    records.iter().for_each(|record| survey.handle_record(record));
+    for record in &records {
+        let mut frame = Vec::new();
+        record.encode(&mut frame);
+        survey.handle_payload(read_frame(&frame).unwrap().0);
+    }
     let mut recovery = Recovery::new(survey, chunk_bytes_max, tail_bytes_max);
     let mut changes = Changes::default();
     for record in records {
