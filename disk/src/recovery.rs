@@ -80,14 +80,18 @@ pub fn recover<F: Files>(
 
 /// Makes the shapes' files hold all that the commit log said, and nothing else, durably.
 fn settle<F: Files>(folders: &mut Folders<'_, F>, shapes: &mut [RecoveredShape]) -> io::Result<()> {
-    for shape in &mut *shapes {
-        folders.flush_tail(shape.handle, &mut shape.log)?;
-        segment::cut(folders.files, &folders.layout.shape_dir(shape.handle), &shape.log)?;
+    let Folders { files, layout } = *folders;
+    shapes.iter_mut().try_for_each(|shape| folders.flush_tail(shape.handle, &mut shape.log))?;
+    // Most shapes may have no folder: asking the operating system for each of them would take longest of all.
+    let names: BTreeSet<String> = files.list(&layout.shapes_dir())?.into_iter().collect();
+    let mut dirs = Vec::new();
+    for shape in shapes.iter().filter(|shape| names.contains(&shape.handle.to_string())) {
+        let dir = layout.shape_dir(shape.handle);
+        segment::cut(files, &dir, &shape.log)?;
+        dirs.push(dir);
     }
-    let place = |shape: &RecoveredShape| shape.log.snapshot().pack;
-    let written: Vec<_> =
-        shapes.iter().map(|shape| (folders.layout.shape_dir(shape.handle), place(shape))).collect();
-    segment::sync_all(folders.files, written.iter().map(|(dir, place)| (dir.as_path(), *place)))
+    let places = shapes.iter().filter_map(|shape| shape.log.snapshot().pack);
+    segment::sync_all(files, layout, dirs.iter().map(PathBuf::as_path), places)
 }
 
 /// The shapes' files.

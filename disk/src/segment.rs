@@ -1,8 +1,8 @@
 //! One shape's files.
 
-use crate::Files;
 use crate::files::Unread;
 use crate::layout::pack_file;
+use crate::{Files, Layout};
 use limn_core::Offset;
 use limn_core::log::segment::{ENTRY_BYTES, SegmentAppend, decode_entry, search};
 use limn_core::log::shape_log::{Mark, PackPlace, ShapeLog, SnapshotProgress};
@@ -86,27 +86,26 @@ pub fn cut(files: &impl Files, dir: &Path, log: &ShapeLog) -> io::Result<()> {
     unless_missing(files.cut(&index_path(dir), entry_at(log.flushed_items())))
 }
 
-/// Makes everything durable that was written for these shapes, with its name: their folders, and the packs that have
-/// their snapshots. A shape without changes may have no folder, and of one that was removed there is nothing at all.
+/// Makes everything durable that was written for some shapes, with its name: what is in their folders, and the packs that
+/// have their snapshots. A shape without changes may have no folder, and of one that was removed there is nothing at all.
 ///
 /// # Errors
 /// Whatever the operating system says.
 pub fn sync_all<'a>(
     files: &impl Files,
-    shapes: impl IntoIterator<Item = (&'a Path, Option<PackPlace>)>,
+    layout: &Layout,
+    dirs: impl IntoIterator<Item = &'a Path>,
+    places: impl IntoIterator<Item = PackPlace>,
 ) -> io::Result<()> {
-    let (mut shapes_dir, mut packs) = (None, BTreeSet::new());
-    for (dir, place) in shapes {
+    for dir in dirs {
         for path in [snapshot_path(dir), log_path(dir), index_path(dir)] {
             sync_file(files, &path)?;
         }
         unless_missing(files.sync_dir(dir))?;
-        packs.extend(place.map(|place| place.pack));
-        shapes_dir = dir.parent();
     }
-    let Some(shapes_dir) = shapes_dir else { return Ok(()) };
-    packs.into_iter().try_for_each(|pack| sync_file(files, &pack_file(shapes_dir, pack)))?;
-    files.sync_dir(shapes_dir)
+    let packs: BTreeSet<u64> = places.into_iter().map(|place| place.pack).collect();
+    packs.into_iter().try_for_each(|pack| sync_file(files, &layout.pack_file(pack)))?;
+    files.sync_dir(&layout.shapes_dir())
 }
 
 fn sync_file(files: &impl Files, path: &Path) -> io::Result<()> {

@@ -22,14 +22,16 @@ use anyhow::{Context, Result};
 use command::Command;
 use executor::Executor;
 use limn_core::Lsn;
+use limn_core::journal::recovery::RecoveredShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
 use limn_core::store::{Limits, Progress, Question, Writer};
-use limn_disk::Recovered;
+use limn_disk::{Layout, Recovered};
 use link::{Connected, Link, LinkEvent};
 use move_session::MoveSession;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -79,21 +81,26 @@ struct Engine {
 pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> {
     let EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics } = parts;
     let layout = folder.layout();
+    let start_log =
+        || CommitLog::start(layout.clone(), &recovered, registry.last_handle_us(), metrics.commit.clone());
+    // Where there are many shapes, both take a while.
+    let (started, restored) = thread::scope(|scope| {
+        let starting = scope.spawn(start_log);
+        let shapes = &recovered.store.shapes;
+        let restored: Result<Vec<_>> = shapes.iter().map(|shape| restore(&layout, shape)).collect();
+        (starting.join(), restored)
+    });
+    let started = started.map_err(|_| anyhow::anyhow!("the start of the commit log panicked"))?;
     let (commit_log, durable) =
-        CommitLog::start(layout.clone(), &recovered, registry.last_handle_us(), metrics.commit.clone())
-            .context("cannot write to the storage folder; is its disk full or read-only?")?;
+        started.context("cannot write to the storage folder; is its disk full or read-only?")?;
     folder.open_packs(&recovered);
     let Recovered { store, next_file } = recovered;
     status.handle_processed(store.processed);
     let mut writer = Writer::new(Limits::default(), next_file, Lsn::new(store.processed));
-    for shape in store.shapes {
-        let (id, state) = (shape.created.id, shape.dependent);
-        let snapshot = (shape.filter, shape.is_joined);
-        let dir = layout.shape_dir(shape.handle);
-        let shape = Shape::restore(shape.created, shape.handle, dir, shape.log, Life::Readable)?;
-        let shape = Arc::new(shape);
+    for (shape, recovered) in restored?.into_iter().zip(store.shapes) {
+        let (snapshot, state) = ((recovered.filter, recovered.is_joined), recovered.dependent);
         let salt = shape.handle.to_string();
-        writer.restore(id, (shape.clone(), &shape.definition), &salt, snapshot, state);
+        writer.restore(shape.id, (shape.clone(), &shape.definition), &salt, snapshot, state);
         registry.insert(&shape);
     }
     let move_session = MoveSession::start(source.config.clone(), handle.clone());
@@ -117,6 +124,12 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         pulse_due: false,
     };
     Ok(tokio::spawn(engine.run()))
+}
+
+fn restore(layout: &Layout, shape: &RecoveredShape) -> Result<Arc<Shape>> {
+    let (created, log) = (shape.created.clone(), shape.log.clone());
+    let dir = layout.shape_dir(shape.handle);
+    Shape::restore(created, shape.handle, dir, log, Life::Readable).map(Arc::new)
 }
 
 impl Engine {

@@ -1,9 +1,9 @@
 //! Carries out what core's writer decides, one event at a time, as `limn_origin::engine` does.
 
-use super::Shape;
 use super::bounds::overlong;
 use super::commit_log::CommitLog;
 use super::move_session::MoveSession;
+use super::{Shape, layout};
 use crate::fault::{Fault, Faults};
 use crate::files::Files;
 use crate::postgres::{Frame, Postgres, Walsender, described};
@@ -138,9 +138,9 @@ impl Engine {
     pub(super) fn sync_segments(&mut self) -> io::Result<()> {
         let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
         if !self.faults.has(Fault::SegmentsNotSynced) {
-            let place = |shape: &Shape| shape.log.borrow().snapshot().pack;
-            let written = shapes.iter().map(|shape| (shape.dir.as_path(), place(shape)));
-            let synced = segment::sync_all(&self.files, written);
+            let dirs = shapes.iter().map(|shape| shape.dir.as_path());
+            let places = shapes.iter().filter_map(|shape| shape.log.borrow().snapshot().pack);
+            let synced = segment::sync_all(&self.files, &layout(), dirs, places);
             if synced.is_err() && self.faults.has(Fault::SyncsAgain) && !self.files.disk().is_off() {
                 self.syncing = Some((file, shapes));
                 return Ok(());
