@@ -36,7 +36,7 @@ const FILTER: [&[&str]; 7] = [
 const ORIGIN: [&[&str]; 11] = [
     &["observe", "postgres", "random", "stopping", "supervisor"],
     &["store"],
-    &["health::degraded", "health::preflight", "health::vitals", "shapes::shape"],
+    &["health::degraded", "health::preflight", "health::vitals", "shapes::catalog_changes", "shapes::shape"],
     &["health::soundness", "health::status", "shapes::registry"],
     &["engine"],
     &["shapes::creation", "shapes::expiry", "standby"],

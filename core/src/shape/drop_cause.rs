@@ -50,6 +50,36 @@ named_enum! {
     }
 }
 
+impl DropCause {
+    /// Whether the catalog says something else than when the shape was made: what it was heard to say before is not to be
+    /// believed any more.
+    #[must_use]
+    pub const fn is_of_catalog(self) -> bool {
+        match self {
+            Self::SchemaChanged
+            | Self::TableDropped
+            | Self::Unpublished
+            | Self::WithoutWal
+            | Self::PartitionsChanged
+            | Self::IdentityLost
+            | Self::SlotLost
+            | Self::OtherPostgres
+            | Self::OtherStorage
+            | Self::PublicationAltered => true,
+            Self::Truncated
+            | Self::UnjudgeableRow
+            | Self::NullMember
+            | Self::MoveOverrun
+            | Self::RefusedByPostgres
+            | Self::SnapshotOverrun
+            | Self::TransactionOverrun
+            | Self::Expired
+            | Self::CreationFailed
+            | Self::Deleted => false,
+        }
+    }
+}
+
 impl From<&RotationCause> for DropCause {
     fn from(cause: &RotationCause) -> Self {
         match cause {

@@ -135,13 +135,11 @@ impl Executor {
     }
 
     fn sync_segments(&self, file: u64, shapes: Vec<Arc<Shape>>) {
-        let handle = self.handle.clone();
+        let (handle, layout) = (self.handle.clone(), self.folder.layout());
         tokio::spawn(async move {
-            let place = |shape: &Shape| shape.log().snapshot().pack;
-            let files = move |shape: &Arc<Shape>| (shape.dir.clone(), place(shape));
-            let written: Vec<_> = shapes.iter().map(files).collect();
             let sync = move || {
-                segment::sync_all(&Native, written.iter().map(|(dir, place)| (dir.as_path(), *place)))
+                let places = shapes.iter().filter_map(|shape| shape.log().snapshot().pack);
+                segment::sync_all(&Native, &layout, shapes.iter().map(|shape| shape.dir.as_path()), places)
             };
             let synced = tokio::task::spawn_blocking(sync).await;
             handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
@@ -151,6 +149,9 @@ impl Executor {
     fn drop_shape(&self, shape: &Shape, cause: DropCause) {
         let (table, name) = (&shape.definition.relation.name, cause.as_str());
         tracing::info!(handle = %shape.handle, %table, cause = name, "shape removed");
+        if cause.is_of_catalog() {
+            self.registry.catalog_changes.note(&shape.definition);
+        }
         self.registry.remove(shape);
         shape.set_life(Life::Removed);
         self.metrics.rotated(cause);

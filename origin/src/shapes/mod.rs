@@ -1,9 +1,11 @@
 //! The shapes of this server: which there are, how one is made, and when one has to go.
 
+mod catalog_changes;
 pub mod creation;
 pub mod expiry;
 mod registry;
 mod shape;
 
+pub use catalog_changes::CatalogChanges;
 pub use registry::Registry;
 pub use shape::{Failure, Life, Shape};

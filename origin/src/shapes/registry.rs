@@ -1,6 +1,6 @@
 //! Which shapes there are, by everything that a request may know of them.
 
-use super::Shape;
+use super::{CatalogChanges, Shape};
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::{Handle, HandleClock};
 use std::collections::HashMap;
@@ -13,6 +13,8 @@ const SPELLINGS_MAX: usize = 200_000;
 /// All shapes that can be found.
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// What has ended shapes in the catalog.
+    pub catalog_changes: CatalogChanges,
     maps: Mutex<Maps>,
     handles: Mutex<HandleClock>,
 }

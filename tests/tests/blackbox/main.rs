@@ -25,6 +25,7 @@ mod limits;
 mod live;
 mod log;
 mod lookups;
+mod many_shapes;
 mod metrics;
 mod other_publications;
 mod outage;

@@ -97,10 +97,10 @@ impl Catalog {
         let shared = Shared {
             config,
             publication,
+            facts: Facts::new(registry.clone()),
             registry,
             session: tokio::sync::Mutex::default(),
             lookups: Flights::default(),
-            facts: Facts::default(),
             unlocked: Flights::default(),
         };
         Self(Arc::new(shared))

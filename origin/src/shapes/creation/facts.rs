@@ -5,6 +5,7 @@ use super::flights::Flights;
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::Publication;
 use crate::postgres::{PostgresError, Session, obstacle, rights};
+use crate::shapes::{CatalogChanges, Registry};
 use limn_core::pg::QualifiedName;
 use limn_core::protocol::RequestError;
 use limn_core::shape::GeneratedColumns;
@@ -32,13 +33,22 @@ pub(super) struct TableFacts {
 }
 
 /// Facts of tables, as far as somebody has asked for them lately.
-#[derive(Default)]
 pub(super) struct Facts {
+    registry: Arc<Registry>,
     recent: Mutex<HashMap<QualifiedName, Arc<TableFacts>>>,
     flights: Flights<QualifiedName, Result<Arc<TableFacts>, LookupError>>,
 }
 
 impl Facts {
+    /// No facts yet. The shapes of `registry` tell what has changed.
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, recent: Mutex::default(), flights: Flights::default() }
+    }
+
+    fn changes(&self) -> &CatalogChanges {
+        &self.registry.catalog_changes
+    }
+
     /// What the catalog said of a table at `since` or later.
     pub(super) async fn since(
         &self,
@@ -47,8 +57,11 @@ impl Facts {
         since: Instant,
     ) -> Result<Arc<TableFacts>, LookupError> {
         loop {
-            if let Some(facts) = self.recent().get(name).filter(|facts| facts.asked_at >= since) {
-                return Ok(facts.clone());
+            let recent = self.recent().get(name).cloned();
+            let believed = recent
+                .filter(|facts| facts.asked_at >= since && !self.changes().is_outdated(name, facts.asked_at));
+            if let Some(facts) = believed {
+                return Ok(facts);
             }
             let flight = self.flights.join(name.clone(), || {
                 let (catalog, name) = (catalog.clone(), name.clone());
@@ -57,7 +70,7 @@ impl Facts {
             let facts = flight.await??;
             self.remember(name, &facts);
             // One that others had begun before may be too old.
-            if facts.asked_at >= since {
+            if facts.asked_at >= since && !self.changes().is_outdated(name, facts.asked_at) {
                 return Ok(facts);
             }
         }

@@ -106,9 +106,12 @@ impl Publisher {
 
     /// Whether the catalog said a moment ago that the table is published, and nobody is waited for.
     fn is_settled(&self, table: &Description) -> bool {
+        let is_recent = |at: Instant| {
+            at.elapsed() < RECENT && !self.0.registry.catalog_changes.is_outdated(&table.relation.name, at)
+        };
         let settled = self.settled();
         settled.get(&table.relation.oid).is_some_and(|settled| {
-            settled.asked_at.elapsed() < RECENT && settled.writers.is_empty() && settled.table == *table
+            is_recent(settled.asked_at) && settled.writers.is_empty() && settled.table == *table
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::copy::{Written, copy};
 use super::error::CreateError;
+use super::facts::RECENT;
 use super::views;
 use crate::engine::EngineHandle;
 use crate::observe::{Counted, Metrics};
@@ -14,18 +15,22 @@ use limn_core::journal::record::SnapshotDone;
 use limn_core::pg::{QualifiedName, SnapshotBounds, SnapshotFilter};
 use limn_core::store::{Batch, SnapshotLimits, SnapshotQueue};
 use limn_disk::{Native, segment};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Shapes that one snapshot serves.
 const BATCH_MAX: usize = 500;
 /// Bytes of one shape's rows beyond which the others of its batch wait for another snapshot.
 const LARGE_BYTES: u64 = 1 << 20;
+/// How long others wait for the rows of a shape before they get another snapshot.
+const SLOW_TIME: Duration = Duration::from_millis(100);
 /// How long it is waited until the commits that were read are visible, and how often that is looked at.
 const VISIBLE_WAIT: Duration = Duration::from_secs(20);
 const VISIBLE_POLL: Duration = Duration::from_millis(5);
@@ -37,13 +42,15 @@ pub(super) struct Snapshots(Arc<Shared>);
 struct Shared {
     parts: SnapshotsParts,
     queue: Mutex<SnapshotQueue<Tables, Waiting>>,
-    /// What the last snapshot showed of its tables: another one that sees the same transactions shows the same.
+    /// What the last snapshot showed of its tables: another one soon after that sees the same transactions shows the
+    /// same.
     last_shown: Mutex<Option<Shown>>,
 }
 
 /// Tables, as a snapshot shows them.
 #[derive(Clone)]
 struct Shown {
+    at: Instant,
     tables: Tables,
     bounds: SnapshotBounds,
     described: Arc<Vec<Description>>,
@@ -123,8 +130,8 @@ impl Snapshots {
             Err(error) => return fail_all(&mut batch, error),
         };
         open.handle_begun();
-        let run = Run { snapshots: &self, snapshot, described };
-        let Served { later, large } = run.serve(&mut batch).await;
+        let run = Run { snapshots: &self, snapshot, described, batch: Mutex::new(batch) };
+        let Served { later, large } = run.serve().await;
         for (waiting, filter, file) in large {
             let ended = self.end_large(&waiting.shape, filter, file).await;
             waiting.tell(ended);
@@ -156,7 +163,10 @@ impl Snapshots {
         tables: &Tables,
     ) -> Result<Arc<Vec<Description>>, CreateError> {
         let last = self.last_shown().clone();
-        if let Some(last) = last.filter(|last| last.bounds == *snapshot.bounds() && last.tables == *tables) {
+        let is_same = |last: &Shown| {
+            last.at.elapsed() < RECENT && last.bounds == *snapshot.bounds() && last.tables == *tables
+        };
+        if let Some(last) = last.filter(is_same) {
             return Ok(last.described);
         }
         let mut described = Vec::new();
@@ -168,7 +178,7 @@ impl Snapshots {
         }
         let described = Arc::new(described);
         let (tables, bounds) = (tables.clone(), snapshot.bounds().clone());
-        *self.last_shown() = Some(Shown { tables, bounds, described: described.clone() });
+        *self.last_shown() = Some(Shown { at: Instant::now(), tables, bounds, described: described.clone() });
         Ok(described)
     }
 
@@ -201,6 +211,7 @@ struct Run<'a> {
     snapshots: &'a Snapshots,
     snapshot: Snapshot,
     described: Arc<Vec<Description>>,
+    batch: Mutex<Batch<Tables, Waiting>>,
 }
 
 /// What is left to do once a snapshot's session is not needed any more.
@@ -221,15 +232,14 @@ enum Outcome {
 
 impl Run<'_> {
     /// Copies the rows of one shape after the other.
-    async fn serve(self, batch: &mut Batch<Tables, Waiting>) -> Served {
+    async fn serve(self) -> Served {
         let filter = SnapshotFilter {
             bounds: self.snapshot.bounds().clone(),
             ends_at: self.snapshot.ends_at().as_u64(),
         };
         let mut served = Served::default();
-        while let Some(waiting) = batch.poll() {
-            let outcome = self.serve_one(&waiting, &filter, batch).await;
-            match outcome {
+        while let Some(waiting) = self.next() {
+            match self.serve_in_time(&waiting, &filter).await {
                 Ok(Outcome::Written(Written::Small(content))) => {
                     let ended = self.snapshots.end(&waiting.shape, filter.clone(), Some(content)).await;
                     waiting.tell(ended);
@@ -242,7 +252,7 @@ impl Run<'_> {
                 Err(error) => {
                     waiting.tell(Err(error));
                     // The transaction has failed, or has rows to come that nobody wants.
-                    served.later.extend(batch.take().into_iter().map(Waiting::registered));
+                    served.later.extend(self.batch().take().into_iter().map(Waiting::registered));
                     return served;
                 }
             }
@@ -255,12 +265,22 @@ impl Run<'_> {
         served
     }
 
-    async fn serve_one(
+    /// Copies the rows of a shape, behind which others do not wait for long.
+    async fn serve_in_time(
         &self,
         waiting: &Waiting,
         filter: &SnapshotFilter,
-        batch: &mut Batch<Tables, Waiting>,
     ) -> Result<Outcome, CreateError> {
+        let mut serving = pin!(self.serve_one(waiting, filter));
+        if let Ok(outcome) = timeout(SLOW_TIME, serving.as_mut()).await {
+            return outcome;
+        }
+        let others = self.batch().take();
+        self.give_back(others);
+        serving.await
+    }
+
+    async fn serve_one(&self, waiting: &Waiting, filter: &SnapshotFilter) -> Result<Outcome, CreateError> {
         let Shared { parts, .. } = &*self.snapshots.0;
         let (shape, snapshot) = (&waiting.shape, &self.snapshot);
         if shape.life() != Life::Creating || !self.shows_tables_of(waiting) {
@@ -271,15 +291,28 @@ impl Run<'_> {
             return Ok(Outcome::Incomplete);
         }
         let give_back = |bytes| {
-            let others = batch.handle_written(bytes);
-            if !others.is_empty() {
-                let tables = batch.tables().clone();
-                self.snapshots.queue().give_back(tables, others.into_iter().map(Waiting::registered));
-                self.snapshots.start();
-            }
+            let others = self.batch().handle_written(bytes);
+            self.give_back(others);
         };
         let place = (&*parts.folder, parts.chunk_bytes_max);
         copy(shape, snapshot, views, place, give_back).await.map(Outcome::Written)
+    }
+
+    /// Lets shapes that wait share another snapshot.
+    fn give_back(&self, others: VecDeque<Waiting>) {
+        if !others.is_empty() {
+            let tables = self.batch().tables().clone();
+            self.snapshots.queue().give_back(tables, others.into_iter().map(Waiting::registered));
+            self.snapshots.start();
+        }
+    }
+
+    fn next(&self) -> Option<Waiting> {
+        self.batch().poll()
+    }
+
+    fn batch(&self) -> MutexGuard<'_, Batch<Tables, Waiting>> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the tables are in the snapshot what the definition took them for. What changes after that shows in the
