@@ -1,4 +1,4 @@
-//! What is known of changes of the catalog, by the shapes that they ended.
+//! What is known of changes of the catalog, by the shapes that they ended, or kept from being made.
 
 use limn_core::pg::QualifiedName;
 use limn_core::shape::Definition;
@@ -15,7 +15,7 @@ const KEPT: Duration = Duration::from_secs(10);
 pub struct CatalogChanges(Mutex<HashMap<QualifiedName, Instant>>);
 
 impl CatalogChanges {
-    /// A change of the catalog has ended a shape of this definition.
+    /// A change of the catalog has ended a shape of this definition, or kept it from being made.
     pub fn note(&self, definition: &Definition) {
         let now = Instant::now();
         let mut changes = self.changes();

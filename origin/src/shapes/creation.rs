@@ -261,7 +261,7 @@ impl Creator {
             failure = Failure::Gone;
         }
         if failure == Failure::Gone {
-            self.catalog.forget(&shape.definition);
+            self.shared.parts.registry.catalog_changes.note(&shape.definition);
         }
         if let Failure::Rows(error) = &failure {
             self.shared.refusals.remember(&shape.identity, error);

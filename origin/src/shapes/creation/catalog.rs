@@ -209,11 +209,6 @@ impl Catalog {
         self.0.facts.since(self, name, since).await
     }
 
-    /// The tables of a definition are not what the catalog said of them.
-    pub(super) fn forget(&self, definition: &Definition) {
-        definition.relations().iter().for_each(|relation| self.0.facts.forget(&relation.name));
-    }
-
     /// Asks for the facts of a table, as they are now.
     pub(super) async fn ask_facts(&self, name: &QualifiedName) -> Result<Arc<TableFacts>, PostgresError> {
         let session = self.session().await?;

@@ -5,7 +5,7 @@ use super::flights::Flights;
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::Publication;
 use crate::postgres::{PostgresError, Session, obstacle, rights};
-use crate::shapes::{CatalogChanges, Registry};
+use crate::shapes::Registry;
 use limn_core::pg::QualifiedName;
 use limn_core::protocol::RequestError;
 use limn_core::shape::GeneratedColumns;
@@ -45,10 +45,6 @@ impl Facts {
         Self { registry, recent: Mutex::default(), flights: Flights::default() }
     }
 
-    fn changes(&self) -> &CatalogChanges {
-        &self.registry.catalog_changes
-    }
-
     /// What the catalog said of a table at `since` or later.
     pub(super) async fn since(
         &self,
@@ -56,11 +52,12 @@ impl Facts {
         name: &QualifiedName,
         since: Instant,
     ) -> Result<Arc<TableFacts>, LookupError> {
+        let changes = &self.registry.catalog_changes;
+        let is_believed =
+            |facts: &TableFacts| facts.asked_at >= since && !changes.is_outdated(name, facts.asked_at);
         loop {
             let recent = self.recent().get(name).cloned();
-            let believed = recent
-                .filter(|facts| facts.asked_at >= since && !self.changes().is_outdated(name, facts.asked_at));
-            if let Some(facts) = believed {
+            if let Some(facts) = recent.filter(|facts| is_believed(facts)) {
                 return Ok(facts);
             }
             let flight = self.flights.join(name.clone(), || {
@@ -69,16 +66,11 @@ impl Facts {
             });
             let facts = flight.await??;
             self.remember(name, &facts);
-            // One that others had begun before may be too old.
-            if facts.asked_at >= since && !self.changes().is_outdated(name, facts.asked_at) {
+            // What others had begun to ask before may be too old.
+            if is_believed(&facts) {
                 return Ok(facts);
             }
         }
-    }
-
-    /// The table is not what its facts say.
-    pub(super) fn forget(&self, name: &QualifiedName) {
-        self.recent().remove(name);
     }
 
     fn remember(&self, name: &QualifiedName, facts: &Arc<TableFacts>) {
