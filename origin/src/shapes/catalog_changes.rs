@@ -33,3 +33,33 @@ impl CatalogChanges {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shapes::registry::tests::{relation, request, shape};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_before_a_change_is_outdated() {
+        let changes = CatalogChanges::default();
+        let (definition, other) = (
+            shape(&relation(), &request("id=1"), 1, 1).definition.clone(),
+            QualifiedName::new("public", "other"),
+        );
+        let name = definition.relation.name.clone();
+        let before = Instant::now();
+        assert!(!changes.is_outdated(&name, before));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        changes.note(&definition);
+        assert!(changes.is_outdated(&name, before) && !changes.is_outdated(&other, before));
+        assert!(
+            changes.is_outdated(&name, Instant::now()),
+            "the question may have been answered before the change"
+        );
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!changes.is_outdated(&name, Instant::now()));
+        tokio::time::advance(KEPT).await;
+        changes.note(&shape(&relation(), &request("id=2"), 2, 2).definition);
+        assert_eq!(changes.changes().len(), 1, "those of long ago are forgotten");
+    }
+}

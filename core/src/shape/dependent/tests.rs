@@ -330,6 +330,20 @@ fn a_row_that_stays_by_another_disjunct_is_not_sent_again() {
 }
 
 #[test]
+fn a_row_with_another_key_goes_and_comes_with_its_tags() {
+    let mut router = router(IN, &[Some("2"), Some("3")]);
+    let changes = [outer("U", &[Some("7"), Some("2"), Some("a")], &[Some("8"), Some("3"), Some("a")])];
+    let items = transaction(&mut router, 100, 810, &changes);
+    let [gone, come] = &items[..] else { panic!("{items:?}") };
+    let told = |item: &Value| (item["headers"]["operation"].clone(), item["headers"]["op_position"].clone());
+    assert_eq!((told(gone), told(come)), ((json!("delete"), json!(0)), (json!("insert"), json!(1))));
+    let tags = |item: &Value| item["headers"]["tags"].as_array().unwrap().clone();
+    let (before, after) = (tags(gone), tags(come));
+    assert_eq!((before.len(), after.len(), &before[0]), (2, 1, &after[0]), "it goes by both");
+    assert!(gone["headers"].get("removed_tags").is_none() && come["headers"].get("removed_tags").is_none());
+}
+
+#[test]
 fn what_comes_again_is_skipped() {
     let mut router = router(IN, &[]);
     let came = [inner("I", &[], &[Some("2"), ON])];

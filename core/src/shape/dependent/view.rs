@@ -251,6 +251,7 @@ mod tests {
         assert_eq!(contains(&members, &[Some("3")]), Some(false));
         assert_eq!(contains(&members, &[None]), None);
         assert_eq!(contains(&View::default(), &[None]), Some(false), "nothing is in an empty set");
+        assert!(View::default().is_empty() && !members.is_empty());
         let open = view(&[&[Some("1")], &[None]]);
         assert_eq!(contains(&open, &[Some("1")]), Some(true));
         assert_eq!(contains(&open, &[Some("3")]), None);
