@@ -184,7 +184,7 @@ mod tests {
                 let recovered = recover(&Native, &layout, 1_000, 1_000).unwrap();
                 let [shape] = &recovered.store.shapes[..] else { unreachable!("one shape survives") };
                 let dir = layout.shape_dir(shape.handle);
-                let (path, at) = segment::snapshot_place(&dir, shape.log.snapshot());
+                let (path, at) = segment::snapshot_place(&dir, shape.log.snapshot().pack);
                 assert_eq!(fs::read(path).unwrap()[at as usize..], *CONTENT);
                 remove_orphans(&Native, &layout, &recovered.store.shapes).unwrap();
             }

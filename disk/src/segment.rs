@@ -5,7 +5,7 @@ use crate::layout::pack_file;
 use crate::{Files, Layout};
 use limn_core::Offset;
 use limn_core::log::segment::{ENTRY_BYTES, SegmentAppend, decode_entry, search};
-use limn_core::log::shape_log::{Mark, PackPlace, ShapeLog, SnapshotProgress};
+use limn_core::log::shape_log::{Mark, PackPlace, ShapeLog};
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -47,8 +47,8 @@ pub fn remove_dir(files: &impl Files, dir: &Path) -> io::Result<()> {
 
 /// The file that has a shape's snapshot, and the byte position of the snapshot in it.
 #[must_use]
-pub fn snapshot_place(dir: &Path, snapshot: &SnapshotProgress) -> (PathBuf, u64) {
-    match (snapshot.pack, dir.parent()) {
+pub fn snapshot_place(dir: &Path, pack: Option<PackPlace>) -> (PathBuf, u64) {
+    match (pack, dir.parent()) {
         (Some(place), Some(shapes_dir)) => (pack_file(shapes_dir, place.pack), place.at),
         _ => (snapshot_path(dir), 0),
     }
@@ -122,15 +122,11 @@ pub(crate) fn write_snapshot(
     pack: Option<PackPlace>,
     content: &[u8],
 ) -> io::Result<()> {
-    match (pack, dir.parent()) {
-        (Some(place), Some(shapes_dir)) => {
-            files.write_at(&files.open_or_create(&pack_file(shapes_dir, place.pack))?, content, place.at)
-        }
-        _ => {
-            create_dir(files, dir)?;
-            files.write_at(&files.create(&snapshot_path(dir))?, content, 0)
-        }
+    if pack.is_none() {
+        create_dir(files, dir)?;
     }
+    let (path, at) = snapshot_place(dir, pack);
+    files.write_at(&files.open_or_create(&path)?, content, at)
 }
 
 /// Makes the snapshot durable that was written to `file`, and the names that lead to it.

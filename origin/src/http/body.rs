@@ -34,7 +34,7 @@ impl Stored {
     pub(super) fn of(shape: &Shape, part: Part, up_to_date: Option<Lsn>) -> Self {
         let (file, tail) = match part {
             Part::Snapshot(range) => {
-                let (path, at) = segment::snapshot_place(&shape.dir, shape.log().snapshot());
+                let (path, at) = segment::snapshot_place(&shape.dir, shape.log().snapshot().pack);
                 (Some((path, at + range.start..at + range.end)), Bytes::new())
             }
             Part::Changes(bytes) => shape.parts(bytes),

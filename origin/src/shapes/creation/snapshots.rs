@@ -76,7 +76,7 @@ struct Waiting {
     shape: Arc<Shape>,
     /// The partitions of its own table when its definition was resolved.
     partitions: Vec<u32>,
-    /// Whether the engine keeps its changes already.
+    /// True once the engine keeps its changes.
     is_registered: bool,
     /// Since when there have been snapshots that lacked a transaction that it needs.
     incomplete_since: Option<Instant>,
@@ -125,7 +125,7 @@ impl Snapshots {
         let Shared { parts, .. } = &*self.0;
         let _permit = parts.sessions.acquire().await.expect("the semaphore is never closed");
         let _counted = Counted::new(&parts.metrics.snapshots);
-        let (snapshot, described) = match self.begin(&batch).await {
+        let (snapshot, described) = match self.begin(&mut batch).await {
             Ok(begun) => begun,
             Err(error) => return fail_all(&mut batch, error),
         };
@@ -145,12 +145,13 @@ impl Snapshots {
     /// Has the engine keep the shapes' changes, then begins a snapshot, and describes the tables as it shows them.
     async fn begin(
         &self,
-        batch: &Batch<Tables, Waiting>,
+        batch: &mut Batch<Tables, Waiting>,
     ) -> Result<(Snapshot, Arc<Vec<Description>>), CreateError> {
         let Shared { parts, .. } = &*self.0;
         let new = batch.iter().filter(|waiting| !waiting.is_registered);
         let shapes: Vec<Arc<Shape>> = new.map(|waiting| waiting.shape.clone()).collect();
         parts.engine.register(shapes).await?;
+        batch.iter_mut().for_each(|waiting| waiting.is_registered = true);
         let first = batch.iter().next().ok_or(CreateError::CutOff)?;
         let snapshot = parts.pool.begin(&first.shape.definition.relations()).await?;
         let described = self.describe(&snapshot, batch.tables()).await?;
@@ -252,7 +253,7 @@ impl Run<'_> {
                 Err(error) => {
                     waiting.tell(Err(error));
                     // The transaction has failed, or has rows to come that nobody wants.
-                    served.later.extend(self.batch().take().into_iter().map(Waiting::registered));
+                    served.later.extend(self.batch().take());
                     return served;
                 }
             }
@@ -302,7 +303,7 @@ impl Run<'_> {
     fn give_back(&self, others: VecDeque<Waiting>) {
         if !others.is_empty() {
             let tables = self.batch().tables().clone();
-            self.snapshots.queue().give_back(tables, others.into_iter().map(Waiting::registered));
+            self.snapshots.queue().give_back(tables, others);
             self.snapshots.start();
         }
     }
@@ -327,11 +328,6 @@ impl Run<'_> {
 }
 
 impl Waiting {
-    /// The engine keeps its changes.
-    fn registered(self) -> Self {
-        Self { is_registered: true, ..self }
-    }
-
     /// The snapshot lacks a transaction that the shape needs: another one may have it, for some time.
     fn unless_too_long(self) -> Option<Self> {
         let since = self.incomplete_since.unwrap_or_else(Instant::now);
@@ -339,7 +335,7 @@ impl Waiting {
             self.tell(Err(CreateError::CommitsInvisible));
             return None;
         }
-        Some(Self { incomplete_since: Some(since), ..self.registered() })
+        Some(Self { incomplete_since: Some(since), ..self })
     }
 
     fn tell(self, outcome: Result<(), CreateError>) {

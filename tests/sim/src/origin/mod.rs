@@ -456,7 +456,7 @@ fn read_shape(
             let up_to_date = up_to_date.map(Lsn::as_u64);
             match part {
                 Part::Snapshot(range) => {
-                    let (path, at) = segment::snapshot_place(&shape.dir, log.snapshot());
+                    let (path, at) = segment::snapshot_place(&shape.dir, log.snapshot().pack);
                     let range = at + range.start..at + range.end;
                     Reply::Snapshot { bytes: files.part(&path, range)?, offset }
                 }
