@@ -1,4 +1,4 @@
-//! What Limn keeps on disk: one commit log that makes everything durable, a folder for each shape that has changed, and
+//! Limn's files on disk: one commit log that makes everything durable, a folder for each shape that has changed, and
 //! packs of small snapshots.
 //!
 //! ```text

@@ -29,13 +29,13 @@ pub trait ShapeFiles {
     /// Moves the finished items of a log's tail to the shape's segment.
     ///
     /// # Errors
-    /// Where that fails.
+    /// Whatever the files report.
     fn flush_tail(&mut self, handle: Handle, log: &mut ShapeLog) -> Result<(), Self::Error>;
 
     /// Writes a shape's snapshot, to its place in a pack or to a file of its own.
     ///
     /// # Errors
-    /// Where that fails.
+    /// Whatever the files report.
     fn write_snapshot(
         &mut self,
         handle: Handle,

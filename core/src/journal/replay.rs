@@ -86,7 +86,7 @@ pub enum Event<'a> {
     Snapshot {
         /// The shape.
         id: ShapeId,
-        /// Where the bytes are; `None` in a file of the shape's own.
+        /// The place of the bytes in a pack; `None` for a file of the shape's own.
         pack: Option<PackPlace>,
         /// The bytes.
         content: &'a [u8],

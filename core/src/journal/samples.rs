@@ -40,8 +40,8 @@ pub(super) fn small_snapshot(id: u32) -> Record {
     }
 }
 
-/// What a recovery did to the shapes' files: the time of the handle, and the length of the tail, or the place and
-/// the bytes of the snapshot.
+/// The changes that a recovery made to the shapes' files: for each the time of the handle, and the length of the tail, or
+/// the place and the bytes of the snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) flushed: Vec<(u64, usize)>,
@@ -68,7 +68,7 @@ impl ShapeFiles for Changes {
     }
 }
 
-/// What a restart makes of a commit log, and does to the shapes' files.
+/// Recovers from a commit log, and returns also the changes that this made to the shapes' files.
 pub(super) fn recover(
     records: Vec<Record>,
     chunk_bytes_max: u64,

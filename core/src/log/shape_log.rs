@@ -42,8 +42,8 @@ pub struct ShapeLog {
     marks: Vec<Mark>,
     /// The newest item, still without its final form: it may turn out to be the transaction's last.
     open_item: Option<OpenItem>,
-    /// Where complete transactions and moves end that are not visible yet, oldest first; each with the number of items up to
-    /// there.
+    /// The ends of complete transactions and moves that are not visible yet, oldest first, each with the number of items up
+    /// to it.
     unpublished: VecDeque<(Mark, u64)>,
     /// The visible part: its last item's offset, and its length in bytes and in items.
     published_offset: Offset,
@@ -68,7 +68,7 @@ pub struct SnapshotProgress {
     pub chunk_ends: Vec<u64>,
     /// True once the snapshot-end message is written.
     pub complete: bool,
-    /// Where the bytes are, if they share a file with those of other shapes.
+    /// The place of the bytes, if they share a file with those of other shapes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<PackPlace>,
 }

@@ -51,8 +51,7 @@ named_enum! {
 }
 
 impl DropCause {
-    /// Whether the catalog says something else than when the shape was made: what it was heard to say before is not to be
-    /// believed any more.
+    /// True where the catalog has changed since the shape was made: answers from before are outdated.
     #[must_use]
     pub const fn is_of_catalog(self) -> bool {
         match self {

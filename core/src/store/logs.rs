@@ -402,7 +402,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         if let Some(end) = self.tails.end(&mut tracked.tail) {
             tracked.change(&mut self.tails, |log| log.handle_flushed_to(end));
         }
-        // What came while the bytes were written may be too much again.
+        // Items that came while the bytes were written may exceed the limits.
         self.keep_limits();
     }
 

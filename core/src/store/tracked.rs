@@ -20,7 +20,7 @@ pub(super) struct Tracked<S> {
     pub(super) is_joined: bool,
     /// Whether the open transaction has reached it.
     pub(super) is_touched: bool,
-    /// Whether its segment, or its snapshot, was written since the last checkpoint and is not durable.
+    /// True where its segment or its snapshot was written since the last checkpoint, and is not durable.
     pub(super) has_grown: bool,
 }
 
