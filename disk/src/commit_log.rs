@@ -49,7 +49,7 @@ impl<F: Files> CommitWriter<F> {
     /// Whatever the operating system says.
     pub fn start(files: F, layout: Layout, recovered: &Recovered, last_handle_us: u64) -> io::Result<Self> {
         let mut checkpoint = Vec::new();
-        recovered.store.checkpoint(last_handle_us).encode(&mut checkpoint);
+        recovered.store.encode_checkpoint(last_handle_us, &mut checkpoint);
         let (older, number) = (layout.commit_files(&files)?, recovered.next_file);
         let file = files.create(&layout.commit_file(number))?;
         files.write_at(&file, &checkpoint, 0)?;

@@ -85,13 +85,20 @@ mod tests {
     use super::*;
     use crate::Native;
     use crate::scratch::Scratch;
+    use limn_core::journal::Tables;
     use limn_core::journal::recovery::RecoveredStore;
     use std::fs;
 
     fn packs(scratch: &Scratch) -> Packs<Native> {
         let layout = Layout::new(scratch.path().to_owned());
         fs::create_dir(layout.shapes_dir()).unwrap();
-        let store = RecoveredStore { shapes: Vec::new(), processed: 0, next_id: 0, last_handle_us: 0 };
+        let store = RecoveredStore {
+            shapes: Vec::new(),
+            tables: Tables::default(),
+            processed: 0,
+            next_id: 0,
+            last_handle_us: 0,
+        };
         Packs::new(Native, layout, &Recovered { store, next_file: 1 }, 5)
     }
 

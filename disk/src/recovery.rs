@@ -139,6 +139,7 @@ mod tests {
     use crate::scratch::Scratch;
     use limn_core::ShapeId;
     use limn_core::journal::record::{CreatedShape, Record, SnapshotDone};
+    use limn_core::journal::tables::{StoredTable, TableRef};
     use limn_core::log::shape_log::SnapshotProgress;
     use limn_core::pg::{QualifiedName, Relation, SnapshotBounds, SnapshotFilter};
     use limn_core::protocol::request::parse_shape_request;
@@ -148,17 +149,19 @@ mod tests {
 
     const CONTENT: &[u8] = b",{}";
 
-    fn records(pack: Option<PackPlace>) -> [Record; 2] {
+    fn records(pack: Option<PackPlace>) -> [Record; 3] {
         let id = ShapeId(1);
         let created = CreatedShape {
             id,
             handle: "5000-1".to_owned(),
             request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
-            relation: Relation::new(1, QualifiedName::new("public", "t"), Vec::new()),
+            relation: TableRef::Number(0),
             partitions: Vec::new(),
             inner: Vec::new(),
             inner_partitions: BTreeMap::new(),
         };
+        let relation = Relation::new(1, QualifiedName::new("public", "t"), Vec::new());
+        let table = StoredTable { number: 0, relation };
         let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: Vec::new() };
         let length = CONTENT.len() as u64;
         let done = SnapshotDone {
@@ -167,7 +170,7 @@ mod tests {
             progress: SnapshotProgress { bytes: length, chunk_ends: vec![length], complete: true, pack },
             content: Some(CONTENT.to_vec()),
         };
-        [Record::Created(Box::new(created)), Record::SnapshotDone(done)]
+        [Record::Table(Box::new(table)), Record::Created(Box::new(created)), Record::SnapshotDone(done)]
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The commit log: its records, what each of them changes, and what is durable enough to be confirmed to Postgres.
 
+pub mod checkpoint;
 pub mod flush;
 pub mod pending;
 pub mod recent_commits;
@@ -8,8 +9,10 @@ pub mod recovery;
 pub mod replay;
 #[cfg(test)]
 mod samples;
+pub mod tables;
 
 pub use flush::FlushTracker;
 pub use pending::{Pending, Ticket};
 pub use recent_commits::RecentCommits;
 pub use record::Record;
+pub use tables::Tables;

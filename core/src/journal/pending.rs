@@ -37,7 +37,12 @@ pub struct Pending {
 impl Pending {
     /// Adds a record and returns its ticket.
     pub fn push(&mut self, record: &Record) -> Ticket {
-        record.encode(&mut self.bytes);
+        self.push_with(|out| record.encode(out))
+    }
+
+    /// Adds a record that `encode` appends as a frame.
+    pub fn push_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Ticket {
+        encode(&mut self.bytes);
         self.handed_on.next()
     }
 

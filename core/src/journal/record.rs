@@ -15,14 +15,17 @@
 //! follows is replayed over it. Reading stops at the first frame that is cut off or damaged: it was never
 //! reported as durable. Items count only up to the last commit (a transaction is whole or absent).
 
+use super::checkpoint::{ShapeCheckpoint, StoreCheckpoint, Streamed};
+use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::fragment::Fragment;
-use crate::log::shape_log::{Checkpoint, SnapshotProgress};
+use crate::log::shape_log::SnapshotProgress;
 use crate::pg::{Relation, SnapshotFilter};
 use crate::protocol::request::DefinitionRequest;
-use crate::shape::dependent::{DependentState, Move, View, ViewChange};
+use crate::shape::dependent::{Move, View, ViewChange};
 use crate::{Lsn, ShapeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The largest payload that is written or believed: far above any fragment's size.
@@ -36,8 +39,10 @@ pub const FRAME_HEAD_BYTES: usize = 12;
 pub enum Record {
     /// The state at the beginning of the file.
     Checkpoint(Box<StoreCheckpoint>),
+    /// A table that later records name by its number.
+    Table(Box<StoredTable>),
     /// A shape was created; its snapshot is not there yet.
-    Created(Box<CreatedShape>),
+    Created(Box<CreatedShape<TableRef>>),
     /// A shape's snapshot is durable, at the latest with this record.
     SnapshotDone(SnapshotDone),
     /// The WAL was read up to a shape's snapshot.
@@ -61,38 +66,9 @@ pub enum Record {
     Bound(ShapeBound),
 }
 
-/// Everything that is true at the beginning of a commit log file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct StoreCheckpoint {
-    /// The commit LSN of the last transaction before.
-    pub processed: u64,
-    /// The newest time that a handle carries, also of shapes that are gone: clients and caches still know them.
-    #[serde(default)]
-    pub last_handle_us: u64,
-    /// Every shape; one without a filter is lost unless the end of its snapshot follows.
-    pub shapes: Vec<ShapeCheckpoint>,
-}
-
-/// One shape at the beginning of a commit log file.
+/// A shape's identity. In records its tables are named by [`TableRef`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShapeCheckpoint {
-    /// The record with which the shape began.
-    pub created: CreatedShape,
-    /// Which transactions its snapshot holds; absent while the snapshot is not durable.
-    pub filter: Option<SnapshotFilter>,
-    /// Its log.
-    pub log: Checkpoint,
-    /// Whether the stream has come up to its snapshot; where not, [`Record::Joined`] follows once it has.
-    #[serde(default)]
-    pub is_joined: bool,
-    /// The results of its subqueries, where it has some.
-    #[serde(default)]
-    pub dependent: DependentState,
-}
-
-/// A shape's identity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CreatedShape {
+pub struct CreatedShape<T = Arc<Relation>> {
     /// The number by which other records name it.
     pub id: ShapeId,
     /// Its handle, as text.
@@ -100,15 +76,26 @@ pub struct CreatedShape {
     /// How it was asked for.
     pub request: DefinitionRequest,
     /// The table as it was then.
-    pub relation: Relation,
+    pub relation: T,
     /// The tables below it, whose rows the shape includes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<u32>,
     /// The tables that its subqueries read, as they were then.
-    #[serde(default)]
-    pub inner: Vec<Relation>,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub inner: Vec<T>,
     /// The tables below each of those, whose rows the subqueries include.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inner_partitions: BTreeMap<u32, Vec<u32>>,
+}
+
+impl<T> CreatedShape<T> {
+    /// The same with its tables told in another way; `None` where one cannot be.
+    pub fn map_tables<U>(self, mut told: impl FnMut(T) -> Option<U>) -> Option<CreatedShape<U>> {
+        let Self { id, handle, request, relation, partitions, inner, inner_partitions } = self;
+        let relation = told(relation)?;
+        let inner = inner.into_iter().map(told).collect::<Option<_>>()?;
+        Some(CreatedShape { id, handle, request, relation, partitions, inner, inner_partitions })
+    }
 }
 
 #[cfg(test)]
@@ -122,11 +109,16 @@ impl CreatedShape {
             id,
             handle: format!("5000-{}", id.0),
             request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
-            relation: Relation::new(1, QualifiedName::new("public", "t"), Vec::new()),
+            relation: Arc::new(Relation::new(1, QualifiedName::new("public", "t"), Vec::new())),
             partitions: Vec::new(),
             inner: Vec::new(),
             inner_partitions: BTreeMap::new(),
         }
+    }
+
+    /// The same as a record of an older version tells it.
+    pub(crate) fn described(self) -> CreatedShape<TableRef> {
+        self.map_tables(|relation| Some(TableRef::Described(Box::new(relation.as_ref().clone())))).unwrap()
     }
 }
 
@@ -232,12 +224,14 @@ const MOVE: u8 = 10;
 const BOUND: u8 = 11;
 const JOINED: u8 = 12;
 const SNAPSHOT: u8 = 13;
+const TABLE: u8 = 14;
 
 impl Record {
     /// Appends the record as a frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Checkpoint(checkpoint) => encode_json(out, CHECKPOINT, checkpoint),
+            Self::Table(table) => encode_json(out, TABLE, table),
             Self::Created(created) => encode_json(out, CREATED, created),
             Self::SnapshotDone(done) => match &done.content {
                 Some(content) => encode_snapshot(out, done, content),
@@ -271,6 +265,7 @@ impl Record {
         let cut_off = || RecordError::cut_off(kind);
         match kind {
             CHECKPOINT => decode_json(kind, body).map(Self::Checkpoint),
+            TABLE => decode_json(kind, body).map(Self::Table),
             CREATED => decode_json(kind, body).map(Self::Created),
             SNAPSHOT_DONE => decode_json(kind, body).map(Self::SnapshotDone),
             SNAPSHOT => decode_snapshot(kind, body).map(Self::SnapshotDone),
@@ -286,6 +281,16 @@ impl Record {
             _ => Err(RecordError { kind, reason: "unknown kind: written by a newer version?".to_owned() }),
         }
     }
+}
+
+/// Appends a [`Record::Checkpoint`] as a frame, with all `tables`, among which those of the shapes will be.
+pub fn encode_checkpoint(
+    out: &mut Vec<u8>,
+    (processed, last_handle_us): (u64, u64),
+    shapes: impl Iterator<Item = ShapeCheckpoint<Arc<Relation>>>,
+    tables: &mut Tables,
+) {
+    encode_json(out, CHECKPOINT, &Streamed::new(processed, last_handle_us, shapes, tables));
 }
 
 /// Appends the items of a transaction as a frame, without taking them.
@@ -446,7 +451,7 @@ mod tests {
     use super::*;
     use crate::log::shape_log::PackPlace;
     use crate::pg::SnapshotBounds;
-    use crate::shape::dependent::Member;
+    use crate::shape::dependent::{DependentState, Member};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -459,6 +464,10 @@ mod tests {
 
     fn member(text: Option<&str>) -> Member {
         Member::new([text.map(str::as_bytes)])
+    }
+
+    fn relation() -> Relation {
+        CreatedShape::sample(ShapeId(7)).relation.as_ref().clone()
     }
 
     fn records() -> Vec<Record> {
@@ -479,10 +488,16 @@ mod tests {
             Record::Bound(ShapeBound { id: ShapeId(1), up_to: u64::MAX }),
             Record::Joined(ShapeJoined { id: ShapeId(1), processed: 77 }),
             Record::Removed(ShapeId(4)),
+            Record::Table(Box::new(StoredTable { number: 5, relation: relation() })),
             Record::Created(Box::new(CreatedShape {
                 partitions: vec![3],
                 inner_partitions: BTreeMap::from([(2, vec![4])]),
-                ..CreatedShape::sample(ShapeId(7))
+                ..CreatedShape::sample(ShapeId(7)).described()
+            })),
+            Record::Created(Box::new(CreatedShape {
+                relation: TableRef::Number(5),
+                inner: vec![TableRef::Number(6)],
+                ..CreatedShape::sample(ShapeId(7)).described()
             })),
             Record::SnapshotDone(snapshot_done(None)),
             Record::SnapshotDone(snapshot_done(Some(b",{\"\xFF".to_vec()))),

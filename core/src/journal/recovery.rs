@@ -6,13 +6,16 @@
 //! Order of calls: [`Survey::handle_payload`] for every record; [`Recovery::new`]; [`Recovery::handle_record`] for every
 //! record again; [`Recovery::finish`].
 
-use super::record::{CreatedShape, Record, ShapeCheckpoint, ShapePartitions, StoreCheckpoint, stored_bound};
+use super::checkpoint::ShapeCheckpoint;
+use super::record::{CreatedShape, Record, ShapePartitions, encode_checkpoint, stored_bound};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
+use super::tables::Tables;
 use crate::log::shape_log::{PackPlace, ShapeLog};
-use crate::pg::SnapshotFilter;
+use crate::pg::{Relation, SnapshotFilter};
 use crate::shape::dependent::DependentState;
 use crate::{Handle, Lsn, ShapeId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Rebuilds the shapes.
 #[derive(Debug)]
@@ -69,7 +72,7 @@ pub struct RecoveredShape {
 
 impl RecoveredShape {
     /// The shape's entry in the checkpoint that a start writes; `None` while its log has a tail that was not flushed.
-    fn checkpoint(&self) -> Option<ShapeCheckpoint> {
+    fn checkpoint(&self) -> Option<ShapeCheckpoint<Arc<Relation>>> {
         Some(ShapeCheckpoint {
             created: self.created.clone(),
             filter: Some(self.filter.clone()),
@@ -85,6 +88,8 @@ impl RecoveredShape {
 pub struct RecoveredStore {
     /// Shapes whose snapshot was durable.
     pub shapes: Vec<RecoveredShape>,
+    /// Their tables.
+    pub tables: Tables,
     /// The commit LSN of the last transaction.
     pub processed: u64,
     /// A number above those of all shapes that the log speaks of.
@@ -94,23 +99,23 @@ pub struct RecoveredStore {
 }
 
 impl RecoveredStore {
-    /// The record with which the first commit log file of a start begins. `last_handle_us` is the newest time of a handle,
-    /// also of those that the start passes over.
+    /// Appends the record with which the first commit log file of a start begins. `last_handle_us` is the newest time of
+    /// a handle, also of those that the start passes over.
     ///
     /// # Panics
     /// If a shape's tail was not flushed.
-    #[must_use]
-    pub fn checkpoint(&self, last_handle_us: u64) -> Record {
+    pub fn encode_checkpoint(&self, last_handle_us: u64, out: &mut Vec<u8>) {
         let shape = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
-        let shapes = self.shapes.iter().map(shape).collect();
-        Record::Checkpoint(Box::new(StoreCheckpoint { processed: self.processed, last_handle_us, shapes }))
+        let positions = (self.processed, last_handle_us);
+        // Of all tables, so that none gets a number that the logs will not know.
+        encode_checkpoint(out, positions, self.shapes.iter().map(shape), &mut self.tables.clone());
     }
 }
 
 impl Recovery {
     /// A recovery after its survey. Tails that grow beyond `tail_bytes_max` are handed out to be flushed.
     #[must_use]
-    pub const fn new(survey: Survey, chunk_bytes_max: u64, tail_bytes_max: usize) -> Self {
+    pub fn new(survey: Survey, chunk_bytes_max: u64, tail_bytes_max: usize) -> Self {
         let replay = Replay::new(Policy::UntilLastCommit(survey), chunk_bytes_max);
         Self { replay, shapes: Shapes { tail_bytes_max, by_id: BTreeMap::new() } }
     }
@@ -140,11 +145,13 @@ impl Recovery {
             log.set_visible_up_to(stored_bound(dependent.visible_up_to), processed);
             filter.map(|filter| RecoveredShape { created, handle, filter, log, is_joined, dependent })
         };
+        let (next_id, last_handle_us) = (self.replay.next_id(), self.replay.last_handle_us());
         RecoveredStore {
             shapes: self.shapes.by_id.into_values().filter_map(survivor).collect(),
+            tables: self.replay.into_tables(),
             processed: processed.as_u64(),
-            next_id: self.replay.next_id(),
-            last_handle_us: self.replay.last_handle_us(),
+            next_id,
+            last_handle_us,
         }
     }
 }

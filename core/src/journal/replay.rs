@@ -6,7 +6,9 @@
 //! Order of calls: [`Replay::handle_record`] for every record, file after file from the oldest on. Its events are to be
 //! carried out in their order.
 
-use super::record::{CreatedShape, Record, ShapePartitions, ShapeViews, StoreCheckpoint, stored_bound};
+use super::checkpoint::StoreCheckpoint;
+use super::record::{CreatedShape, Record, ShapePartitions, ShapeViews, stored_bound};
+use super::tables::{TableRef, Tables};
 use crate::log::fragment::{Fragment, ShapeItem};
 use crate::log::shape_log::{PackPlace, ShapeLog, SnapshotProgress};
 use crate::pg::SnapshotFilter;
@@ -55,6 +57,7 @@ pub struct Replay {
     policy: Policy,
     chunk_bytes_max: u64,
     records: u64,
+    tables: Tables,
     shapes: BTreeSet<ShapeId>,
     /// Shapes that the open transaction has reached.
     open: BTreeSet<ShapeId>,
@@ -161,11 +164,12 @@ impl LogChange<'_> {
 impl Replay {
     /// A replay that has read nothing. The chunks of its logs close at `chunk_bytes_max` item bytes.
     #[must_use]
-    pub const fn new(policy: Policy, chunk_bytes_max: u64) -> Self {
+    pub fn new(policy: Policy, chunk_bytes_max: u64) -> Self {
         Self {
             policy,
             chunk_bytes_max,
             records: 0,
+            tables: Tables::default(),
             shapes: BTreeSet::new(),
             open: BTreeSet::new(),
             processed: Lsn::ZERO,
@@ -187,6 +191,10 @@ impl Replay {
         let each = &mut each;
         match record {
             Record::Checkpoint(checkpoint) => self.handle_checkpoint(*checkpoint, each),
+            Record::Table(table) => {
+                self.tables.handle_stored(*table);
+                Ok(())
+            }
             Record::Created(created) => {
                 let log = ShapeLog::new(self.chunk_bytes_max);
                 self.add(*created, log, DependentState::default(), each).map(drop)
@@ -262,6 +270,13 @@ impl Replay {
         self.processed
     }
 
+    /// The tables of the shapes that are left.
+    #[must_use]
+    pub fn into_tables(mut self) -> Tables {
+        self.tables.forget_unused();
+        self.tables
+    }
+
     /// A number above those of all shapes that the log speaks of.
     #[must_use]
     pub const fn next_id(&self) -> u32 {
@@ -300,6 +315,7 @@ impl Replay {
     ) -> Result<(), E> {
         self.raise_processed(checkpoint.processed);
         self.last_handle_us = self.last_handle_us.max(checkpoint.last_handle_us);
+        checkpoint.tables.into_iter().for_each(|table| self.tables.handle_stored(table));
         let named: BTreeSet<ShapeId> = checkpoint.shapes.iter().map(|shape| shape.created.id).collect();
         let gone: Vec<ShapeId> = self.shapes.difference(&named).copied().collect();
         gone.into_iter().try_for_each(|id| self.remove(id, each))?;
@@ -326,7 +342,7 @@ impl Replay {
     /// Adds a shape; false where it is left out.
     fn add<E>(
         &mut self,
-        created: CreatedShape,
+        created: CreatedShape<TableRef>,
         log: ShapeLog,
         dependent: DependentState,
         each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
@@ -339,6 +355,8 @@ impl Replay {
         if matches!(&self.policy, Policy::UntilLastCommit(survey) if survey.removed.contains(&id)) {
             return Ok(false);
         }
+        // Nor was one whose tables are unknown, since they are described before.
+        let Some(created) = created.map_tables(|table| self.tables.resolve(table)) else { return Ok(false) };
         self.shapes.insert(id);
         each(Event::Added(Box::new(AddedShape { created, handle, log, dependent })))?;
         Ok(true)

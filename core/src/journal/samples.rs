@@ -1,6 +1,7 @@
 //! Records for tests.
 
-use super::record::{CreatedShape, Record, ShapeCheckpoint, SnapshotDone, StoreCheckpoint, read_frame};
+use super::checkpoint::{ShapeCheckpoint, StoreCheckpoint};
+use super::record::{CreatedShape, Record, SnapshotDone, read_frame};
 use super::recovery::{RecoveredStore, Recovery, ShapeFiles};
 use super::replay::Survey;
 use crate::log::shape_log::{PackPlace, SnapshotProgress};
@@ -15,7 +16,7 @@ pub(super) const LAST: &str = ",{\"headers\":{,\"last\":true}}";
 pub(super) const NOT_LAST: &str = ",{\"headers\":{}}";
 
 pub(super) fn created(id: u32) -> Record {
-    Record::Created(Box::new(CreatedShape::sample(ShapeId(id))))
+    Record::Created(Box::new(CreatedShape::sample(ShapeId(id)).described()))
 }
 
 pub(super) fn filter() -> SnapshotFilter {
@@ -103,11 +104,12 @@ pub(super) fn moved(id: u32, consumed: u64, items: Fragment) -> Move {
 /// A checkpoint of shapes whose snapshots are durable, with empty logs.
 pub(super) fn checkpoint(processed: u64, shapes: &[u32]) -> StoreCheckpoint {
     let shape = |id: &u32| ShapeCheckpoint {
-        created: CreatedShape::sample(ShapeId(*id)),
+        created: CreatedShape::sample(ShapeId(*id)).described(),
         filter: Some(filter()),
         log: ShapeLog::new(1_000).checkpoint().unwrap(),
         is_joined: true,
         dependent: DependentState::default(),
     };
-    StoreCheckpoint { processed, last_handle_us: 0, shapes: shapes.iter().map(shape).collect() }
+    let shapes = shapes.iter().map(shape).collect();
+    StoreCheckpoint { processed, last_handle_us: 0, shapes, tables: Vec::new() }
 }

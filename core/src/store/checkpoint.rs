@@ -6,7 +6,8 @@
 use super::effect::{Effect, SharedShape};
 use super::logs::Logs;
 use crate::ShapeId;
-use crate::journal::record::{Record, ShapeCheckpoint, StoreCheckpoint};
+use crate::journal::checkpoint::ShapeCheckpoint;
+use crate::journal::record::encode_checkpoint;
 use crate::shape::dependent::DependentState;
 
 /// How far the next checkpoint is.
@@ -45,8 +46,7 @@ impl<S: SharedShape + Clone> Logs<S> {
             return self.flush_tails();
         }
         self.end_turn();
-        let state = self.state(last_handle_us, dependent);
-        self.pending.push(&Record::Checkpoint(Box::new(state)));
+        self.push_checkpoint(last_handle_us, dependent);
         let Some((ticket, checkpoint)) = self.pending.take() else { return };
         self.file_number += 1;
         self.file_bytes = 0;
@@ -65,23 +65,25 @@ impl<S: SharedShape + Clone> Logs<S> {
         }
     }
 
-    pub(super) fn state(
-        &self,
+    pub(super) fn push_checkpoint(
+        &mut self,
         last_handle_us: u64,
         dependent: impl Fn(ShapeId) -> Option<DependentState>,
-    ) -> StoreCheckpoint {
+    ) {
+        let ids = self.ids();
+        let Self { pending, shapes, tables, processed, .. } = self;
+        tables.forget_unused();
         let shape = |id| {
-            let tracked = self.shapes.get(&id)?;
+            let tracked = shapes.get(&id)?;
             let log = tracked.shape.with_log(|log| log.checkpoint())?;
             let (created, filter) = (tracked.shape.created(), tracked.filter().cloned());
             let (is_joined, dependent) = (tracked.is_joined, dependent(id).unwrap_or_default());
             Some(ShapeCheckpoint { created, filter, log, is_joined, dependent })
         };
-        StoreCheckpoint {
-            processed: self.processed.as_u64(),
-            last_handle_us,
-            shapes: self.ids().into_iter().filter_map(shape).collect(),
-        }
+        let positions = (processed.as_u64(), last_handle_us);
+        pending.push_with(|out| {
+            encode_checkpoint(out, positions, ids.into_iter().filter_map(shape), tables);
+        });
     }
 
     /// The shapes whose segments were written to since the last checkpoint.

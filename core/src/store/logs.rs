@@ -6,8 +6,9 @@ use super::limits::Limits;
 use super::tails::Tails;
 use super::tracked::{Snapshot, Tracked};
 use super::visibility::Visibility;
-use crate::journal::record::{Record, ShapeBound, ShapeJoined, SnapshotDone};
-use crate::journal::{FlushTracker, Pending, RecentCommits, Ticket};
+use crate::journal::record::{CreatedShape, Record, ShapeBound, ShapeJoined, SnapshotDone};
+use crate::journal::tables::TableRef;
+use crate::journal::{FlushTracker, Pending, RecentCommits, Tables, Ticket};
 use crate::log::segment::SegmentAppend;
 use crate::log::{Fragment, ShapeLog};
 use crate::pg::snapshot::{SnapshotBounds, SnapshotFilter};
@@ -27,6 +28,8 @@ pub struct Logs<S> {
     pub(super) limits: Limits,
     pub(super) shapes: HashMap<ShapeId, Tracked<S>>,
     pub(super) pending: Pending,
+    /// The tables that the commit log has described.
+    pub(super) tables: Tables,
     /// The commit log's file, and the bytes behind its checkpoint: a large checkpoint alone calls for no other one.
     pub(super) file_number: u64,
     pub(super) file_bytes: u64,
@@ -59,14 +62,15 @@ pub struct Logs<S> {
 }
 
 impl<S: SharedShape + Clone> Logs<S> {
-    /// Logs without shapes, whose commit log goes on in file `file_number`. `processed` is the commit LSN of the last
-    /// transaction that a restart found.
+    /// Logs without shapes, whose commit log goes on in file `file_number`, where `tables` are described. `processed` is the
+    /// commit LSN of the last transaction that a restart found.
     #[must_use]
-    pub fn new(limits: Limits, file_number: u64, processed: Lsn) -> Self {
+    pub fn new(limits: Limits, file_number: u64, tables: Tables, processed: Lsn) -> Self {
         Self {
             limits,
             shapes: HashMap::new(),
             pending: Pending::default(),
+            tables,
             file_number,
             file_bytes: 0,
             tails: Tails::new(&limits),
@@ -116,12 +120,25 @@ impl<S: SharedShape + Clone> Logs<S> {
 
     /// Adds a new shape, from whose registration on its changes are kept.
     pub fn register(&mut self, id: ShapeId, shape: S, has_subqueries: bool) {
-        self.record(&Record::Created(Box::new(shape.created())));
+        self.record_created(shape.created());
         if has_subqueries {
             self.viewless.insert(id, self.flush.confirmable().max(self.processed));
         }
         let snapshot = Snapshot::Awaited { registered_at: Lsn::new(self.recent.newest()) };
         self.shapes.insert(id, Tracked::new(id, shape, snapshot, Visibility::default()));
+    }
+
+    fn record_created(&mut self, created: CreatedShape) {
+        let created = created.map_tables(|relation| {
+            let (number, described) = self.tables.refer(&relation);
+            if let Some(table) = described {
+                self.record(&Record::Table(Box::new(table)));
+            }
+            Some(TableRef::Number(number))
+        });
+        if let Some(created) = created {
+            self.record(&Record::Created(Box::new(created)));
+        }
     }
 
     /// Drops a shape. Its files go once that is durable: until then a crash brings the shape back.

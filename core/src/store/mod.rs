@@ -5,6 +5,8 @@
 //! [`SnapshotQueue`] says which new shapes share a snapshot.
 
 mod checkpoint;
+#[cfg(test)]
+mod checkpoint_tests;
 mod effect;
 pub mod limits;
 mod logs;

@@ -1,6 +1,7 @@
 //! What the write path decides, and in which order.
 
 use super::*;
+use crate::journal::Tables;
 use crate::journal::Ticket;
 use crate::journal::record::{CreatedShape, Record, SnapshotDone, read_frame};
 use crate::log::shape_log::SnapshotProgress;
@@ -47,8 +48,11 @@ struct Store {
 
 impl Store {
     fn new(limits: Limits, ids: &[u32]) -> Self {
-        let mut store =
-            Self { logs: Logs::new(limits, 1, Lsn::ZERO), shapes: BTreeMap::new(), flushes: true };
+        let mut store = Self {
+            logs: Logs::new(limits, 1, Tables::default(), Lsn::ZERO),
+            shapes: BTreeMap::new(),
+            flushes: true,
+        };
         for id in ids {
             let shape = store.shape(*id);
             store.logs.restore(ShapeId(*id), shape, filter(), None, true);
@@ -262,7 +266,7 @@ fn a_new_shape_is_joined_when_the_stream_has_come_to_its_snapshot() {
     store.logs.handle_position(lsn(39));
     assert_eq!(store.effects(), Vec::<String>::new());
     store.logs.handle_position(lsn(40));
-    assert_eq!(store.end_turn(), ["joined 4".to_owned(), format!("{TICKET_1} created, joined")]);
+    assert_eq!(store.end_turn(), ["joined 4".to_owned(), format!("{TICKET_1} table, created, joined")]);
     store.register(5, false);
     store.logs.handle_snapshot_taken(ShapeId(5), lsn(105));
     store.transaction(100, &[]);
@@ -310,7 +314,7 @@ fn a_restored_shape_joins_anew_where_that_was_not_durable() {
     let filter = SnapshotFilter { ends_at: 90, ..filter() };
     store.logs.restore(ShapeId(2), shape, filter, None, false);
     let is_joined =
-        |store: &Store| store.logs.state(0, |_| None).shapes.iter().map(|it| it.is_joined).collect();
+        |store: &Store| store.logs.ids().iter().map(|id| store.logs.shapes[id].is_joined).collect();
     store.logs.handle_position(lsn(89));
     let before: Vec<bool> = is_joined(&store);
     store.logs.handle_position(lsn(90));

@@ -3,8 +3,8 @@
 use super::effect::{Effect, SharedShape};
 use super::limits::Limits;
 use super::logs::Logs;
-use crate::journal::Ticket;
 use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
+use crate::journal::{Tables, Ticket};
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
 use crate::shape::dependent::{DependentState, LogEntry, View};
@@ -82,14 +82,14 @@ enum Stream {
 }
 
 impl<S: SharedShape + Clone> Writer<S> {
-    /// A writer without shapes, whose commit log goes on in file `file_number`. `processed` is the commit LSN of the
-    /// last transaction that a restart found.
+    /// A writer without shapes, whose commit log goes on in file `file_number`, where `tables` are described. `processed`
+    /// is the commit LSN of the last transaction that a restart found.
     #[must_use]
-    pub fn new(limits: Limits, file_number: u64, processed: Lsn) -> Self {
+    pub fn new(limits: Limits, file_number: u64, tables: Tables, processed: Lsn) -> Self {
         Self {
             limits,
             router: Router::default(),
-            logs: Logs::new(limits, file_number, processed),
+            logs: Logs::new(limits, file_number, tables, processed),
             stage: Stage::New,
             stream: Stream::Away,
             received: Lsn::ZERO,

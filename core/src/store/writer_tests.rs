@@ -2,6 +2,7 @@
 
 use super::tests::{TestShape, shown};
 use super::*;
+use crate::journal::Tables;
 use crate::log::ShapeLog;
 use crate::pgoutput::decode;
 use crate::shape::dependent::DependentState;
@@ -27,7 +28,8 @@ struct Run {
 
 impl Run {
     fn new(queries: &[&str], limits: Limits) -> Self {
-        let mut run = Self { writer: Writer::new(limits, 1, Lsn::ZERO), shapes: Vec::new() };
+        let mut run =
+            Self { writer: Writer::new(limits, 1, Tables::default(), Lsn::ZERO), shapes: Vec::new() };
         for (id, query) in (0..).zip(queries) {
             let shape = TestShape { id: ShapeId(id), log: Rc::new(RefCell::new(ShapeLog::new(1_000_000))) };
             run.shapes.push(shape.clone());

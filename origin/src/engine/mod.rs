@@ -96,7 +96,7 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     folder.open_packs(&recovered);
     let Recovered { store, next_file } = recovered;
     status.handle_processed(store.processed);
-    let mut writer = Writer::new(Limits::default(), next_file, Lsn::new(store.processed));
+    let mut writer = Writer::new(Limits::default(), next_file, store.tables, Lsn::new(store.processed));
     for (shape, recovered) in restored?.into_iter().zip(store.shapes) {
         let (snapshot, state) = ((recovered.filter, recovered.is_joined), recovered.dependent);
         let salt = shape.handle.to_string();

@@ -6,6 +6,7 @@ use super::publication::FIRST_USER_OID;
 use limn_core::Lsn;
 use limn_core::pg::{Collation, Column, DomainBase, QualifiedName, Relation, TypeKind, TypeParts, Typing};
 use limn_core::pgoutput::ReplicaIdentity;
+use std::sync::Arc;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -13,7 +14,7 @@ use tokio_postgres::{Client, Row};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// Name and columns.
-    pub relation: Relation,
+    pub relation: Arc<Relation>,
     /// Whether it holds rows itself.
     pub kind: TableKind,
     /// The tables whose rows include its own, nearest first: partitioned ones, or parents by INHERITS.
@@ -212,13 +213,13 @@ fn description(rows: &[Row]) -> Result<Option<Description>, PostgresError> {
     let identity: i8 = first.try_get(4)?;
     let columns = rows.iter().filter_map(|row| column(row).transpose());
     Ok(Some(Description {
-        relation: Relation {
+        relation: Arc::new(Relation {
             oid: first.try_get(0)?,
             name: QualifiedName::new(first.try_get::<_, &str>(1)?, first.try_get::<_, &str>(2)?),
             columns: columns.collect::<Result<_, _>>()?,
             key_always_unique: first.try_get(31)?,
             has_children: first.try_get(35)?,
-        },
+        }),
         kind: match kind.cast_unsigned() {
             b'p' => TableKind::Partitioned,
             _ => TableKind::Ordinary,

@@ -205,8 +205,7 @@ impl Creator {
         let id = ShapeId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
         let hash = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
         let handle = Handle::new(hash, parts.registry.next_handle_us());
-        let relation = definition.relation.as_ref().clone();
-        let inner = definition.inner_relations().iter().map(|relation| relation.as_ref().clone()).collect();
+        let (relation, inner) = (definition.relation.clone(), definition.inner_relations());
         let (request, handle_text) = (request.clone(), handle.to_string());
         let partitions = tables.own.partitions.clone();
         let inner_partitions =
@@ -297,7 +296,7 @@ impl Creator {
     /// True where a table is not what the definition took it for, or that cannot be told.
     async fn has_changed(&self, shape: &Shape) -> bool {
         for relation in shape.definition.relations() {
-            if self.catalog.describe(relation.oid).await.ok().flatten().as_ref() != Some(&*relation) {
+            if self.catalog.describe(relation.oid).await.ok().flatten().as_ref() != Some(&relation) {
                 return true;
             }
         }

@@ -203,7 +203,7 @@ pub(crate) mod tests {
             id: ShapeId(id),
             handle: handle.to_string(),
             request: request.clone(),
-            relation: relation.as_ref().clone(),
+            relation: relation.clone(),
             partitions: Vec::new(),
             inner: Vec::new(),
             inner_partitions: Default::default(),

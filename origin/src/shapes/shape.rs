@@ -114,9 +114,8 @@ impl Shape {
         log: ShapeLog,
         life: Life,
     ) -> Result<Self> {
-        let relation = Arc::new(created.relation.clone());
-        let inner: Vec<_> = created.inner.iter().cloned().map(Arc::new).collect();
-        let definition = Definition::resolve(&created.request, &relation, &GeneratedColumns::Checked, &inner)
+        let CreatedShape { request, relation, inner, .. } = &created;
+        let definition = Definition::resolve(request, relation, &GeneratedColumns::Checked, inner)
             .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))?;
         Ok(Self::new(created, handle, definition, dir, log, life))
     }
@@ -130,15 +129,10 @@ impl Shape {
             id: self.id,
             handle: self.handle.to_string(),
             request: self.request.clone(),
-            relation: self.definition.relation.as_ref().clone(),
+            relation: self.definition.relation.clone(),
             partitions: inner_partitions.remove(&own).unwrap_or_default(),
             inner_partitions,
-            inner: self
-                .definition
-                .inner_relations()
-                .iter()
-                .map(|relation| relation.as_ref().clone())
-                .collect(),
+            inner: self.definition.inner_relations(),
         }
     }
 

@@ -237,7 +237,7 @@ async fn what_comes_before_the_lock_is_found_behind_it() {
                 }
                 assert_eq!(altered, Altered::Outdated, "{comes}");
                 match publication.publishing(&session, &table).await {
-                    Err(PublicationError::Conflict { .. }) => found.push(table.relation.name.name),
+                    Err(PublicationError::Conflict { .. }) => found.push(table.relation.name.name.clone()),
                     other => {
                         let publishing = other.expect("it concerns another table");
                         let altered = publication.alter(&session, &publishing.statements).await;

@@ -5,6 +5,7 @@ use limn_core::filter::{EvalError, Filter, PostgresFilter};
 use limn_core::pg::{QualifiedName, Relation, Row};
 use limn_origin::postgres::{catalog, confirm};
 use limn_tests::Cluster;
+use std::sync::Arc;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -58,7 +59,8 @@ impl Table {
         let name = QualifiedName::new("public", name);
         let description =
             catalog::describe(&client, &name).await.expect("answers").expect("the table exists");
-        let mut table = Self { client, relation: description.relation, rows: Vec::new() };
+        let mut table =
+            Self { client, relation: Arc::unwrap_or_clone(description.relation), rows: Vec::new() };
         table.rows = table.read(&format!("SELECT * FROM {name} ORDER BY 1")).await.expect("rows");
         table
     }

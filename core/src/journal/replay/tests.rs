@@ -95,7 +95,7 @@ fn nothing_is_told_of_a_shape_that_is_not_there() {
     ];
     assert_eq!(told(records), Vec::<String>::new());
     // Nor is a name believed that was never given to anybody.
-    let unreadable = CreatedShape { handle: "x".to_owned(), ..CreatedShape::sample(id) };
+    let unreadable = CreatedShape { handle: "x".to_owned(), ..CreatedShape::sample(id).described() };
     assert_eq!(told(vec![Record::Created(Box::new(unreadable)), done(1)]), Vec::<String>::new());
     let records = vec![
         created(1),

@@ -72,6 +72,12 @@ impl Default for DependentState {
 }
 
 impl DependentState {
+    /// True of a shape without subqueries.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Takes a move over.
     pub fn apply(&mut self, made: &Move) {
         self.views.iter_mut().zip(&made.changes).for_each(|(view, change)| view.apply(change));

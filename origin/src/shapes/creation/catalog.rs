@@ -126,7 +126,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Where the catalog cannot be asked.
-    pub async fn describe(&self, oid: u32) -> Result<Option<Relation>, PostgresError> {
+    pub async fn describe(&self, oid: u32) -> Result<Option<Arc<Relation>>, PostgresError> {
         let described = catalog::describe_oid(&*self.session().await?, oid).await?;
         Ok(described.map(|table| table.relation))
     }
@@ -135,7 +135,7 @@ impl Catalog {
     ///
     /// # Errors
     /// [`LookupError`]
-    pub async fn describe_by_name(&self, name: &QualifiedName) -> Result<Relation, LookupError> {
+    pub async fn describe_by_name(&self, name: &QualifiedName) -> Result<Arc<Relation>, LookupError> {
         let facts = self.facts(name, Instant::now()).await?;
         facts.check_followable()?;
         let described = facts.description.as_ref().map(|table| table.relation.clone());
@@ -182,14 +182,14 @@ impl Catalog {
         let Some(table) = table else {
             return Err(LookupError::Request(RequestError::unknown_table(&request.table)));
         };
-        let relation = Arc::new(table.relation.clone());
+        let relation = &table.relation;
         let mut facts = Vec::new();
         for name in clause::inner_names(request) {
             facts.push(self.facts(&name, since).await?);
         }
         let inner: Vec<Description> = facts.iter().filter_map(|facts| facts.description.clone()).collect();
-        let relations: Vec<_> = inner.iter().map(|table| Arc::new(table.relation.clone())).collect();
-        let definition = Definition::resolve(request, &relation, &own.generated, &relations);
+        let relations: Vec<_> = inner.iter().map(|table| table.relation.clone()).collect();
+        let definition = Definition::resolve(request, relation, &own.generated, &relations);
         // Where a subquery names something that no shape can follow, its columns are of no interest.
         facts.iter().try_for_each(|facts| facts.check_followable())?;
         let definition = definition.map_err(LookupError::Request)?;
@@ -199,7 +199,7 @@ impl Catalog {
                 self.check_rights(&definition).await?;
             }
             if let Some(filter) = definition.filter.as_ref().and_then(Clause::postgres) {
-                self.confirm(&relation, filter, "where").await?;
+                self.confirm(relation, filter, "where").await?;
             }
         }
         Ok(Arc::new(Resolved { definition, tables: Tables { own: table.clone(), inner } }))
@@ -212,7 +212,9 @@ impl Catalog {
     /// Asks for the facts of a table, as they are now.
     pub(super) async fn ask_facts(&self, name: &QualifiedName) -> Result<Arc<TableFacts>, PostgresError> {
         let session = self.session().await?;
-        Ok(Arc::new(TableFacts::ask(&session, &self.0.publication, name).await?))
+        let mut facts = TableFacts::ask(&session, &self.0.publication, name).await?;
+        self.0.facts.share_description(&mut facts);
+        Ok(Arc::new(facts))
     }
 
     /// Has Postgres confirm what the clause of a request's parameter claims. That takes a lock on the table, which is

@@ -6,11 +6,11 @@ use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::Publication;
 use crate::postgres::{PostgresError, Session, obstacle, rights};
 use crate::shapes::Registry;
-use limn_core::pg::QualifiedName;
+use limn_core::pg::{QualifiedName, Relation};
 use limn_core::protocol::RequestError;
 use limn_core::shape::GeneratedColumns;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,12 +37,14 @@ pub(super) struct Facts {
     registry: Arc<Registry>,
     recent: Mutex<HashMap<QualifiedName, Arc<TableFacts>>>,
     flights: Flights<QualifiedName, Result<Arc<TableFacts>, LookupError>>,
+    /// The newest description of each table, by its oid, for as long as a shape has it.
+    described: Mutex<HashMap<u32, Weak<Relation>>>,
 }
 
 impl Facts {
     /// No facts yet. The shapes of `registry` tell what has changed.
     pub(super) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, recent: Mutex::default(), flights: Flights::default() }
+        Self { registry, recent: Mutex::default(), flights: Flights::default(), described: Mutex::default() }
     }
 
     /// What the catalog said of a table at `since` or later.
@@ -77,6 +79,19 @@ impl Facts {
         let mut recent = self.recent();
         recent.retain(|_, facts| facts.asked_at.elapsed() < RECENT);
         recent.insert(name.clone(), facts.clone());
+    }
+
+    /// Lets the shapes of a table that has not changed share one description.
+    pub(super) fn share_description(&self, facts: &mut TableFacts) {
+        let Some(table) = &mut facts.description else { return };
+        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        match described.get(&table.relation.oid).and_then(Weak::upgrade) {
+            Some(known) if known == table.relation => table.relation = known,
+            _ => {
+                described.retain(|_, known| known.strong_count() > 0);
+                described.insert(table.relation.oid, Arc::downgrade(&table.relation));
+            }
+        }
     }
 
     fn recent(&self) -> MutexGuard<'_, HashMap<QualifiedName, Arc<TableFacts>>> {

@@ -322,7 +322,7 @@ impl Run<'_> {
         let relations = waiting.shape.definition.relations();
         let mut described = self.described.iter();
         let are_same =
-            relations.iter().all(|relation| described.next().is_some_and(|now| now.relation == **relation));
+            relations.iter().all(|relation| described.next().is_some_and(|now| now.relation == *relation));
         are_same && self.described.first().is_some_and(|own| own.partitions == waiting.partitions)
     }
 }

@@ -232,9 +232,9 @@ impl Creation {
             id: self.id,
             handle: self.handle.to_string(),
             request: kind.request.clone(),
-            relation: kind.definition.relation.as_ref().clone(),
+            relation: kind.definition.relation.clone(),
             partitions: Vec::new(),
-            inner: kind.definition.inner_relations().iter().map(|inner| inner.as_ref().clone()).collect(),
+            inner: kind.definition.inner_relations(),
             inner_partitions: BTreeMap::new(),
         };
         let mut log = ShapeLog::new(chunk_bytes_max);

@@ -189,7 +189,7 @@ impl Origin {
         let packs = Packs::new(files.clone(), layout(), &recovered, settings.pack_bytes_max);
         let Recovered { store, next_file } = recovered;
         let processed = Lsn::new(store.processed);
-        let mut writer = Writer::new(settings.limits, next_file, processed);
+        let mut writer = Writer::new(settings.limits, next_file, store.tables, processed);
         for shape in store.shapes {
             let mut filter = shape.filter.clone();
             if faults.has(Fault::ForgetsSnapshotFilter) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Offset;
-use crate::journal::record::ShapeCheckpoint;
+use crate::journal::checkpoint::ShapeCheckpoint;
 use crate::journal::recovery::{RecoveredShape, RecoveredStore};
 use crate::journal::samples::{self, filter};
 use crate::log::shape_log::Checkpoint;
@@ -94,7 +94,7 @@ impl Along {
     /// what is durable.
     fn checkpoint(&self, is_restart: bool, recovered: &RecoveredStore) -> StoreCheckpoint {
         let survivors = recovered.shapes.iter().map(|shape| {
-            let (created, dependent) = (shape.created.clone(), shape.dependent.clone());
+            let (created, dependent) = (shape.created.clone().described(), shape.dependent.clone());
             let mut log = shape.log.clone();
             log.handle_flushed();
             let (log, is_joined) = (log.checkpoint().unwrap(), shape.is_joined);
@@ -102,14 +102,15 @@ impl Along {
         });
         let unfinished =
             self.shapes.values().filter(|shape| !is_restart && !shape.is_readable).map(|shape| {
-                let (created, dependent) = (shape.added.created.clone(), DependentState::default());
+                let (created, dependent) =
+                    (shape.added.created.clone().described(), DependentState::default());
                 let mut log = shape.added.log.clone();
                 log.handle_flushed();
                 let log = log.checkpoint().unwrap();
                 ShapeCheckpoint { created, filter: None, log, is_joined: false, dependent }
             });
         let shapes = survivors.chain(unfinished).collect();
-        StoreCheckpoint { processed: self.processed.as_u64(), last_handle_us: 0, shapes }
+        StoreCheckpoint { processed: self.processed.as_u64(), last_handle_us: 0, shapes, tables: Vec::new() }
     }
 }
 
