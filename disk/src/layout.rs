@@ -4,18 +4,19 @@ use crate::Files;
 use limn_core::Handle;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The paths in a storage folder.
+/// The paths in a storage folder. Its clones share the name of the folder: every shape has one.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    root: PathBuf,
+    root: Arc<Path>,
 }
 
 impl Layout {
     /// The paths in the folder `root`.
     #[must_use]
-    pub const fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub fn new(root: PathBuf) -> Self {
+        Self { root: root.into() }
     }
 
     /// The folder of the commit log's files.

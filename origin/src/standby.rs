@@ -129,9 +129,12 @@ impl Held {
 
     fn add(&mut self, shape: AddedShape) {
         let AddedShape { created, handle, log, .. } = shape;
-        let (id, dir) = (created.id, self.folder.layout().shape_dir(handle));
-        match Shape::restore(created, handle, dir, log, Life::Creating) {
-            Ok(shape) => drop(self.shapes.insert(id, Arc::new(shape))),
+        match Shape::stored_definition(&created) {
+            Ok(definition) => {
+                let (id, place) = (created.id, (self.folder.layout(), &self.registry.schemas));
+                let shape = Shape::new(created, handle, definition, place, log, Life::Creating);
+                self.shapes.insert(id, Arc::new(shape));
+            }
             Err(error) => tracing::warn!(%error, "a shape is left out"),
         }
     }
@@ -141,7 +144,7 @@ impl Held {
         let mut log = shape.log();
         let can_tell_more = change.apply(&mut log);
         if log.tail_bytes() > TAIL_BYTES_MAX {
-            segment::release_tail(&Native, &shape.dir, &mut log)?;
+            segment::release_tail(&Native, &shape.dir(), &mut log)?;
         }
         if log.tail_bytes() > 0 {
             self.dirty.insert(id);
@@ -159,7 +162,7 @@ impl Held {
         self.dirty.retain(|id| {
             let Some(shape) = shapes.get(id) else { return false };
             let mut log = shape.log();
-            if let Err(error) = segment::release_tail(&Native, &shape.dir, &mut log) {
+            if let Err(error) = segment::release_tail(&Native, &shape.dir(), &mut log) {
                 tracing::warn!(handle = %shape.handle, %error, "cannot read a shape's index");
             }
             log.tail_bytes() > 0

@@ -15,6 +15,7 @@ use limn_core::shape::{DropCause, RotationCause};
 use limn_core::store::{Effect, SharedShape, Writer};
 use limn_disk::{Native, segment};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
@@ -138,8 +139,9 @@ impl Executor {
         let (handle, layout) = (self.handle.clone(), self.folder.layout());
         tokio::spawn(async move {
             let sync = move || {
+                let dirs: Vec<PathBuf> = shapes.iter().map(|shape| shape.dir()).collect();
                 let places = shapes.iter().filter_map(|shape| shape.log().snapshot().pack);
-                segment::sync_all(&Native, &layout, shapes.iter().map(|shape| shape.dir.as_path()), places)
+                segment::sync_all(&Native, &layout, dirs.iter().map(PathBuf::as_path), places)
             };
             let synced = tokio::task::spawn_blocking(sync).await;
             handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
@@ -160,7 +162,7 @@ impl Executor {
 
 fn remove_files(folder: &Folder, shape: &Shape) {
     let place = shape.log().snapshot().pack;
-    if let Err(error) = folder.remove_shape(&shape.dir, place) {
+    if let Err(error) = folder.remove_shape(&shape.dir(), place) {
         tracing::warn!(handle = %shape.handle, %error, "cannot remove a shape's files; the next start does");
     }
 }
@@ -182,7 +184,7 @@ impl Batch {
     fn write(&self) -> io::Result<Vec<ShapeId>> {
         self.writes
             .iter()
-            .map(|(id, shape, append)| segment::write(&Native, &shape.dir, append).map(|()| *id))
+            .map(|(id, shape, append)| segment::write(&Native, &shape.dir(), append).map(|()| *id))
             .collect()
     }
 }

@@ -27,7 +27,7 @@ use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
 use limn_core::store::{Limits, Progress, Question, Writer};
-use limn_disk::{Layout, Recovered};
+use limn_disk::Recovered;
 use link::{Connected, Link, LinkEvent};
 use move_session::MoveSession;
 use std::sync::Arc;
@@ -84,11 +84,10 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     let start_log =
         || CommitLog::start(layout.clone(), &recovered, registry.last_handle_us(), metrics.commit.clone());
     // Where there are many shapes, both take a while.
-    let (started, restored) = thread::scope(|scope| {
+    let (started, definitions) = thread::scope(|scope| {
         let starting = scope.spawn(start_log);
-        let shapes = &recovered.store.shapes;
-        let restored: Result<Vec<_>> = shapes.iter().map(|shape| restore(&layout, shape)).collect();
-        (starting.join(), restored)
+        let created = recovered.store.shapes.iter().map(|shape| &shape.created);
+        (starting.join(), created.map(Shape::stored_definition).collect::<Result<Vec<_>>>())
     });
     let started = started.map_err(|_| anyhow::anyhow!("the start of the commit log panicked"))?;
     let (commit_log, durable) =
@@ -97,9 +96,11 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     let Recovered { store, next_file } = recovered;
     status.handle_processed(store.processed);
     let mut writer = Writer::new(Limits::default(), next_file, store.tables, Lsn::new(store.processed));
-    for (shape, recovered) in restored?.into_iter().zip(store.shapes) {
-        let (snapshot, state) = ((recovered.filter, recovered.is_joined), recovered.dependent);
-        let salt = shape.handle.to_string();
+    for (definition, recovered) in definitions?.into_iter().zip(store.shapes) {
+        let RecoveredShape { created, handle, filter, log, is_joined, dependent: state } = recovered;
+        let (snapshot, salt) = ((filter, is_joined), created.handle.clone());
+        let place = (layout.clone(), &registry.schemas);
+        let shape = Arc::new(Shape::new(created, handle, definition, place, log, Life::Readable));
         writer.restore(shape.id, (shape.clone(), &shape.definition), &salt, snapshot, state);
         registry.insert(&shape);
     }
@@ -124,12 +125,6 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         pulse_due: false,
     };
     Ok(tokio::spawn(engine.run()))
-}
-
-fn restore(layout: &Layout, shape: &RecoveredShape) -> Result<Arc<Shape>> {
-    let (created, log) = (shape.created.clone(), shape.log.clone());
-    let dir = layout.shape_dir(shape.handle);
-    Shape::restore(created, shape.handle, dir, log, Life::Readable).map(Arc::new)
 }
 
 impl Engine {

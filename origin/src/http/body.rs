@@ -34,7 +34,7 @@ impl Stored {
     pub(super) fn of(shape: &Shape, part: Part, up_to_date: Option<Lsn>) -> Self {
         let (file, tail) = match part {
             Part::Snapshot(range) => {
-                let (path, at) = segment::snapshot_place(&shape.dir, shape.log().snapshot().pack);
+                let (path, at) = segment::snapshot_place(&shape.dir(), shape.log().snapshot().pack);
                 (Some((path, at + range.start..at + range.end)), Bytes::new())
             }
             Part::Changes(bytes) => shape.parts(bytes),
@@ -148,7 +148,7 @@ async fn read(file: &Arc<File>, range: Range<u64>) -> io::Result<Bytes> {
 
 /// The body of the first chunk of a snapshot that is still being written: sent as it grows.
 pub(super) async fn growing_snapshot(shape: Arc<Shape>) -> io::Result<Body> {
-    let path = segment::snapshot_path(&shape.dir);
+    let path = segment::snapshot_path(&shape.dir());
     let file = tokio::task::spawn_blocking(move || File::open(path)).await.map_err(io::Error::other)??;
     let state = Some(Growing { shape, file: Arc::new(file), next: 0 });
     Ok(Body::from_stream(stream::unfold(state, next_grown)))

@@ -95,7 +95,7 @@ const TIMED_OUT: &str = "Snapshot query took too long to begin";
 impl Server {
     /// The handle of the shape that has taken this one's place, if there is one.
     pub(super) fn successor(&self, shape: &Shape) -> Option<limn_core::Handle> {
-        let successor = self.registry.by_identity(&shape.identity)?;
+        let successor = self.registry.by_identity(&shape.identity())?;
         (successor.handle != shape.handle).then_some(successor.handle)
     }
 }

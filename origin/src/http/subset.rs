@@ -99,7 +99,7 @@ pub(super) async fn answer(
     if request.handle.as_ref().is_some_and(|handle| *handle != shape.handle.to_string()) {
         return Err(Box::new(Reply::must_refetch(cache, method, Some(shape.handle))));
     }
-    if definition.identity() != shape.identity {
+    if definition.identity() != shape.identity() {
         // The table was altered, and the shape is about to go.
         return Err(Box::new(Reply::must_refetch(cache, method, None)));
     }

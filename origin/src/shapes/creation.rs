@@ -213,8 +213,8 @@ impl Creator {
         let created =
             CreatedShape { id, handle: handle_text, request, relation, partitions, inner, inner_partitions };
         let log = ShapeLog::new(parts.chunk_bytes_max);
-        let dir = parts.folder.layout().shape_dir(handle);
-        Shape::new(created, handle, definition.clone(), dir, log, Life::Creating)
+        let place = (parts.folder.layout(), &parts.registry.schemas);
+        Shape::new(created, handle, definition.clone(), place, log, Life::Creating)
     }
 
     /// Takes the shape through its creation, whatever comes of it.
@@ -263,7 +263,7 @@ impl Creator {
             self.shared.parts.registry.catalog_changes.note(&shape.definition);
         }
         if let Failure::Rows(error) = &failure {
-            self.shared.refusals.remember(&shape.identity, error);
+            self.shared.refusals.remember(&shape.identity(), error);
         }
         self.give_up(shape, failure).await;
     }
@@ -382,7 +382,7 @@ mod tests {
         creator.finish(&first, async { panic!("on purpose") }).await;
         assert!(matches!(first.life(), Life::Failed(Failure::Refused(_))), "{:?}", first.life());
         assert_eq!(registry.by_handle(first.handle).map(|shape| shape.id), None);
-        let (second, is_new) = registry.find_or_insert(&first.identity, || make(2));
+        let (second, is_new) = registry.find_or_insert(&first.identity(), || make(2));
         assert!(is_new && second.id != first.id);
     }
 }

@@ -4,8 +4,10 @@ mod catalog_changes;
 pub mod creation;
 pub mod expiry;
 mod registry;
+mod schemas;
 mod shape;
 
 pub use catalog_changes::CatalogChanges;
 pub use registry::Registry;
+pub use schemas::Schemas;
 pub use shape::{Failure, Life, Shape};

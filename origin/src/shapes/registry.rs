@@ -1,46 +1,30 @@
 //! Which shapes there are, by everything that a request may know of them.
 
-use super::{CatalogChanges, Shape};
+mod maps;
+
+use super::{CatalogChanges, Schemas, Shape};
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::{Handle, HandleClock};
-use std::collections::HashMap;
+use maps::Maps;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Spellings of definitions that are remembered; beyond it they are looked up in the catalog again.
-const SPELLINGS_MAX: usize = 200_000;
 
 /// All shapes that can be found.
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// The schema headers of the shapes.
+    pub schemas: Schemas,
     /// What has ended shapes in the catalog.
     pub catalog_changes: CatalogChanges,
     maps: Mutex<Maps>,
     handles: Mutex<HandleClock>,
 }
 
-#[derive(Debug, Default)]
-struct Maps {
-    by_handle: HashMap<Handle, Known>,
-    by_identity: HashMap<String, Arc<Shape>>,
-    /// As spelled: spares known clients the catalog.
-    by_spelling: HashMap<Arc<str>, Handle>,
-}
-
-/// A shape, and the spellings that lead to it: they go with it, without a search among all.
-#[derive(Debug)]
-struct Known {
-    shape: Arc<Shape>,
-    spellings: Vec<Arc<str>>,
-}
-
 impl Registry {
     /// The living shape that this spelling of a definition led to before.
     #[must_use]
     pub fn by_spelling(&self, request: &DefinitionRequest) -> Option<Arc<Shape>> {
-        let spelling = request.request_key();
-        let maps = self.maps();
-        maps.by_handle(*maps.by_spelling.get(spelling.as_str())?)
+        self.maps().by_spelling(request)
     }
 
     /// The living shape of this handle.
@@ -52,14 +36,14 @@ impl Registry {
     /// The living shape with this identity.
     #[must_use]
     pub fn by_identity(&self, identity: &str) -> Option<Arc<Shape>> {
-        self.maps().by_identity.get(identity).filter(|shape| shape.is_alive()).cloned()
+        self.maps().by_identity(identity)
     }
 
     /// The living shape with this identity, or else the one that `make` gives; true where it was made.
     pub fn find_or_insert(&self, identity: &str, make: impl FnOnce() -> Arc<Shape>) -> (Arc<Shape>, bool) {
         let mut maps = self.maps();
-        if let Some(shape) = maps.by_identity.get(identity).filter(|shape| shape.is_alive()) {
-            return (shape.clone(), false);
+        if let Some(shape) = maps.by_identity(identity) {
+            return (shape, false);
         }
         let shape = make();
         maps.insert(&shape);
@@ -73,36 +57,12 @@ impl Registry {
 
     /// Remembers that a spelling leads to a shape, for as long as the shape is here.
     pub fn remember(&self, request: &DefinitionRequest, shape: &Shape) {
-        let spelling = Arc::<str>::from(request.request_key());
-        let mut maps = self.maps();
-        if maps.by_spelling.len() >= SPELLINGS_MAX {
-            maps.by_spelling.clear();
-            maps.by_handle.values_mut().for_each(|known| known.spellings.clear());
-        }
-        let Maps { by_handle, by_spelling, .. } = &mut *maps;
-        let Some(known) = by_handle.get_mut(&shape.handle) else { return };
-        if by_spelling.insert(spelling.clone(), shape.handle) != Some(shape.handle) {
-            known.spellings.push(spelling);
-        }
+        self.maps().remember(request, shape);
     }
 
     /// Removes a shape, unless another has taken its place.
     pub fn remove(&self, shape: &Shape) {
-        let is_it = |known: &Arc<Shape>| std::ptr::eq(known.as_ref(), shape);
-        let mut maps = self.maps();
-        if maps.by_identity.get(&shape.identity).is_some_and(is_it) {
-            maps.by_identity.remove(&shape.identity);
-        }
-        if !maps.by_handle.get(&shape.handle).is_some_and(|known| is_it(&known.shape)) {
-            return;
-        }
-        let spellings = maps.by_handle.remove(&shape.handle).map(|known| known.spellings);
-        for spelling in spellings.unwrap_or_default() {
-            // A spelling may lead to the successor by now.
-            if maps.by_spelling.get(&spelling) == Some(&shape.handle) {
-                maps.by_spelling.remove(&spelling);
-            }
-        }
+        self.maps().remove(shape);
     }
 
     /// Every living shape.
@@ -152,23 +112,9 @@ impl Registry {
     }
 }
 
-impl Maps {
-    fn by_handle(&self, handle: Handle) -> Option<Arc<Shape>> {
-        self.by_handle.get(&handle).map(|known| &known.shape).filter(|shape| shape.is_alive()).cloned()
-    }
-
-    /// Adds a shape. One that takes another's place under the same handle, as after a takeover, is found by the other's
-    /// spellings too.
-    fn insert(&mut self, shape: &Arc<Shape>) {
-        let replaced = self.by_handle.remove(&shape.handle);
-        let spellings = replaced.map(|known| known.spellings).unwrap_or_default();
-        self.by_handle.insert(shape.handle, Known { shape: shape.clone(), spellings });
-        self.by_identity.insert(shape.identity.clone(), shape.clone());
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::maps::SPELLINGS_MAX;
     use super::*;
     use crate::shapes::Life;
     use limn_core::ShapeId;
@@ -178,6 +124,7 @@ pub(crate) mod tests {
     use limn_core::protocol::request::parse_shape_request;
     use limn_core::protocol::route::Method;
     use limn_core::shape::{Definition, GeneratedColumns, Router};
+    use limn_disk::Layout;
     use std::time::Instant;
 
     pub(crate) fn request(where_clause: &str) -> DefinitionRequest {
@@ -209,7 +156,14 @@ pub(crate) mod tests {
             inner_partitions: Default::default(),
         };
         let definition = definition.expect("the clause fits the table");
-        Arc::new(Shape::new(created, handle, definition, "".into(), ShapeLog::new(1), Life::Readable))
+        Arc::new(Shape::new(
+            created,
+            handle,
+            definition,
+            (Layout::new("".into()), &Schemas::default()),
+            ShapeLog::new(1),
+            Life::Readable,
+        ))
     }
 
     #[test]
@@ -221,12 +175,12 @@ pub(crate) mod tests {
         registry.insert(&other);
         spellings.iter().chain(&spellings).for_each(|spelling| registry.remember(spelling, &one));
         registry.remember(&request("id=2"), &other);
-        assert_eq!(registry.maps().by_handle[&one.handle].spellings.len(), 3, "each once");
+        assert_eq!(registry.maps().spellings(), 4, "each once");
         registry.remove(&one);
-        assert_eq!(registry.maps().by_spelling.len(), 1);
+        assert_eq!(registry.maps().spellings(), 1);
         assert_eq!(registry.by_spelling(&request("id=2")).map(|shape| shape.id), Some(other.id));
         registry.remember(&spellings[0], &one);
-        assert_eq!(registry.maps().by_spelling.len(), 1, "nothing leads to a shape that has gone");
+        assert_eq!(registry.maps().spellings(), 1, "nothing leads to a shape that has gone");
     }
 
     #[test]
@@ -234,13 +188,14 @@ pub(crate) mod tests {
         let (relation, registry, request) = (relation(), Registry::default(), request("id=1"));
         let shape = shape(&relation, &request, 1, 1);
         registry.insert(&shape);
-        let others = (1..SPELLINGS_MAX).map(|n| (Arc::from(n.to_string()), shape.handle));
-        registry.maps().by_spelling.extend(others);
         registry.remember(&request, &shape);
-        assert_eq!(registry.maps().by_spelling.len(), SPELLINGS_MAX);
-        registry.remember(&request, &shape);
-        assert_eq!(registry.maps().by_spelling.len(), 1);
-        assert!(registry.by_spelling(&request).is_some());
+        let other = |n: usize| DefinitionRequest { where_clause: Some(n.to_string()), ..request.clone() };
+        (0..SPELLINGS_MAX).for_each(|n| registry.remember(&other(n), &shape));
+        assert!(registry.by_spelling(&other(7)).is_some());
+        registry.remember(&other(SPELLINGS_MAX), &shape);
+        assert_eq!(registry.maps().spellings(), 2, "its own, and the last");
+        assert!([&request, &other(SPELLINGS_MAX)].iter().all(|known| registry.by_spelling(known).is_some()));
+        assert!(registry.by_spelling(&other(7)).is_none());
     }
 
     #[test]
@@ -266,7 +221,7 @@ pub(crate) mod tests {
         let found = registry.by_spelling(&request).expect("the recovered shape");
         assert!(Arc::ptr_eq(&found, &recovered));
         registry.remove(&recovered);
-        assert!(registry.maps().by_spelling.is_empty());
+        assert_eq!(registry.maps().spellings(), 0);
     }
 
     /// `cargo test -p limn-origin dropping_many_shapes -- --ignored --nocapture`

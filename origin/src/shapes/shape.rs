@@ -1,5 +1,6 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
+use super::schemas::Schemas;
 use anyhow::Result;
 use bytes::Bytes;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
@@ -10,7 +11,7 @@ use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, GeneratedColumns, schema_header};
 use limn_core::{Handle, Offset, ShapeId};
-use limn_disk::{Native, segment};
+use limn_disk::{Layout, Native, segment};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -31,20 +32,23 @@ pub struct Shape {
     pub request: DefinitionRequest,
     /// The definition that all its requests share.
     pub definition: Definition,
-    /// [`Definition::identity`]
-    pub identity: String,
-    /// Where its files are.
-    pub dir: PathBuf,
-    schema: Mutex<Arc<str>>,
-    /// The tables below each that it reads, itself or in a subquery.
-    partitions: Mutex<BTreeMap<u32, Vec<u32>>>,
+    layout: Layout,
+    facts: Mutex<Facts>,
     log: Mutex<ShapeLog>,
-    life: Mutex<Life>,
     /// Whether a table is described otherwise than when the shape was made, in ways that the shape outlives.
     is_outdated: AtomicBool,
     /// Rises with every read of any shape.
     last_read: AtomicU64,
     changed: Notify,
+}
+
+/// What changes beside its log.
+#[derive(Debug)]
+struct Facts {
+    schema: Arc<str>,
+    /// The tables below each that it reads, itself or in a subquery; those without any are left out.
+    partitions: BTreeMap<u32, Vec<u32>>,
+    life: Life,
 }
 
 /// Where a shape is in its life.
@@ -80,51 +84,43 @@ impl Shape {
         created: CreatedShape,
         handle: Handle,
         definition: Definition,
-        dir: PathBuf,
+        (layout, schemas): (Layout, &Schemas),
         log: ShapeLog,
         life: Life,
     ) -> Self {
+        let schema = schemas.header(&definition);
         let mut partitions = created.inner_partitions;
         partitions.insert(definition.relation.oid, created.partitions);
+        partitions.retain(|_, below| !below.is_empty());
         Self {
             id: created.id,
             handle,
             request: created.request,
-            identity: definition.identity(),
-            partitions: Mutex::new(partitions),
-            schema: Mutex::new(schema_header(definition.columns()).into()),
             definition,
-            dir,
+            layout,
+            facts: Mutex::new(Facts { schema, partitions, life }),
             log: Mutex::new(log),
-            life: Mutex::new(life),
             is_outdated: AtomicBool::new(false),
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
         }
     }
 
-    /// A shape as the commit log knows it.
+    /// The definition of a shape that the commit log knows.
     ///
     /// # Errors
-    /// Where its definition does not fit the table that is stored with it.
-    pub fn restore(
-        created: CreatedShape,
-        handle: Handle,
-        dir: PathBuf,
-        log: ShapeLog,
-        life: Life,
-    ) -> Result<Self> {
-        let CreatedShape { request, relation, inner, .. } = &created;
-        let definition = Definition::resolve(request, relation, &GeneratedColumns::Checked, inner)
-            .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))?;
-        Ok(Self::new(created, handle, definition, dir, log, life))
+    /// Where it does not fit the table that is stored with it.
+    pub fn stored_definition(created: &CreatedShape) -> Result<Definition> {
+        let CreatedShape { handle, request, relation, inner, .. } = created;
+        Definition::resolve(request, relation, &GeneratedColumns::Checked, inner)
+            .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))
     }
 
     /// The shape's identity, as the commit log keeps it.
     #[must_use]
     pub fn created(&self) -> CreatedShape {
         let own = self.definition.relation.oid;
-        let mut inner_partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut inner_partitions = self.facts().partitions.clone();
         CreatedShape {
             id: self.id,
             handle: self.handle.to_string(),
@@ -139,21 +135,31 @@ impl Shape {
     /// The `electric-schema` header.
     #[must_use]
     pub fn schema(&self) -> Arc<str> {
-        self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.facts().schema.clone()
+    }
+
+    /// [`Definition::identity`]
+    #[must_use]
+    pub fn identity(&self) -> String {
+        self.definition.identity()
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.layout.shape_dir(self.handle)
     }
 
     /// The tables below one that it reads, whose rows it includes, in order of their oids.
     #[must_use]
     pub fn partitions(&self, table: u32) -> Vec<u32> {
-        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        partitions.get(&table).cloned().unwrap_or_default()
+        self.facts().partitions.get(&table).cloned().unwrap_or_default()
     }
 
     /// Partitions were made since: empty ones, so that nothing is missing.
     pub fn set_partitions(&self, now: &ShapePartitions) {
         let table = now.table.unwrap_or(self.definition.relation.oid);
-        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        partitions.insert(table, now.partitions.clone());
+        self.facts().partitions.insert(table, now.partitions.clone());
     }
 
     /// The table has changed in ways that the shape outlives, such as nullability: the header follows.
@@ -161,7 +167,7 @@ impl Shape {
         let columns = self.definition.columns();
         let columns = columns.filter_map(|column| now.columns.get(now.column_index(&column.name)?));
         let schema = schema_header(columns).into();
-        *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = schema;
+        self.facts().schema = schema;
     }
 
     /// Any of its tables was described: the definition may be of an older description.
@@ -209,7 +215,7 @@ impl Shape {
         if read != Read::Search {
             return Ok(read);
         }
-        let dir = self.dir.clone();
+        let dir = self.dir();
         let find = move || segment::find(&Native, &dir, entries, after);
         let position = tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??;
         Ok(self.log().read_at(after, position, clock))
@@ -226,21 +232,21 @@ impl Shape {
     pub fn parts(&self, bytes: Range<u64>) -> (Option<(PathBuf, Range<u64>)>, Bytes) {
         let mut log = self.log();
         let flushed = bytes.start..bytes.end.min(log.flushed_bytes());
-        let file = (!flushed.is_empty()).then(|| (segment::log_path(&self.dir), flushed));
+        let file = (!flushed.is_empty()).then(|| (segment::log_path(&self.dir()), flushed));
         (file, log.shared_tail_part(bytes))
     }
 
     /// Where it is in its life.
     #[must_use]
     pub fn life(&self) -> Life {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.facts().life.clone()
     }
 
     /// Goes on in its life and wakes everyone. Nothing follows `Removed`, nor `Failed`: who wakes late must still
     /// learn why.
     pub fn set_life(&self, life: Life) {
         {
-            let mut current = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+            let current = &mut self.facts().life;
             if !matches!(*current, Life::Removed | Life::Failed(_)) {
                 *current = life;
             }
@@ -262,13 +268,17 @@ impl Shape {
     /// True while its log can be read.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.life() == Life::Readable
+        self.facts().life == Life::Readable
     }
 
     /// True while it may be found under its definition.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        matches!(self.life(), Life::Creating | Life::Readable)
+        matches!(self.facts().life, Life::Creating | Life::Readable)
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves at the next [`wake`](Self::wake) after the call (once polled or enabled).

@@ -20,6 +20,7 @@ const PACK_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    layout: Layout,
     /// Small snapshots, once this process writes to the folder.
     packs: Mutex<Option<Packs<Native>>>,
 }
@@ -146,7 +147,8 @@ impl Folder {
         } else if holds_something(path).map_err(io_error)? {
             return Err(FolderError::Foreign { path: path.to_owned() });
         }
-        Ok(Self { path: path.to_owned(), packs: Mutex::default() })
+        let layout = Layout::new(path.to_owned());
+        Ok(Self { path: path.to_owned(), layout, packs: Mutex::default() })
     }
 
     /// Takes the lock and makes what is missing; `None` while another process has it.
@@ -254,7 +256,7 @@ impl Folder {
     /// The paths in it.
     #[must_use]
     pub fn layout(&self) -> Layout {
-        Layout::new(self.path.clone())
+        self.layout.clone()
     }
 }
 

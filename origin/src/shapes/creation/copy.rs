@@ -75,8 +75,8 @@ impl Out<'_> {
         let mut file = match self.file.take() {
             Some(file) => file,
             None => {
-                segment::create_dir(&Native, &self.shape.dir)?;
-                File::create(segment::snapshot_path(&self.shape.dir))?
+                segment::create_dir(&Native, &self.shape.dir())?;
+                File::create(segment::snapshot_path(&self.shape.dir()))?
             }
         };
         file.write_all(self.writer.buffer())?;

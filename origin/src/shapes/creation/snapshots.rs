@@ -189,7 +189,7 @@ impl Snapshots {
 
     /// Syncs the file of a snapshot.
     async fn end_large(&self, shape: &Shape, filter: SnapshotFilter, file: File) -> Result<(), CreateError> {
-        let dir = shape.dir.clone();
+        let dir = shape.dir();
         let sync = move || segment::sync_snapshot(&Native, &dir, &file);
         spawn_blocking(sync).await.map_err(io::Error::other)??;
         self.end(shape, filter, None).await

@@ -1,0 +1,62 @@
+//! Schema headers, which shapes that show the same columns of a table share.
+
+use limn_core::pg::Relation;
+use limn_core::shape::{Definition, schema_header};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The headers that shapes have, by the oid of the table.
+#[derive(Debug, Default)]
+pub struct Schemas(Mutex<HashMap<u32, Vec<Shared>>>);
+
+#[derive(Debug)]
+struct Shared {
+    relation: Arc<Relation>,
+    columns: Vec<usize>,
+    header: Arc<str>,
+}
+
+impl Schemas {
+    /// The `electric-schema` header of a definition's shapes.
+    pub fn header(&self, definition: &Definition) -> Arc<str> {
+        let Definition { relation, projection, .. } = definition;
+        let mut headers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_table = headers.entry(relation.oid).or_default();
+        let is_it =
+            |known: &&Shared| Arc::ptr_eq(&known.relation, relation) && known.columns == projection.columns;
+        if let Some(known) = of_table.iter().find(is_it) {
+            return known.header.clone();
+        }
+        let header: Arc<str> = schema_header(definition.columns()).into();
+        // Those of shapes that have gone.
+        of_table.retain(|known| Arc::strong_count(&known.header) > 1);
+        let (relation, columns) = (relation.clone(), projection.columns.clone());
+        of_table.push(Shared { relation, columns, header: header.clone() });
+        header
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shapes::registry::tests::{relation, request};
+    use limn_core::shape::GeneratedColumns;
+
+    #[test]
+    fn shapes_of_one_description_share_a_header_for_as_long_as_there_are_some() {
+        let (schemas, relation) = (Schemas::default(), relation());
+        let header = |relation| {
+            let definition = Definition::resolve(&request("id=1"), relation, &GeneratedColumns::Never, &[]);
+            schemas.header(&definition.expect("the clause fits the table"))
+        };
+        let first = header(&relation);
+        assert!(Arc::ptr_eq(&first, &header(&relation)));
+        let altered = Arc::new(Relation { has_children: true, ..relation.as_ref().clone() });
+        let second = header(&altered);
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert_eq!(*first, *schema_header(&relation.columns));
+        drop((first, second));
+        header(&Arc::new(Relation { has_children: false, ..relation.as_ref().clone() }));
+        assert_eq!(schemas.0.lock().expect("nobody panicked")[&1].len(), 1);
+    }
+}
