@@ -28,7 +28,7 @@ const FILTER: [&[&str]; 7] = [
     &["eval"],
     &["check"],
     &["sql"],
-    &["clause", "membership", "mod", "resolver", "subquery"],
+    &["access", "clause", "membership", "mod", "resolver", "subquery"],
 ];
 
 /// Origin's modules, the same. Of `health` and `shapes` some parts are what the engine works with, others work with the

@@ -13,15 +13,15 @@ use crate::pg::{QualifiedName, Relation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A WHERE clause, by what decides whether a row satisfies it.
+/// A WHERE clause, by what decides whether a row satisfies it. Whoever judges rows by it shares it.
 #[derive(Debug, Clone)]
 pub enum Clause {
     /// The row alone.
-    Plain(Filter),
+    Plain(Arc<Filter>),
     /// The row and the rows of other tables.
-    Subqueries(Box<SubqueryFilter>),
+    Subqueries(Arc<SubqueryFilter>),
     /// The row alone, but only Postgres knows how.
-    Postgres(PostgresFilter),
+    Postgres(Arc<PostgresFilter>),
 }
 
 impl Clause {
@@ -74,7 +74,8 @@ impl Clause {
         match Resolver::new(columns, params, inner).clause(&node) {
             Err(error) if !error.needs_postgres() => Err(error),
             Err(error) if node.has_subquery() => Err(FilterError::BesideSubquery(Box::new(error))),
-            Err(error) => PostgresFilter::new(&node, params, columns, error).map(Self::Postgres),
+            Err(error) => PostgresFilter::new(&node, params, columns, error)
+                .map(|filter| Self::Postgres(Arc::new(filter))),
             Ok(clause) => Ok(clause),
         }
     }

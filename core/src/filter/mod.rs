@@ -10,6 +10,7 @@
 //! `check` (nodes to expressions), `sql` (back to text). `resolver` reads a clause with subqueries, and [`Clause`] is
 //! what a request's clause turns out to be.
 
+mod access;
 mod check;
 mod clause;
 mod data_type;
@@ -25,6 +26,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use access::{AT, Access, Lane, LaneName, Place, Probe, Sight};
 pub use clause::{Clause, subquery_tables};
 pub(crate) use data_type::array_text::quote_element;
 pub use error::{EvalError, FilterError, Reason};
@@ -51,7 +53,6 @@ pub struct Filter {
     expr: Expr,
     sql: String,
     columns: Vec<usize>,
-    equality: Option<(usize, String)>,
 }
 
 impl Filter {
@@ -86,7 +87,7 @@ impl Filter {
         let mut columns = BTreeSet::new();
         expr.collect_columns(&mut columns);
         let columns = columns.into_iter().collect();
-        Self { sql: sql::canonical::text(&expr), columns, equality: find_equality(&expr), expr }
+        Self { sql: sql::canonical::text(&expr), columns, expr }
     }
 
     /// The canonical text: columns quoted, parameters inlined as `'v'::type`, constants folded, operations in
@@ -112,8 +113,13 @@ impl Filter {
 
     /// A column whose text must be equal to one value in every row that satisfies the clause.
     #[must_use]
-    pub fn equality(&self) -> Option<Equality<'_>> {
-        self.equality.as_ref().map(|(column, text)| Equality { column: *column, text })
+    pub fn equality(&self) -> Option<Equality> {
+        find_equality(&self.expr).map(|(column, text)| Equality { column, text })
+    }
+
+    /// Where an index finds the clause; `None` where it has to be evaluated for every row.
+    pub(crate) fn access(&self) -> Option<Access<'_>> {
+        Access::of(&self.expr)
     }
 }
 
@@ -126,12 +132,12 @@ impl PartialEq for Filter {
 impl Eq for Filter {}
 
 /// `column = literal`, as the text Postgres sends for the column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Equality<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Equality {
     /// The column's position in table order.
     pub column: usize,
     /// The text it must have.
-    pub text: &'a str,
+    pub text: String,
 }
 
 fn find_equality(expr: &Expr) -> Option<(usize, String)> {

@@ -45,11 +45,11 @@ impl<'a> Resolver<'a> {
         if !node.has_subquery() {
             let expr = self.checker.clause(node)?;
             self.check_limits(node, &expr)?;
-            return Ok(Clause::Plain(Filter::of(expr)));
+            return Ok(Clause::Plain(Arc::new(Filter::of(expr))));
         }
         let mut dependencies = Dependencies::default();
         let tree = self.tree(node, false, &mut dependencies)?;
-        Ok(Clause::Subqueries(Box::new(SubqueryFilter::new(&tree, dependencies.found)?)))
+        Ok(Clause::Subqueries(Arc::new(SubqueryFilter::new(&tree, dependencies.found)?)))
     }
 
     fn tree(&mut self, node: &Node, negated: bool, dependencies: &mut Dependencies) -> Checked<Tree> {

@@ -318,8 +318,7 @@ fn parameters_have_one_type() {
 
 #[test]
 fn equality_for_the_index() {
-    let equality =
-        |text: &str| parse(text).expect(text).equality().map(|found| (found.column, found.text.to_owned()));
+    let equality = |text: &str| parse(text).expect(text).equality().map(|found| (found.column, found.text));
     let found = |column: usize, text: &str| Some((column, text.to_owned()));
     assert_eq!(equality("a = 5"), found(0, "5"));
     assert_eq!(equality("'5' = b"), found(1, "5"));

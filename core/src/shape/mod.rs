@@ -6,6 +6,7 @@ mod drop_cause;
 mod encode;
 mod generated;
 mod held_row;
+mod index;
 mod net;
 #[cfg(test)]
 mod net_tests;

@@ -10,12 +10,12 @@ use super::definition::Definition;
 use super::dependent::{Dependent, DependentState, LogEntry, Role, Rounds, View};
 use super::encode::Encoder;
 use super::held_row::HeldRow;
+use super::index::Candidates;
 use super::postgres_judged::{ASKED_BYTES_MAX, Asked, RowsQuestion};
 use super::rotation::RotationCause;
 use super::routing::{self, Sinks, recycle};
 use super::row::Row;
 use super::table::{Joining, Seen, Table, Watcher};
-use super::waiting::Waiting;
 use crate::filter::Clause;
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
@@ -51,7 +51,7 @@ pub struct Router {
     rotations: Vec<(ShapeId, RotationCause)>,
     settling: Settling,
     encoder: Encoder,
-    candidates: Vec<ShapeId>,
+    candidates: Candidates,
     /// Spare room for the rows of a change: nothing is allocated per row.
     cells: [Vec<Option<&'static [u8]>>; 2],
 }
@@ -125,7 +125,7 @@ impl Router {
             Some(Clause::Subqueries(filter)) => {
                 self.add_dependent(id, definition, Dependent::new(id, definition, filter, salt));
             }
-            _ => self.add(id, definition, Joining::Waiting(Waiting::default())),
+            _ => self.add(id, definition, Joining::Waiting(Box::default())),
         }
     }
 
@@ -143,7 +143,7 @@ impl Router {
                 let dependent = Dependent::new(id, definition, subqueries, salt);
                 self.add_dependent(id, definition, dependent.restore(filter, state));
             }
-            _ => self.add(id, definition, Joining::Filtering(filter)),
+            _ => self.add(id, definition, Joining::Filtering(Box::new(filter))),
         }
     }
 
@@ -170,7 +170,7 @@ impl Router {
         let route = tables.into_iter().flatten().find_map(|table| table.routes.get_mut(&id));
         let Some(route) = route else { return Vec::new() };
         let Joining::Waiting(waiting) =
-            std::mem::replace(&mut route.joining, Joining::Filtering(filter.clone()))
+            std::mem::replace(&mut route.joining, Joining::Filtering(Box::new(filter.clone())))
         else {
             return Vec::new();
         };

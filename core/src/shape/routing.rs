@@ -2,6 +2,7 @@
 
 use super::dependent::{Role, Rounds};
 use super::encode::{Encoder, Outcome};
+use super::index::{Candidate, Candidates, Find};
 use super::postgres_judged::Asked;
 use super::rotation::RotationCause;
 use super::row::Row;
@@ -23,16 +24,16 @@ pub(super) struct Sinks<'a> {
     /// Shapes that cannot follow the change.
     pub(super) lost: &'a mut Vec<(ShapeId, RotationCause)>,
     /// Scratch space.
-    pub(super) candidates: &'a mut Vec<ShapeId>,
+    pub(super) candidates: &'a mut Candidates,
 }
 
 impl Sinks<'_> {
     /// Hands a change to every shape whose own table it is a change of.
     pub(super) fn deliver(&mut self, table: &mut Table, rows: Rows<'_>, at: ChangePosition) {
         table.candidates(rows.0, rows.1, self.candidates);
-        for &id in &*self.candidates {
-            if let Err(cause) = route(table, id, rows, at, self.encoder, self.asked) {
-                self.lost.push((id, cause));
+        for candidate in self.candidates.iter() {
+            if let Err(cause) = route(table, candidate, rows, at, self.encoder, self.asked) {
+                self.lost.push((candidate.id, cause));
             }
         }
         self.encoder.drain_into(self.fragment);
@@ -57,18 +58,20 @@ impl Sinks<'_> {
 /// Decides what a change is for one shape and has it encoded, or puts it among what Postgres is asked.
 pub(super) fn route(
     table: &mut Table,
-    id: ShapeId,
+    candidate: Candidate,
     (old, new): Rows<'_>,
     at: ChangePosition,
     encoder: &mut Encoder,
     asked: &mut Asked,
 ) -> Result<(), RotationCause> {
+    let id = candidate.id;
     let Some(route) = table.routes.get(&id) else { return Ok(()) };
-    let judge = |row: Option<&Row<'_>>| {
-        let judged = match (&route.filter, row) {
-            (_, None) => Ok(Some(false)),
-            (RouteFilter::Core(filter), Some(row)) => filter.evaluate(row),
-            (RouteFilter::All | RouteFilter::Postgres(_), Some(_)) => Ok(Some(true)),
+    let judge = |row: Option<&Row<'_>>, find: Find| {
+        let judged = match (&route.filter, row, find) {
+            (_, None, _) | (_, _, Find::None) => Ok(Some(false)),
+            (RouteFilter::Core(_), Some(_), Find::There) if route.is_exact => Ok(Some(true)),
+            (RouteFilter::Core(filter), Some(row), _) => filter.evaluate(row),
+            (RouteFilter::All | RouteFilter::Postgres(_), Some(_), _) => Ok(Some(true)),
         };
         judged.map(|truth| truth == Some(true)).map_err(RotationCause::Unjudgeable)
     };
@@ -76,7 +79,11 @@ pub(super) fn route(
         asked.push(id, old, new, at);
         return Ok(());
     }
-    let belongs = if route.admits(at) { [judge(old)?, judge(new)?] } else { [false, false] };
+    let belongs = if route.admits(at) {
+        [judge(old, candidate.old_find())?, judge(new, candidate.new_find())?]
+    } else {
+        [false, false]
+    };
     place(table, id, (old, new), belongs, at, encoder)
 }
 

@@ -1,16 +1,17 @@
-//! The shapes of one table, and the families by which a change finds them.
+//! The shapes of one table, and how a change finds them.
 //!
-//! Shapes without a filter take every change. A filter that demands `column = literal` puts its shape
-//! into a hash index on that column, so that a change looks one value up however many shapes there are.
-//! Every other filter is evaluated.
+//! Shapes without a filter take every change. A filter that demands something of a row by which it can be looked up puts
+//! its shape into the [index](super::index), so that a change finds it however many shapes there are. Every other filter
+//! is evaluated for every change.
 
 use super::definition::Definition;
 use super::dependent::Role;
+use super::index::{Candidates, Index};
 use super::net::NetChanges;
 use super::row::Row;
 use super::waiting::Waiting;
 use crate::ShapeId;
-use crate::filter::{Clause, Equality, Filter, PostgresFilter};
+use crate::filter::{Access, Clause, Filter, PostgresFilter};
 use crate::log::ItemFormat;
 use crate::pg::Row as _;
 use crate::pg::{Relation, SnapshotFilter};
@@ -29,7 +30,7 @@ pub(super) struct Table {
     pub(super) formats: Vec<Format>,
     pub(super) routes: BTreeMap<ShapeId, Route>,
     unfiltered: BTreeSet<ShapeId>,
-    by_value: HashMap<usize, HashMap<Box<[u8]>, BTreeSet<ShapeId>>>,
+    index: Index,
     scanned: BTreeSet<ShapeId>,
     /// Shapes with subqueries that must see the table's changes; more than one for a shape to which the table is both
     /// its own and an inner one.
@@ -75,6 +76,8 @@ pub(super) struct Route {
     pub(super) filter: RouteFilter,
     pub(super) format: usize,
     pub(super) joining: Joining,
+    /// A row that the index finds for it satisfies the filter.
+    pub(super) is_exact: bool,
     all_columns: bool,
 }
 
@@ -84,16 +87,16 @@ pub(super) enum RouteFilter {
     /// Every row does.
     All,
     /// Core.
-    Core(Filter),
+    Core(Arc<Filter>),
     /// Postgres.
-    Postgres(PostgresFilter),
+    Postgres(Arc<PostgresFilter>),
 }
 
 impl RouteFilter {
     fn new(clause: Option<&Clause>) -> Self {
         match clause {
-            Some(Clause::Plain(filter)) => Self::Core(filter.clone()),
-            Some(Clause::Postgres(filter)) => Self::Postgres(filter.clone()),
+            Some(Clause::Plain(filter)) => Self::Core(Arc::clone(filter)),
+            Some(Clause::Postgres(filter)) => Self::Postgres(Arc::clone(filter)),
             // The router keeps shapes with subqueries as watchers.
             Some(Clause::Subqueries(_)) | None => Self::All,
         }
@@ -111,7 +114,7 @@ impl RouteFilter {
     fn place(&self) -> Place<'_> {
         match self {
             Self::All => Place::Unfiltered,
-            Self::Core(filter) => filter.equality().map_or(Place::Scanned, Place::Indexed),
+            Self::Core(filter) => filter.access().map_or(Place::Scanned, Place::Indexed),
             Self::Postgres(_) => Place::Scanned,
         }
     }
@@ -119,7 +122,7 @@ impl RouteFilter {
 
 enum Place<'a> {
     Unfiltered,
-    Indexed(Equality<'a>),
+    Indexed(Access<'a>),
     Scanned,
 }
 
@@ -127,9 +130,9 @@ enum Place<'a> {
 #[derive(Debug)]
 pub(super) enum Joining {
     /// The snapshot's bounds are not known yet.
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
     /// Transactions that the snapshot holds may still come.
-    Filtering(SnapshotFilter),
+    Filtering(Box<SnapshotFilter>),
     /// Every transaction belongs into the log.
     Done,
 }
@@ -143,7 +146,7 @@ impl Table {
             formats: Vec::new(),
             routes: BTreeMap::new(),
             unfiltered: BTreeSet::new(),
-            by_value: HashMap::new(),
+            index: Index::default(),
             scanned: BTreeSet::new(),
             watchers: BTreeMap::new(),
             net: NetChanges::default(),
@@ -176,16 +179,17 @@ impl Table {
     pub(super) fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let format = self.format(definition);
         let filter = RouteFilter::new(definition.filter.as_ref());
+        let mut is_exact = false;
         match filter.place() {
             Place::Unfiltered => _ = self.unfiltered.insert(id),
             Place::Scanned => _ = self.scanned.insert(id),
-            Place::Indexed(equality) => {
-                let values = self.by_value.entry(equality.column).or_default();
-                values.entry(equality.text.as_bytes().into()).or_default().insert(id);
+            Place::Indexed(access) => {
+                is_exact = access.exact;
+                self.index.insert(id, &access);
             }
         }
         let all_columns = definition.projection.all;
-        self.routes.insert(id, Route { filter, format, joining, all_columns });
+        self.routes.insert(id, Route { filter, format, joining, is_exact, all_columns });
     }
 
     pub(super) fn watchers(&self) -> impl Iterator<Item = &Watcher> {
@@ -203,15 +207,7 @@ impl Table {
         match route.filter.place() {
             Place::Unfiltered => _ = self.unfiltered.remove(&id),
             Place::Scanned => _ = self.scanned.remove(&id),
-            Place::Indexed(equality) => {
-                let Some(values) = self.by_value.get_mut(&equality.column) else { return };
-                if let Some(ids) = values.get_mut(equality.text.as_bytes()) {
-                    ids.remove(&id);
-                    if ids.is_empty() {
-                        values.remove(equality.text.as_bytes());
-                    }
-                }
-            }
+            Place::Indexed(access) => self.index.remove(id, &access),
         }
     }
 
@@ -224,21 +220,10 @@ impl Table {
     }
 
     /// Collects the shapes that `old` or `new` may belong to, each once.
-    pub(super) fn candidates(&self, old: Option<&Row<'_>>, new: Option<&Row<'_>>, out: &mut Vec<ShapeId>) {
+    pub(super) fn candidates(&mut self, old: Option<&Row<'_>>, new: Option<&Row<'_>>, out: &mut Candidates) {
         out.clear();
-        out.extend(&self.unfiltered);
-        for (column, values) in &self.by_value {
-            let before = old.and_then(|row| row.text(*column));
-            let after = new.and_then(|row| row.text(*column));
-            let mut look_up = |text: &[u8]| out.extend(values.get(text).into_iter().flatten());
-            if let Some(text) = after {
-                look_up(text);
-            }
-            if let Some(text) = before.filter(|_| before != after) {
-                look_up(text);
-            }
-        }
-        out.extend(&self.scanned);
+        self.index.find(old, new, out);
+        self.unfiltered.iter().chain(&self.scanned).for_each(|id| out.push_unknown(*id));
     }
 
     /// Learns the order of columns in the tuples of a relation: the table itself or a partition.

@@ -77,7 +77,7 @@ fn floats(a: f64, b: f64) -> Ordering {
 }
 
 /// Microseconds, wide enough for every date.
-fn instant(value: &Value<'_>) -> Result<i128, EvalError> {
+pub(crate) fn instant(value: &Value<'_>) -> Result<i128, EvalError> {
     match value {
         Value::Date(i32::MIN) | Value::Timestamp(i64::MIN) => Ok(i128::MIN),
         Value::Date(datetime::DATE_INFINITY) | Value::Timestamp(datetime::TIMESTAMP_INFINITY) => {

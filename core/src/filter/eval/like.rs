@@ -35,6 +35,33 @@ impl Pattern {
         Some(Self { pieces, fold_case })
     }
 
+    /// The symbols before the first wildcard.
+    pub(crate) fn prefix(&self) -> String {
+        self.pieces.iter().map_while(Piece::symbol).collect()
+    }
+
+    /// The longest run of symbols, in bytes: every text that fits has it in it, once its case is folded.
+    pub(crate) fn longest_piece(&self) -> String {
+        let runs = self.pieces.split(|piece| piece.symbol().is_none());
+        let runs = runs.map(|run| run.iter().filter_map(Piece::symbol).collect::<String>());
+        runs.max_by_key(String::len).unwrap_or_default()
+    }
+
+    /// True where it has no wildcard.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.pieces.iter().all(|piece| piece.symbol().is_some())
+    }
+
+    /// True where anything may follow its prefix, and nothing else is asked.
+    pub(crate) fn is_prefix(&self) -> bool {
+        matches!(self.pieces.as_slice(), [prefix @ .., Piece::AnyRun] if prefix.iter().all(|p| p.symbol().is_some()))
+    }
+
+    /// The collation by which case does not count.
+    pub(crate) const fn folds_case_by(&self) -> Option<Collation> {
+        self.fold_case
+    }
+
     /// Whether the whole of `text` fits. After a mismatch only the last `%` needs to be tried further on.
     pub(crate) fn matches(&self, text: &str) -> bool {
         let mut rest = text.chars();
@@ -64,6 +91,15 @@ impl Pattern {
             }
             piece = *after_run;
             rest = from.clone();
+        }
+    }
+}
+
+impl Piece {
+    const fn symbol(&self) -> Option<char> {
+        match self {
+            Self::Symbol(symbol) => Some(*symbol),
+            Self::AnyOne | Self::AnyRun => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Three-valued evaluation of a checked clause over one row in text format. Integers and texts are compared
 //! without an allocation.
 
-mod arithmetic;
+pub(super) mod arithmetic;
 mod array;
 pub(super) mod cast;
 pub(super) mod compare;
@@ -10,7 +10,7 @@ pub(super) mod function;
 pub(super) mod like;
 mod math;
 pub(super) mod operation;
-mod text;
+pub(super) mod text;
 
 use super::data_type::call::Arguments;
 use super::data_type::operator::{Comparison, Order};

@@ -84,7 +84,7 @@ fn truth(text: &str, values: &[(&str, &'static str)]) -> Option<bool> {
 
 #[test]
 fn an_enums_label_is_its_place_in_the_index() {
-    let equality = |text: &str| Some(parse(text).expect(text).equality()?.text.to_owned());
+    let equality = |text: &str| Some(parse(text).expect(text).equality()?.text);
     assert_eq!(equality("en = 'ok'"), Some("ok".to_owned()));
     assert_eq!(equality("en < 'ok'"), None);
 }

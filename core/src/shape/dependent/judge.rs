@@ -7,6 +7,7 @@ use crate::filter::{Condition, EvalError, SubqueryFilter};
 use crate::pg::Row;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// Bytes of a hashed value, before they are written as hexadecimal digits.
 const HASH_BYTES: usize = 16;
@@ -14,7 +15,7 @@ const HASH_BYTES: usize = 16;
 /// The judge of one shape's rows.
 #[derive(Debug)]
 pub(super) struct Judge {
-    pub(super) filter: SubqueryFilter,
+    pub(super) filter: Arc<SubqueryFilter>,
     /// Makes equal values of two shapes look different.
     salt: Box<str>,
 }
@@ -28,7 +29,7 @@ pub(super) struct Active(pub(super) u128);
 pub(super) struct Tags(Vec<String>);
 
 impl Judge {
-    pub(super) fn new(filter: SubqueryFilter, salt: &str) -> Self {
+    pub(super) fn new(filter: Arc<SubqueryFilter>, salt: &str) -> Self {
         Self { filter, salt: salt.into() }
     }
 

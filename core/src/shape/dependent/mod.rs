@@ -146,7 +146,12 @@ impl Watch {
 
 impl Dependent {
     /// A shape whose snapshot is about to be taken. `salt` tells its tags from those of others.
-    pub(super) fn new(id: ShapeId, definition: &Definition, filter: &SubqueryFilter, salt: &str) -> Self {
+    pub(super) fn new(
+        id: ShapeId,
+        definition: &Definition,
+        filter: &Arc<SubqueryFilter>,
+        salt: &str,
+    ) -> Self {
         let projection = &definition.projection.columns;
         let mut columns: Vec<usize> = projection.iter().chain(filter.columns()).copied().collect();
         columns.extend(definition.relation.key_columns());
@@ -157,7 +162,7 @@ impl Dependent {
             id,
             relation: Arc::clone(&definition.relation),
             format: ItemFormat::new(&definition.relation, projection, definition.replica),
-            judge: Judge::new(filter.clone(), salt),
+            judge: Judge::new(Arc::clone(filter), salt),
             columns,
             views: vec![View::default(); dependencies],
             stage: Stage::Waiting,

@@ -7,6 +7,7 @@ use super::view::View;
 use crate::filter::{Dependency, EvalError, SubqueryFilter};
 use crate::pg::Row;
 use crate::pg::copy::{CopyDecoder, CopyError};
+use std::sync::Arc;
 
 /// Adds tags to rows of a snapshot or a subset.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ impl Tagger {
     /// `views` are what the filter's subqueries return in the rows' snapshot; `salt` is the shape's.
     #[must_use]
     pub fn new(filter: &SubqueryFilter, salt: &str, views: Vec<View>) -> Self {
-        Self { judge: Judge::new(filter.clone(), salt), views }
+        Self { judge: Judge::new(Arc::new(filter.clone()), salt), views }
     }
 
     /// Puts a row's tags into its item, which `out` ends with.
