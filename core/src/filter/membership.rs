@@ -5,7 +5,7 @@ use crate::pg::{Collation, Column};
 use std::borrow::Cow;
 
 /// How the texts of equal values of a type are brought to one text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Equal {
     /// Equal values have equal texts.
     Text,

@@ -121,6 +121,11 @@ impl Filter {
     pub(crate) fn access(&self) -> Option<Access<'_>> {
         Access::of(&self.expr)
     }
+
+    /// The same of rows that satisfy all these clauses.
+    pub(crate) fn access_of_all<'a>(filters: impl IntoIterator<Item = &'a Self>) -> Option<Access<'a>> {
+        Access::all(filters.into_iter().map(|filter| &filter.expr))
+    }
 }
 
 impl PartialEq for Filter {

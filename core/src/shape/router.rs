@@ -7,7 +7,7 @@
 mod settle;
 
 use super::definition::Definition;
-use super::dependent::{Dependent, DependentState, LogEntry, Role, Rounds, View};
+use super::dependent::{Dependent, DependentState, LogEntry, Role, Rounds, View, Watch};
 use super::encode::Encoder;
 use super::held_row::HeldRow;
 use super::index::Candidates;
@@ -401,13 +401,16 @@ impl Router {
         self.shapes.insert(id, vec![oid]);
     }
 
-    fn add_dependent(&mut self, id: ShapeId, definition: &Definition, dependent: Dependent) {
+    fn add_dependent(&mut self, id: ShapeId, definition: &Definition, mut dependent: Dependent) {
+        // So that its table is found by the pointer.
+        dependent.share_relation(&self.table(&definition.relation).relation);
         let watched = dependent.tables();
         self.shapes.insert(id, watched.iter().map(|watch| watch.relation.oid).collect());
         for watch in watched {
             let all_columns = watch.role == Role::Outer && definition.projection.all;
-            let watcher = Watcher { id, role: watch.role, columns: watch.columns, all_columns };
-            self.table(&watch.relation).watch(watcher);
+            let Watch { role, relation, columns, filter } = watch;
+            let watcher = Watcher { id, role, columns, all_columns, filter };
+            self.table(&relation).watch(watcher);
         }
         self.rounds.insert(id, dependent);
     }

@@ -6,7 +6,7 @@ use super::index::{Candidate, Candidates, Find};
 use super::postgres_judged::Asked;
 use super::rotation::RotationCause;
 use super::row::Row;
-use super::table::{Joining, Route, RouteFilter, Table, Watcher};
+use super::table::{Joining, Route, RouteFilter, Table};
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::pgoutput::{Cell, Tuple};
@@ -37,17 +37,20 @@ impl Sinks<'_> {
             }
         }
         self.encoder.drain_into(self.fragment);
-        self.watch(table, rows, at, |role| role == Role::Outer);
+        self.rounds.find_outer(&table.relation, rows.0, rows.1, self.candidates);
+        for candidate in self.candidates.iter() {
+            if let Err(cause) = self.rounds.handle_change(candidate.id, Role::Outer, rows, at, self.fragment)
+            {
+                self.lost.push((candidate.id, cause));
+            }
+        }
     }
 
     /// Hands a change to the shapes whose subqueries read the table.
-    pub(super) fn deliver_inner(&mut self, table: &Table, rows: Rows<'_>, at: ChangePosition) {
-        self.watch(table, rows, at, |role| role != Role::Outer);
-    }
-
-    fn watch(&mut self, table: &Table, rows: Rows<'_>, at: ChangePosition, wanted: impl Fn(Role) -> bool) {
-        let concerned = |watcher: &&Watcher| wanted(watcher.role) && watcher.is_concerned(rows.0, rows.1);
-        for watcher in table.watchers().filter(concerned) {
+    pub(super) fn deliver_inner(&mut self, table: &mut Table, rows: Rows<'_>, at: ChangePosition) {
+        table.inner_candidates(rows.0, rows.1, self.candidates);
+        let inner = self.candidates.iter().flat_map(|candidate| table.inner_of(candidate.id));
+        for watcher in inner.filter(|watcher| watcher.is_concerned(rows.0, rows.1)) {
             if let Err(cause) = self.rounds.handle_change(watcher.id, watcher.role, rows, at, self.fragment) {
                 self.lost.push((watcher.id, cause));
             }

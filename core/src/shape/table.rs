@@ -32,9 +32,14 @@ pub(super) struct Table {
     unfiltered: BTreeSet<ShapeId>,
     index: Index,
     scanned: BTreeSet<ShapeId>,
-    /// Shapes with subqueries that must see the table's changes; more than one for a shape to which the table is both
-    /// its own and an inner one.
-    watchers: BTreeMap<ShapeId, Vec<Watcher>>,
+    /// Shapes with subqueries whose own table it is.
+    outer: BTreeMap<ShapeId, Watcher>,
+    /// Those whose subqueries read it, perhaps several of a shape.
+    inner: BTreeMap<ShapeId, Vec<Watcher>>,
+    /// The latter by what the subqueries demand of a row.
+    inner_index: Index,
+    /// Those of them that nothing finds.
+    inner_scanned: BTreeSet<ShapeId>,
     /// Whether two of its rows may hold one key inside a transaction.
     pub(super) has_double_keys: bool,
     /// The open transaction's changes, where they may.
@@ -50,9 +55,16 @@ pub(super) struct Watcher {
     pub(super) columns: Vec<usize>,
     /// True where it shows whatever columns the table has.
     pub(super) all_columns: bool,
+    /// The filter of the subquery that reads the table, where the row alone decides.
+    pub(super) filter: Option<Arc<Filter>>,
 }
 
 impl Watcher {
+    /// Where an index finds the rows that the subquery may return.
+    fn access(&self) -> Option<Access<'_>> {
+        self.filter.as_deref().and_then(Filter::access)
+    }
+
     /// False where a change cannot mean anything to the shape: an inner row that keeps all that is used of it.
     pub(super) fn is_concerned(&self, old: Option<&Row<'_>>, new: Option<&Row<'_>>) -> bool {
         match (self.role, old, new) {
@@ -148,7 +160,10 @@ impl Table {
             unfiltered: BTreeSet::new(),
             index: Index::default(),
             scanned: BTreeSet::new(),
-            watchers: BTreeMap::new(),
+            outer: BTreeMap::new(),
+            inner: BTreeMap::new(),
+            inner_index: Index::default(),
+            inner_scanned: BTreeSet::new(),
             net: NetChanges::default(),
         }
     }
@@ -156,13 +171,12 @@ impl Table {
     /// True where the table's changes are told key by key at the end of their transaction. Tables that only subqueries
     /// read have no keys to tell.
     pub(super) fn is_netted(&self) -> bool {
-        let has_outer = || self.watchers().any(|watcher| watcher.role == Role::Outer);
-        self.has_double_keys && (!self.routes.is_empty() || has_outer())
+        self.has_double_keys && !(self.routes.is_empty() && self.outer.is_empty())
     }
 
     /// True where no shape needs the table.
     pub(super) fn is_unused(&self) -> bool {
-        self.routes.is_empty() && self.watchers.is_empty()
+        self.routes.is_empty() && self.outer.is_empty() && self.inner.is_empty()
     }
 
     /// The shapes that go where the table's rows cannot be followed any more.
@@ -172,8 +186,7 @@ impl Table {
 
     /// Those whose own table it is.
     pub(super) fn own_shapes(&self) -> Vec<ShapeId> {
-        let watchers = self.watchers().filter(|watcher| watcher.role == Role::Outer);
-        self.routes.keys().copied().chain(watchers.map(|watcher| watcher.id)).collect()
+        self.routes.keys().chain(self.outer.keys()).copied().collect()
     }
 
     pub(super) fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
@@ -193,16 +206,35 @@ impl Table {
     }
 
     pub(super) fn watchers(&self) -> impl Iterator<Item = &Watcher> {
-        self.watchers.values().flatten()
+        self.outer.values().chain(self.inner.values().flatten())
+    }
+
+    /// The subqueries of a shape that read the table.
+    pub(super) fn inner_of(&self, id: ShapeId) -> &[Watcher] {
+        self.inner.get(&id).map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn watch(&mut self, watcher: Watcher) {
-        self.watchers.entry(watcher.id).or_default().push(watcher);
+        if watcher.role == Role::Outer {
+            self.outer.insert(watcher.id, watcher);
+            return;
+        }
+        match watcher.access() {
+            Some(access) => self.inner_index.insert(watcher.id, &access),
+            None => _ = self.inner_scanned.insert(watcher.id),
+        }
+        self.inner.entry(watcher.id).or_default().push(watcher);
     }
 
     /// Forgets a shape in logarithmic time: a TRUNCATE may drop every shape of the table at once.
     pub(super) fn remove(&mut self, id: ShapeId) {
-        self.watchers.remove(&id);
+        self.outer.remove(&id);
+        self.inner_scanned.remove(&id);
+        for watcher in self.inner.remove(&id).unwrap_or_default() {
+            if let Some(access) = watcher.access() {
+                self.inner_index.remove(id, &access);
+            }
+        }
         let Some(route) = self.routes.remove(&id) else { return };
         match route.filter.place() {
             Place::Unfiltered => _ = self.unfiltered.remove(&id),
@@ -224,6 +256,18 @@ impl Table {
         out.clear();
         self.index.find(old, new, out);
         self.unfiltered.iter().chain(&self.scanned).for_each(|id| out.push_unknown(*id));
+    }
+
+    /// Collects the shapes of whose subqueries `old` or `new` may change the result, each once.
+    pub(super) fn inner_candidates(
+        &mut self,
+        old: Option<&Row<'_>>,
+        new: Option<&Row<'_>>,
+        out: &mut Candidates,
+    ) {
+        out.clear();
+        self.inner_scanned.iter().for_each(|id| out.push_unknown(*id));
+        self.inner_index.find(old, new, out);
     }
 
     /// Learns the order of columns in the tuples of a relation: the table itself or a partition.

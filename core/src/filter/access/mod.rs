@@ -58,6 +58,13 @@ impl<'a> Access<'a> {
         demand(clause, true)
     }
 
+    /// The places of clauses that must all be true.
+    pub(crate) fn all(clauses: impl IntoIterator<Item = &'a Expr>) -> Option<Self> {
+        let mut terms = Vec::new();
+        clauses.into_iter().for_each(|clause| collect_terms(clause, true, &mut terms));
+        all(&terms)
+    }
+
     /// Those of clauses of which one is true.
     pub(crate) fn any(arms: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
         let mut joined = Self { places: Vec::new(), exact: true };
@@ -75,6 +82,11 @@ impl<'a> Access<'a> {
 
     const fn inexact(places: Vec<Place<'a>>) -> Self {
         Self { places, exact: false }
+    }
+
+    /// True where few rows are expected.
+    pub(crate) fn is_selective(&self) -> bool {
+        self.rank() <= 1
     }
 
     /// How many rows are expected here: the least first.

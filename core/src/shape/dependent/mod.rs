@@ -22,6 +22,7 @@ mod items;
 mod judge;
 pub mod member;
 mod moves;
+mod outer;
 mod questions;
 mod rounds;
 mod tagger;
@@ -37,7 +38,7 @@ pub use view::{MEMBERS_MAX, View, ViewChange};
 
 use super::rotation::RotationCause;
 use crate::ShapeId;
-use crate::filter::{Clause, Dependency, SubqueryFilter};
+use crate::filter::{Clause, Dependency, Filter, SubqueryFilter};
 use crate::log::Fragment;
 use crate::log::item::{ChangePosition, ItemFormat};
 use crate::pg::{Relation, Row, SnapshotFilter};
@@ -136,11 +137,17 @@ pub(super) struct Watch {
     pub(super) relation: Arc<Relation>,
     /// The columns that the shape uses.
     pub(super) columns: Vec<usize>,
+    /// The filter of the subquery, where the row alone decides.
+    pub(super) filter: Option<Arc<Filter>>,
 }
 
 impl Watch {
     fn new(role: Role, dependency: &Dependency) -> Self {
-        Self { role, relation: Arc::clone(&dependency.relation), columns: dependency.used_columns() }
+        let filter = match (&dependency.filter, role) {
+            (Some(Clause::Plain(filter)), Role::Inner(_)) => Some(Arc::clone(filter)),
+            _ => None,
+        };
+        Self { role, relation: Arc::clone(&dependency.relation), columns: dependency.used_columns(), filter }
     }
 }
 
@@ -183,6 +190,16 @@ impl Dependent {
         self
     }
 
+    /// Takes the description of its table that others use, which is equal to its own.
+    pub(super) fn share_relation(&mut self, relation: &Arc<Relation>) {
+        self.relation = Arc::clone(relation);
+    }
+
+    /// True while changes of its own table are held back.
+    pub(super) fn is_holding(&self) -> bool {
+        self.stage != Stage::Following
+    }
+
     /// The state that a restart needs.
     pub(super) fn state(&self) -> DependentState {
         let (consumed, views) = (self.consumed, self.views.clone());
@@ -191,8 +208,8 @@ impl Dependent {
 
     /// The tables whose changes it must see.
     pub(super) fn tables(&self) -> Vec<Watch> {
-        let own =
-            Watch { role: Role::Outer, relation: Arc::clone(&self.relation), columns: self.columns.clone() };
+        let (relation, columns) = (Arc::clone(&self.relation), self.columns.clone());
+        let own = Watch { role: Role::Outer, relation, columns, filter: None };
         let mut tables = vec![own];
         for (index, dependency) in self.judge.filter.dependencies().iter().enumerate() {
             tables.push(Watch::new(Role::Inner(index), dependency));

@@ -161,7 +161,15 @@ impl Dependent {
             let stayed = before.next().is_some_and(|before| dependent.judge.includes(before.and(active)));
             let comes = dependent.judge.includes(active) && !stayed;
             Ok(comes.then(|| items::moved_in(&dependent.judge, &dependent.format, row, active)))
-        })?;
+        });
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(cause) => {
+                // A move that is not made leaves the views as they were.
+                self.views.iter_mut().zip(&changes).for_each(|(view, change)| view.apply(&change.reversed()));
+                return Err(cause);
+            }
+        };
         let mut came = false;
         for row in rows.into_iter().flatten() {
             items.push(&row);

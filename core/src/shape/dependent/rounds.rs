@@ -7,11 +7,14 @@
 //! comes out of [`take_log_entries`](Rounds::take_log_entries), in order.
 
 use super::moves::{Advance, Move};
+use super::outer::OuterTables;
 use super::view::View;
 use super::{Dependent, DependentState, Role};
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::pg::{Relation, Row, SnapshotBounds, SnapshotFilter};
+use crate::shape;
+use crate::shape::index::Candidates;
 use crate::shape::rotation::RotationCause;
 use crate::{Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,6 +27,8 @@ pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub struct Rounds {
     shapes: HashMap<ShapeId, Dependent>,
+    /// The shapes by what a row of their own table must be.
+    outer: OuterTables,
     /// Shapes that the open transaction concerns.
     touched: BTreeSet<ShapeId>,
     /// Shapes whose move is due.
@@ -74,13 +79,18 @@ enum Round {
 
 impl Rounds {
     pub(in crate::shape) fn insert(&mut self, id: ShapeId, dependent: Dependent) {
+        let outer = self.outer.entry(&dependent.relation);
+        outer.insert(id, &dependent.judge.filter, &dependent.views);
+        outer.set_holding(id, dependent.is_holding());
         self.shapes.insert(id, dependent);
     }
 
     pub(in crate::shape) fn remove(&mut self, id: ShapeId) -> Option<Dependent> {
         self.touched.remove(&id);
         self.due.remove(&id);
-        self.shapes.remove(&id)
+        let dependent = self.shapes.remove(&id)?;
+        self.outer.remove(&dependent.relation, id, &dependent.judge.filter, &dependent.views);
+        Some(dependent)
     }
 
     /// The state of a shape with subqueries that a restart needs.
@@ -110,6 +120,7 @@ impl Rounds {
     ) {
         if let Some(dependent) = self.shapes.get_mut(&id) {
             dependent.handle_snapshot(filter, views);
+            self.outer.entry(&dependent.relation).insert(id, &dependent.judge.filter, &dependent.views);
             self.resume(id, open, fragment);
         }
     }
@@ -127,6 +138,20 @@ impl Rounds {
         dependent.handle_change(role, rows, at, fragment)
     }
 
+    /// Collects the shapes that a change of their own table may concern.
+    pub(in crate::shape) fn find_outer(
+        &mut self,
+        relation: &Arc<Relation>,
+        old: Option<&shape::row::Row<'_>>,
+        new: Option<&shape::row::Row<'_>>,
+        out: &mut Candidates,
+    ) {
+        match self.outer.get_mut(relation) {
+            Some(outer) => outer.find(old, new, out),
+            None => out.clear(),
+        }
+    }
+
     /// False where the shape has the transaction already.
     pub(in crate::shape) fn lacks(&mut self, id: ShapeId, at: ChangePosition) -> bool {
         self.shapes.get_mut(&id).is_some_and(|dependent| dependent.lacks(at))
@@ -136,6 +161,7 @@ impl Rounds {
         for id in std::mem::take(&mut self.touched) {
             let Some(dependent) = self.shapes.get_mut(&id) else { continue };
             if dependent.handle_commit(commit, xid, ops) {
+                self.outer.entry(&dependent.relation).set_holding(id, true);
                 self.due.insert(id);
                 self.log_entries.push(LogEntry::Bound(id, dependent.visible_up_to()));
             }
@@ -289,6 +315,10 @@ impl Rounds {
         let Some(dependent) = self.shapes.get_mut(&id) else { return };
         match dependent.handle_rows(rows, bounds) {
             Ok(made) => {
+                if let Some(made) = &made {
+                    let outer = self.outer.entry(&dependent.relation);
+                    outer.apply(id, &dependent.judge.filter, &made.changes);
+                }
                 let place = self.log_entries.len();
                 self.log_entries.extend(made.map(LogEntry::Move));
                 self.resume(id, open, fragment);
@@ -307,6 +337,7 @@ impl Rounds {
             Ok(fragments) => self.log_entries.extend(fragments.into_iter().map(LogEntry::Transaction)),
             Err(cause) => return self.rotations.push((id, cause)),
         }
+        self.outer.entry(&dependent.relation).set_holding(id, dependent.is_holding());
         let visible_up_to = dependent.visible_up_to();
         if visible_up_to == u64::MAX {
             self.due.remove(&id);

@@ -38,7 +38,7 @@ fn relation(oid: u32, name: &str, columns: &[(&str, u32)]) -> Arc<Relation> {
 const OUTER_COLUMNS: [(&str, u32); 3] = [("id", oid::INT4), ("parent", oid::INT4), ("note", oid::TEXT)];
 const INNER_COLUMNS: [(&str, u32); 2] = [("id", oid::INT4), ("on", oid::BOOL)];
 
-fn definition(clause: &str) -> Definition {
+pub(super) fn definition(clause: &str) -> Definition {
     let query = format!("table=t&offset=-1&where={}", clause.replace("on)", "\"on\")"));
     let request = parse_shape_request(Method::Get, &query).unwrap();
     let inner = relation(INNER, "q", &INNER_COLUMNS);
@@ -198,6 +198,36 @@ fn an_inner_row_that_becomes_another_concerns_it() {
     let mut router = router("parent+IN+(SELECT+id+FROM+q)", &[Some("1")]);
     transaction(&mut router, 100, 810, &[inner("U", &[Some("1"), ON], &[Some("2"), ON])]);
     assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)]);
+}
+
+/// Shapes are found by their views, and by what their subqueries demand: those of others are not asked.
+#[test]
+fn after_a_move_rows_are_found_by_the_new_view() {
+    let on = |id: &str| format!("parent+IN+(SELECT+id+FROM+q+WHERE+on)+AND+note+<>+'{id}'");
+    let mut router = router(&on("x"), &[Some("1")]);
+    let off = DependentState { views: vec![view(&[Some("3")])], ..DependentState::default() };
+    let other = "parent+IN+(SELECT+id+FROM+q+WHERE+id+>+2)";
+    router.add_restored(ShapeId(2), &definition(other), "other", snapshot(800, 50), off);
+    let change = inner("U", &[Some("1"), ON], &[Some("2"), ON]);
+    transaction(&mut router, 100, 810, &[change]);
+    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)], "the other one asks for greater ids");
+    let asked = questions(open(&mut router, snapshot(811, 120)));
+    assert_eq!(asked.len(), 1);
+    let asked = questions(answer(&mut router, &["2\n"]));
+    assert_eq!(asked.len(), 1);
+    assert_eq!(answer(&mut router, &[""]), Some(RoundRequest::Close));
+    let targets = |router: &mut Router, lsn, parent| {
+        feed(router, &begin(lsn, 900));
+        feed(router, &outer("I", &[], &[Some("9"), Some(parent), Some("y")]));
+        let targets: Vec<ShapeId> =
+            router.fragment().items().flat_map(|item| item.targets.to_vec()).collect();
+        feed(router, &commit(lsn));
+        router.clear_fragment();
+        targets
+    };
+    assert_eq!(targets(&mut router, 200, "1"), []);
+    assert_eq!(targets(&mut router, 300, "2"), [ID]);
+    assert_eq!(targets(&mut router, 400, "3"), [ShapeId(2)]);
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Candidates {
     }
 
     /// Adds a shape at whose places a row was found.
-    pub(super) fn push(&mut self, id: ShapeId, side: Side, find: Find) {
+    pub(in crate::shape) fn push(&mut self, id: ShapeId, side: Side, find: Find) {
         let finds = match side {
             Side::Old => [find, Find::None],
             Side::New => [Find::None, find],

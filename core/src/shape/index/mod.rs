@@ -13,6 +13,7 @@ mod tests;
 mod values;
 
 pub(super) use candidates::{Candidate, Candidates, Find, Side};
+pub(super) use values::Values;
 
 use super::row::Row;
 use crate::ShapeId;
@@ -21,7 +22,6 @@ use intervals::Intervals;
 use lanes::{LaneIndex, Lanes, Seen};
 use pieces::Pieces;
 use std::collections::{BTreeMap, BTreeSet};
-use values::Values;
 
 /// Shapes by what they demand.
 #[derive(Debug, Default)]
@@ -119,6 +119,14 @@ impl Index {
             self.find_by_lane(side, out);
         }
         out.merge();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.equal.is_empty()
+            && self.elements.is_empty()
+            && self.intervals.is_empty()
+            && self.pieces.is_empty()
+            && self.presence.is_empty()
     }
 
     fn find_equal(&mut self, side: Side, out: &mut Candidates) {

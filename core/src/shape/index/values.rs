@@ -32,31 +32,31 @@ pub(super) enum Ids {
 
 /// Shapes by key.
 #[derive(Debug, Default)]
-pub(super) struct Values(HashMap<Key, Ids>);
+pub(in crate::shape) struct Values(HashMap<Key, Ids>);
 
 impl Values {
-    pub(super) fn insert(&mut self, key: &[u8], id: ShapeId) {
+    pub(in crate::shape) fn insert(&mut self, key: &[u8], id: ShapeId) {
         match self.0.get_mut(key) {
             Some(ids) => ids.insert(id),
             None => _ = self.0.insert(Key::from(key), Ids::One(id)),
         }
     }
 
-    pub(super) fn remove(&mut self, key: &[u8], id: ShapeId) {
+    pub(in crate::shape) fn remove(&mut self, key: &[u8], id: ShapeId) {
         if self.0.get_mut(key).is_some_and(|ids| ids.remove(id)) {
             self.0.remove(key);
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::shape) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> impl Iterator<Item = ShapeId> {
+    pub(in crate::shape) fn get(&self, key: &[u8]) -> impl Iterator<Item = ShapeId> {
         self.0.get(key).into_iter().flat_map(Ids::iter)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = ShapeId> {
+    pub(in crate::shape) fn all(&self) -> impl Iterator<Item = ShapeId> {
         self.0.values().flat_map(Ids::iter)
     }
 }
