@@ -5,6 +5,8 @@
 pub enum Unit {
     /// Less is better.
     Milliseconds,
+    /// The same.
+    Microseconds,
     /// More is better.
     PerSecond,
     /// The same; seconds in which a processor worked for the process that is measured.
@@ -16,6 +18,7 @@ impl Unit {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Milliseconds => "in milliseconds",
+            Self::Microseconds => "in microseconds",
             Self::PerSecond => "per second",
             Self::PerProcessorSecond => "per second of processor time",
         }
@@ -49,7 +52,8 @@ impl Figures {
         let most = self.figures.iter().copied().max_by(f64::total_cmp);
         let (Some(least), Some(most)) = (least, most) else { return };
         let median = self.median();
-        let speed = base.map(|base| if unit == Unit::Milliseconds { base / median } else { median / base });
+        let is_time = matches!(unit, Unit::Milliseconds | Unit::Microseconds);
+        let speed = base.map(|base| if is_time { base / median } else { median / base });
         let speed = speed.map(|times| format!("{times:.2} times as fast as the first")).unwrap_or_default();
         let memory =
             self.peak_memory_kb.iter().max().map(|kb| format!("{:.1} MB at most", *kb as f64 / 1024.0));

@@ -10,7 +10,9 @@ mod subject;
 use clap::{Parser, ValueEnum};
 use figures::Figures;
 use limn_tests::Cluster;
-use scenario::{ColdSync, Creation, Crowd, LiveClients, Restart, Scenario, SmallShape, Transactions};
+use scenario::{
+    ColdSync, Creation, Crowd, Equality, Filters, LiveClients, Restart, Scenario, SmallShape, Transactions,
+};
 use std::path::PathBuf;
 use subject::Subject;
 
@@ -47,6 +49,10 @@ enum Name {
     Crowd,
     /// The start of a server that has many shapes
     Restart,
+    /// One client that waits for a row, beside shapes that ask for texts, ranges and lists
+    Filters,
+    /// The same beside shapes that ask for one value each
+    Equality,
 }
 
 #[tokio::main]
@@ -69,6 +75,8 @@ async fn main() {
             Name::Restart => {
                 measure(&cluster, &options, Restart { shapes: options.shapes as usize }).await;
             }
+            Name::Filters => measure(&cluster, &options, Filters { shapes: options.shapes }).await,
+            Name::Equality => measure(&cluster, &options, Equality { shapes: options.shapes }).await,
         }
     }
 }

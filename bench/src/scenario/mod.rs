@@ -2,6 +2,8 @@
 
 mod cold_sync;
 mod creation;
+mod filters;
+mod latency;
 mod live_clients;
 mod restart;
 mod small_shape;
@@ -9,6 +11,7 @@ mod transactions;
 
 pub use cold_sync::ColdSync;
 pub use creation::{Creation, Crowd};
+pub use filters::{Equality, Filters};
 pub use live_clients::LiveClients;
 pub use restart::Restart;
 pub use small_shape::SmallShape;
