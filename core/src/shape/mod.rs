@@ -4,6 +4,7 @@ pub mod definition;
 pub mod dependent;
 mod drop_cause;
 mod encode;
+mod filters;
 mod generated;
 mod held_row;
 mod index;

@@ -31,8 +31,8 @@ use std::sync::Arc;
 pub struct Router {
     /// By relation oid; more than one entry where the table's description changed between shapes.
     tables: HashMap<u32, Vec<Table>>,
-    /// The tables of each shape: one, or its own and those of its subqueries.
-    shapes: HashMap<ShapeId, Vec<u32>>,
+    /// The tables of each shape.
+    shapes: HashMap<ShapeId, Tables>,
     /// Shapes with subqueries.
     rounds: Rounds,
     /// Changes that only Postgres can judge.
@@ -54,6 +54,14 @@ pub struct Router {
     candidates: Candidates,
     /// Spare room for the rows of a change: nothing is allocated per row.
     cells: [Vec<Option<&'static [u8]>>; 2],
+}
+
+/// The tables of a shape, its own first.
+#[derive(Debug)]
+enum Tables {
+    One(u32),
+    /// Its own and those of its subqueries.
+    Several(Box<[u32]>),
 }
 
 /// A relation of the stream, as the catalog describes it.
@@ -116,6 +124,15 @@ struct OpenTransaction {
     repeated: bool,
 }
 
+impl Tables {
+    fn oids(&self) -> &[u32] {
+        match self {
+            Self::One(oid) => std::slice::from_ref(oid),
+            Self::Several(oids) => oids,
+        }
+    }
+}
+
 impl Router {
     /// Adds a shape whose snapshot is about to be taken: its changes wait until
     /// [`handle_snapshot`](Self::handle_snapshot).
@@ -151,12 +168,13 @@ impl Router {
     pub fn remove(&mut self, id: ShapeId) {
         self.rounds.remove(id);
         self.asked.take(id);
-        for oid in self.shapes.remove(&id).unwrap_or_default() {
-            let Some(tables) = self.tables.get_mut(&oid) else { continue };
+        let tables = self.shapes.remove(&id);
+        for oid in tables.iter().flat_map(Tables::oids) {
+            let Some(tables) = self.tables.get_mut(oid) else { continue };
             tables.iter_mut().for_each(|table| table.remove(id));
             tables.retain(|table| !table.is_unused());
             if tables.is_empty() {
-                self.tables.remove(&oid);
+                self.tables.remove(oid);
             }
         }
         self.end_judged();
@@ -166,7 +184,7 @@ impl Router {
     /// commit order. Those of the open transaction go on with the open fragment.
     /// For a shape with subqueries, [`handle_dependent_snapshot`](Self::handle_dependent_snapshot) comes instead.
     pub fn handle_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter) -> Vec<Fragment> {
-        let tables = self.shapes.get(&id).and_then(|oids| self.tables.get_mut(oids.first()?));
+        let tables = self.shapes.get(&id).and_then(|tables| self.tables.get_mut(tables.oids().first()?));
         let route = tables.into_iter().flatten().find_map(|table| table.routes.get_mut(&id));
         let Some(route) = route else { return Vec::new() };
         let Joining::Waiting(waiting) =
@@ -217,7 +235,8 @@ impl Router {
     #[must_use]
     pub fn questions(&self) -> Vec<RowsQuestion> {
         let question = |id: ShapeId| {
-            let tables = self.shapes.get(&id)?.iter().filter_map(|oid| self.tables.get(oid)).flatten();
+            let oids = self.shapes.get(&id)?.oids();
+            let tables = oids.iter().filter_map(|oid| self.tables.get(oid)).flatten();
             let (filter, sql) = tables.filter_map(|table| table.postgres_filter(id)).next()?;
             Some(self.asked.question(id, filter, sql))
         };
@@ -229,7 +248,7 @@ impl Router {
         let mut answers = answers.iter().copied();
         for change in self.asked.take(id) {
             let belongs = [&change.old, &change.new].map(|row| row.is_some() && answers.next() == Some(true));
-            let tables = self.shapes.get(&id).and_then(|oids| self.tables.get_mut(oids.first()?));
+            let tables = self.shapes.get(&id).and_then(|tables| self.tables.get_mut(tables.oids().first()?));
             let table = tables.into_iter().flatten().find(|table| table.routes.contains_key(&id));
             let Some(table) = table else { continue };
             let (old, new) = (change.old.as_ref().map(HeldRow::row), change.new.as_ref().map(HeldRow::row));
@@ -398,14 +417,14 @@ impl Router {
     fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let oid = definition.relation.oid;
         self.table(&definition.relation).add(id, definition, joining);
-        self.shapes.insert(id, vec![oid]);
+        self.shapes.insert(id, Tables::One(oid));
     }
 
     fn add_dependent(&mut self, id: ShapeId, definition: &Definition, mut dependent: Dependent) {
         // So that its table is found by the pointer.
         dependent.share_relation(&self.table(&definition.relation).relation);
         let watched = dependent.tables();
-        self.shapes.insert(id, watched.iter().map(|watch| watch.relation.oid).collect());
+        self.shapes.insert(id, Tables::Several(watched.iter().map(|watch| watch.relation.oid).collect()));
         for watch in watched {
             let all_columns = watch.role == Role::Outer && definition.projection.all;
             let Watch { role, relation, columns, filter } = watch;

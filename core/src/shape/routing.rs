@@ -2,7 +2,7 @@
 
 use super::dependent::{Role, Rounds};
 use super::encode::{Encoder, Outcome};
-use super::index::{Candidate, Candidates, Find};
+use super::index::{Candidate, Candidates, Find, Side};
 use super::postgres_judged::Asked;
 use super::rotation::RotationCause;
 use super::row::Row;
@@ -69,11 +69,13 @@ pub(super) fn route(
 ) -> Result<(), RotationCause> {
     let id = candidate.id;
     let Some(route) = table.routes.get(&id) else { return Ok(()) };
-    let judge = |row: Option<&Row<'_>>, find: Find| {
+    let filters = &mut table.filters;
+    let mut judge = |row: Option<&Row<'_>>, side: Side, find: Find| {
         let judged = match (&route.filter, row, find) {
             (_, None, _) | (_, _, Find::None) => Ok(Some(false)),
-            (RouteFilter::Core(_), Some(_), Find::There) if route.is_exact => Ok(Some(true)),
-            (RouteFilter::Core(filter), Some(row), _) => filter.evaluate(row),
+            (RouteFilter::Index(_), Some(_), Find::There) => Ok(Some(true)),
+            (RouteFilter::Index(filter), Some(row), Find::Unknown) => filter.evaluate(row),
+            (RouteFilter::Core(index), Some(row), _) => filters.evaluate(*index, side, row),
             (RouteFilter::All | RouteFilter::Postgres(_), Some(_), _) => Ok(Some(true)),
         };
         judged.map(|truth| truth == Some(true)).map_err(RotationCause::Unjudgeable)
@@ -83,7 +85,7 @@ pub(super) fn route(
         return Ok(());
     }
     let belongs = if route.admits(at) {
-        [judge(old, candidate.old_find())?, judge(new, candidate.new_find())?]
+        [judge(old, Side::Old, candidate.old_find())?, judge(new, Side::New, candidate.new_find())?]
     } else {
         [false, false]
     };

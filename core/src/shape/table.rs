@@ -6,6 +6,7 @@
 
 use super::definition::Definition;
 use super::dependent::Role;
+use super::filters::{FilterIndex, Filters};
 use super::index::{Candidates, Index};
 use super::net::NetChanges;
 use super::row::Row;
@@ -29,6 +30,8 @@ pub(super) struct Table {
     pub(super) positions: HashMap<u32, Vec<Option<usize>>>,
     pub(super) formats: Vec<Format>,
     pub(super) routes: BTreeMap<ShapeId, Route>,
+    /// The clauses of those that are judged by one.
+    pub(super) filters: Filters,
     unfiltered: BTreeSet<ShapeId>,
     index: Index,
     scanned: BTreeSet<ShapeId>,
@@ -88,8 +91,6 @@ pub(super) struct Route {
     pub(super) filter: RouteFilter,
     pub(super) format: usize,
     pub(super) joining: Joining,
-    /// A row that the index finds for it satisfies the filter.
-    pub(super) is_exact: bool,
     all_columns: bool,
 }
 
@@ -98,44 +99,12 @@ pub(super) struct Route {
 pub(super) enum RouteFilter {
     /// Every row does.
     All,
+    /// The index; core where it cannot tell.
+    Index(Arc<Filter>),
     /// Core.
-    Core(Arc<Filter>),
+    Core(FilterIndex),
     /// Postgres.
     Postgres(Arc<PostgresFilter>),
-}
-
-impl RouteFilter {
-    fn new(clause: Option<&Clause>) -> Self {
-        match clause {
-            Some(Clause::Plain(filter)) => Self::Core(Arc::clone(filter)),
-            Some(Clause::Postgres(filter)) => Self::Postgres(Arc::clone(filter)),
-            // The router keeps shapes with subqueries as watchers.
-            Some(Clause::Subqueries(_)) | None => Self::All,
-        }
-    }
-
-    fn columns(&self) -> &[usize] {
-        match self {
-            Self::All => &[],
-            Self::Core(filter) => filter.columns(),
-            Self::Postgres(filter) => filter.columns(),
-        }
-    }
-
-    /// Where the shape stands: with those that take every row, in the index, or among those that are judged.
-    fn place(&self) -> Place<'_> {
-        match self {
-            Self::All => Place::Unfiltered,
-            Self::Core(filter) => filter.access().map_or(Place::Scanned, Place::Indexed),
-            Self::Postgres(_) => Place::Scanned,
-        }
-    }
-}
-
-enum Place<'a> {
-    Unfiltered,
-    Indexed(Access<'a>),
-    Scanned,
 }
 
 /// How far a shape's snapshot and the stream are joined.
@@ -157,6 +126,7 @@ impl Table {
             positions: HashMap::new(),
             formats: Vec::new(),
             routes: BTreeMap::new(),
+            filters: Filters::default(),
             unfiltered: BTreeSet::new(),
             index: Index::default(),
             scanned: BTreeSet::new(),
@@ -191,18 +161,34 @@ impl Table {
 
     pub(super) fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let format = self.format(definition);
-        let filter = RouteFilter::new(definition.filter.as_ref());
-        let mut is_exact = false;
-        match filter.place() {
-            Place::Unfiltered => _ = self.unfiltered.insert(id),
-            Place::Scanned => _ = self.scanned.insert(id),
-            Place::Indexed(access) => {
-                is_exact = access.exact;
-                self.index.insert(id, &access);
+        let filter = match &definition.filter {
+            Some(Clause::Plain(filter)) => self.place(id, filter),
+            Some(Clause::Postgres(filter)) => {
+                self.scanned.insert(id);
+                RouteFilter::Postgres(Arc::clone(filter))
             }
-        }
+            // The router keeps shapes with subqueries as watchers.
+            Some(Clause::Subqueries(_)) | None => {
+                self.unfiltered.insert(id);
+                RouteFilter::All
+            }
+        };
         let all_columns = definition.projection.all;
-        self.routes.insert(id, Route { filter, format, joining, is_exact, all_columns });
+        self.routes.insert(id, Route { filter, format, joining, all_columns });
+    }
+
+    /// Puts a shape into the index, or among those that are judged.
+    fn place(&mut self, id: ShapeId, filter: &Arc<Filter>) -> RouteFilter {
+        match filter.access() {
+            Some(access) => {
+                self.index.insert(id, &access);
+                if access.exact {
+                    return RouteFilter::Index(Arc::clone(filter));
+                }
+            }
+            None => _ = self.scanned.insert(id),
+        }
+        RouteFilter::Core(self.filters.take(filter))
     }
 
     pub(super) fn watchers(&self) -> impl Iterator<Item = &Watcher> {
@@ -236,10 +222,17 @@ impl Table {
             }
         }
         let Some(route) = self.routes.remove(&id) else { return };
-        match route.filter.place() {
-            Place::Unfiltered => _ = self.unfiltered.remove(&id),
-            Place::Scanned => _ = self.scanned.remove(&id),
-            Place::Indexed(access) => self.index.remove(id, &access),
+        let filter = match route.filter {
+            RouteFilter::All | RouteFilter::Postgres(_) => None,
+            RouteFilter::Index(filter) => Some(filter),
+            RouteFilter::Core(index) => self.filters.give_back(index),
+        };
+        match filter.as_deref().and_then(Filter::access) {
+            Some(access) => self.index.remove(id, &access),
+            None => {
+                self.unfiltered.remove(&id);
+                self.scanned.remove(&id);
+            }
         }
     }
 
@@ -247,13 +240,14 @@ impl Table {
     pub(super) fn postgres_filter(&self, id: ShapeId) -> Option<(&PostgresFilter, String)> {
         match &self.routes.get(&id)?.filter {
             RouteFilter::Postgres(filter) => Some((filter, filter.batch_sql(&self.relation))),
-            RouteFilter::All | RouteFilter::Core(_) => None,
+            RouteFilter::All | RouteFilter::Index(_) | RouteFilter::Core(_) => None,
         }
     }
 
     /// Collects the shapes that `old` or `new` may belong to, each once.
     pub(super) fn candidates(&mut self, old: Option<&Row<'_>>, new: Option<&Row<'_>>, out: &mut Candidates) {
         out.clear();
+        self.filters.begin_change();
         self.index.find(old, new, out);
         self.unfiltered.iter().chain(&self.scanned).for_each(|id| out.push_unknown(*id));
     }
@@ -306,7 +300,8 @@ impl Table {
         let changed = |route: &Route| {
             let format = self.formats.get(route.format).map(|format| format.projection.as_slice());
             let used = format.unwrap_or_default().iter().chain(&key);
-            let lost = used.chain(route.filter.columns()).any(|column| !positions.contains(&Some(*column)));
+            let filtered = self.filter_columns(route);
+            let lost = used.chain(filtered).any(|column| !positions.contains(&Some(*column)));
             lost || (route.all_columns && other_columns)
         };
         let routes = self.routes.iter().filter(|(_, route)| changed(route)).map(|(id, _)| *id);
@@ -315,6 +310,16 @@ impl Table {
             lost || (watcher.all_columns && other_columns)
         };
         routes.chain(self.watchers().filter(watcher_changed).map(|watcher| watcher.id)).collect()
+    }
+
+    /// The columns that a shape's filter mentions.
+    fn filter_columns<'a>(&'a self, route: &'a Route) -> &'a [usize] {
+        match &route.filter {
+            RouteFilter::All => &[],
+            RouteFilter::Index(filter) => filter.columns(),
+            RouteFilter::Core(index) => self.filters.get(*index).map_or(&[], Filter::columns),
+            RouteFilter::Postgres(filter) => filter.columns(),
+        }
     }
 
     /// True where the stream shows every column that the description has, and no other. A generated column may be

@@ -80,10 +80,6 @@ impl<'a> Access<'a> {
         Self { places, exact: true }
     }
 
-    const fn inexact(places: Vec<Place<'a>>) -> Self {
-        Self { places, exact: false }
-    }
-
     /// True where few rows are expected.
     pub(crate) fn is_selective(&self) -> bool {
         self.rank() <= 1

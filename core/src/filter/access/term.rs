@@ -260,7 +260,7 @@ fn like<'a>(operand: &'a Expr, pattern: &Pattern) -> Option<Access<'a>> {
         return presence(operand, false).map(|access| Access { exact: false, ..access });
     }
     let probe = Probe { expr: operand, reading: Reading::Text(Fold::new(pattern.folds_case_by())) };
-    Some(Access::inexact(vec![Place::Piece(probe, piece.into_bytes())]))
+    Some(Access { places: vec![Place::Piece(probe, piece.into_bytes())], exact: pattern.is_piece() })
 }
 
 fn starts_with<'a>(operand: &'a Expr, prefix: &[u8]) -> Place<'a> {

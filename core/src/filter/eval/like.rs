@@ -57,6 +57,11 @@ impl Pattern {
         matches!(self.pieces.as_slice(), [prefix @ .., Piece::AnyRun] if prefix.iter().all(|p| p.symbol().is_some()))
     }
 
+    /// True where anything may stand around its longest piece, and nothing else is asked.
+    pub(crate) fn is_piece(&self) -> bool {
+        matches!(self.pieces.as_slice(), [Piece::AnyRun, piece @ .., Piece::AnyRun] if piece.iter().all(|p| p.symbol().is_some()))
+    }
+
     /// The collation by which case does not count.
     pub(crate) const fn folds_case_by(&self) -> Option<Collation> {
         self.fold_case

@@ -65,6 +65,10 @@ fn expected(
     shapes.iter().filter_map(|(id, filter)| Some((*id, operation(filter)?))).collect()
 }
 
+fn restored(filter: &Filter, relation: &Relation) -> Arc<Filter> {
+    Arc::new(Filter::restore(filter.sql(), &relation.columns).expect("it was written by core"))
+}
+
 fn row(cells: &Cells) -> Row<'static> {
     Row { cells: cells.iter().map(|cell| cell.map(str::as_bytes)).collect() }
 }
@@ -118,7 +122,7 @@ struct Counts {
 
 impl Counts {
     /// A clause that core evaluates.
-    fn next(&mut self, random: &mut Random, relation: &Relation) -> Clause {
+    fn next(&mut self, random: &mut Random, relation: &Relation) -> Arc<Filter> {
         loop {
             let text = clause(random, LEVELS);
             match Clause::parse(&text, &BTreeMap::new(), relation, &[]) {
@@ -128,7 +132,7 @@ impl Counts {
                         Some(_) => self.inexact += 1,
                         None => self.scanned += 1,
                     }
-                    return Clause::Plain(filter);
+                    return filter;
                 }
                 Ok(_) => self.beyond_core += 1,
                 Err(error) => {
@@ -144,7 +148,8 @@ impl Counts {
 fn the_index_finds_what_evaluation_finds() {
     let cases = cases();
     let relation = relation();
-    let (mut router, mut shapes, mut counts) = (Router::default(), BTreeMap::new(), Counts::default());
+    let (mut router, mut counts) = (Router::default(), Counts::default());
+    let mut shapes = BTreeMap::<ShapeId, Arc<Filter>>::new();
     let mut random = Random(20_240_229);
     let described: Vec<(&str, u32)> = KINDS.iter().map(|kind| (kind.0, kind.1)).collect();
     let feed = |router: &mut Router, frame: &[u8]| {
@@ -156,7 +161,11 @@ fn the_index_finds_what_evaluation_finds() {
         // One comes and one goes; at times many do.
         let coming = if case % 500 == 0 { SHAPES } else { 1 };
         for number in 0..coming {
-            let Clause::Plain(filter) = counts.next(&mut random, &relation) else { continue };
+            let filter = match shapes.values().next() {
+                // A clause that another shape has too, read anew.
+                Some(known) if random.below(8) == 0 => restored(known, &relation),
+                _ => counts.next(&mut random, &relation),
+            };
             let id = ShapeId(u32::try_from(case * 2 + number + 1).expect("few cases"));
             if shapes.insert(id, Arc::clone(&filter)).is_some() {
                 router.remove(id);
