@@ -4,6 +4,7 @@
 //! a [`Fragment`]; the caller takes the fragment whenever it is large enough, and at the commit.
 //! Per change, each family is looked up once and each (format, outcome) is encoded once.
 
+mod joins;
 mod settle;
 
 use super::definition::Definition;
@@ -22,6 +23,7 @@ use crate::log::item::ChangePosition;
 use crate::pg::{Relation, SnapshotFilter};
 use crate::pgoutput::{Message, OldTuple, Tuple};
 use crate::{Lsn, ShapeId};
+use joins::Joins;
 use settle::Settling;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -49,6 +51,7 @@ pub struct Router {
     committed: u64,
     fragment: Fragment,
     rotations: Vec<(ShapeId, RotationCause)>,
+    joins: Joins,
     settling: Settling,
     encoder: Encoder,
     candidates: Candidates,
@@ -168,6 +171,7 @@ impl Router {
     pub fn remove(&mut self, id: ShapeId) {
         self.rounds.remove(id);
         self.asked.take(id);
+        self.forget_join(id);
         let tables = self.shapes.remove(&id);
         for oid in tables.iter().flat_map(Tables::oids) {
             let Some(tables) = self.tables.get_mut(oid) else { continue };
@@ -184,14 +188,13 @@ impl Router {
     /// commit order. Those of the open transaction go on with the open fragment.
     /// For a shape with subqueries, [`handle_dependent_snapshot`](Self::handle_dependent_snapshot) comes instead.
     pub fn handle_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter) -> Vec<Fragment> {
-        let tables = self.shapes.get(&id).and_then(|tables| self.tables.get_mut(tables.oids().first()?));
-        let route = tables.into_iter().flatten().find_map(|table| table.routes.get_mut(&id));
-        let Some(route) = route else { return Vec::new() };
+        let Some(route) = self.route_mut(id) else { return Vec::new() };
         let Joining::Waiting(waiting) =
             std::mem::replace(&mut route.joining, Joining::Filtering(Box::new(filter.clone())))
         else {
             return Vec::new();
         };
+        self.begin_join(id);
         let open = self.open_commit();
         let mut complete = Vec::new();
         for transaction in waiting.release(filter) {
@@ -357,6 +360,7 @@ impl Router {
         if let Some(ended) = self.unjudged.take_if(|_| self.asked.is_empty()) {
             self.rounds.handle_commit(ended.commit, ended.xid, ended.next_op);
             self.committed = self.committed.max(ended.commit);
+            self.end_joins(self.committed);
         }
     }
 
@@ -418,6 +422,7 @@ impl Router {
         let oid = definition.relation.oid;
         self.table(&definition.relation).add(id, definition, joining);
         self.shapes.insert(id, Tables::One(oid));
+        self.begin_join(id);
     }
 
     fn add_dependent(&mut self, id: ShapeId, definition: &Definition, mut dependent: Dependent) {
