@@ -111,8 +111,9 @@ pub(super) fn place(
         (Some(old), None) => Outcome::Delete(old),
         (Some(old), Some(new)) => Outcome::Update(old, new),
     };
-    let format = table.formats.get(route.format).expect("routes name formats of their table");
-    let items = encoder.encode(route.format, &format.items, outcome, at);
+    let place = route.format.place();
+    let format = table.formats.get(place).expect("routes name formats of their table");
+    let items = encoder.encode(place, &format.items, outcome, at);
     match &mut route.joining {
         Joining::Waiting(waiting) => encoder.items(items).try_for_each(|(op, bytes)| {
             waiting.push(at.lsn, at.xid, op, bytes).map_err(|_| RotationCause::SnapshotOverrun)

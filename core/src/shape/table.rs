@@ -89,9 +89,19 @@ pub(super) struct Format {
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) filter: RouteFilter,
-    pub(super) format: usize,
+    pub(super) format: FormatIndex,
     pub(super) joining: Joining,
     all_columns: bool,
+}
+
+/// A format's place. There are few of them, and many routes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FormatIndex(u32);
+
+impl FormatIndex {
+    pub(super) const fn place(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// Who judges whether a row belongs to a shape.
@@ -298,7 +308,7 @@ impl Table {
         let other_columns = same_columns && !self.has_same_columns(positions);
         let key = self.relation.key_columns();
         let changed = |route: &Route| {
-            let format = self.formats.get(route.format).map(|format| format.projection.as_slice());
+            let format = self.formats.get(route.format.place()).map(|format| format.projection.as_slice());
             let used = format.unwrap_or_default().iter().chain(&key);
             let filtered = self.filter_columns(route);
             let lost = used.chain(filtered).any(|column| !positions.contains(&Some(*column)));
@@ -331,16 +341,17 @@ impl Table {
         all_seen && positions.iter().all(Option::is_some)
     }
 
-    fn format(&mut self, definition: &Definition) -> usize {
+    fn format(&mut self, definition: &Definition) -> FormatIndex {
         let Definition {
             projection: super::definition::Projection { columns: projection, .. }, replica, ..
         } = definition;
         let known = self.formats.iter().position(|f| f.replica == *replica && f.projection == *projection);
-        known.unwrap_or_else(|| {
+        let place = known.unwrap_or_else(|| {
             let items = ItemFormat::new(&self.relation, projection, *replica);
             self.formats.push(Format { projection: projection.clone(), replica: *replica, items });
             self.formats.len() - 1
-        })
+        });
+        FormatIndex(u32::try_from(place).expect("a shape has one format, and a 32-bit number"))
     }
 }
 
