@@ -95,23 +95,31 @@ impl Pieces {
         self.make_machine();
         self.looks += 1;
         let (slots, look) = (&mut self.slots, self.looks);
+        // Whether it is the first time in this look that the piece is met.
         let mut meet = |place: usize, is_there: &dyn Fn(&[u8]) -> bool| {
-            let Some(slot) = slots.get_mut(place) else { return };
-            if slot.found < look && is_there(slot.piece.as_bytes()) {
+            let Some(slot) = slots.get_mut(place) else { return false };
+            let is_first = slot.found < look && is_there(slot.piece.as_bytes());
+            if is_first {
                 slot.found = look;
                 slot.ids.iter().flat_map(Ids::iter).for_each(&mut *each);
             }
+            is_first
         };
         let stands = |piece: &[u8]| memchr::memmem::find(text, piece).is_some();
         for machine in &self.machines {
-            match &machine.automaton {
-                Some(automaton) => matches(automaton, text, |pattern| {
-                    machine.slots.get(pattern).into_iter().for_each(|place| meet(*place, &|_| true));
-                }),
-                None => machine.slots.iter().for_each(|place| meet(*place, &stands)),
-            }
+            let Some(automaton) = &machine.automaton else {
+                machine.slots.iter().for_each(|place| _ = meet(*place, &stands));
+                continue;
+            };
+            // Of pieces that are in each other, many end everywhere in a long text.
+            let mut left = machine.slots.len();
+            matches(automaton, text, |pattern| {
+                let place = machine.slots.get(pattern).copied();
+                left -= usize::from(place.is_some_and(|place| meet(place, &|_| true)));
+                left > 0
+            });
         }
-        self.fresh.iter().for_each(|place| meet(*place, &stands));
+        self.fresh.iter().for_each(|place| _ = meet(*place, &stands));
     }
 
     /// Has a machine look for pieces that are looked for one by one, or gives one up of whose pieces most are unused.
@@ -165,14 +173,16 @@ impl Pieces {
     }
 }
 
-/// Calls `each` with the number of every pattern that stands in a text, wherever it ends.
-fn matches(automaton: &NFA, text: &[u8], mut each: impl FnMut(usize)) {
+/// Calls `each` with the number of every pattern that stands in a text, wherever it ends, until it gives false.
+fn matches(automaton: &NFA, text: &[u8], mut each: impl FnMut(usize) -> bool) {
     let Ok(mut state) = automaton.start_state(Anchored::No) else { return };
     for byte in text {
         state = automaton.next_state(Anchored::No, state, *byte);
         if automaton.is_match(state) {
             for index in 0..automaton.match_len(state) {
-                each(automaton.match_pattern(state, index).as_usize());
+                if !each(automaton.match_pattern(state, index).as_usize()) {
+                    return;
+                }
             }
         }
     }
@@ -253,6 +263,15 @@ mod tests {
         }
         (0..20).for_each(|_| assert_eq!(find(&mut pieces, "a piece 9700."), [ShapeId(9_700)]));
         assert!(pieces.places.len() < 2_000, "{}", pieces.places.len());
+    }
+
+    /// Each of them ends at almost every byte.
+    #[test]
+    fn pieces_in_pieces_are_found_in_time() {
+        let mut pieces = Pieces::default();
+        let text = "a".repeat(1_000_000);
+        (0..1_000_u32).for_each(|n| pieces.insert(&text.as_bytes()[..n as usize + 1], ShapeId(n)));
+        assert_eq!(find(&mut pieces, &text).len(), 1_000);
     }
 
     /// As after a start: no look makes machines of all of them.
