@@ -29,14 +29,23 @@ impl Unit {
 #[derive(Debug, Default)]
 pub struct Figures {
     figures: Vec<f64>,
-    peak_memory_kb: Vec<u64>,
+    memory: Vec<Memory>,
+}
+
+/// Of a process, where the system tells it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory {
+    /// The most that it has had at one time, in kB.
+    pub peak_kb: Option<u64>,
+    /// How much of that came by what was measured, where the process was idle before.
+    pub above_idle_kb: Option<u64>,
 }
 
 impl Figures {
     /// Adds that of a run.
-    pub fn add(&mut self, figure: f64, peak_memory_kb: Option<u64>) {
+    pub fn add(&mut self, figure: f64, memory: Memory) {
         self.figures.push(figure);
-        self.peak_memory_kb.extend(peak_memory_kb);
+        self.memory.push(memory);
     }
 
     /// The middle one, 0 where there is none.
@@ -55,10 +64,13 @@ impl Figures {
         let is_time = matches!(unit, Unit::Milliseconds | Unit::Microseconds);
         let speed = base.map(|base| if is_time { base / median } else { median / base });
         let speed = speed.map(|times| format!("{times:.2} times as fast as the first")).unwrap_or_default();
-        let memory =
-            self.peak_memory_kb.iter().max().map(|kb| format!("{:.1} MB at most", *kb as f64 / 1024.0));
-        let memory = memory.unwrap_or_default();
-        println!("  {name:<24} {median:>10.1}  ({least:.1} to {most:.1})  {speed}  {memory}");
+        let megabytes = |of: fn(&Memory) -> Option<u64>, what| {
+            let most = self.memory.iter().filter_map(of).max();
+            most.map(|kb| format!("{:.1} MB {what}", kb as f64 / 1024.0)).unwrap_or_default()
+        };
+        let peak = megabytes(|memory| memory.peak_kb, "at most");
+        let above_idle = megabytes(|memory| memory.above_idle_kb, "above idle");
+        println!("  {name:<24} {median:>10.1}  ({least:.1} to {most:.1})  {speed}  {peak}  {above_idle}");
     }
 }
 
@@ -70,7 +82,7 @@ mod tests {
     fn the_median_is_the_middle_of_what_was_measured() {
         let mut figures = Figures::default();
         assert!(figures.median().abs() < f64::EPSILON);
-        [5.0, 1.0, 3.0].into_iter().for_each(|figure| figures.add(figure, None));
+        [5.0, 1.0, 3.0].into_iter().for_each(|figure| figures.add(figure, Memory::default()));
         assert!((figures.median() - 3.0).abs() < f64::EPSILON);
     }
 }

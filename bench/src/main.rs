@@ -8,10 +8,11 @@ mod scenario;
 mod subject;
 
 use clap::{Parser, ValueEnum};
-use figures::Figures;
+use figures::{Figures, Memory};
 use limn_tests::Cluster;
 use scenario::{
-    ColdSync, Creation, Crowd, Equality, Filters, LiveClients, Restart, Scenario, SmallShape, Transactions,
+    ColdSync, Creation, Crowd, Equality, Filters, LargeRow, LargeTransaction, LiveClients, Restart, Scenario,
+    SmallShape, Transactions,
 };
 use std::path::PathBuf;
 use subject::Subject;
@@ -27,10 +28,15 @@ struct Options {
     /// How often each: medians are printed
     #[arg(long, default_value_t = 5, value_name = "N")]
     runs: usize,
-    /// How many shapes the transactions go through, and how many are made, or there at a start
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
-    shapes: u32,
+    /// How many shapes the transactions or the large row go through, and how many are made, or there at a start
+    /// [default: 10000, of the large row 40]
+    #[arg(long, value_name = "N")]
+    shapes: Option<u32>,
 }
+
+/// Without `--shapes`.
+const SHAPES: u32 = 10_000;
+const SHAPES_OF_LARGE_ROW: u32 = 40;
 
 /// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,6 +45,10 @@ enum Name {
     ColdSync,
     /// 50,000 transactions of one row each that are waiting in the WAL, through many shapes; the floor is `pg_recvlogical`
     Transactions,
+    /// One transaction of 500,000 rows that waits in the WAL, through many shapes; the floor is `pg_recvlogical`
+    LargeTransaction,
+    /// A row of 50 MB that one client of each of many shapes waits for
+    LargeRow,
     /// 1,000 clients that wait for the next row of one shape
     LiveClients,
     /// 64 connections that read a shape of 500 rows again and again
@@ -62,21 +72,23 @@ async fn main() {
     let settings = ["fsync=on", "shared_buffers=512MB", "max_wal_size=8GB", "checkpoint_timeout=1h"];
     let cluster = Cluster::start(&settings).await;
     let names = if options.scenarios.is_empty() { Name::value_variants() } else { &options.scenarios };
+    let shapes = options.shapes.unwrap_or(SHAPES);
     for name in names {
         match name {
             Name::ColdSync => measure(&cluster, &options, ColdSync).await,
-            Name::Transactions => measure(&cluster, &options, Transactions { shapes: options.shapes }).await,
+            Name::Transactions => measure(&cluster, &options, Transactions { shapes }).await,
+            Name::LargeTransaction => measure(&cluster, &options, LargeTransaction { shapes }).await,
+            Name::LargeRow => {
+                let shapes = options.shapes.unwrap_or(SHAPES_OF_LARGE_ROW);
+                measure(&cluster, &options, LargeRow { shapes }).await;
+            }
             Name::LiveClients => measure(&cluster, &options, LiveClients).await,
             Name::SmallShape => measure(&cluster, &options, SmallShape).await,
-            Name::Creation => {
-                measure(&cluster, &options, Creation { shapes: options.shapes as usize }).await;
-            }
+            Name::Creation => measure(&cluster, &options, Creation { shapes: shapes as usize }).await,
             Name::Crowd => measure(&cluster, &options, Crowd).await,
-            Name::Restart => {
-                measure(&cluster, &options, Restart { shapes: options.shapes as usize }).await;
-            }
-            Name::Filters => measure(&cluster, &options, Filters { shapes: options.shapes }).await,
-            Name::Equality => measure(&cluster, &options, Equality { shapes: options.shapes }).await,
+            Name::Restart => measure(&cluster, &options, Restart { shapes: shapes as usize }).await,
+            Name::Filters => measure(&cluster, &options, Filters { shapes }).await,
+            Name::Equality => measure(&cluster, &options, Equality { shapes }).await,
         }
     }
 }
@@ -105,11 +117,11 @@ async fn measure<S: Scenario>(cluster: &Cluster, options: &Options, scenario: S)
         for (subject, figures) in tail.iter_mut().chain(head) {
             subject.start().await;
             let figure = scenario.run(subject, run).await;
-            figures.add(figure, subject.peak_memory_kb());
+            figures.add(figure, subject.memory_kb());
             subject.stop().await;
         }
         if let Some(figure) = scenario.floor(&database).await {
-            floor.add(figure, None);
+            floor.add(figure, Memory::default());
         }
     }
     cluster.discard(&database).await;

@@ -1,6 +1,7 @@
 //! A build of Limn that is measured, with a database of its own.
 
 use crate::client::Connection;
+use crate::figures::Memory;
 use limn_tests::{Database, Limn, Signal};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,8 @@ pub struct Subject {
     program: PathBuf,
     database: Database,
     limn: Limn,
+    /// The memory that it had while it was idle, in kB.
+    idle_kb: Option<u64>,
 }
 
 impl Subject {
@@ -17,7 +20,7 @@ impl Subject {
     pub fn new(program: &Path, database: Database) -> Self {
         let mut limn = Limn::stopped(&database, &["--max-concurrent-requests", r#"{"existing":20000}"#]);
         limn.run_program(program);
-        Self { program: program.to_owned(), database, limn }
+        Self { program: program.to_owned(), database, limn, idle_kb: None }
     }
 
     /// Starts the server and waits until it is active.
@@ -70,8 +73,19 @@ impl Subject {
         Connection::open(self.limn.port()).await
     }
 
-    /// The most memory that the process has had at one time, in kB.
-    pub fn peak_memory_kb(&self) -> Option<u64> {
-        self.limn.peak_memory_kb()
+    /// It is idle: what it has in memory from now on comes by what is measured.
+    pub fn note_idle(&mut self) {
+        // Not every system can forget the peak that the start has led to.
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.limn.process()), "5");
+        self.idle_kb = self.limn.peak_memory_kb();
+    }
+
+    /// The memory of the process.
+    pub fn memory_kb(&self) -> Memory {
+        let peak_kb = self.limn.peak_memory_kb();
+        Memory {
+            peak_kb,
+            above_idle_kb: peak_kb.zip(self.idle_kb).map(|(peak, idle)| peak.saturating_sub(idle)),
+        }
     }
 }

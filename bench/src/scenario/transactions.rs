@@ -1,6 +1,6 @@
 //! Small transactions through many shapes.
 
-use super::{Scenario, times_of};
+use super::{Scenario, Times, times_of};
 use crate::client::Log;
 use crate::figures::Unit;
 use crate::subject::Subject;
@@ -20,9 +20,9 @@ pub struct Transactions {
 const COUNT: u32 = 50_000;
 const CONNECTIONS: usize = 16;
 /// The value whose shape a client follows.
-const LAST: &str = "table=items&where=n%3D-1";
+pub(super) const LAST: &str = "table=items&where=n%3D-1";
 /// Slot and publication of the floor.
-const FLOOR: &str = "bench_floor";
+pub(super) const FLOOR: &str = "bench_floor";
 
 impl Transactions {
     async fn write(&self, sql: &Sql) {
@@ -34,8 +34,30 @@ impl Transactions {
     }
 }
 
+/// Makes the shape that a client follows, and one for each value.
+pub(super) async fn make_shapes(subject: &Subject, shapes: u32) {
+    subject.connect().await.read_to_end(&mut Log::new(LAST)).await;
+    let next = Arc::new(AtomicU32::new(0));
+    let mut makers = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (mut connection, next) = (subject.connect().await, next.clone());
+        makers.spawn(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= shapes {
+                    return;
+                }
+                connection.read_to_end(&mut Log::new(&format!("table=items&where=n%3D{n}"))).await;
+            }
+        });
+    }
+    while let Some(maker) = makers.join_next().await {
+        maker.expect("shapes are made");
+    }
+}
+
 /// Waits until Postgres has sent what others wrote to the WAL while the server did not run.
-async fn wait_sent(sql: &Sql) {
+pub(super) async fn wait_sent(sql: &Sql) {
     let end = sql.value("SELECT pg_current_wal_flush_lsn()").await;
     let sent = format!(
         "SELECT coalesce(bool_and(r.sent_lsn >= '{end}'), false)::text
@@ -60,24 +82,7 @@ impl Scenario for Transactions {
     }
 
     async fn set_up(&self, subject: &mut Subject) {
-        subject.connect().await.read_to_end(&mut Log::new(LAST)).await;
-        let (next, shapes) = (Arc::new(AtomicU32::new(0)), self.shapes);
-        let mut makers = JoinSet::new();
-        for _ in 0..CONNECTIONS {
-            let (mut connection, next) = (subject.connect().await, next.clone());
-            makers.spawn(async move {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= shapes {
-                        return;
-                    }
-                    connection.read_to_end(&mut Log::new(&format!("table=items&where=n%3D{n}"))).await;
-                }
-            });
-        }
-        while let Some(maker) = makers.join_next().await {
-            maker.expect("shapes are made");
-        }
+        make_shapes(subject, self.shapes).await;
     }
 
     async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {
@@ -100,16 +105,26 @@ impl Scenario for Transactions {
 
     async fn floor(&self, database: &Database) -> Option<f64> {
         let sql = database.connect().await;
-        sql.execute(&format!("SELECT pg_create_logical_replication_slot('{FLOOR}', 'pgoutput')")).await;
-        self.write(&sql).await;
-        let end = sql.value("SELECT pg_current_wal_insert_lsn()").await;
-        let url = database.url();
-        let (slot, endpos) = (format!("--slot={FLOOR}"), format!("--endpos={end}"));
-        let publication = format!("--option=publication_names={FLOOR}");
-        let options = ["--start", "--file=/dev/null", "--option=proto_version=1", "--no-loop"];
-        let arguments = [&options[..], &["-d", &url, &slot, &endpos, &publication]].concat();
-        let times = times_of("pg_recvlogical", &arguments).await;
-        sql.execute(&format!("SELECT pg_drop_replication_slot('{FLOOR}')")).await;
-        times.map(|times| f64::from(COUNT + 1) / times.worked.as_secs_f64())
+        let times = receive(database, &sql, self.write(&sql)).await?;
+        Some(f64::from(COUNT + 1) / times.worked.as_secs_f64())
     }
+}
+
+/// What `pg_recvlogical` takes for what `write` leaves in the WAL.
+pub(super) async fn receive(
+    database: &Database,
+    sql: &Sql,
+    write: impl Future<Output = ()>,
+) -> Option<Times> {
+    sql.execute(&format!("SELECT pg_create_logical_replication_slot('{FLOOR}', 'pgoutput')")).await;
+    write.await;
+    let end = sql.value("SELECT pg_current_wal_insert_lsn()").await;
+    let url = database.url();
+    let (slot, endpos) = (format!("--slot={FLOOR}"), format!("--endpos={end}"));
+    let publication = format!("--option=publication_names={FLOOR}");
+    let options = ["--start", "--file=/dev/null", "--option=proto_version=1", "--no-loop"];
+    let arguments = [&options[..], &["-d", &url, &slot, &endpos, &publication]].concat();
+    let times = times_of("pg_recvlogical", &arguments).await;
+    sql.execute(&format!("SELECT pg_drop_replication_slot('{FLOOR}')")).await;
+    times
 }
