@@ -1,8 +1,10 @@
 //! The commit log, as it is written: everything goes through one file and one sync at a time.
 
+use crate::files::write_rope;
 use crate::recovery::remove_orphans;
 use crate::{Files, Layout, Recovered};
 use limn_core::journal::Ticket;
+use limn_core::log::Rope;
 use std::io;
 
 /// Bytes that one group gathers before it is synced.
@@ -16,7 +18,7 @@ pub enum Piece {
         /// Their ticket.
         ticket: Ticket,
         /// Their frames.
-        bytes: Vec<u8>,
+        bytes: Rope,
     },
     /// Later records go to a new file.
     StartFile {
@@ -75,14 +77,14 @@ impl<F: Files> CommitWriter<F> {
         mut next: impl FnMut() -> Option<Piece>,
         mut around_sync: impl FnMut(usize, &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
     ) -> io::Result<Option<Ticket>> {
-        let mut group = Vec::new();
+        let mut group = Rope::new();
         let mut last_ticket = None;
         while group.len() < GROUP_BYTES_MAX
             && let Some(piece) = next()
         {
             match piece {
-                Piece::Append { ticket, mut bytes } => {
-                    group.append(&mut bytes);
+                Piece::Append { ticket, bytes } => {
+                    group.append(bytes);
                     last_ticket = Some(ticket);
                 }
                 Piece::StartFile { number } => {
@@ -104,19 +106,19 @@ impl<F: Files> CommitWriter<F> {
 
     fn write_and_sync(
         &mut self,
-        group: &mut Vec<u8>,
+        group: &mut Rope,
         around_sync: &mut impl FnMut(usize, &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
     ) -> io::Result<()> {
         if group.is_empty() {
             return Ok(());
         }
         let Self { files, file, at, .. } = self;
+        let group = std::mem::take(group);
         around_sync(group.len(), &mut || {
-            files.write_at(file, group, *at)?;
+            write_rope(files, file, &group, *at)?;
             files.sync(file)
         })?;
         *at += group.len() as u64;
-        group.clear();
         Ok(())
     }
 

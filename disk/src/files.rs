@@ -1,5 +1,6 @@
 //! The port: files and folders.
 
+use limn_core::log::Rope;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -86,6 +87,16 @@ pub trait Files {
     /// # Errors
     /// Whatever the operating system says.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// Writes a rope at byte position `at`: what it shares is not copied for that.
+pub(crate) fn write_rope<F: Files>(files: &F, file: &F::File, rope: &Rope, at: u64) -> io::Result<()> {
+    let mut at = at;
+    rope.slices().try_for_each(|slice| {
+        files.write_at(file, slice, at)?;
+        at += slice.len() as u64;
+        Ok(())
+    })
 }
 
 /// The rest of a file, to be read in order.

@@ -1,6 +1,6 @@
 //! One shape's files.
 
-use crate::files::Unread;
+use crate::files::{Unread, write_rope};
 use crate::layout::pack_file;
 use crate::{Files, Layout};
 use limn_core::Offset;
@@ -72,7 +72,7 @@ pub fn flush_tail(files: &impl Files, dir: &Path, log: &mut ShapeLog) -> io::Res
 /// Whatever the operating system says.
 pub fn write(files: &impl Files, dir: &Path, append: &SegmentAppend) -> io::Result<()> {
     create_dir(files, dir)?;
-    files.write_at(&files.open_or_create(&log_path(dir))?, &append.items, append.items_at)?;
+    write_rope(files, &files.open_or_create(&log_path(dir))?, &append.items, append.items_at)?;
     files.write_at(&files.open_or_create(&index_path(dir))?, &append.entries, append.entries_at)
 }
 
@@ -153,7 +153,7 @@ pub fn find(files: &impl Files, dir: &Path, entries: u64, after: Offset) -> io::
 /// # Errors
 /// Whatever the operating system says; the tail is then kept.
 pub fn release_tail(files: &impl Files, dir: &Path, log: &mut ShapeLog) -> io::Result<()> {
-    let (_, marks) = log.flushable();
+    let marks = log.flushable();
     let Some(last) = marks.last() else { return Ok(()) };
     let number = log.flushed_items() + marks.len() as u64 - 1;
     match files.open(&index_path(dir)).and_then(|index| read_entry(files, &index, number)) {

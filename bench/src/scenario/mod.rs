@@ -3,9 +3,9 @@
 mod cold_sync;
 mod creation;
 mod filters;
-mod latency;
 mod large_row;
 mod large_transaction;
+mod latency;
 mod live_clients;
 mod restart;
 mod small_shape;

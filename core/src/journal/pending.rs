@@ -2,7 +2,7 @@
 
 use super::record::{Record, encode_commit, encode_items};
 use crate::Lsn;
-use crate::log::Fragment;
+use crate::log::{Fragment, Rope};
 
 /// The number of a piece of the commit log. Pieces are written, and become durable, in the order of their tickets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -29,7 +29,7 @@ impl Ticket {
 /// is known when it is pushed.
 #[derive(Debug, Default)]
 pub struct Pending {
-    bytes: Vec<u8>,
+    bytes: Rope,
     /// The ticket of the last piece that was handed on.
     handed_on: Ticket,
 }
@@ -37,11 +37,11 @@ pub struct Pending {
 impl Pending {
     /// Adds a record and returns its ticket.
     pub fn push(&mut self, record: &Record) -> Ticket {
-        self.push_with(|out| record.encode(out))
+        self.push_with(|out| record.encode_shared(out))
     }
 
     /// Adds a record that `encode` appends as a frame.
-    pub fn push_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Ticket {
+    pub fn push_with(&mut self, encode: impl FnOnce(&mut Rope)) -> Ticket {
         encode(&mut self.bytes);
         self.handed_on.next()
     }
@@ -60,18 +60,18 @@ impl Pending {
 
     /// The ticket with which everything is durable that was pushed so far.
     #[must_use]
-    pub const fn last_ticket(&self) -> Ticket {
+    pub fn last_ticket(&self) -> Ticket {
         if self.bytes.is_empty() { self.handed_on } else { self.handed_on.next() }
     }
 
     /// Bytes that are not handed on yet.
     #[must_use]
-    pub const fn len_bytes(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Hands on what was pushed, as the next piece; `None` where that is nothing.
-    pub fn take(&mut self) -> Option<(Ticket, Vec<u8>)> {
+    pub fn take(&mut self) -> Option<(Ticket, Rope)> {
         if self.bytes.is_empty() {
             return None;
         }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn what_is_pushed_has_the_ticket_of_the_next_piece() {
         let mut pending = Pending::default();
-        assert_eq!((pending.last_ticket(), pending.take()), (Ticket::ZERO, None));
+        assert_eq!((pending.last_ticket(), pending.take().is_none()), (Ticket::ZERO, true));
         let first = pending.push(&Record::Removed(ShapeId(1)));
         assert_eq!(first, Ticket::new(1));
         assert_eq!(pending.push_commit(Lsn::new(70)), first);

@@ -17,6 +17,7 @@
 
 use super::checkpoint::{ShapeCheckpoint, StoreCheckpoint, Streamed};
 use super::tables::{StoredTable, TableRef, Tables};
+use crate::log::Rope;
 use crate::log::fragment::Fragment;
 use crate::log::shape_log::SnapshotProgress;
 use crate::pg::{Relation, SnapshotFilter};
@@ -229,6 +230,13 @@ const TABLE: u8 = 14;
 impl Record {
     /// Appends the record as a frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut rope = Rope::from(std::mem::take(out));
+        self.encode_shared(&mut rope);
+        *out = rope.into_vec();
+    }
+
+    /// The same; the bytes of long items are shared with the record.
+    pub fn encode_shared(&self, out: &mut Rope) {
         match self {
             Self::Checkpoint(checkpoint) => encode_json(out, CHECKPOINT, checkpoint),
             Self::Table(table) => encode_json(out, TABLE, table),
@@ -285,7 +293,7 @@ impl Record {
 
 /// Appends a [`Record::Checkpoint`] as a frame, with all `tables`, among which those of the shapes will be.
 pub fn encode_checkpoint(
-    out: &mut Vec<u8>,
+    out: &mut Rope,
     (processed, last_handle_us): (u64, u64),
     shapes: impl Iterator<Item = ShapeCheckpoint<Arc<Relation>>>,
     tables: &mut Tables,
@@ -294,12 +302,12 @@ pub fn encode_checkpoint(
 }
 
 /// Appends the items of a transaction as a frame, without taking them.
-pub fn encode_items(out: &mut Vec<u8>, fragment: &Fragment) {
+pub fn encode_items(out: &mut Rope, fragment: &Fragment) {
     encode_fragment(out, ITEMS, fragment);
 }
 
 /// Appends the end of a transaction as a frame.
-pub fn encode_commit(out: &mut Vec<u8>, tx: u64) {
+pub fn encode_commit(out: &mut Rope, tx: u64) {
     frame(out, COMMIT, |out| out.extend_from_slice(&tx.to_le_bytes()));
 }
 
@@ -320,34 +328,35 @@ pub const fn payload_bytes(head: [u8; 4]) -> usize {
     u32::from_le_bytes(head) as usize
 }
 
-fn frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
-    let start = out.len();
+fn frame(out: &mut Rope, kind: u8, body: impl FnOnce(&mut Rope)) {
+    let start = out.end();
     out.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
     out.push(kind);
     body(out);
-    let (head, payload) = out
-        .get_mut(start..)
-        .and_then(|frame| frame.split_at_mut_checked(FRAME_HEAD_BYTES))
-        .expect("the head was just written");
-    let length = u32::try_from(payload.len()).expect("fragments and checkpoints stay below 4 GiB");
+    let length = out.len_since(start) - FRAME_HEAD_BYTES;
+    let length = u32::try_from(length).expect("fragments and checkpoints stay below 4 GiB");
+    let checksum = out.checksum_since(start, FRAME_HEAD_BYTES);
+    let head = out.own_since(start).get_mut(..FRAME_HEAD_BYTES).expect("the head was just written");
     let (length_bytes, checksum_bytes) = head.split_at_mut(4);
     length_bytes.copy_from_slice(&length.to_le_bytes());
-    checksum_bytes.copy_from_slice(&xxh3_64(payload).to_le_bytes());
+    checksum_bytes.copy_from_slice(&checksum.to_le_bytes());
 }
 
-fn encode_json(out: &mut Vec<u8>, kind: u8, value: &impl Serialize) {
-    frame(out, kind, |out| serde_json::to_writer(out, value).expect("plain data always serialises"));
+fn encode_json(out: &mut Rope, kind: u8, value: &impl Serialize) {
+    frame(out, kind, |out| {
+        serde_json::to_writer(out.end_mut(), value).expect("plain data always serialises")
+    });
 }
 
 fn decode_json<T: for<'de> Deserialize<'de>>(kind: u8, body: &[u8]) -> Result<T, RecordError> {
     serde_json::from_slice(body).map_err(|error| RecordError { kind, reason: error.to_string() })
 }
 
-fn encode_fragment(out: &mut Vec<u8>, kind: u8, fragment: &Fragment) {
+fn encode_fragment(out: &mut Rope, kind: u8, fragment: &Fragment) {
     frame(out, kind, |out| push_fragment(out, fragment));
 }
 
-fn push_fragment(out: &mut Vec<u8>, fragment: &Fragment) {
+fn push_fragment(out: &mut Rope, fragment: &Fragment) {
     out.extend_from_slice(&fragment.tx.to_le_bytes());
     push_count(out, fragment.items().len());
     for item in fragment.items() {
@@ -357,11 +366,14 @@ fn push_fragment(out: &mut Vec<u8>, fragment: &Fragment) {
             out.extend_from_slice(&target.0.to_le_bytes());
         }
         push_count(out, item.bytes.len());
-        out.extend_from_slice(item.bytes);
+        match item.shared {
+            Some(bytes) => out.push_shared(bytes.clone()),
+            None => out.extend_from_slice(item.bytes),
+        }
     }
 }
 
-fn encode_move(out: &mut Vec<u8>, made: &Move) {
+fn encode_move(out: &mut Rope, made: &Move) {
     let Move { id, consumed, changes, visible_up_to, .. } = made;
     let head =
         MoveHead { id: *id, consumed: *consumed, changes: changes.clone(), visible_up_to: *visible_up_to };
@@ -378,7 +390,7 @@ fn decode_move(kind: u8, body: &[u8]) -> Result<Move, RecordError> {
     Ok(Move { id, consumed, changes, items, visible_up_to })
 }
 
-fn encode_snapshot(out: &mut Vec<u8>, done: &SnapshotDone, content: &[u8]) {
+fn encode_snapshot(out: &mut Rope, done: &SnapshotDone, content: &[u8]) {
     frame(out, SNAPSHOT, |out| {
         push_head(out, done);
         out.extend_from_slice(content);
@@ -393,7 +405,7 @@ fn decode_snapshot(kind: u8, body: &[u8]) -> Result<SnapshotDone, RecordError> {
     Ok(SnapshotDone { content: Some(content.to_vec()), ..done })
 }
 
-fn push_head(out: &mut Vec<u8>, head: &impl Serialize) {
+fn push_head(out: &mut Rope, head: &impl Serialize) {
     let head = serde_json::to_vec(head).expect("plain data always serialises");
     push_count(out, head.len());
     out.extend_from_slice(&head);
@@ -407,7 +419,7 @@ fn decode_head<T: for<'de> Deserialize<'de>>(kind: u8, body: &[u8]) -> Result<(T
     Ok((decode_json(kind, head)?, reader.0))
 }
 
-fn push_count(out: &mut Vec<u8>, count: usize) {
+fn push_count(out: &mut Rope, count: usize) {
     let count = u32::try_from(count).expect("a fragment is bounded");
     out.extend_from_slice(&count.to_le_bytes());
 }
@@ -449,6 +461,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::rope::SHARED_BYTES_MIN;
     use crate::log::shape_log::PackPlace;
     use crate::pg::SnapshotBounds;
     use crate::shape::dependent::{DependentState, Member};
@@ -527,6 +540,23 @@ mod tests {
         }
         assert_eq!(read, records());
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn a_record_shares_long_items_and_is_the_same_frame() {
+        let mut items = fragment();
+        items.push(4, &[b'x'; 2 * SHARED_BYTES_MIN], &[ShapeId(1)]);
+        items.push(6, b"{}", &[ShapeId(2)]);
+        let (mut frame, mut rope) = (b"before".to_vec(), Rope::from(b"before".to_vec()));
+        for record in [Record::Items(items.clone()), Record::Commit(77), Record::Backfill(items.clone())] {
+            record.encode(&mut frame);
+            record.encode_shared(&mut rope);
+        }
+        assert_eq!(rope.to_vec(), frame);
+        let place = items.items().find_map(|item| item.shared).unwrap().as_ptr();
+        assert_eq!(rope.slices().filter(|slice| slice.as_ptr() == place).count(), 2);
+        let (payload, _) = read_frame(&frame[6..]).unwrap();
+        assert_eq!(Record::decode(payload), Ok(Record::Items(items)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::checkpoint::ShapeCheckpoint;
 use super::record::{CreatedShape, Record, ShapePartitions, encode_checkpoint, stored_bound};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
 use super::tables::Tables;
+use crate::log::Rope;
 use crate::log::shape_log::{PackPlace, ShapeLog};
 use crate::pg::{Relation, SnapshotFilter};
 use crate::shape::dependent::DependentState;
@@ -108,7 +109,9 @@ impl RecoveredStore {
         let shape = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
         let positions = (self.processed, last_handle_us);
         // Of all tables, so that none gets a number that the logs will not know.
-        encode_checkpoint(out, positions, self.shapes.iter().map(shape), &mut self.tables.clone());
+        let mut rope = Rope::from(std::mem::take(out));
+        encode_checkpoint(&mut rope, positions, self.shapes.iter().map(shape), &mut self.tables.clone());
+        *out = rope.into_vec();
     }
 }
 

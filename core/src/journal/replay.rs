@@ -146,7 +146,7 @@ impl LogChange<'_> {
         match self {
             Self::Append { tx, items } => {
                 for item in items {
-                    log.append(tx, item.op, item.bytes);
+                    log.append_item(tx, item.op, item.bytes, item.shared);
                 }
             }
             Self::Commit => return log.commit(),

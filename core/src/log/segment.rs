@@ -9,6 +9,7 @@
 //! index into memory. Both files are believed only up to the lengths that a checkpoint in the commit log
 //! names; what lies beyond is overwritten at start-up, from the commit log.
 
+use super::rope::Rope;
 use super::shape_log::{Mark, ShapeLog};
 use crate::Offset;
 
@@ -17,12 +18,12 @@ pub const ENTRY_BYTES: usize = 24;
 
 /// Bytes of a log's tail that are to be written behind a segment's end: the log itself is not needed, nor locked,
 /// while it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SegmentAppend {
     /// Position of `items` in the file of items.
     pub items_at: u64,
     /// Items, each behind its comma.
-    pub items: Vec<u8>,
+    pub items: Rope,
     /// Position of `entries` in the index.
     pub entries_at: u64,
     /// The items' index entries.
@@ -34,19 +35,18 @@ impl SegmentAppend {
     /// [`ShapeLog::handle_flushed_to`] takes [`end`](Self::end).
     #[must_use]
     pub fn of(log: &ShapeLog) -> Option<Self> {
-        let (items, marks) = log.flushable();
-        if marks.is_empty() {
-            return None;
-        }
+        let marks = log.flushable();
+        let end = marks.last()?.end;
         let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
         encode_entries(&mut entries, marks);
         let entries_at = log.flushed_items() * ENTRY_BYTES as u64;
-        Some(Self { items_at: log.flushed_bytes(), items: items.to_vec(), entries_at, entries })
+        let items_at = log.flushed_bytes();
+        Some(Self { items_at, items: log.tail_part(items_at..end), entries_at, entries })
     }
 
     /// Length of the file of items once they are written.
     #[must_use]
-    pub const fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.items_at + self.items.len() as u64
     }
 }

@@ -13,6 +13,7 @@
 //! [`handle_flushed`](ShapeLog::handle_flushed) whenever convenient.
 
 use super::item::{ITEM_SUFFIX, LAST_SUFFIX};
+use super::rope::{Rope, SharedBytes};
 use crate::{Lsn, Offset};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -36,8 +37,8 @@ pub struct ShapeLog {
     flushed_bytes: u64,
     flushed_items: u64,
     flushed_offset: Offset,
-    /// Bytes after the flushed part.
-    tail: Vec<u8>,
+    /// Bytes after the flushed part; those of a long item are shared with other logs.
+    tail: Rope,
     /// The finished items in the tail.
     marks: Vec<Mark>,
     /// The newest item, still without its final form: it may turn out to be the transaction's last.
@@ -56,7 +57,7 @@ pub struct ShapeLog {
     /// A commit LSN that the visible rows include, where a move brought them further than its offset tells.
     covered_up_to: Lsn,
     /// The part of the tail that was handed out last, and where it is in the change log.
-    shared: Option<(Range<u64>, Bytes)>,
+    shared: Option<Box<(Range<u64>, SharedBytes)>>,
 }
 
 /// How far the snapshot is written.
@@ -133,7 +134,7 @@ impl ShapeLog {
             flushed_bytes: 0,
             flushed_items: 0,
             flushed_offset: Offset::SNAPSHOT_END,
-            tail: Vec::new(),
+            tail: Rope::new(),
             marks: Vec::new(),
             open_item: None,
             unpublished: VecDeque::new(),
@@ -195,15 +196,33 @@ impl ShapeLog {
     ///
     /// Returns true where the item is not visible yet: the transaction must be committed here.
     pub fn append(&mut self, tx: u64, op: u64, item: &[u8]) -> bool {
+        self.append_by(tx, op, item.len(), |tail| tail.extend_from_slice(item))
+    }
+
+    /// The same; where the item's bytes are given as what can be shared too, the log does not copy them.
+    pub fn append_item(&mut self, tx: u64, op: u64, item: &[u8], shared: Option<&Bytes>) -> bool {
+        let Some(shared) = shared.filter(|shared| shared.len() > ITEM_SUFFIX.len()) else {
+            return self.append(tx, op, item);
+        };
+        self.append_by(tx, op, ITEM_SUFFIX.len(), |tail| {
+            // How it ends is known only once it is known what follows.
+            let end = shared.len() - ITEM_SUFFIX.len();
+            tail.push_shared(shared.slice(..end));
+            tail.extend_from_slice(shared.get(end..).unwrap_or_default());
+        })
+    }
+
+    fn append_by(&mut self, tx: u64, op: u64, copied: usize, push: impl FnOnce(&mut Rope)) -> bool {
         let offset = Offset::new(tx, op);
         let newest = self.open_item.map_or(self.last_finished(), |open| Offset::new(open.tx, open.op));
         if offset <= newest {
             return offset > self.published_offset;
         }
         self.finish_item(false);
+        self.tail.reserve(1 + copied + LAST_SUFFIX.len() - ITEM_SUFFIX.len());
         self.tail.push(b',');
         self.open_item = Some(OpenItem { tx, op, start: self.tail.len() });
-        self.tail.extend_from_slice(item);
+        push(&mut self.tail);
         true
     }
 
@@ -294,24 +313,24 @@ impl ShapeLog {
 
     /// The part of `range` (positions in the change log) that is in memory.
     #[must_use]
-    pub fn tail_part(&self, range: Range<u64>) -> &[u8] {
-        let position = |at: u64| at.saturating_sub(self.flushed_bytes) as usize;
-        self.tail.get(position(range.start)..position(range.end)).unwrap_or_default()
+    pub fn tail_part(&self, range: Range<u64>) -> Rope {
+        let position = |at: u64| usize::try_from(at.saturating_sub(self.flushed_bytes)).unwrap_or(usize::MAX);
+        self.tail.part(position(range.start)..position(range.end))
     }
 
     /// The part of `range` that is in memory, to be sent. Whoever asks for the same part, as all do that wait for the
     /// same change, gets the same bytes, not a copy of them. They are kept until another part is asked for, or the tail
     /// is flushed; `range` lies in the visible part, whose bytes never change.
-    pub fn shared_tail_part(&mut self, range: Range<u64>) -> Bytes {
+    pub fn shared_tail_part(&mut self, range: Range<u64>) -> SharedBytes {
         let range = range.start.max(self.flushed_bytes)..range.end;
         if range.is_empty() {
-            return Bytes::new();
+            return SharedBytes::new();
         }
-        if let Some((_, bytes)) = self.shared.as_ref().filter(|(shared, _)| *shared == range) {
+        if let Some((_, bytes)) = self.shared.as_deref().filter(|(shared, _)| *shared == range) {
             return bytes.clone();
         }
-        let bytes = Bytes::copy_from_slice(self.tail_part(range.clone()));
-        self.shared = Some((range, bytes.clone()));
+        let bytes = self.tail_part(range.clone()).into_shared();
+        self.shared = Some(Box::new((range, bytes.clone())));
         bytes
     }
 
@@ -321,12 +340,11 @@ impl ShapeLog {
         self.tail.len()
     }
 
-    /// The finished items of the tail: their bytes, to be appended to the segment, and their marks, to be
-    /// appended to its index. Empty where there is nothing to flush.
+    /// The marks of the tail's finished items, to be appended to the segment's index. Their bytes, to be appended to the
+    /// segment, are those up to the end of the last one. Empty where there is nothing to flush.
     #[must_use]
-    pub fn flushable(&self) -> (&[u8], &[Mark]) {
-        let end = self.marks.last().map_or(0, |mark| (mark.end - self.flushed_bytes) as usize);
-        (self.tail.get(..end).unwrap_or_default(), &self.marks)
+    pub fn flushable(&self) -> &[Mark] {
+        &self.marks
     }
 
     /// Notes that the bytes which [`flushable`](Self::flushable) gave are in the segment.
@@ -344,7 +362,7 @@ impl ShapeLog {
             return;
         };
         let bytes = (last.end - self.flushed_bytes) as usize;
-        self.tail.drain(..bytes);
+        self.tail.cut_start(bytes);
         if let Some(open) = &mut self.open_item {
             open.start -= bytes;
         }
@@ -366,7 +384,7 @@ impl ShapeLog {
     fn finish_item(&mut self, last_of_transaction: bool) {
         let Some(item) = self.open_item.take() else { return };
         if last_of_transaction {
-            self.tail.truncate(self.tail.len() - ITEM_SUFFIX.len());
+            self.tail.cut_end(ITEM_SUFFIX.len());
             self.tail.extend_from_slice(LAST_SUFFIX);
         }
         let end = self.flushed_bytes + self.tail.len() as u64;

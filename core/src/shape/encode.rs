@@ -4,6 +4,8 @@ use super::row::Row;
 use crate::ShapeId;
 use crate::log::Fragment;
 use crate::log::item::{ChangePosition, ItemFormat};
+use crate::log::rope::SHARED_BYTES_MIN;
+use bytes::Bytes;
 use std::ops::Range;
 
 /// A change of a row, as one shape sees it.
@@ -20,7 +22,6 @@ pub(super) enum Outcome<'a> {
 /// The items of one change. Buffers are kept from change to change.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
-    bytes: Vec<u8>,
     encoded: Vec<Encoded>,
     /// How many of `encoded` belong to the current change; the rest are spare buffers.
     used: usize,
@@ -34,6 +35,9 @@ pub(super) struct EncodedIndex(usize);
 struct Encoded {
     format: usize,
     kind: Option<Kind>,
+    /// The items' bytes; long ones are in `shared` instead, so that the fragment takes them without a copy.
+    bytes: Vec<u8>,
+    shared: Bytes,
     /// One item, or the two halves of a key change; an empty range is no item.
     first: (u64, Range<usize>),
     second: (u64, Range<usize>),
@@ -64,17 +68,27 @@ impl Encoder {
         if self.used == self.encoded.len() {
             self.encoded.push(Encoded::default());
         }
-        let (first, second) = push(items, outcome, at, &mut self.bytes);
         let entry = self.encoded.get_mut(self.used).expect("one was just pushed");
+        let (first, second) = push(items, outcome, at, &mut entry.bytes);
+        if entry.bytes.len() >= SHARED_BYTES_MIN {
+            entry.bytes.shrink_to_fit();
+            entry.shared = Bytes::from(std::mem::take(&mut entry.bytes));
+        }
         (entry.format, entry.kind, entry.first, entry.second) = (format, kind, first, second);
-        entry.targets.clear();
         self.used += 1;
         EncodedIndex(self.used - 1)
     }
 
-    /// The items as (operation number, bytes).
-    pub(super) fn items(&self, index: EncodedIndex) -> impl Iterator<Item = (u64, &[u8])> {
-        self.encoded.get(index.0).into_iter().flat_map(|entry| self.items_of(entry))
+    /// Appends the items to a fragment.
+    pub(super) fn push_into(&self, fragment: &mut Fragment, index: EncodedIndex, targets: &[ShapeId]) {
+        if let Some(entry) = self.encoded.get(index.0) {
+            entry.push_into(fragment, targets);
+        }
+    }
+
+    /// Bytes of the items.
+    pub(super) fn len_bytes(&self, index: EncodedIndex) -> usize {
+        self.encoded.get(index.0).map_or(0, |entry| entry.first.1.len() + entry.second.1.len())
     }
 
     /// Sends the items to a shape.
@@ -86,20 +100,31 @@ impl Encoder {
 
     /// Moves everything that has a target into the fragment, and is empty again.
     pub(super) fn drain_into(&mut self, fragment: &mut Fragment) {
-        for entry in self.encoded.get(..self.used).unwrap_or_default() {
+        for entry in self.encoded.get_mut(..self.used).unwrap_or_default() {
             if !entry.targets.is_empty() {
-                self.items_of(entry).for_each(|(op, bytes)| fragment.push(op, bytes, &entry.targets));
+                entry.push_into(fragment, &entry.targets);
             }
+            entry.targets.clear();
+            entry.bytes.clear();
+            entry.shared = Bytes::new();
         }
         self.used = 0;
-        self.bytes.clear();
     }
+}
 
-    fn items_of<'a>(&'a self, entry: &'a Encoded) -> impl Iterator<Item = (u64, &'a [u8])> {
-        [&entry.first, &entry.second].into_iter().filter_map(|(op, range)| {
-            let bytes = self.bytes.get(range.clone()).filter(|bytes| !bytes.is_empty())?;
-            Some((*op, bytes))
-        })
+impl Encoded {
+    fn push_into(&self, fragment: &mut Fragment, targets: &[ShapeId]) {
+        for (op, range) in [&self.first, &self.second] {
+            if self.shared.is_empty() {
+                let bytes = self.bytes.get(range.clone()).filter(|bytes| !bytes.is_empty());
+                bytes.into_iter().for_each(|bytes| fragment.push(*op, bytes, targets));
+            } else if range.len() >= SHARED_BYTES_MIN {
+                fragment.push_shared(*op, self.shared.slice(range.clone()), targets);
+            } else if let Some(bytes) = self.shared.get(range.clone()).filter(|bytes| !bytes.is_empty()) {
+                // One that is short, beside a long one, must not hold on to the memory of both.
+                fragment.push(*op, bytes, targets);
+            }
+        }
     }
 }
 

@@ -199,10 +199,10 @@ impl Router {
         let mut complete = Vec::new();
         for transaction in waiting.release(filter) {
             if Some(transaction.tx) == open {
-                transaction.items().for_each(|item| self.fragment.push(item.op, item.bytes, &[id]));
+                transaction.items().for_each(|item| self.fragment.push_item(&item, &[id]));
             } else {
                 let mut own = Fragment::new(transaction.tx);
-                transaction.items().for_each(|item| own.push(item.op, item.bytes, &[id]));
+                transaction.items().for_each(|item| own.push_item(&item, &[id]));
                 complete.push(own);
             }
         }

@@ -115,9 +115,11 @@ pub(super) fn place(
     let format = table.formats.get(place).expect("routes name formats of their table");
     let items = encoder.encode(place, &format.items, outcome, at);
     match &mut route.joining {
-        Joining::Waiting(waiting) => encoder.items(items).try_for_each(|(op, bytes)| {
-            waiting.push(at.lsn, at.xid, op, bytes).map_err(|_| RotationCause::SnapshotOverrun)
-        }),
+        Joining::Waiting(waiting) => {
+            let bytes = encoder.len_bytes(items);
+            let held = waiting.hold(at.lsn, at.xid, bytes, |held| encoder.push_into(held, items, &[]));
+            held.map_err(|_| RotationCause::SnapshotOverrun)
+        }
         Joining::Filtering(_) | Joining::Done => {
             encoder.target(items, id);
             Ok(())

@@ -25,12 +25,18 @@ struct WaitingTransaction {
 pub struct WaitingOverflow;
 
 impl Waiting {
-    /// Holds an item back.
+    /// Holds items back, which have so many `bytes` and are appended by `push`.
     ///
     /// # Errors
     /// Where the limit is passed: the shape must be given up.
-    pub fn push(&mut self, tx: u64, xid: u32, op: u64, bytes: &[u8]) -> Result<(), WaitingOverflow> {
-        self.bytes += bytes.len();
+    pub fn hold(
+        &mut self,
+        tx: u64,
+        xid: u32,
+        bytes: usize,
+        push: impl FnOnce(&mut Fragment),
+    ) -> Result<(), WaitingOverflow> {
+        self.bytes += bytes;
         if self.bytes > WAITING_BYTES_MAX {
             return Err(WaitingOverflow);
         }
@@ -38,7 +44,7 @@ impl Waiting {
             self.transactions.push(WaitingTransaction { xid, items: Fragment::new(tx) });
         }
         let last = self.transactions.last_mut().expect("one was just pushed");
-        last.items.push(op, bytes, &[]);
+        push(&mut last.items);
         Ok(())
     }
 
@@ -63,13 +69,21 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    fn push(
+        waiting: &mut Waiting,
+        (tx, xid, op): (u64, u32, u64),
+        item: &[u8],
+    ) -> Result<(), WaitingOverflow> {
+        waiting.hold(tx, xid, item.len(), |held| held.push(op, item, &[]))
+    }
+
     #[test]
     fn only_what_the_snapshot_lacks_is_released() {
         let mut waiting = Waiting::default();
-        waiting.push(100, 801, 0, b"a").unwrap();
-        waiting.push(110, 803, 0, b"b").unwrap();
-        waiting.push(110, 803, 2, b"c").unwrap();
-        waiting.push(120, 804, 0, b"d").unwrap();
+        push(&mut waiting, (100, 801, 0), b"a").unwrap();
+        push(&mut waiting, (110, 803, 0), b"b").unwrap();
+        push(&mut waiting, (110, 803, 2), b"c").unwrap();
+        push(&mut waiting, (120, 804, 0), b"d").unwrap();
         let bounds = SnapshotBounds { xmin: 803, xmax: 805, xip: vec![803] };
         let released: Vec<_> = waiting
             .release(&SnapshotFilter { bounds, ends_at: 200 })
@@ -82,11 +96,11 @@ mod tests {
     fn what_was_cut_off_takes_no_room() {
         let mut waiting = Waiting::default();
         let item = vec![b'x'; WAITING_BYTES_MAX / 2];
-        waiting.push(100, 801, 0, &item).unwrap();
-        waiting.push(110, 802, 0, &item).unwrap();
+        push(&mut waiting, (100, 801, 0), &item).unwrap();
+        push(&mut waiting, (110, 802, 0), &item).unwrap();
         waiting.abandon(120);
         waiting.abandon(110);
-        waiting.push(110, 802, 0, &item).unwrap();
+        push(&mut waiting, (110, 802, 0), &item).unwrap();
         let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: vec![] };
         let filter = SnapshotFilter { bounds, ends_at: 200 };
         let released = waiting.release(&filter).map(|fragment| fragment.tx);
@@ -97,8 +111,8 @@ mod tests {
     fn the_limit_is_an_error() {
         let mut waiting = Waiting::default();
         let item = vec![b'x'; WAITING_BYTES_MAX / 2];
-        assert!(waiting.push(1, 1, 0, &item).is_ok());
-        assert!(waiting.push(1, 1, 2, &item).is_ok());
-        assert_eq!(waiting.push(1, 1, 4, b"x"), Err(WaitingOverflow));
+        assert!(push(&mut waiting, (1, 1, 0), &item).is_ok());
+        assert!(push(&mut waiting, (1, 1, 2), &item).is_ok());
+        assert_eq!(push(&mut waiting, (1, 1, 4), b"x"), Err(WaitingOverflow));
     }
 }

@@ -78,8 +78,8 @@ impl Store {
         self.logs.end_turn();
         while let Some(effect) = self.logs.poll_effect() {
             match effect {
-                Effect::Append { mut bytes, .. } => self.files.last_mut().unwrap().append(&mut bytes),
-                Effect::StartFile { checkpoint, .. } => self.files.push(checkpoint),
+                Effect::Append { bytes, .. } => self.files.last_mut().unwrap().append(&mut bytes.into_vec()),
+                Effect::StartFile { checkpoint, .. } => self.files.push(checkpoint.into_vec()),
                 _ => {}
             }
         }

@@ -4,8 +4,8 @@ use crate::Lsn;
 use crate::ShapeId;
 use crate::journal::Ticket;
 use crate::journal::record::CreatedShape;
-use crate::log::ShapeLog;
 use crate::log::segment::SegmentAppend;
+use crate::log::{Rope, ShapeLog};
 use crate::shape::dependent::RoundRequest;
 use crate::shape::{DropCause, RotationCause};
 use std::ops::Deref;
@@ -19,7 +19,7 @@ pub enum Effect<S> {
         /// The piece's number.
         ticket: Ticket,
         /// Frames of the commit log.
-        bytes: Vec<u8>,
+        bytes: Rope,
     },
     /// Start a new file of the commit log with this checkpoint. The older files stay.
     StartFile {
@@ -28,7 +28,7 @@ pub enum Effect<S> {
         /// The checkpoint's ticket, to be reported like that of any other piece.
         ticket: Ticket,
         /// The file's first frame.
-        checkpoint: Vec<u8>,
+        checkpoint: Rope,
     },
     /// Make the files of these shapes durable, then call `handle_segments_synced`.
     SyncSegments {

@@ -213,9 +213,9 @@ impl<S: SharedShape + Clone> Logs<S> {
         while let Some(first) = items.next() {
             let Some(tracked) = self.shapes.get_mut(&first.shape) else { continue };
             let is_invisible = tracked.change(&mut self.tails, |log| {
-                let mut is_invisible = log.append(fragment.tx, first.op, first.bytes);
+                let mut is_invisible = log.append_item(fragment.tx, first.op, first.bytes, first.shared);
                 while let Some(item) = items.next_if(|item| item.shape == first.shape) {
-                    is_invisible |= log.append(fragment.tx, item.op, item.bytes);
+                    is_invisible |= log.append_item(fragment.tx, item.op, item.bytes, item.shared);
                 }
                 is_invisible
             });
@@ -479,7 +479,7 @@ impl<S: SharedShape + Clone> Logs<S> {
 fn append_all<S: SharedShape>(tracked: &mut Tracked<S>, tails: &mut Tails, fragment: &Fragment) {
     tracked.change(tails, |log| {
         for item in fragment.items() {
-            log.append(fragment.tx, item.op, item.bytes);
+            log.append_item(fragment.tx, item.op, item.bytes, item.shared);
         }
     });
 }

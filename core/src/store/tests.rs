@@ -124,9 +124,9 @@ impl Store {
 pub(super) fn shown(effect: Effect<TestShape>) -> String {
     let ids = |shapes: &[TestShape]| shapes.iter().map(|shape| shape.id.0).collect::<Vec<_>>();
     match effect {
-        Effect::Append { ticket, bytes } => format!("append {ticket:?} {}", records(&bytes)),
+        Effect::Append { ticket, bytes } => format!("append {ticket:?} {}", records(&bytes.to_vec())),
         Effect::StartFile { number, ticket, checkpoint } => {
-            format!("start file {number} {ticket:?} {}", records(&checkpoint))
+            format!("start file {number} {ticket:?} {}", records(&checkpoint.to_vec()))
         }
         Effect::SyncSegments { file, shapes } => format!("sync for file {file} {:?}", ids(&shapes)),
         Effect::DeleteFilesBefore { file } => format!("delete before {file}"),

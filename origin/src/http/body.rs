@@ -5,6 +5,7 @@ use axum::body::{Body, Bytes};
 use futures::stream;
 use limn_core::Lsn;
 use limn_core::log::reading::Part;
+use limn_core::log::rope::SharedBytes;
 use limn_core::protocol::message;
 use limn_disk::segment;
 use std::fs::File;
@@ -14,8 +15,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Bytes that are read from a file, or sent from memory, at one time.
-const PIECE_BYTES: usize = 128 << 10;
+/// Bytes that are read from a file, or sent from memory, at one time: what is buffered for a slow client is bounded.
+pub(super) const PIECE_BYTES: usize = 128 << 10;
 /// Up to this length, a copy of what is in memory costs less than the two pieces that sharing it adds to a body.
 const SMALL_BYTES: usize = 16 << 10;
 
@@ -24,7 +25,7 @@ pub(super) struct Stored {
     /// The file and the range in it, where a part is flushed.
     pub(super) file: Option<(PathBuf, Range<u64>)>,
     /// The part that is in memory; follows the file's.
-    pub(super) tail: Bytes,
+    pub(super) tail: SharedBytes,
     /// The message behind the items, where there is one.
     pub(super) control: Option<Vec<u8>>,
 }
@@ -35,10 +36,10 @@ impl Stored {
         let (file, tail) = match part {
             Part::Snapshot(range) => {
                 let (path, at) = segment::snapshot_place(&shape.dir(), shape.log().snapshot().pack);
-                (Some((path, at + range.start..at + range.end)), Bytes::new())
+                (Some((path, at + range.start..at + range.end)), SharedBytes::new())
             }
             Part::Changes(bytes) => shape.parts(bytes),
-            Part::Nothing => (None, Bytes::new()),
+            Part::Nothing => (None, SharedBytes::new()),
         };
         Self { file, tail, control: up_to_date.map(message::up_to_date) }
     }
@@ -60,14 +61,14 @@ impl Stored {
         let file = match file {
             Some((path, range)) => Some(FileRange::open(path, range.start + 1..range.end).await?),
             None => {
-                tail = tail.slice(tail.len().min(1)..);
+                let _comma = tail.next_piece(1);
                 None
             }
         };
         let comma = if is_empty || control.is_none() { "" } else { "," };
         let closing = [comma.as_bytes(), &control.unwrap_or_default(), b"]"].concat();
         if file.is_none() && tail.len() <= SMALL_BYTES {
-            return Ok(Body::from([b"[", tail.as_ref(), &closing].concat()));
+            return Ok(Body::from([b"[", &tail.to_vec()[..], &closing].concat()));
         }
         let pieces = Pieces { opening: Bytes::from_static(b"["), file, tail, closing: closing.into() };
         Ok(Body::from_stream(stream::unfold(Some(pieces), Pieces::next)))
@@ -78,7 +79,7 @@ impl Stored {
 struct Pieces {
     opening: Bytes,
     file: Option<FileRange>,
-    tail: Bytes,
+    tail: SharedBytes,
     closing: Bytes,
 }
 
@@ -96,17 +97,11 @@ impl Pieces {
                 Err(error) => return Some((Err(error), None)),
             }
         }
-        if let Some(bytes) = next_piece(&mut pieces.tail) {
+        if let Some(bytes) = pieces.tail.next_piece(PIECE_BYTES) {
             return Some((Ok(bytes), Some(pieces)));
         }
         Some((Ok(pieces.closing), None))
     }
-}
-
-/// Takes the next piece of shared bytes without copying them. Pieces are bounded, so that what is buffered for one
-/// slow client is too.
-pub(super) fn next_piece(bytes: &mut Bytes) -> Option<Bytes> {
-    (!bytes.is_empty()).then(|| bytes.split_to(PIECE_BYTES.min(bytes.len())))
 }
 
 /// A part of a file that is read piece by piece.
@@ -213,7 +208,7 @@ mod tests {
     async fn brackets_go_round_whatever_there_is() {
         let stored = |tail: &str, control: Option<&str>| Stored {
             file: None,
-            tail: Bytes::copy_from_slice(tail.as_bytes()),
+            tail: Bytes::copy_from_slice(tail.as_bytes()).into(),
             control: control.map(|text| text.as_bytes().to_vec()),
         };
         assert_eq!(text(stored("", None)).await, "[]");
@@ -225,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn a_small_body_is_one_piece() {
         for length in [0, 2, SMALL_BYTES] {
-            let tail = Bytes::from(vec![b','; length]);
+            let tail = Bytes::from(vec![b','; length]).into();
             let stored = Stored { file: None, tail, control: Some(b"{}".to_vec()) };
             let body = stored.into_body().await.unwrap().into_data_stream();
             assert_eq!(body.count().await, 1, "{length} bytes");
@@ -236,7 +231,7 @@ mod tests {
     async fn bodies_of_one_tail_share_its_bytes() {
         let tail = Bytes::from(vec![b','; 2 * PIECE_BYTES]);
         for _client in 0..2 {
-            let stored = Stored { file: None, tail: tail.clone(), control: Some(b"{}".to_vec()) };
+            let stored = Stored { file: None, tail: tail.clone().into(), control: Some(b"{}".to_vec()) };
             let body = stored.into_body().await.unwrap().into_data_stream();
             let pieces: Vec<Bytes> = body.map(Result::unwrap).collect().await;
             let shared = &pieces[1..pieces.len() - 1];
@@ -258,7 +253,7 @@ mod tests {
         let range = 2..2 + items.len() as u64;
         let stored = Stored {
             file: Some((path.clone(), range)),
-            tail: Bytes::from_static(b",7"),
+            tail: Bytes::from_static(b",7").into(),
             control: Some(b"{}".to_vec()),
         };
         assert_eq!(text(stored).await, format!("[{},7,{{}}]", &items[1..]));

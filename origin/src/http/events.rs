@@ -5,12 +5,13 @@
 
 use super::Server;
 use super::admission::Admitted;
-use super::body::{FileRange, Stored, next_piece};
+use super::body::{FileRange, PIECE_BYTES, Stored};
 use crate::shapes::Shape;
 use axum::body::{Body, Bytes};
 use futures::stream;
 use limn_core::log::EventStream;
 use limn_core::log::reading::NextEvents;
+use limn_core::log::rope::SharedBytes;
 use limn_core::protocol::events::EventFramer;
 use limn_core::protocol::message;
 use limn_core::protocol::request::RequestOffset;
@@ -28,7 +29,7 @@ pub(super) struct Events {
     framer: EventFramer,
     /// Items on their way: the segment's part, then the part from memory.
     file: Option<FileRange>,
-    tail: Bytes,
+    tail: SharedBytes,
     /// The up-to-date message behind them.
     control: Option<Vec<u8>>,
     /// Counts among the requests under way for as long as the stream lasts.
@@ -49,7 +50,7 @@ impl Events {
             began: Instant::now(),
             framer: EventFramer::default(),
             file: None,
-            tail: Bytes::new(),
+            tail: SharedBytes::new(),
             control: None,
             _admitted: admitted,
         }
@@ -115,9 +116,9 @@ impl Events {
                 return Ok(Some(out.into()));
             }
         }
-        while let Some(piece) = next_piece(&mut self.tail) {
+        while let Some(piece) = self.tail.next_piece(PIECE_BYTES) {
             self.framer.push(&piece, &mut out);
-            if !self.tail.is_empty() {
+            if !self.tail.is_empty() && !out.is_empty() {
                 return Ok(Some(out.into()));
             }
         }

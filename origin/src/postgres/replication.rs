@@ -28,6 +28,9 @@ const BURST_FRAMES_MIN: u32 = 128;
 /// What the reader then waits, so that the socket fills. An idle stream never pays it.
 const COALESCE_TIME: Duration = Duration::from_millis(1);
 
+/// Where a read has consumed more than this, its buffer is given back.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// How long the server may take to end the stream before the connection is just dropped.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -215,6 +218,10 @@ impl ReplicationStream {
     /// The stream is over.
     pub async fn fill(&mut self) -> Result<(), ReplicationError> {
         self.wire.incoming.advance(self.consumed);
+        if self.consumed > KEPT_BYTES {
+            // It has held a huge row, for whose memory there may be no use again.
+            self.wire.incoming = self.wire.incoming[..].into();
+        }
         self.consumed = 0;
         if let Some(deadline) = self.pace.pause(Instant::now()) {
             sleep_until(deadline).await;

@@ -2,8 +2,8 @@
 
 use super::schemas::Schemas;
 use anyhow::Result;
-use bytes::Bytes;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
+use limn_core::log::rope::SharedBytes;
 use limn_core::log::{Clock, Read, ShapeLog};
 use limn_core::pg::Relation;
 use limn_core::protocol::RequestError;
@@ -229,7 +229,7 @@ impl Shape {
 
     /// Where the bytes of a part of the change log are: a range of the segment, then bytes in memory, which all readers
     /// of the same part share.
-    pub fn parts(&self, bytes: Range<u64>) -> (Option<(PathBuf, Range<u64>)>, Bytes) {
+    pub fn parts(&self, bytes: Range<u64>) -> (Option<(PathBuf, Range<u64>)>, SharedBytes) {
         let mut log = self.log();
         let flushed = bytes.start..bytes.end.min(log.flushed_bytes());
         let file = (!flushed.is_empty()).then(|| (segment::log_path(&self.dir()), flushed));

@@ -6,6 +6,7 @@
 
 use crate::observe::{CommitMetrics, spans};
 use limn_core::journal::Ticket;
+use limn_core::log::Rope;
 use limn_disk::{CommitWriter, Layout, Native, Piece, Recovered};
 use std::io;
 use std::thread::{self, JoinHandle};
@@ -51,13 +52,13 @@ impl CommitLog {
     }
 
     /// Queues records; waits where the queue is full.
-    pub async fn append(&self, ticket: Ticket, bytes: Vec<u8>) {
+    pub async fn append(&self, ticket: Ticket, bytes: Rope) {
         self.queue(Piece::Append { ticket, bytes }).await;
     }
 
     /// Goes on with file `number`, which begins with `checkpoint`. The older files stay until
     /// [`delete_before`](Self::delete_before).
-    pub async fn start_file(&self, number: u64, ticket: Ticket, checkpoint: Vec<u8>) {
+    pub async fn start_file(&self, number: u64, ticket: Ticket, checkpoint: Rope) {
         self.queue(Piece::StartFile { number }).await;
         self.append(ticket, checkpoint).await;
     }

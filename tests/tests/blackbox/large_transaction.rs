@@ -87,6 +87,45 @@ async fn a_row_that_many_wait_for_is_in_memory_once() {
     assert_memory(&server, "with every client answered");
 }
 
+#[tokio::test]
+async fn a_row_that_many_shapes_share_is_in_memory_once() {
+    let database = Cluster::shared().await.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let mut server = Limn::start(&database, &[]).await;
+    let mut shapes = Vec::new();
+    for n in 0..CLIENTS {
+        shapes.push(server.follow(&format!("table=t&where=n%3E-{n}")).await);
+    }
+    let clients = shapes.iter().map(|shape| {
+        let (client, target) = (server.client(), shape.target(true));
+        tokio::spawn(async move { client.get(&target).await })
+    });
+    let clients: Vec<_> = clients.collect();
+    server.wait_parked(CLIENTS).await;
+    let assert_rows = |response: &Response| {
+        let rows = response.json();
+        assert_eq!(rows[0]["value"]["a"].as_str().map(str::len), Some(LARGE_ROW_BYTES));
+        assert_eq!((&rows[1]["value"]["a"], &rows[1]["headers"]["last"]), (&"b".into(), &true.into()));
+    };
+    let a = format!("repeat('0123456789abcdef', {})", LARGE_ROW_BYTES / 16);
+    // The second one closes the first one's item before the end of the transaction.
+    sql.execute(&format!("INSERT INTO t VALUES (9, {a}, 1), (10, 'b', 1)")).await;
+    for client in clients {
+        let response = client.await.expect("is answered");
+        assert_eq!((response.status, response.header("electric-has-data")), (200, Some("true")));
+        assert_rows(&response);
+    }
+    assert_memory(&server, "with every shape's client answered");
+
+    server.kill().await;
+    server.resume().await;
+    for shape in &shapes {
+        assert_rows(&server.client().get(&shape.target(false)).await);
+    }
+    assert_memory(&server, "after the recovery");
+}
+
 fn assert_memory(server: &Limn, when: &str) {
     if let Some(peak_kb) = server.peak_memory_kb() {
         eprintln!("{when}: at most {peak_kb} kB at one time");

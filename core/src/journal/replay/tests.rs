@@ -200,5 +200,5 @@ fn readers_are_woken_where_they_can_be_told_more() {
     assert!(LogChange::Commit.apply(&mut log));
     assert!(!LogChange::Append { tx: 30, items: &items }.apply(&mut log));
     assert!(!LogChange::EndMove.apply(&mut log), "it is shown by its bound");
-    assert_eq!((log.snapshot().bytes, log.flushable().1.len()), (2, 2));
+    assert_eq!((log.snapshot().bytes, log.flushable().len()), (2, 2));
 }

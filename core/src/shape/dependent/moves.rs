@@ -208,7 +208,7 @@ impl Dependent {
             if Some(held.commit) == open {
                 let own = self.apply_held(&held)?;
                 own.iter().flat_map(Fragment::items).for_each(|item| {
-                    fragment.push(item.op, item.bytes, item.targets);
+                    fragment.push_item(&item, item.targets);
                 });
                 self.candidates = held.candidates;
                 continue;

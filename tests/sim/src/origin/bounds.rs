@@ -49,7 +49,10 @@ impl Engine {
         }
         let logs = self.writer.logs();
         let shapes = || logs.ids().into_iter().filter_map(|id| logs.shape(id));
-        let tail = |shape: &Rc<Shape>| shape.log.borrow().flushable().0.len();
+        let tail = |shape: &Rc<Shape>| {
+            let log = shape.log.borrow();
+            log.flushable().last().map_or(0, |last| (last.end - log.flushed_bytes()) as usize)
+        };
         let (each_max, all_max) = (self.limits.tail_bytes_max, self.limits.tails_bytes_max);
         let long = shapes().find(|shape| tail(shape) > each_max);
         let all: usize = shapes().map(tail).sum();

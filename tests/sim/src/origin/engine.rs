@@ -10,6 +10,7 @@ use crate::postgres::{Frame, Postgres, Walsender, described};
 use crate::random::Random;
 use limn_core::journal::record::read_frame;
 use limn_core::journal::{Record, Ticket};
+use limn_core::log::Rope;
 use limn_core::log::segment::SegmentAppend;
 use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
@@ -253,8 +254,8 @@ impl Engine {
         !self.writing.is_empty()
     }
 
-    fn append(&mut self, ticket: Ticket, bytes: Vec<u8>) {
-        self.exceeded = self.exceeded.take().or_else(|| overlong(&bytes, &self.limits));
+    fn append(&mut self, ticket: Ticket, bytes: Rope) {
+        self.exceeded = self.exceeded.take().or_else(|| overlong(&bytes.to_vec(), &self.limits));
         let kept = match self.faults.0 {
             Some(Fault::ForgetsRemovals) => without(&bytes, |record| matches!(record, Record::Removed(_))),
             Some(Fault::ForgetsBackfills) => without(&bytes, |record| matches!(record, Record::Backfill(_))),
@@ -270,8 +271,9 @@ impl Engine {
 }
 
 /// The frames of a piece, but for those of some records.
-fn without(bytes: &[u8], forgets: impl Fn(&Record) -> bool) -> Vec<u8> {
-    let (mut rest, mut kept) = (bytes, Vec::new());
+fn without(bytes: &Rope, forgets: impl Fn(&Record) -> bool) -> Rope {
+    let (bytes, mut kept) = (bytes.to_vec(), Rope::new());
+    let mut rest = &bytes[..];
     while let Some((payload, length)) = read_frame(rest) {
         if !Record::decode(payload).is_ok_and(|record| forgets(&record)) {
             kept.extend_from_slice(&rest[..length]);

@@ -466,7 +466,7 @@ fn read_shape(
                         true => Vec::new(),
                         false => files.part(&segment::log_path(&shape.dir), flushed)?,
                     };
-                    bytes.extend_from_slice(log.tail_part(range));
+                    bytes.extend(log.tail_part(range).to_vec());
                     Reply::Changes { bytes, offset, closed, up_to_date }
                 }
                 Part::Nothing => Reply::Changes { bytes: Vec::new(), offset, closed, up_to_date },

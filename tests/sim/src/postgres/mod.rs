@@ -15,6 +15,7 @@ pub use leaf::described;
 pub use walsender::{Frame, Walsender};
 
 use crate::random::Random;
+use limn_core::log::rope::SHARED_BYTES_MIN;
 use limn_core::pg::{Column, QualifiedName, Relation, SnapshotBounds, oid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -341,7 +342,10 @@ impl Postgres {
     fn note_text(&mut self) -> Option<String> {
         const WORDS: [&str; 5] = ["a", "\"quoted\" and a comma,", "{\"a\":[1]}", "", "a/b\\c"];
         let word = self.random.index(WORDS.len() + 1);
-        WORDS.get(word).map(|word| word.repeat(1 + self.random.index(3)))
+        // One that is long enough for its bytes to be shared.
+        let long = |word: &str| SHARED_BYTES_MIN / word.len().max(1) + 1;
+        let times = self.random.index(40);
+        WORDS.get(word).map(|word| word.repeat(if times == 0 { long(word) } else { 1 + times % 3 }))
     }
 
     fn advance(&mut self) -> u64 {
