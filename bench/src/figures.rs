@@ -7,6 +7,8 @@ pub enum Unit {
     Milliseconds,
     /// The same.
     Microseconds,
+    /// The same.
+    BytesPerClient,
     /// More is better.
     PerSecond,
     /// The same; seconds in which a processor worked for the process that is measured.
@@ -19,6 +21,7 @@ impl Unit {
         match self {
             Self::Milliseconds => "in milliseconds",
             Self::Microseconds => "in microseconds",
+            Self::BytesPerClient => "in bytes",
             Self::PerSecond => "per second",
             Self::PerProcessorSecond => "per second of processor time",
         }
@@ -55,15 +58,17 @@ impl Figures {
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
-    /// Prints a line: the median, the least, the most, how many times as fast as `base`, the most memory.
+    /// Prints a line: the median, the least, the most, how many times as good as `base`, the most memory.
     pub fn print(&self, name: &str, unit: Unit, base: Option<f64>) {
         let least = self.figures.iter().copied().min_by(f64::total_cmp);
         let most = self.figures.iter().copied().max_by(f64::total_cmp);
         let (Some(least), Some(most)) = (least, most) else { return };
         let median = self.median();
-        let is_time = matches!(unit, Unit::Milliseconds | Unit::Microseconds);
-        let speed = base.map(|base| if is_time { base / median } else { median / base });
-        let speed = speed.map(|times| format!("{times:.2} times as fast as the first")).unwrap_or_default();
+        let speed = base.map(|base| match unit {
+            Unit::Milliseconds | Unit::Microseconds | Unit::BytesPerClient => base / median,
+            Unit::PerSecond | Unit::PerProcessorSecond => median / base,
+        });
+        let speed = speed.map(|times| format!("{times:.2} times as good as the first")).unwrap_or_default();
         let megabytes = |of: fn(&Memory) -> Option<u64>, what| {
             let most = self.memory.iter().filter_map(of).max();
             most.map(|kb| format!("{:.1} MB {what}", kb as f64 / 1024.0)).unwrap_or_default()

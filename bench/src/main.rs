@@ -6,13 +6,14 @@ mod client;
 mod figures;
 mod scenario;
 mod subject;
+mod waiter;
 
 use clap::{Parser, ValueEnum};
 use figures::{Figures, Memory};
 use limn_tests::Cluster;
 use scenario::{
-    ColdSync, Creation, Crowd, Equality, Filters, LargeRow, LargeTransaction, LiveClients, Restart, Scenario,
-    SmallShape, Transactions,
+    ColdSync, Creation, Crowd, Equality, Filters, LargeRow, LargeTransaction, LiveClients, ManyReaders,
+    ParkedMemory, Restart, Scenario, SmallShape, Transactions, WideWrite,
 };
 use std::path::PathBuf;
 use subject::Subject;
@@ -32,6 +33,9 @@ struct Options {
     /// [default: 10000, of the large row 40]
     #[arg(long, value_name = "N")]
     shapes: Option<u32>,
+    /// How many clients wait
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    clients: u32,
 }
 
 /// Without `--shapes`.
@@ -49,10 +53,16 @@ enum Name {
     LargeTransaction,
     /// A row of 50 MB that one client of each of many shapes waits for
     LargeRow,
-    /// 1,000 clients that wait for the next row of one shape
+    /// Clients that wait for the next row of one shape
     LiveClients,
+    /// The memory that the server keeps for each client that waits
+    ParkedMemory,
+    /// A row that hits 1,500 shapes, for each of which a client waits
+    WideWrite,
     /// 64 connections that read a shape of 500 rows again and again
     SmallShape,
+    /// The same by 2,000 connections: how long the slowest hundredth of the replies takes
+    ManyReaders,
     /// New shapes through 16 connections
     Creation,
     /// 5,000 new shapes at once
@@ -82,7 +92,12 @@ async fn main() {
                 let shapes = options.shapes.unwrap_or(SHAPES_OF_LARGE_ROW);
                 measure(&cluster, &options, LargeRow { shapes }).await;
             }
-            Name::LiveClients => measure(&cluster, &options, LiveClients).await,
+            Name::LiveClients => measure(&cluster, &options, LiveClients { clients: options.clients }).await,
+            Name::ParkedMemory => {
+                measure(&cluster, &options, ParkedMemory { clients: options.clients }).await;
+            }
+            Name::WideWrite => measure(&cluster, &options, WideWrite).await,
+            Name::ManyReaders => measure(&cluster, &options, ManyReaders).await,
             Name::SmallShape => measure(&cluster, &options, SmallShape).await,
             Name::Creation => measure(&cluster, &options, Creation { shapes: shapes as usize }).await,
             Name::Crowd => measure(&cluster, &options, Crowd).await,

@@ -2,8 +2,12 @@
 
 use crate::client::Connection;
 use crate::figures::Memory;
+use crate::waiter::Waiter;
 use limn_tests::{Database, Limn, Signal};
 use std::path::{Path, PathBuf};
+
+/// Of the systems that this runs on.
+const PAGE_BYTES: u64 = 4096;
 
 /// A build, its server and its database.
 #[derive(Debug)]
@@ -87,5 +91,19 @@ impl Subject {
             peak_kb,
             above_idle_kb: peak_kb.zip(self.idle_kb).map(|(peak, idle)| peak.saturating_sub(idle)),
         }
+    }
+
+    /// Opens a connection that waits for one reply.
+    pub async fn waiter(&self) -> Waiter {
+        Waiter::open(self.limn.port()).await
+    }
+
+    /// The memory that the process has now, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/statm", self.limn.process());
+        let pages = std::fs::read_to_string(path).expect("the process runs");
+        let resident = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        resident.expect("the second number") * PAGE_BYTES
+    }
     }
 }

@@ -16,9 +16,9 @@ pub use creation::{Creation, Crowd};
 pub use filters::{Equality, Filters};
 pub use large_row::LargeRow;
 pub use large_transaction::LargeTransaction;
-pub use live_clients::LiveClients;
+pub use live_clients::{LiveClients, ParkedMemory, WideWrite};
 pub use restart::Restart;
-pub use small_shape::SmallShape;
+pub use small_shape::{ManyReaders, SmallShape};
 pub use transactions::Transactions;
 
 use crate::figures::Unit;

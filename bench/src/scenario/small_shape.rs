@@ -1,6 +1,6 @@
 //! Many reads of a small shape.
 
-use super::Scenario;
+use super::{Scenario, milliseconds};
 use crate::client::Log;
 use crate::figures::Unit;
 use crate::subject::Subject;
@@ -10,19 +10,22 @@ use std::time::{Duration, Instant};
 /// Connections that ask for the initial reply of one shape in a closed loop.
 pub struct SmallShape;
 
+/// Many more connections that do the same: the time that 99 of 100 replies stay below.
+pub struct ManyReaders;
+
 const CONNECTIONS: usize = 64;
+const MANY_CONNECTIONS: usize = 2_000;
 const ROWS: u32 = 500;
 const QUERY: &str = "table=items";
 const TIME: Duration = Duration::from_secs(3);
+const MANY_TIME: Duration = Duration::from_secs(10);
 
 impl Scenario for SmallShape {
     const TITLE: &str = "64 connections read a shape of 500 rows: replies";
     const UNIT: Unit = Unit::PerSecond;
 
     async fn fill(&self, sql: &Sql) {
-        sql.execute("CREATE TABLE items (id int PRIMARY KEY, note text)").await;
-        let rows = format!("SELECT i, repeat('x', 100) FROM generate_series(1, {ROWS}) i");
-        sql.execute(&format!("INSERT INTO items {rows}")).await;
+        fill(sql).await;
     }
 
     async fn set_up(&self, subject: &mut Subject) {
@@ -30,26 +33,61 @@ impl Scenario for SmallShape {
     }
 
     async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {
-        let mut readers = Vec::new();
-        let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
-            connections.push(subject.connect().await);
-        }
         let begun = Instant::now();
-        for mut connection in connections {
-            readers.push(tokio::spawn(async move {
-                let mut replies = 0_u32;
-                while begun.elapsed() < TIME {
-                    connection.get(&format!("/v1/shape?{QUERY}&offset=-1")).await;
-                    replies += 1;
-                }
-                replies
-            }));
-        }
-        let mut replies = 0;
-        for reader in readers {
-            replies += reader.await.expect("a reader ends");
-        }
-        f64::from(replies) / begun.elapsed().as_secs_f64()
+        let times = read(subject, CONNECTIONS, TIME).await;
+        times.len() as f64 / begun.elapsed().as_secs_f64()
     }
+}
+
+impl Scenario for ManyReaders {
+    const TITLE: &str = "2,000 connections read a shape of 500 rows: 99 of 100 replies take less";
+    const UNIT: Unit = Unit::Milliseconds;
+
+    async fn fill(&self, sql: &Sql) {
+        fill(sql).await;
+    }
+
+    async fn set_up(&self, subject: &mut Subject) {
+        subject.connect().await.read_to_end(&mut Log::new(QUERY)).await;
+    }
+
+    async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {
+        let mut times = read(subject, MANY_CONNECTIONS, MANY_TIME).await;
+        times.sort_unstable();
+        let at = |hundredth: usize| milliseconds(times[(times.len() - 1) * hundredth / 100]);
+        println!("  {}: {} replies, half of them within {:.1} ms", subject.name(), times.len(), at(50));
+        at(99)
+    }
+}
+
+async fn fill(sql: &Sql) {
+    sql.execute("CREATE TABLE items (id int PRIMARY KEY, note text)").await;
+    let rows = format!("SELECT i, repeat('x', 100) FROM generate_series(1, {ROWS}) i");
+    sql.execute(&format!("INSERT INTO items {rows}")).await;
+}
+
+/// Reads the shape through that many connections, each again and again, for this time: how long each reply took.
+async fn read(subject: &Subject, connections: usize, time: Duration) -> Vec<Duration> {
+    let mut opened = Vec::new();
+    for _ in 0..connections {
+        opened.push(subject.connect().await);
+    }
+    let begun = Instant::now();
+    let mut readers = Vec::new();
+    for mut connection in opened {
+        readers.push(tokio::spawn(async move {
+            let mut times = Vec::new();
+            while begun.elapsed() < time {
+                let asked = Instant::now();
+                connection.get(&format!("/v1/shape?{QUERY}&offset=-1")).await;
+                times.push(asked.elapsed());
+            }
+            times
+        }));
+    }
+    let mut times = Vec::new();
+    for reader in readers {
+        times.extend(reader.await.expect("a reader ends"));
+    }
+    times
 }
