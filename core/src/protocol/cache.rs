@@ -1,5 +1,6 @@
 //! Who may keep a reply and for how long: cache headers, entity tags, the live cursor (protocol §5.3, §5.4, §6.2).
 
+use super::coding::Coding;
 use super::header;
 use super::request::RequestOffset;
 use super::route::Method;
@@ -141,6 +142,12 @@ pub fn etag(handle: Handle, requested: RequestOffset, offset: Offset, unique: Op
     }
 }
 
+/// The entity tag of the same reply in another coding: its bytes are others (RFC 9110 §8.8.3.3).
+#[must_use]
+pub fn coded_etag(etag: &str, coding: Coding) -> String {
+    format!("{};{}\"", etag.trim_end_matches('"'), coding.as_str())
+}
+
 /// The entity tag of a 409 that names a handle.
 #[must_use]
 pub fn must_refetch_etag(handle: Handle) -> String {
@@ -255,6 +262,8 @@ mod tests {
             etag(handle, RequestOffset::Now, Offset::new(542_292_208, 0), Some(7)),
             "\"28831107-1795393123742605:now:542292208_0:7\""
         );
+        let tag = etag(handle, START, Offset::snapshot_chunk(0), None);
+        assert_eq!(coded_etag(&tag, Coding::Gzip), "\"28831107-1795393123742605:-1:0_0;gzip\"");
         assert_eq!(must_refetch_etag(handle), "\"28831107-1795393123742605::\"");
     }
 

@@ -155,7 +155,8 @@ fn is_newer(handle: &str, than: &str) -> bool {
 fn is_kept(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.starts_with("electric-")
-        || [header::CONTENT_TYPE, "content-encoding", header::ETAG, header::CHUNK].contains(&name.as_str())
+        || [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ETAG, header::CHUNK]
+            .contains(&name.as_str())
 }
 
 fn forbids_storing(policy: &str) -> bool {

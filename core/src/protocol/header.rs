@@ -32,6 +32,10 @@ pub const CACHE_CONTROL: &str = "cache-control";
 pub const SURROGATE_CONTROL: &str = "surrogate-control";
 /// The same for Cloudflare's cache, which prefers it.
 pub const CLOUDFLARE_CACHE_CONTROL: &str = "cloudflare-cdn-cache-control";
+/// The codings that the client takes.
+pub const ACCEPT_ENCODING: &str = "accept-encoding";
+/// The coding of the body.
+pub const CONTENT_ENCODING: &str = "content-encoding";
 /// The media type.
 pub const CONTENT_TYPE: &str = "content-type";
 /// The version of the reply.

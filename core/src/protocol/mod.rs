@@ -6,6 +6,7 @@ pub mod cache;
 pub mod cache_key;
 pub mod cached_reply;
 mod cast;
+pub mod coding;
 pub mod cors;
 pub mod events;
 pub mod fault_code;
@@ -21,6 +22,7 @@ pub mod route;
 pub mod subset;
 
 pub use cache::CachePolicy;
+pub use coding::Coding;
 pub use fault_code::FaultCode;
 pub use parameter::Parameter;
 pub use refusal::RequestError;

@@ -89,7 +89,7 @@ impl Mode {
 }
 
 /// A part of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Bytes of the snapshot.
     Snapshot(Range<u64>),
