@@ -105,5 +105,4 @@ impl Subject {
         let resident = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
         resident.expect("the second number") * PAGE_BYTES
     }
-    }
 }

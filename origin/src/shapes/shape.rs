@@ -1,5 +1,6 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
+use super::live_reply::{LiveReply, LiveReplyKey, Waiting, Waits};
 use super::schemas::Schemas;
 use anyhow::Result;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
@@ -40,6 +41,8 @@ pub struct Shape {
     /// Rises with every read of any shape.
     last_read: AtomicU64,
     changed: Notify,
+    waiting: Waiting,
+    generation: u64,
 }
 
 /// What changes beside its log.
@@ -50,6 +53,8 @@ struct Facts {
     partitions: BTreeMap<u32, Vec<u32>>,
     life: Life,
 }
+/// The number of shapes that this process has held.
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Where a shape is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +108,8 @@ impl Shape {
             is_outdated: AtomicBool::new(false),
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
+            waiting: Waiting::default(),
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -130,6 +137,13 @@ impl Shape {
             inner_partitions,
             inner: self.definition.inner_relations(),
         }
+    }
+
+    /// A number that no other shape of this process has, nor the same one after it was read anew: the bytes at a place
+    /// of its log are the same for as long as the number is.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The `electric-schema` header.
@@ -284,6 +298,20 @@ impl Shape {
     /// Resolves at the next [`wake`](Self::wake) after the call (once polled or enabled).
     pub fn changed(&self) -> Notified<'_> {
         self.changed.notified()
+    }
+
+    /// Counts a live request that waits for news.
+    pub fn waits(&self) -> Waits<'_> {
+        self.waiting.begin()
+    }
+
+    /// The live reply of that key: made once for all who wait for it.
+    pub fn live_reply(
+        &self,
+        key: &LiveReplyKey,
+        make: impl FnOnce() -> Option<LiveReply>,
+    ) -> Option<LiveReply> {
+        self.waiting.reply(key, make)
     }
 
     /// Tells everyone who waits that there is something new.
