@@ -4,6 +4,7 @@
 
 mod client;
 mod figures;
+mod nginx;
 mod scenario;
 mod subject;
 mod waiter;
@@ -59,7 +60,7 @@ enum Name {
     ParkedMemory,
     /// A row that hits 1,500 shapes, for each of which a client waits
     WideWrite,
-    /// 64 connections that read a shape of 500 rows again and again
+    /// 64 connections that read a shape of 500 rows again and again; the floor is nginx with a file of as many bytes
     SmallShape,
     /// The same by 2,000 connections: how long the slowest hundredth of the replies takes
     ManyReaders,
