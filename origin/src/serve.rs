@@ -3,7 +3,7 @@
 use crate::config::ServeConfig;
 use crate::engine::{self, EngineHandle, EngineParts, Inbox, Source};
 use crate::health::{Phase, Reconciler, Status};
-use crate::http::{self, Admission, Server, Subsets};
+use crate::http::{self, Admission, Chunks, Server, Subsets};
 use crate::observe::Metrics;
 use crate::shapes::creation::{Creator, CreatorParts};
 use crate::shapes::{Registry, expiry};
@@ -91,6 +91,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         admission: Admission::new(config.admission),
         creator,
         subsets: Subsets::new(config.connections.subsets),
+        chunks: Chunks::default(),
         unique,
     });
     let mut tasks = supervise(&server, &engine, folder, config.slot, config.shapes_max);

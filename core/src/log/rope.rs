@@ -311,7 +311,14 @@ impl SharedBytes {
     /// A copy of them.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
-        self.0.iter().flatten().copied().collect()
+        let mut copy = Vec::with_capacity(self.len());
+        self.append_to(&mut copy);
+        copy
+    }
+
+    /// Appends a copy of them.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        self.0.iter().for_each(|bytes| out.extend_from_slice(bytes));
     }
 }
 

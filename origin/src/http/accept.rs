@@ -2,21 +2,20 @@
 
 use super::closing::{HANDSHAKE_WAIT, ignore_new};
 use super::unreadable::Answering;
-use super::{Server, answer, unreadable_head};
-use axum::body::Body;
+use super::{Server, answer, h1, unreadable_head};
+use axum::body::{Body, Bytes};
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Connections at one time; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -61,22 +60,29 @@ pub async fn serve<H, F>(
         }
     }
     connections.take_queued(listener);
-    let graceful = connections.into_used().await;
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    let closing = connections.into_used().await;
+    closing.send_replace(());
+    if tokio::time::timeout(DRAIN_TIMEOUT, closing.closed()).await.is_err() {
         tracing::warn!("ending although answers are under way: they are cut off");
     }
 }
 
 /// The connections that are open.
 struct Connections<H> {
-    server: Arc<Server>,
-    handler: H,
-    builder: auto::Builder<TokioExecutor>,
+    answers: Arc<Answers<H>>,
     places: Arc<Semaphore>,
-    graceful: GracefulShutdown,
+    /// Changes once connections that wait for a request are to end; each connection holds a receiver.
+    closing: watch::Sender<()>,
     /// Held by each connection that has not brought a request yet.
     unused: mpsc::Sender<Infallible>,
     all_used: mpsc::Receiver<Infallible>,
+}
+
+/// What all connections answer requests from.
+struct Answers<H> {
+    server: Arc<Server>,
+    handler: H,
+    builder: auto::Builder<TokioExecutor>,
 }
 
 type Accepted = (TcpStream, OwnedSemaphorePermit);
@@ -94,18 +100,19 @@ where
             .timer(TokioTimer::new())
             .header_read_timeout(read_timeout)
             .max_buf_size(HEAD_BYTES_MAX);
+        let answers = Arc::new(Answers { server, handler, builder });
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (unused, all_used) = mpsc::channel(1);
-        Self { server, handler, builder, places, graceful: GracefulShutdown::new(), unused, all_used }
+        Self { answers, places, closing: watch::Sender::new(()), unused, all_used }
     }
 
     /// Waits until every connection has brought a request. One that has not would be closed as idle, although its
     /// request may be on the way.
-    async fn into_used(self) -> GracefulShutdown {
-        let Self { graceful, unused, mut all_used, .. } = self;
+    async fn into_used(self) -> watch::Sender<()> {
+        let Self { closing, unused, mut all_used, .. } = self;
         drop(unused);
         let _ = tokio::time::timeout(FIRST_REQUEST_WAIT, all_used.recv()).await;
-        graceful
+        closing
     }
 
     /// The next connection, once there is room for it; `None` where the system refuses one.
@@ -141,45 +148,72 @@ where
         let _ = socket.set_nodelay(true);
         #[cfg(target_os = "linux")]
         {
-            let send_timeout = Some(self.server.settings.send_timeout);
+            let send_timeout = Some(self.answers.server.settings.send_timeout);
             let _ = socket2::SockRef::from(&socket).set_tcp_user_timeout(send_timeout);
         }
-        let (server, handler) = (self.server.clone(), self.handler.clone());
-        let unused = Mutex::new(Some(self.unused.clone()));
-        let service = service_fn(move |request: Request<Incoming>| {
-            drop(unused.lock().unwrap_or_else(PoisonError::into_inner).take());
-            let (server, handler) = (server.clone(), handler.clone());
-            async move { Ok::<_, Infallible>(respond(server, handler, request).await) }
-        });
-        let server = self.server.clone();
-        let socket = Answering::new(socket, move |status| unreadable_head(&server, status, HEAD_BYTES_MAX));
-        let connection = self.builder.serve_connection(TokioIo::new(socket), service).into_owned();
-        let connection = self.graceful.watch(connection);
+        let (answers, mut closing) = (self.answers.clone(), self.closing.subscribe());
+        let mut unused = Some(self.unused.clone());
         tokio::spawn(async move {
-            // What goes wrong on a connection is the client's: it went away or sent no HTTP.
-            let _ = connection.await;
+            let read_timeout = answers.server.settings.read_timeout;
+            let answer = |request| {
+                unused = None;
+                answers.clone().respond(request)
+            };
+            let left = h1::serve(socket, read_timeout, &mut closing, answer).await;
+            if let Some((socket, read)) = left {
+                Box::pin(answers.serve_by_hyper(socket, read, unused, &mut closing)).await;
+            }
             drop(place);
         });
     }
 }
 
-async fn respond<H, F>(
-    server: Arc<Server>,
-    handler: H,
-    request: Request<Incoming>,
-) -> axum::response::Response
+impl<H, F> Answers<H>
 where
-    H: Fn(Request<Body>) -> F,
-    F: Future<Output = Result<axum::response::Response, Request<Body>>>,
+    H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<axum::response::Response, Request<Body>>> + Send,
 {
-    let is_http1 = request.version() < Version::HTTP_2;
-    let mut response = match handler(request.map(Body::new)).await {
-        Ok(response) => response,
-        Err(request) => answer(server.clone(), request).await,
-    };
-    // The client's next request goes to another server, instead of a connection that is about to close.
-    if is_http1 && server.stopping.has_begun() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    /// Answers the requests of a connection from its first one on that is not plain, of which some was `read` already.
+    async fn serve_by_hyper(
+        self: Arc<Self>,
+        socket: TcpStream,
+        read: Bytes,
+        unused: Option<mpsc::Sender<Infallible>>,
+        closing: &mut watch::Receiver<()>,
+    ) {
+        let (answers, unused) = (self.clone(), Mutex::new(unused));
+        let service = service_fn(move |request: Request<Incoming>| {
+            drop(unused.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let answers = answers.clone();
+            async move { Ok::<_, Infallible>(answers.respond(Box::new(request.map(Body::new))).await) }
+        });
+        let answers = self.clone();
+        let bare = move |status| unreadable_head(&answers.server, status, HEAD_BYTES_MAX);
+        let socket = Answering::new(socket, read, bare);
+        let connection = self.builder.serve_connection(TokioIo::new(socket), service);
+        tokio::pin!(connection);
+        // What goes wrong on a connection is the client's: it went away or sent no HTTP.
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            _ = closing.changed() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
     }
-    response
+
+    /// The request has memory of its own, which every future on the way to its answer would have room for otherwise.
+    async fn respond(self: Arc<Self>, request: Box<Request<Body>>) -> axum::response::Response {
+        let is_http1 = request.version() < Version::HTTP_2;
+        let handled = Box::pin((self.handler)(*request)).await.map(Box::new).map_err(Box::new);
+        let mut response = match handled {
+            Ok(response) => *response,
+            Err(request) => answer(self.server.clone(), request).await,
+        };
+        // The client's next request goes to another server, instead of a connection that is about to close.
+        if is_http1 && self.server.stopping.has_begun() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
 }

@@ -6,9 +6,18 @@ use prometheus_client::metrics::counter::Counter;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+/// A body of this length is counted at once: it is handed over whole.
+const WHOLE_BYTES: u64 = 32 << 10;
+
 /// The same body, its bytes counted.
-pub(super) fn counted(body: Body, bytes: Counter) -> Body {
-    Body::new(Counted { body, bytes })
+pub(super) fn counted(body: Body, bytes: &Counter) -> Body {
+    match body.size_hint().exact() {
+        Some(length) if length <= WHOLE_BYTES => {
+            bytes.inc_by(length);
+            body
+        }
+        _ => Body::new(Counted { body, bytes: bytes.clone() }),
+    }
 }
 
 struct Counted {

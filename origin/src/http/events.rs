@@ -97,8 +97,8 @@ impl Events {
 
     async fn take_up(&mut self, stored: Stored) -> io::Result<()> {
         let Stored { file, tail, control } = stored;
-        if let Some((path, range)) = file {
-            self.file = Some(FileRange::open(path, range).await?);
+        if let Some(stretch) = file {
+            self.file = Some(stretch.open_with_comma().await?);
         }
         (self.tail, self.control) = (tail, control);
         Ok(())

@@ -3,10 +3,13 @@
 mod accept;
 mod admission;
 mod body;
+mod chunks;
 mod closing;
+mod compress;
 mod counted;
 mod delete;
 mod events;
+mod h1;
 mod look;
 mod lookup;
 mod metrics;
@@ -18,13 +21,14 @@ mod unreadable;
 
 pub use accept::serve;
 pub use admission::{Admission, AdmissionLimits};
+pub use chunks::Chunks;
 pub use metrics::serve_metrics;
 pub use subset::Subsets;
 
 use crate::health::Status;
 use crate::observe::{Metrics, spans};
-use crate::shapes::Registry;
 use crate::shapes::creation::Creator;
+use crate::shapes::{LiveReply, Registry};
 use crate::stopping::Stopping;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -55,6 +59,8 @@ pub struct Server {
     pub creator: Creator,
     /// The subset queries that are under way.
     pub subsets: Subsets,
+    /// The chunks that are in memory.
+    pub chunks: Chunks,
     /// Numbers that are used once.
     pub unique: AtomicU64,
 }
@@ -106,7 +112,7 @@ impl Server {
 }
 
 /// Answers any request.
-pub async fn answer(server: Arc<Server>, request: Request<Body>) -> Response<Body> {
+pub async fn answer(server: Arc<Server>, request: Box<Request<Body>>) -> Response<Body> {
     let method = Method::from_name(request.method().as_str());
     let matched = route(request.uri().path()).for_method(method);
     spans::request(route_name(matched), answer_route(server, method, matched, request)).await
@@ -116,52 +122,82 @@ async fn answer_route(
     server: Arc<Server>,
     method: Method,
     matched: Route,
-    request: Request<Body>,
+    request: Box<Request<Body>>,
 ) -> Response<Body> {
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let headers = request.headers().clone();
+    let caller = Caller::of(request.headers());
     let mut response = match matched {
         Route::Root => fixed(method, Reply::root(&server.settings.cache)),
         Route::Health => fixed(method, Reply::health(server.health(), &server.status.degraded())),
         Route::NotFound => fixed(method, Reply::not_found(&server.settings.cache, method)),
         Route::Shape if method == Method::Options => {
-            let requested = text(&headers, wire::REQUEST_HEADERS);
+            let requested = text(request.headers(), wire::REQUEST_HEADERS);
             with_head(preflight(requested), Body::empty())
         }
-        Route::Shape | Route::Schema if !is_authorized(&server, &query, &headers) => {
+        Route::Shape | Route::Schema if !is_authorized(&server, &request) => {
             fixed(method, Reply::unauthorized(&server.settings.cache, method))
         }
         Route::Shape | Route::Schema => {
             tokio::select! {
                 biased;
-                response = answer_authorized(&server, method, matched, &query, request) => response,
+                response = answer_authorized(&server, method, matched, request) => response,
                 () = server.stopping.is_overdue() => fixed(method, server.stopping_reply(method)),
             }
         }
     };
-    finish(&mut response, matched, &headers, server.next_unique());
+    finish(&mut response, matched, &caller, server.next_unique());
     server.metrics.answered(route_name(matched), response.status().as_u16());
     spans::answered(&response);
-    response.map(|body| counted::counted(body, server.metrics.response_bytes.clone()))
+    if let Some(reply) = response.extensions().get::<LiveReply>() {
+        server.metrics.response_bytes.inc_by(reply.body_bytes);
+    }
+    response.map(|body| counted::counted(body, &server.metrics.response_bytes))
 }
 
 async fn answer_authorized(
     server: &Arc<Server>,
     method: Method,
     matched: Route,
-    query: &str,
-    request: Request<Body>,
+    request: Box<Request<Body>>,
 ) -> Response<Body> {
-    match matched {
-        Route::Schema => schema::schema(server, query).await.unwrap_or_else(|reply| fixed(method, *reply)),
-        _ if method == Method::Delete => fixed(method, delete::delete(server, query).await),
-        _ => read::read(server, method, query, request).await,
+    if matched == Route::Shape && method != Method::Delete {
+        return read::read(server, method, request).await;
+    }
+    // Nobody waits here for long, and many do so in the other branch: its future shall be small.
+    Box::pin(async move {
+        let query = request.uri().query().unwrap_or_default();
+        match matched {
+            Route::Schema => {
+                schema::schema(server, query).await.unwrap_or_else(|reply| fixed(method, *reply))
+            }
+            _ => fixed(method, delete::delete(server, query).await),
+        }
+    })
+    .await
+}
+
+/// What the headers of an answer depend on in the request.
+#[derive(Debug, Default)]
+struct Caller {
+    origin: Option<Box<str>>,
+    is_authorized_by_header: bool,
+    request_id: Option<Box<str>>,
+}
+
+impl Caller {
+    fn of(headers: &HeaderMap) -> Self {
+        let id = text(headers, wire::REQUEST_ID).filter(|id| REQUEST_ID_LENGTH.contains(&id.len()));
+        Self {
+            origin: text(headers, wire::ORIGIN).map(Box::from),
+            is_authorized_by_header: headers.contains_key(header::AUTHORIZATION),
+            request_id: id.map(Box::from),
+        }
     }
 }
 
-fn is_authorized(server: &Server, query: &str, headers: &HeaderMap) -> bool {
+fn is_authorized(server: &Server, request: &Request<Body>) -> bool {
     let Some(secret) = &server.settings.secret else { return true };
-    auth::authorize(secret, query, text(headers, wire::AUTHORIZATION))
+    let query = request.uri().query().unwrap_or_default();
+    auth::authorize(secret, query, text(request.headers(), wire::AUTHORIZATION))
 }
 
 /// The whole answer to a request whose head cannot be read.
@@ -170,7 +206,7 @@ fn unreadable_head(server: &Server, status: u16, bytes_max: usize) -> Vec<u8> {
     let body = reply.body.clone();
     let mut response = fixed(Method::Get, reply);
     // It may have been any route; the shape route's headers let a page read it.
-    finish(&mut response, Route::Shape, &HeaderMap::new(), server.next_unique());
+    finish(&mut response, Route::Shape, &Caller::default(), server.next_unique());
     let mut answer = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {
         answer.extend_from_slice(name.as_str().as_bytes());
@@ -183,14 +219,15 @@ fn unreadable_head(server: &Server, status: u16, bytes_max: usize) -> Vec<u8> {
 }
 
 /// Adds what every answer carries (protocol §1.1, §1.3).
-fn finish(response: &mut Response<Body>, route: Route, request: &HeaderMap, unique: u64) {
-    let origin = text(request, wire::ORIGIN);
-    for (name, value) in caller_headers(route, origin, request.contains_key(header::AUTHORIZATION)) {
+fn finish(response: &mut Response<Body>, route: Route, caller: &Caller, unique: u64) {
+    let Caller { origin, is_authorized_by_header, request_id } = caller;
+    for (name, value) in caller_headers(route, origin.as_deref(), *is_authorized_by_header) {
         push(response.headers_mut(), name, &value);
     }
-    let given = text(request, wire::REQUEST_ID).filter(|id| REQUEST_ID_LENGTH.contains(&id.len()));
-    let id = given.map_or_else(|| format!("limn-{unique:020}"), str::to_owned);
-    push(response.headers_mut(), wire::REQUEST_ID, &id);
+    match request_id {
+        Some(id) => push(response.headers_mut(), wire::REQUEST_ID, id),
+        None => push(response.headers_mut(), wire::REQUEST_ID, &format!("limn-{unique:020}")),
+    }
     push(response.headers_mut(), wire::SERVER, concat!("Limn/", env!("CARGO_PKG_VERSION")));
 }
 

@@ -3,21 +3,22 @@
 use super::admission::Admitted;
 use super::body::{Stored, growing_snapshot};
 use super::events::Events;
+use super::h1::{TakesRendered, render};
 use super::lookup::find_readable;
-use super::{Server, fixed, subset, text, with_head};
+use super::{Server, fixed, push, subset, text, with_head};
 use crate::observe::Counted;
-use crate::shapes::Shape;
-use axum::body::Body;
+use crate::shapes::{LiveReplyKey, Shape, Waits};
+use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Request, Response};
-use limn_core::log::reading::{Answer, Awaited, EventStream, Look, Mode, Next, Reading, Refuse, Wait};
+use limn_core::log::reading::{Answer, Awaited, EventStream, Look, Mode, Next, Part, Reading, Refuse, Wait};
 use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
 use limn_core::protocol::cache::{lists_etag, next_cursor};
 use limn_core::protocol::query::Query;
 use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest, read_shape_request};
 use limn_core::protocol::route::Method;
-use limn_core::protocol::{Parameter, RequestError, SubsetRequest, header, message};
+use limn_core::protocol::{Coding, Parameter, RequestError, SubsetRequest, header, message};
 use limn_core::{Lsn, Offset};
 use std::error::Error;
 use std::io;
@@ -26,7 +27,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, timeout_at};
+use tracing::Span;
 
+/// Rows of more bytes go out as pieces of their own, behind a head of each reply's own.
+const SHARED_BYTES: u64 = 16 << 10;
 /// How long a client that must start over waits to learn the new handle.
 const SUCCESSOR_WAIT: Duration = Duration::from_secs(2);
 
@@ -34,48 +38,67 @@ const SUCCESSOR_WAIT: Duration = Duration::from_secs(2);
 pub(super) async fn read(
     server: &Arc<Server>,
     method: Method,
-    query: &str,
-    request: Request<Body>,
+    request: Box<Request<Body>>,
 ) -> Response<Body> {
-    let headers = request.headers().clone();
-    match try_read(server, method, query, &headers, request).await {
-        Ok(response) => response,
-        Err(reply) => fixed(method, *reply),
-    }
+    // What it takes to find the shape is given back before the request waits for news of it.
+    let begun = Box::pin(begin(server, method, request)).await;
+    let answered = match begun {
+        Ok(Begun::Reader(reader)) => reader.answer().await,
+        Ok(Begun::Answered(response)) => return *response,
+        Err(reply) => Err(reply),
+    };
+    answered.unwrap_or_else(|reply| fixed(method, *reply))
 }
 
 pub(super) type Refusal = Box<Reply>;
 
-async fn try_read(
+/// A request whose shape can be read.
+enum Begun<'a> {
+    Reader(Box<Reader<'a>>),
+    /// It was none for a log.
+    Answered(Box<Response<Body>>),
+}
+
+async fn begin(
     server: &Arc<Server>,
     method: Method,
-    query: &str,
-    headers: &HeaderMap,
-    request: Request<Body>,
-) -> Result<Response<Body>, Refusal> {
+    request: Box<Request<Body>>,
+) -> Result<Begun<'_>, Refusal> {
     let cache = &server.settings.cache;
     let refuse = |error: &RequestError| Box::new(Reply::bad_request(cache, method, error));
+    let query = request.uri().query().unwrap_or_default();
     let mut parameters = Query::parse(query).map_err(|error| refuse(&error.into()))?;
     let admit = server.admission.admit(!names_known_handle(server, &parameters));
     let mut admitted = admit.await.map_err(|refused| Box::new(refused.into_reply(server, method)))?;
+    let if_none_match = text(request.headers(), header::IF_NONE_MATCH).map(Box::from);
+    let coding = accepted_coding(request.headers());
+    // The span of an answer tells what is in its headers.
+    let takes_rendered =
+        request.extensions().get::<TakesRendered>().is_some() && Span::current().is_disabled();
     if method == Method::Post {
-        merge_body(server, &mut parameters, request).await?;
+        merge_body(server, &mut parameters, *request).await?;
     }
     let request = read_shape_request(method, &parameters).map_err(|error| refuse(&error))?;
     if let Some(subset) = SubsetRequest::read(&parameters).transpose() {
-        return subset::answer(server, request, subset).await;
+        return subset::answer(server, request, subset).await.map(Box::new).map(Begun::Answered);
     }
     let shape = find_readable(server, &request).await?;
     server.admission.settle(&mut admitted);
     shape.handle_read(server.next_unique());
-    let if_none_match = text(headers, header::IF_NONE_MATCH).map(str::to_owned);
     let schema = shape.schema();
-    Reader { server, shape, schema, request, if_none_match, admitted }.answer().await
+    let reader = Reader { server, shape, schema, request, if_none_match, coding, takes_rendered, admitted };
+    Ok(Begun::Reader(Box::new(reader)))
 }
 
 fn names_known_handle(server: &Server, parameters: &Query) -> bool {
     let handle = parameters.text(Parameter::Handle).ok().flatten().and_then(|handle| handle.parse().ok());
     handle.is_some_and(|handle| server.registry.by_handle(handle).is_some())
+}
+
+fn accepted_coding(headers: &HeaderMap) -> Option<Coding> {
+    let lists = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
+    // A list that comes in several lines is one (RFC 9110 §5.3).
+    Coding::preferred(&lists.collect::<Vec<_>>().join(","))
 }
 
 async fn merge_body(server: &Server, query: &mut Query, request: Request<Body>) -> Result<(), Refusal> {
@@ -108,14 +131,18 @@ struct Reader<'a> {
     shape: Arc<Shape>,
     schema: Arc<str>,
     request: ShapeRequest,
-    if_none_match: Option<String>,
+    if_none_match: Option<Box<str>>,
+    /// The coding that the client prefers.
+    coding: Option<Coding>,
+    /// Whether the answer may be one that others get too.
+    takes_rendered: bool,
     /// Held until the answer is there; a stream of events takes it along.
     admitted: Admitted,
 }
 
 impl Reader<'_> {
     /// Looks at the log, and waits, until core says what to answer.
-    async fn answer(mut self) -> Result<Response<Body>, Refusal> {
+    async fn answer(mut self: Box<Self>) -> Result<Response<Body>, Refusal> {
         let began = Instant::now();
         let timeout = self.server.settings.long_poll_timeout;
         let mut reading = Reading::new(Mode::of(&self.request), timeout, self.shape.has_moves());
@@ -131,14 +158,20 @@ impl Reader<'_> {
             }
             let look = match self.server.look(&shape, self.request.offset, began).await {
                 Ok(look) => look,
-                Err(error) => return Err(self.unreadable(&error).await),
+                Err(error) => return Err(Box::pin(self.unreadable(&error)).await),
             };
             let wait = match reading.next(&look, self.is_known(&look)) {
-                Next::Send(answer) => return self.send(answer).await,
+                Next::Send(answer) => {
+                    let shared = self.shared(&answer).map(Ok);
+                    return match shared {
+                        Some(response) => response,
+                        None => Box::pin(self.send(answer)).await,
+                    };
+                }
                 Next::Wait(wait) => wait,
-                Next::Refuse(refuse) => return Err(self.refusal(refuse).await),
+                Next::Refuse(refuse) => return Err(Box::pin(self.refusal(refuse)).await),
             };
-            let _parked = self.park(wait.what);
+            let _parked = self.park(&shape, wait.what);
             self.wait(wait, began, changed).await;
         }
     }
@@ -150,7 +183,7 @@ impl Reader<'_> {
                 Awaited::News | Awaited::Chunk | Awaited::Offset => changed.await,
                 Awaited::Current => {
                     let limit = until.saturating_duration_since(Instant::now());
-                    self.server.status.wait_current(limit).await;
+                    Box::pin(self.server.status.wait_current(limit)).await;
                 }
             }
         };
@@ -162,12 +195,24 @@ impl Reader<'_> {
 
     /// Whether the client names the reply that would send what was read.
     fn is_known(&self, look: &Look) -> bool {
-        let listed = self.if_none_match.as_deref().zip(look.offset());
-        listed.is_some_and(|(listed, offset)| lists_etag(listed, &self.reply(offset, false, false).etag()))
+        look.offset().is_some_and(|offset| self.known_coding(offset).is_some())
+    }
+
+    /// The coding of the reply up to this offset that the client names, where it names one.
+    fn known_coding(&self, offset: Offset) -> Option<Option<Coding>> {
+        let listed = self.if_none_match.as_deref()?;
+        let names = |coding: &Option<Coding>| {
+            let reply = LogReply { coding: *coding, ..self.reply(offset, false, false) };
+            lists_etag(listed, &reply.etag())
+        };
+        [None].into_iter().chain(Coding::ALL.map(Some)).find(names)
     }
 
     async fn send(self, answer: Answer) -> Result<Response<Body>, Refusal> {
         match answer {
+            Answer::Part { part, offset, closed: true, up_to_date: None } if self.coding.is_some() => {
+                self.send_closed(part, offset).await
+            }
             Answer::Part { part, offset, closed, up_to_date } => {
                 let head = self.reply(offset, up_to_date.is_some(), closed);
                 self.respond_stored(&head, Stored::of(&self.shape, part, up_to_date)).await
@@ -178,7 +223,8 @@ impl Reader<'_> {
             },
             Answer::NothingNew { offset, lsn } => Ok(self.nothing_new(offset, lsn)),
             Answer::NotModified { offset, up_to_date } => {
-                let reply = self.reply(offset, up_to_date, false);
+                let coding = self.known_coding(offset).flatten();
+                let reply = LogReply { coding, ..self.reply(offset, up_to_date, false) };
                 Ok(with_head(reply.not_modified(&self.server.settings.cache), Body::empty()))
             }
             Answer::Events { offset, up_to_date, has_pending } => {
@@ -214,10 +260,37 @@ impl Reader<'_> {
         with_head(head, events.into_body())
     }
 
+    /// A chunk that never changes again: compressed, where the client takes that and the chunk gets shorter by it.
+    async fn send_closed(&self, part: Part, offset: Offset) -> Result<Response<Body>, Refusal> {
+        let head = self.reply(offset, false, true);
+        let coding = self.coding.filter(|_| Mode::of(&self.request) == Mode::CatchUp);
+        let stored = Stored::of(&self.shape, part.clone(), None);
+        let coded = match coding {
+            Some(coding) => {
+                stored.compressed(&self.server.chunks, self.shape.generation(), part, coding).await
+            }
+            None => Ok(None),
+        };
+        match coded {
+            Ok(Some(bytes)) => Ok(self.respond_whole(&LogReply { coding, ..head }, bytes)),
+            Ok(None) => self.respond_stored(&head, stored).await,
+            Err(error) => Err(self.unreadable(&error).await),
+        }
+    }
+
+    fn respond_whole(&self, head: &LogReply<'_>, bytes: Bytes) -> Response<Body> {
+        let length = bytes.len();
+        let mut response = self.respond(head, Body::from(bytes));
+        if self.request.method != Method::Head {
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        response
+    }
+
     /// A body whose length is told: a proxy can see that it came whole.
     async fn respond_stored(&self, head: &LogReply<'_>, stored: Stored) -> Result<Response<Body>, Refusal> {
         let length = stored.len();
-        let body = match stored.into_body().await {
+        let body = match stored.into_body(&self.server.chunks).await {
             Ok(body) => body,
             Err(error) => return Err(self.unreadable(&error).await),
         };
@@ -237,8 +310,31 @@ impl Reader<'_> {
         with_head(head, self.unless_head(Body::from(body)))
     }
 
-    fn park(&self, what: Awaited) -> Option<Counted> {
-        (what == Awaited::News).then(|| Counted::new(&self.server.metrics.parked_clients))
+    fn park<'s>(&self, shape: &'s Shape, what: Awaited) -> Option<(Counted, Waits<'s>)> {
+        let count = || (Counted::new(&self.server.metrics.parked_clients), shape.waits());
+        (what == Awaited::News).then(count)
+    }
+
+    /// The reply with rows that are in memory, as all get it who waited for them: only the cursor may differ.
+    fn shared(&self, answer: &Answer) -> Option<Response<Body>> {
+        let Answer::Part { part: Part::Changes(bytes), offset, up_to_date, .. } = answer else { return None };
+        let RequestOffset::At(after) = self.request.offset else { return None };
+        let is_small = bytes.end - bytes.start <= SHARED_BYTES;
+        if !self.takes_rendered || !is_small || Mode::of(&self.request) != Mode::LongPoll {
+            return None;
+        }
+        let reply = self.reply(*offset, up_to_date.is_some(), false);
+        let key = LiveReplyKey { after, bytes: bytes.clone(), offset: *offset, up_to_date: *up_to_date };
+        let rendered = self.shape.live_reply(&key, || {
+            let body = Stored::of(&self.shape, Part::Changes(bytes.clone()), *up_to_date).into_memory()?;
+            let head = reply.chunk(&self.server.settings.cache);
+            let shared = head.headers.iter().filter(|(name, _)| *name != header::CURSOR);
+            Some(render(shared.map(|(name, value)| (*name, value.as_str())), &body))
+        })?;
+        let mut response = Response::default();
+        push(response.headers_mut(), header::CURSOR, &reply.cursor.to_string());
+        response.extensions_mut().insert(rendered);
+        Some(response)
     }
 
     fn reply(&self, offset: Offset, up_to_date: bool, closed: bool) -> LogReply<'_> {
@@ -250,6 +346,7 @@ impl Reader<'_> {
             closed,
             schema: &self.schema,
             cursor: self.cursor(),
+            coding: None,
         }
     }
 

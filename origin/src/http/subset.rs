@@ -163,6 +163,7 @@ impl Asker<'_> {
             closed: false,
             schema: &schema,
             cursor: 0,
+            coding: None,
         };
         let head = reply.subset(&self.server.settings.cache);
         if self.request.method == Method::Head {

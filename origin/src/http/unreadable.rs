@@ -29,14 +29,16 @@ const HEADS: [(&[u8], u16); 3] = [
 pub(super) struct Answering<S, A> {
     socket: S,
     answer: A,
+    /// The beginning of what comes, where others have read it already.
+    read: Bytes,
     /// The rest of the answer, yet to be written.
     pending: Bytes,
     linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S, A: Fn(u16) -> Vec<u8>> Answering<S, A> {
-    pub(super) const fn new(socket: S, answer: A) -> Self {
-        Self { socket, answer, pending: Bytes::new(), linger: None }
+    pub(super) const fn new(socket: S, read: Bytes, answer: A) -> Self {
+        Self { socket, answer, read, pending: Bytes::new(), linger: None }
     }
 
     /// Takes a head of hyper's, and keeps the answer in its place.
@@ -84,6 +86,11 @@ impl<S: AsyncRead + Unpin, A: Unpin> AsyncRead for Answering<S, A> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            let length = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
@@ -146,7 +153,8 @@ mod tests {
         let bare = [HEADS[2].0, b"date: today\r\n\r\n"].concat();
         for (written, expected) in [(own.as_slice(), own.as_slice()), (&bare, b"answer 431")] {
             let (ours, mut theirs) = duplex(1 << 10);
-            let mut answering = Answering::new(ours, |status| format!("answer {status}").into_bytes());
+            let mut answering =
+                Answering::new(ours, Bytes::new(), |status| format!("answer {status}").into_bytes());
             let reading = tokio::spawn(async move {
                 let mut read = Vec::new();
                 theirs.read_to_end(&mut read).await.map(|_| read)

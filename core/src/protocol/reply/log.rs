@@ -1,7 +1,8 @@
 //! Heads of replies that carry a part of a log, or stand in for one.
 
 use super::ReplyHead;
-use crate::protocol::cache::{CachePolicy, Cacheable, Live, etag};
+use crate::protocol::cache::{CachePolicy, Cacheable, Live, coded_etag, etag};
+use crate::protocol::coding::Coding;
 use crate::protocol::header;
 use crate::protocol::request::{RequestOffset, ShapeRequest};
 use crate::{Handle, Offset};
@@ -23,13 +24,16 @@ pub struct LogReply<'a> {
     pub schema: &'a str,
     /// The next cursor ([`next_cursor`](crate::protocol::cache::next_cursor)); used on live replies only.
     pub cursor: u64,
+    /// The coding of the body, where it has one.
+    pub coding: Option<Coding>,
 }
 
 impl LogReply<'_> {
     /// The entity tag of [`LogReply::chunk`], to hold against `if-none-match` before anything is read.
     #[must_use]
     pub fn etag(&self) -> String {
-        etag(self.handle, self.request.offset, self.offset, None)
+        let plain = etag(self.handle, self.request.offset, self.offset, None);
+        self.coding.map_or_else(|| plain.clone(), |coding| coded_etag(&plain, coding))
     }
 
     /// 200 with items of the log, or with none where none are due: non-live, long poll, or stream of events.
@@ -96,6 +100,9 @@ impl LogReply<'_> {
         if closed {
             headers.push((header::CHUNK, header::CHUNK_CLOSED.to_owned()));
         }
+        if let (Some(coding), 200) = (self.coding, status) {
+            headers.push((header::CONTENT_ENCODING, coding.as_str().to_owned()));
+        }
         if live == Live::Events && status == 200 {
             headers.push((header::CONTENT_TYPE, header::EVENT_STREAM.to_owned()));
             headers.push((header::CONNECTION, "keep-alive".to_owned()));
@@ -146,6 +153,7 @@ mod tests {
             closed: !up_to_date,
             schema: SCHEMA,
             cursor: 40,
+            coding: None,
         }
     }
 
