@@ -3,6 +3,7 @@
 use crate::table::Table;
 use limn_core::filter::{Clause, PostgresFilter};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const SETUP: &[&str] = &[
     "CREATE EXTENSION IF NOT EXISTS citext",
@@ -45,7 +46,7 @@ async fn table() -> Table {
     Table::create(&statements, "v").await
 }
 
-fn parse(table: &Table, clause: &str) -> Result<PostgresFilter, String> {
+fn parse(table: &Table, clause: &str) -> Result<Arc<PostgresFilter>, String> {
     match Clause::parse(clause, &BTreeMap::new(), &table.relation.columns, &[]) {
         Ok(Clause::Postgres(filter)) => Ok(filter),
         Ok(other) => Err(format!("core evaluates {}", other.sql())),
