@@ -71,8 +71,14 @@ pub fn flush_tail(files: &impl Files, dir: &Path, log: &mut ShapeLog) -> io::Res
 /// # Errors
 /// Whatever the operating system says.
 pub fn write(files: &impl Files, dir: &Path, append: &SegmentAppend) -> io::Result<()> {
-    create_dir(files, dir)?;
-    write_rope(files, &files.open_or_create(&log_path(dir))?, &append.items, append.items_at)?;
+    let log = match files.open_or_create(&log_path(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_dir(files, dir)?;
+            files.open_or_create(&log_path(dir))
+        }
+        outcome => outcome,
+    };
+    write_rope(files, &log?, &append.items, append.items_at)?;
     files.write_at(&files.open_or_create(&index_path(dir))?, &append.entries, append.entries_at)
 }
 

@@ -36,6 +36,9 @@ impl Waiting {
         bytes: usize,
         push: impl FnOnce(&mut Fragment),
     ) -> Result<(), WaitingOverflow> {
+        if bytes == 0 {
+            return Ok(());
+        }
         self.bytes += bytes;
         if self.bytes > WAITING_BYTES_MAX {
             return Err(WaitingOverflow);

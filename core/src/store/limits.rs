@@ -6,7 +6,7 @@ use crate::log::Fragment;
 /// Bytes that one shape's tail gathers before it goes to the segment.
 pub const TAIL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of all tails together beyond which all of them go to their segments.
-pub const TAILS_BYTES_MAX: usize = 64 << 20;
+pub const TAILS_BYTES_MAX: usize = 24 << 20;
 /// Bytes of records that are gathered before they are handed to the commit log, even within a turn.
 pub const PENDING_BYTES_MAX: usize = 1 << 20;
 /// Length of a commit log file, behind its checkpoint, beyond which a new one is started.

@@ -407,6 +407,12 @@ impl<S: SharedShape + Clone> Logs<S> {
         }
     }
 
+    /// True where all tails together hold so much that they must be written before more comes.
+    #[must_use]
+    pub const fn are_tails_full(&self) -> bool {
+        self.tails.are_full()
+    }
+
     /// Bytes of all tails together.
     #[must_use]
     pub const fn tails_bytes(&self) -> usize {
@@ -432,7 +438,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     }
 
     /// The next tail to be written.
-    fn poll_tail(&mut self) -> Option<Effect<S>> {
+    pub(super) fn poll_tail(&mut self) -> Option<Effect<S>> {
         while let Some(id) = self.tails.pop() {
             let Some(tracked) = self.shapes.get_mut(&id) else { continue };
             let Some(append) = tracked.shape.with_log(|log| SegmentAppend::of(log)) else {

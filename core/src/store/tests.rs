@@ -571,7 +571,7 @@ fn every_limit_of_the_write_path_is_that_of_the_table() {
         Limits::default(),
         Limits {
             tail_bytes_max: 64 << 10,
-            tails_bytes_max: 64 << 20,
+            tails_bytes_max: 24 << 20,
             pending_bytes_max: 1 << 20,
             commit_file_bytes_max: 64 << 20,
             fragment_bytes_max: 256 << 10,

@@ -99,7 +99,13 @@ impl<S: SharedShape + Clone> Writer<S> {
 
     /// Takes the next effect to carry out; `None` where nothing is due.
     pub fn poll_effect(&mut self) -> Option<Effect<S>> {
-        if let Some(effect) = self.logs.poll_effect() {
+        self.poll_prompt_effect().or_else(|| self.logs.poll_tail())
+    }
+
+    /// The same, but for tails that are to be written: these can wait, until
+    /// [too much is in memory](Logs::are_tails_full).
+    pub fn poll_prompt_effect(&mut self) -> Option<Effect<S>> {
+        if let Some(effect) = self.logs.effects.pop_front() {
             return Some(effect);
         }
         if let Stream::CatchingUp(end) = self.stream

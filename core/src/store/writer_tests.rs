@@ -227,3 +227,34 @@ fn a_keepalive_moves_what_was_received_and_what_may_be_confirmed() {
     run.writer.handle_keepalive(Lsn::new(300));
     assert_eq!((run.writer.received(), run.writer.logs().confirmable()), (Lsn::new(300), Lsn::new(300)));
 }
+
+#[test]
+fn a_tail_can_wait_until_too_much_is_in_memory() {
+    let limits = Limits { tail_bytes_max: 1, ..Limits::default() };
+    let mut run = Run::new(&[""], limits);
+    for frame in [begin(100, 900), describe(&COLUMNS)] {
+        run.feed(&frame);
+    }
+    for frame in [insert(&ROW), commit(100)] {
+        assert!(matches!(
+            run.writer.handle_message(&decode(&frame).unwrap(), Lsn::new(61)),
+            Ok(Progress::Done)
+        ));
+    }
+    let mut prompt = Vec::new();
+    while let Some(effect) = run.writer.poll_prompt_effect() {
+        prompt.push(shown(effect));
+    }
+    assert_eq!(prompt, ["publish 100 [0]"], "readers do not wait for the disk");
+    assert!(!run.writer.logs().are_tails_full());
+    assert!(matches!(run.writer.poll_effect(), Some(Effect::WriteTail { .. })));
+
+    let mut run = Run::new(&[""], Limits { tails_bytes_max: 1, ..limits });
+    for frame in [begin(100, 900), describe(&COLUMNS)] {
+        run.feed(&frame);
+    }
+    for frame in [insert(&ROW), commit(100)] {
+        assert!(run.writer.handle_message(&decode(&frame).unwrap(), Lsn::new(61)).is_ok());
+    }
+    assert!(run.writer.logs().are_tails_full());
+}

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 /// Bytes of tails that are written in one go.
-const WRITE_BYTES_MAX: usize = 8 << 20;
+const WRITE_BYTES_MAX: usize = 2 << 20;
 
 /// Everything that effects reach.
 pub(super) struct Executor {
@@ -59,7 +59,7 @@ impl Executor {
         loop {
             let mut batch = Batch::default();
             while batch.bytes < WRITE_BYTES_MAX
-                && let Some(effect) = writer.poll_effect()
+                && let Some(effect) = self.poll_effect(writer)
             {
                 self.carry_out(effect, &mut batch, writer).await?;
             }
@@ -68,6 +68,14 @@ impl Executor {
             }
             self.finish_writing(writer).await?;
             self.writing = Some(tokio::task::spawn_blocking(move || batch.write()));
+        }
+    }
+
+    /// The next effect. While tails are being written, the stream is read on rather than that more of them are waited for.
+    fn poll_effect(&self, writer: &mut Writer<Arc<Shape>>) -> Option<Effect<Arc<Shape>>> {
+        match self.writing.is_some() && !writer.logs().are_tails_full() {
+            true => writer.poll_prompt_effect(),
+            false => writer.poll_effect(),
         }
     }
 

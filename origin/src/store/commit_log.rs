@@ -9,18 +9,30 @@ use limn_core::journal::Ticket;
 use limn_core::log::Rope;
 use limn_disk::{CommitWriter, Layout, Native, Piece, Recovered};
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Pieces that may wait for the writer.
 const QUEUE_PIECES_MAX: usize = 64;
+/// Bytes that may wait for the writer, or be written: beyond it a piece waits until it is the only one.
+const QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// The engine's end of the commit log.
 #[derive(Debug)]
 pub struct CommitLog {
-    queue: mpsc::Sender<Piece>,
+    queue: mpsc::Sender<Queued>,
+    /// A permit for each byte.
+    room: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
+}
+
+/// A piece, which takes its room until it is written.
+#[derive(Debug)]
+struct Queued {
+    piece: Piece,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// How far the commit log is durable.
@@ -48,7 +60,8 @@ impl CommitLog {
         let (report, durable) = watch::channel(Durable::Ticket(Ticket::ZERO));
         let thread = Thread { writer, pieces, report, metrics };
         let writer = thread::Builder::new().name("commit-log".to_owned()).spawn(move || thread.run())?;
-        Ok((Self { queue, writer: Some(writer) }, durable))
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
+        Ok((Self { queue, room, writer: Some(writer) }, durable))
     }
 
     /// Queues records; waits where the queue is full.
@@ -69,8 +82,14 @@ impl CommitLog {
     }
 
     async fn queue(&self, piece: Piece) {
+        let bytes = match &piece {
+            Piece::Append { bytes, .. } => bytes.len().min(QUEUE_BYTES_MAX),
+            Piece::StartFile { .. } | Piece::DeleteBefore { .. } => 0,
+        };
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(permits).await.ok();
         // A writer that has gone has reported why; its tickets simply never become durable.
-        let _ = self.queue.send(piece).await;
+        let _ = self.queue.send(Queued { piece, room }).await;
     }
 
     /// Writes and syncs what is queued, and ends the writer.
@@ -84,7 +103,7 @@ impl CommitLog {
 
 struct Thread {
     writer: CommitWriter<Native>,
-    pieces: mpsc::Receiver<Piece>,
+    pieces: mpsc::Receiver<Queued>,
     report: watch::Sender<Durable>,
     metrics: CommitMetrics,
 }
@@ -113,10 +132,14 @@ impl Thread {
     }
 
     /// Writes `first` and what else is queued, syncs, and returns the last ticket of the group.
-    fn write_group(&mut self, first: Piece) -> io::Result<Option<Ticket>> {
+    fn write_group(&mut self, first: Queued) -> io::Result<Option<Ticket>> {
         let Self { writer, pieces, metrics, .. } = self;
-        let mut first = Some(first);
-        let next = || first.take().or_else(|| pieces.try_recv().ok());
+        let (mut first, mut taken) = (Some(first), Vec::new());
+        let next = || {
+            let Queued { piece, room } = first.take().or_else(|| pieces.try_recv().ok())?;
+            taken.extend(room);
+            Some(piece)
+        };
         writer.write_group(next, |bytes, write_and_sync| {
             let started = Instant::now();
             spans::commit_sync(bytes, write_and_sync)?;

@@ -7,8 +7,9 @@ use limn_tests::{Cluster, Limn, Response, eventually};
 const ROWS: u64 = 300_000;
 const TEXT_BYTES: u64 = 1_056;
 
-/// What the server may have in memory at any time.
+/// What the server may have in memory at any time; the second where no row is large.
 const MEMORY_KB_MAX: u64 = 150 << 10;
+const MEMORY_OF_SHORT_ROWS_KB_MAX: u64 = 100 << 10;
 
 /// Where a reader is, and what it has read of the transaction.
 #[derive(Default)]
@@ -58,6 +59,40 @@ async fn a_transaction_of_300_mb_is_kept_in_bounded_memory() {
     let again = read_all(&second, "table=t", shape.handle(), shape.offset()).await;
     assert_eq!((again.rows, again.offset), (ROWS, all.offset), "nothing is lost or taken twice by a kill");
     assert_memory(&second, "after the recovery");
+}
+
+/// Shapes that share one transaction, and the bytes of a row's text: 100 MB together.
+const SHAPES: u64 = 1_000;
+const SHORT_TEXT_BYTES: u64 = 128;
+
+#[tokio::test]
+async fn a_transaction_through_many_shapes_is_kept_in_bounded_memory() {
+    let cluster = Cluster::start(&["max_wal_size=2GB"]).await;
+    let database = cluster.database().await;
+    let sql = database.connect().await;
+    table(&sql, "t").await;
+    let server = Limn::start(&database, &[]).await;
+    let mut shapes = Vec::new();
+    for n in 0..SHAPES {
+        shapes.push(server.follow(&format!("table=t&where=n%3D{n}")).await);
+    }
+    let last = shapes.last().expect("there are some");
+    sql.execute(&format!(
+        "INSERT INTO t SELECT n + 10, repeat(md5(n::text), {}), n % {SHAPES} FROM generate_series(1, {ROWS}) n",
+        SHORT_TEXT_BYTES / 32
+    ))
+    .await;
+    eventually("the transaction is there", async || {
+        let reply = server.client().get(&last.target(false)).await;
+        (reply.header("electric-offset") != Some(last.offset())).then_some(())
+    })
+    .await;
+    let peak_kb = server.peak_memory_kb().unwrap_or_default();
+    assert!(peak_kb < MEMORY_OF_SHORT_ROWS_KB_MAX, "with the transaction in every shape: {peak_kb} kB");
+    for (n, shape) in shapes.iter().enumerate() {
+        let all = read_all(&server, &format!("table=t&where=n%3D{n}"), shape.handle(), shape.offset()).await;
+        assert_eq!((all.rows, all.lasts), (ROWS / SHAPES, 1), "n = {n}");
+    }
 }
 
 /// Clients that wait for one row, and the row's bytes: over 300 MB together.
