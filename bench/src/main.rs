@@ -34,7 +34,7 @@ struct Options {
     /// [default: 10000, of the large row 40]
     #[arg(long, value_name = "N")]
     shapes: Option<u32>,
-    /// How many clients wait
+    /// The number of clients that wait
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     clients: u32,
 }

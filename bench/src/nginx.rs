@@ -14,7 +14,7 @@ pub struct Nginx {
     port: u16,
 }
 
-/// How long it may take to listen.
+/// The longest time until it listens.
 const START_TIME: Duration = Duration::from_secs(5);
 
 impl Nginx {
@@ -50,7 +50,7 @@ impl Nginx {
         Some(nginx)
     }
 
-    /// Where it listens.
+    /// The port that it listens on.
     pub const fn port(&self) -> u16 {
         self.port
     }

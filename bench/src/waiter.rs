@@ -44,10 +44,9 @@ impl Waiter {
             self.stream.readable().await.expect("the connection is open");
             reply.reserve(REPLY_BYTES);
             match self.stream.try_read_buf(&mut reply) {
-                Ok(0) => panic!("the connection was closed"),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                read => read.expect("the connection is open"),
-            };
+                read => assert_ne!(read.expect("the connection is open"), 0, "the server closed it"),
+            }
             let text = std::str::from_utf8(&reply).expect("a reply");
             if let Some((head, body)) = text.split_once("\r\n\r\n")
                 && body.len() >= content_length(head)

@@ -12,13 +12,13 @@ use tokio::time::sleep;
 
 /// Long polls on one shape, all answered by one insert: from the commit's acknowledgement to the last reply.
 pub struct LiveClients {
-    /// How many.
+    /// Their number.
     pub clients: u32,
 }
 
 /// The memory that the server keeps for each of them while they wait.
 pub struct ParkedMemory {
-    /// How many.
+    /// Their number.
     pub clients: u32,
 }
 

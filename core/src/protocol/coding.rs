@@ -11,7 +11,7 @@ pub enum Coding {
     Gzip,
 }
 
-/// What a client weighs a coding with that it accepts without saying more.
+/// The weight of a coding that a client accepts without saying more.
 const FULL: u32 = 1_000;
 
 impl Coding {

@@ -78,7 +78,7 @@ struct Connections<H> {
     all_used: mpsc::Receiver<Infallible>,
 }
 
-/// What all connections answer requests from.
+/// The state from which all connections answer requests.
 struct Answers<H> {
     server: Arc<Server>,
     handler: H,

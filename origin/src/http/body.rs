@@ -25,7 +25,7 @@ const SMALL_BYTES: usize = 16 << 10;
 /// A part of a log as a JSON array: `[`, stored bytes without their first comma, a control message, `]`.
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
-    /// Where the part is that is flushed, if any is.
+    /// The part that is flushed, if any is.
     pub(super) file: Option<Stretch>,
     /// The part that is in memory; follows the file's.
     pub(super) tail: SharedBytes,

@@ -17,7 +17,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 /// Bytes of chunks in memory, those included that are on their way to clients.
 const CHUNKS_BYTES_MAX: usize = 64 << 20;
 /// Chunks that are known: those count that are not worth compressing, of which there is nothing to keep.
-const CHUNKS_MAX: usize = 65_536;
+const CHUNKS_MAX: usize = 16_384;
 /// A longer chunk is not kept: few clients ask for it at one time, and its file serves them as well.
 pub(super) const CHUNK_BYTES_MAX: u64 = 1 << 20;
 
@@ -49,7 +49,7 @@ struct Kept {
 #[derive(Debug)]
 struct Chunk {
     bytes: Arc<OnceCell<Bytes>>,
-    /// Whether it was asked for since it came, or since it was last passed over.
+    /// Somebody has asked for it since it came, or since it was last passed over.
     is_hot: bool,
 }
 
@@ -121,7 +121,7 @@ impl Chunks {
         }
     }
 
-    /// Where nothing came of it, it takes no place among the chunks.
+    /// A chunk that could not be had takes no place among the others.
     fn forget(&self, key: &ChunkKey, cell: &Arc<OnceCell<Bytes>>) {
         let mut kept = self.kept();
         let is_same = kept.chunks.get(key).is_some_and(|chunk| Arc::ptr_eq(&chunk.bytes, cell));

@@ -17,7 +17,7 @@ pub(super) const COMPRESSED_BYTES_MAX: u64 = 4 << 20;
 /// Chunks that are compressed at one time.
 const COMPRESSIONS_MAX: usize = 2;
 
-/// What each coding is told: levels at which a processor keeps up with a fast network.
+/// The levels of the codings: a processor keeps up with a fast network at them.
 const ZSTD_LEVEL: i32 = 3;
 const BROTLI_QUALITY: u32 = 5;
 const BROTLI_WINDOW_BITS: u32 = 20;

@@ -175,7 +175,7 @@ async fn answer_authorized(
     .await
 }
 
-/// What the headers of an answer depend on in the request.
+/// The part of a request that the headers of its answer depend on.
 #[derive(Debug, Default)]
 struct Caller {
     origin: Option<Box<str>>,

@@ -40,7 +40,7 @@ pub(super) async fn read(
     method: Method,
     request: Box<Request<Body>>,
 ) -> Response<Body> {
-    // What it takes to find the shape is given back before the request waits for news of it.
+    // The memory that finding the shape takes is given back before the request waits for news of it.
     let begun = Box::pin(begin(server, method, request)).await;
     let answered = match begun {
         Ok(Begun::Reader(reader)) => reader.answer().await,
@@ -134,7 +134,7 @@ struct Reader<'a> {
     if_none_match: Option<Box<str>>,
     /// The coding that the client prefers.
     coding: Option<Coding>,
-    /// Whether the answer may be one that others get too.
+    /// The connection takes an answer that others get too.
     takes_rendered: bool,
     /// Held until the answer is there; a stream of events takes it along.
     admitted: Admitted,

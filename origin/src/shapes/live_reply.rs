@@ -5,14 +5,14 @@ use limn_core::{Lsn, Offset};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a live reply with rows depends on, beside its shape, all but the cursor.
+/// All that a live reply with rows depends on beside its shape and the cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveReplyKey {
     /// The offset that was asked for.
     pub after: Offset,
     /// The rows' place in the change log.
     pub bytes: Range<u64>,
-    /// Where the client is after them.
+    /// The client's offset after them.
     pub offset: Offset,
     /// The LSN that is named.
     pub up_to_date: Option<Lsn>,
@@ -34,7 +34,8 @@ pub struct Waiting(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     count: usize,
-    last: Option<(LiveReplyKey, LiveReply)>,
+    /// In memory of its own: most shapes have none.
+    last: Option<Box<(LiveReplyKey, LiveReply)>>,
 }
 
 /// A client that waits.
@@ -51,11 +52,11 @@ impl Waiting {
     /// The reply of that key. It is kept for as long as others wait, who will get the same.
     pub fn reply(&self, key: &LiveReplyKey, make: impl FnOnce() -> Option<LiveReply>) -> Option<LiveReply> {
         let mut state = self.state();
-        if let Some((_, reply)) = state.last.as_ref().filter(|(known, _)| known == key) {
-            return Some(reply.clone());
+        if let Some(last) = state.last.as_ref().filter(|last| last.0 == *key) {
+            return Some(last.1.clone());
         }
         let reply = make()?;
-        state.last = (state.count > 0).then(|| (key.clone(), reply.clone()));
+        state.last = (state.count > 0).then(|| Box::new((key.clone(), reply.clone())));
         Some(reply)
     }
 

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 const PLAIN_HEAD_BYTES: usize = 8 << 10;
 
 thread_local! {
-    /// Where heads are read to: a connection needs it for a moment only.
+    /// Heads are read into it: a connection needs it for a moment only.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; PLAIN_HEAD_BYTES].into());
 }
 
@@ -35,7 +35,7 @@ thread_local! {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TakesRendered;
 
-/// What came on a connection.
+/// The next bytes of a connection.
 enum Came {
     Request(Plain),
     /// The bytes that were read of something else.

@@ -16,7 +16,7 @@ const PLAIN_HEADERS: usize = 64;
 pub(super) struct Plain {
     /// In memory of its own: it is gone before a request waits.
     pub(super) request: Box<Request<Body>>,
-    /// Whether the client wants the connection closed behind the answer.
+    /// The client wants the connection closed behind the answer.
     pub(super) closes: bool,
 }
 

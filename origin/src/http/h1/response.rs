@@ -41,7 +41,7 @@ pub(in super::super) fn render<'a>(
     LiveReply { bytes: bytes.into(), body_bytes: body.len() as u64 }
 }
 
-/// How the end of a body is told.
+/// The way in which the end of a body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     /// By the status: there is none.
@@ -50,7 +50,7 @@ enum Framing {
     Chunked,
 }
 
-/// Whether the answer itself ends the connection.
+/// True where the answer itself ends the connection.
 pub(super) fn closes(response: &Response<Body>) -> bool {
     let value = response.headers().get(CONNECTION);
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
@@ -226,7 +226,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
-    /// What a client gets, without the date, and whether the whole answer was sent.
+    /// The bytes that a client gets, without the date; true where the whole answer was sent.
     async fn sent(response: Response<Body>, closes: bool) -> (String, bool) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
