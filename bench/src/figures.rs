@@ -8,7 +8,7 @@ pub enum Unit {
     /// The same.
     Microseconds,
     /// The same.
-    BytesPerClient,
+    Bytes,
     /// More is better.
     PerSecond,
     /// The same; seconds in which a processor worked for the process that is measured.
@@ -21,7 +21,7 @@ impl Unit {
         match self {
             Self::Milliseconds => "in milliseconds",
             Self::Microseconds => "in microseconds",
-            Self::BytesPerClient => "in bytes",
+            Self::Bytes => "in bytes",
             Self::PerSecond => "per second",
             Self::PerProcessorSecond => "per second of processor time",
         }
@@ -58,6 +58,25 @@ impl Figures {
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
+    /// Those of all runs, in their order.
+    pub fn values(&self) -> &[f64] {
+        &self.figures
+    }
+
+    /// The most memory that the process had in any run.
+    pub fn peak_mb(&self) -> Option<f64> {
+        self.most_mb(|memory| memory.peak_kb)
+    }
+
+    /// The same, without what it had while it was idle.
+    pub fn above_idle_mb(&self) -> Option<f64> {
+        self.most_mb(|memory| memory.above_idle_kb)
+    }
+
+    fn most_mb(&self, of: fn(&Memory) -> Option<u64>) -> Option<f64> {
+        self.memory.iter().filter_map(of).max().map(|kb| kb as f64 / 1024.0)
+    }
+
     /// Prints a line: the median, the least, the most, how many times as good as `base`, the most memory.
     pub fn print(&self, name: &str, unit: Unit, base: Option<f64>) {
         let least = self.figures.iter().copied().min_by(f64::total_cmp);
@@ -65,16 +84,14 @@ impl Figures {
         let (Some(least), Some(most)) = (least, most) else { return };
         let median = self.median();
         let speed = base.map(|base| match unit {
-            Unit::Milliseconds | Unit::Microseconds | Unit::BytesPerClient => base / median,
+            Unit::Milliseconds | Unit::Microseconds | Unit::Bytes => base / median,
             Unit::PerSecond | Unit::PerProcessorSecond => median / base,
         });
         let speed = speed.map(|times| format!("{times:.2} times as good as the first")).unwrap_or_default();
-        let megabytes = |of: fn(&Memory) -> Option<u64>, what| {
-            let most = self.memory.iter().filter_map(of).max();
-            most.map(|kb| format!("{:.1} MB {what}", kb as f64 / 1024.0)).unwrap_or_default()
-        };
-        let peak = megabytes(|memory| memory.peak_kb, "at most");
-        let above_idle = megabytes(|memory| memory.above_idle_kb, "above idle");
+        let megabytes =
+            |most: Option<f64>, what| most.map(|mb| format!("{mb:.1} MB {what}")).unwrap_or_default();
+        let peak = megabytes(self.peak_mb(), "at most");
+        let above_idle = megabytes(self.above_idle_mb(), "above idle");
         println!("  {name:<24} {median:>10.1}  ({least:.1} to {most:.1})  {speed}  {peak}  {above_idle}");
     }
 }

@@ -4,17 +4,22 @@
 
 mod client;
 mod figures;
+mod goal;
 mod nginx;
+mod plot;
+mod report;
 mod scenario;
 mod subject;
 mod waiter;
 
 use clap::{Parser, ValueEnum};
 use figures::{Figures, Memory};
+use goal::Goal;
 use limn_tests::Cluster;
+use report::{Report, Row};
 use scenario::{
-    ColdSync, Creation, Crowd, Equality, Filters, LargeRow, LargeTransaction, LiveClients, ManyReaders,
-    ParkedMemory, Restart, Scenario, SmallShape, Transactions, WideWrite,
+    ColdSync, Creation, Crowd, Equality, Filters, IdleShapes, LargeRow, LargeTransaction, LiveClients,
+    ManyReaders, ParkedMemory, Restart, Scenario, SmallShape, Transactions, WideWrite,
 };
 use std::path::PathBuf;
 use subject::Subject;
@@ -37,6 +42,9 @@ struct Options {
     /// The number of clients that wait
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     clients: u32,
+    /// Writes a page with the table and a plot for each scenario into this folder
+    #[arg(long, value_name = "FOLDER")]
+    results: Option<PathBuf>,
 }
 
 /// Without `--shapes`.
@@ -74,6 +82,33 @@ enum Name {
     Filters,
     /// The same beside shapes that ask for one value each
     Equality,
+    /// The memory that the server keeps for each shape that nobody reads
+    IdleShapes,
+}
+
+impl Name {
+    /// What is to be reached, on two cores.
+    fn goals(self, options: &Options) -> Vec<Goal> {
+        let few_clients = options.clients <= 1_000;
+        let few_shapes = options.shapes.is_none_or(|shapes| shapes <= SHAPES);
+        match self {
+            Self::ColdSync => vec![Goal::TimesFloorAtMost(1.15), Goal::PeakMb(20.0)],
+            Self::Transactions => vec![Goal::TimesFloorAtLeast(0.9)],
+            Self::LargeTransaction => vec![Goal::TimesFloorAtLeast(2.0), Goal::PeakMb(100.0)],
+            Self::LargeRow => vec![Goal::AboveIdleMb(150.0)],
+            Self::LiveClients => vec![Goal::AtMost(if few_clients { 15.0 } else { 120.0 })],
+            Self::ParkedMemory => vec![Goal::AtMost(6_000.0)],
+            Self::WideWrite => vec![Goal::AtMost(10.0)],
+            Self::SmallShape => vec![Goal::TimesFloorAtLeast(0.7)],
+            Self::ManyReaders => vec![Goal::AtMost(400.0), Goal::PeakMb(100.0)],
+            Self::Creation => vec![Goal::AtLeast(2_000.0)],
+            Self::Crowd => vec![Goal::AtMost(5_000.0)],
+            Self::Restart => vec![Goal::AtMost(if few_shapes { 300.0 } else { 1_000.0 })],
+            Self::Filters => vec![Goal::TimesFloorAtMost(2.0)],
+            Self::Equality => vec![Goal::TimesFloorAtMost(1.1)],
+            Self::IdleShapes => vec![Goal::AtMost(1_000.0)],
+        }
+    }
 }
 
 #[tokio::main]
@@ -84,18 +119,19 @@ async fn main() {
     let cluster = Cluster::start(&settings).await;
     let names = if options.scenarios.is_empty() { Name::value_variants() } else { &options.scenarios };
     let shapes = options.shapes.unwrap_or(SHAPES);
+    let mut report = Report::default();
     for name in names {
-        match name {
+        let row = match name {
             Name::ColdSync => measure(&cluster, &options, ColdSync).await,
             Name::Transactions => measure(&cluster, &options, Transactions { shapes }).await,
             Name::LargeTransaction => measure(&cluster, &options, LargeTransaction { shapes }).await,
             Name::LargeRow => {
                 let shapes = options.shapes.unwrap_or(SHAPES_OF_LARGE_ROW);
-                measure(&cluster, &options, LargeRow { shapes }).await;
+                measure(&cluster, &options, LargeRow { shapes }).await
             }
             Name::LiveClients => measure(&cluster, &options, LiveClients { clients: options.clients }).await,
             Name::ParkedMemory => {
-                measure(&cluster, &options, ParkedMemory { clients: options.clients }).await;
+                measure(&cluster, &options, ParkedMemory { clients: options.clients }).await
             }
             Name::WideWrite => measure(&cluster, &options, WideWrite).await,
             Name::ManyReaders => measure(&cluster, &options, ManyReaders).await,
@@ -105,12 +141,41 @@ async fn main() {
             Name::Restart => measure(&cluster, &options, Restart { shapes: shapes as usize }).await,
             Name::Filters => measure(&cluster, &options, Filters { shapes }).await,
             Name::Equality => measure(&cluster, &options, Equality { shapes }).await,
-        }
+            Name::IdleShapes => measure(&cluster, &options, IdleShapes::new(shapes as usize)).await,
+        };
+        let name_text = name.to_possible_value().expect("every scenario has a name").get_name().to_owned();
+        let row = Row { name: name_text, goals: name.goals(&options), ..row };
+        row.print();
+        report.add(row);
+    }
+    if let Some(folder) = &options.results {
+        let conditions = conditions(&cluster, options.runs).await;
+        report.write(folder, &conditions).expect("the folder can be written to");
+        println!("\nwritten to {}", folder.join("RESULTS.md").display());
     }
 }
 
-/// Measures a scenario, and prints its figures.
-async fn measure<S: Scenario>(cluster: &Cluster, options: &Options, scenario: S) {
+/// Where and on what is measured.
+async fn conditions(cluster: &Cluster, runs: usize) -> String {
+    let database = cluster.database().await;
+    let postgres = database.connect().await.value("SHOW server_version").await;
+    cluster.discard(&database).await;
+    let line_of = |path: &str, name: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split(':').nth(1).unwrap_or("unknown").trim().to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{runs} runs of each, on {cores} cores of a machine ({}, memory {}) with everything on it: server, clients, \
+         and one Postgres {postgres} with fsync.",
+        line_of("/proc/cpuinfo", "model name"),
+        line_of("/proc/meminfo", "MemTotal"),
+    )
+}
+
+/// Measures a scenario.
+async fn measure<S: Scenario>(cluster: &Cluster, options: &Options, scenario: S) -> Row {
     println!("\n{}, {}", S::TITLE, S::UNIT.name());
     let mut subjects = Vec::new();
     for program in &options.programs {
@@ -141,10 +206,10 @@ async fn measure<S: Scenario>(cluster: &Cluster, options: &Options, scenario: S)
         }
     }
     cluster.discard(&database).await;
-    floor.print("floor", S::UNIT, None);
-    let base = subjects[0].1.median();
-    for (subject, figures) in &subjects {
-        figures.print(&subject.name(), S::UNIT, Some(base));
+    let mut measured = Vec::new();
+    for (subject, figures) in subjects {
         cluster.discard(subject.database()).await;
+        measured.push((subject.name(), figures));
     }
+    Row { name: String::new(), title: S::TITLE, unit: S::UNIT, floor, subjects: measured, goals: Vec::new() }
 }

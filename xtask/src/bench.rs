@@ -16,6 +16,9 @@ pub struct Options {
     /// Another build of Limn, measured in turn with this one; may be given several times
     #[arg(long, value_name = "PROGRAM")]
     against: Vec<PathBuf>,
+    /// Write the results to `bench/RESULTS.md`, with plots
+    #[arg(long)]
+    write: bool,
     /// What to measure, and how: `transactions --runs 3`; `-- --help` says more
     #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
@@ -31,6 +34,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     bench.arg("--program").arg(workspace.limn());
     for program in &options.against {
         bench.arg("--program").arg(program);
+    }
+    if options.write {
+        bench.arg("--results").arg(workspace.root().join("bench"));
     }
     run_command(bench.args(&options.options))
 }

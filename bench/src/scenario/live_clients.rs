@@ -50,7 +50,7 @@ impl Scenario for LiveClients {
 
 impl Scenario for ParkedMemory {
     const TITLE: &str = "Many clients wait for a row: the server's memory for each";
-    const UNIT: Unit = Unit::BytesPerClient;
+    const UNIT: Unit = Unit::Bytes;
 
     async fn fill(&self, sql: &Sql) {
         fill(sql).await;

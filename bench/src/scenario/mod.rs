@@ -3,6 +3,7 @@
 mod cold_sync;
 mod creation;
 mod filters;
+mod idle_shapes;
 mod large_row;
 mod large_transaction;
 mod latency;
@@ -14,6 +15,7 @@ mod transactions;
 pub use cold_sync::ColdSync;
 pub use creation::{Creation, Crowd};
 pub use filters::{Equality, Filters};
+pub use idle_shapes::IdleShapes;
 pub use large_row::LargeRow;
 pub use large_transaction::LargeTransaction;
 pub use live_clients::{LiveClients, ParkedMemory, WideWrite};

@@ -1,0 +1,140 @@
+//! The table of all that was measured, on the terminal and as a page with plots.
+
+use crate::figures::{Figures, Unit};
+use crate::goal::{Goal, Verdict};
+use crate::plot;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{fs, io};
+
+/// All that was measured.
+#[derive(Debug, Default)]
+pub struct Report {
+    rows: Vec<Row>,
+}
+
+/// A scenario's figures.
+#[derive(Debug)]
+pub struct Row {
+    /// The scenario's name on the command line.
+    pub name: String,
+    /// The work.
+    pub title: &'static str,
+    /// The unit of the figures.
+    pub unit: Unit,
+    /// What Postgres's own tools, or another server, take for the same.
+    pub floor: Figures,
+    /// The builds.
+    pub subjects: Vec<(String, Figures)>,
+    /// What the first build is to reach.
+    pub goals: Vec<Goal>,
+}
+
+impl Row {
+    fn verdicts(&self) -> Vec<Verdict> {
+        let first = self.subjects.first().map(|(_, figures)| figures);
+        let judge = |goal: &Goal| Some(goal.judge(first?, &self.floor));
+        self.goals.iter().filter_map(judge).collect()
+    }
+
+    /// Prints the figures, and which goals they meet.
+    pub fn print(&self) {
+        self.floor.print("floor", self.unit, None);
+        let base = self.subjects.first().map(|(_, figures)| figures.median());
+        self.subjects.iter().for_each(|(name, figures)| figures.print(name, self.unit, base));
+        for Verdict { goal, measured, is_met } in self.verdicts() {
+            let measured = measured.unwrap_or_else(|| "not measured".to_owned());
+            println!("  goal: {goal}: {} ({measured})", if is_met { "met" } else { "MISSED" });
+        }
+    }
+
+    fn svg(&self) -> String {
+        let floor = (!self.floor.values().is_empty()).then(|| ("floor".to_owned(), &self.floor));
+        let subjects = self.subjects.iter().map(|(name, figures)| (name.clone(), figures));
+        let series: Vec<_> = floor.into_iter().chain(subjects).collect();
+        let goal = self.goals.iter().find_map(|goal| goal.line(self.floor.median()));
+        plot::svg(self.title, self.unit.name(), &series, goal)
+    }
+
+    /// A line of the table for each goal; one where there is none.
+    fn lines(&self) -> String {
+        let median = |figures: &Figures| match figures.values() {
+            [] => "–".to_owned(),
+            _ => format!("{:.1}", figures.median()),
+        };
+        let floor = median(&self.floor);
+        let first = self.subjects.first().map(|(_, figures)| median(figures)).unwrap_or_default();
+        let work = format!("[{}](results/{}.svg), {}", self.title, self.name, self.unit.name());
+        let mut out = String::new();
+        let verdicts = self.verdicts();
+        if verdicts.is_empty() {
+            let _ = writeln!(out, "| {work} | {floor} | {first} | – | – | – |");
+        }
+        for Verdict { goal, measured, is_met } in verdicts {
+            let measured = measured.unwrap_or_else(|| "not measured".to_owned());
+            let met = if is_met { "yes" } else { "**no**" };
+            let _ = writeln!(out, "| {work} | {floor} | {first} | {goal} | {measured} | {met} |");
+        }
+        out
+    }
+}
+
+impl Report {
+    /// Adds a scenario that was measured.
+    pub fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// Writes `RESULTS.md` and the plots into a folder. `conditions` says where and on what it was measured.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn write(&self, folder: &Path, conditions: &str) -> io::Result<()> {
+        let plots = folder.join("results");
+        fs::create_dir_all(&plots)?;
+        for row in &self.rows {
+            fs::write(plots.join(format!("{}.svg", row.name)), row.svg())?;
+        }
+        fs::write(folder.join("RESULTS.md"), self.page(conditions))
+    }
+
+    fn page(&self, conditions: &str) -> String {
+        let rows: String = self.rows.iter().map(Row::lines).collect();
+        format!(
+            "# Results\n\n`cargo x bench --write` has measured this and written this page. {conditions}\n\n\
+             The floor is the same work done by Postgres's own tools, or by nginx; floor and server take turns. \
+             Figures are medians; each plot shows every run.\n\n\
+             | work | floor | Limn | goal | measured for it | met |\n|---|---|---|---|---|---|\n{rows}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Memory;
+
+    fn figures(figure: f64) -> Figures {
+        let mut figures = Figures::default();
+        figures.add(figure, Memory { peak_kb: Some(5 << 10), above_idle_kb: None });
+        figures
+    }
+
+    #[test]
+    fn the_page_has_a_line_for_each_goal_and_says_what_is_missed() {
+        let mut report = Report::default();
+        report.add(Row {
+            name: "work".to_owned(),
+            title: "Some work",
+            unit: Unit::Milliseconds,
+            floor: figures(10.0),
+            subjects: vec![("limn".to_owned(), figures(30.0))],
+            goals: vec![Goal::TimesFloorAtMost(2.0), Goal::PeakMb(6.0)],
+        });
+        let page = report.page("On paper.");
+        assert!(page.contains("On paper."));
+        let work = "| [Some work](results/work.svg), in milliseconds | 10.0 | 30.0 |";
+        assert!(page.contains(&format!("{work} at most 2 × the floor | 3.00 × the floor | **no** |\n")));
+        assert!(page.contains(&format!("{work} at most 6 MB | 5.0 MB | yes |\n")));
+    }
+}
