@@ -1,6 +1,7 @@
 //! The commit log: its records, what each of them changes, and what is durable enough to be confirmed to Postgres.
 
 pub mod checkpoint;
+mod created_shape;
 pub mod flush;
 pub mod pending;
 pub mod recent_commits;

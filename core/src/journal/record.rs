@@ -16,16 +16,15 @@
 //! reported as durable. Items count only up to the last commit (a transaction is whole or absent).
 
 use super::checkpoint::{ShapeCheckpoint, StoreCheckpoint, Streamed};
+pub use super::created_shape::CreatedShape;
 use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::Rope;
 use crate::log::fragment::Fragment;
 use crate::log::shape_log::SnapshotProgress;
 use crate::pg::{Relation, SnapshotFilter};
-use crate::protocol::request::DefinitionRequest;
 use crate::shape::dependent::{Move, View, ViewChange};
 use crate::{Lsn, ShapeId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -65,62 +64,6 @@ pub enum Record {
     Move(Move),
     /// The commit LSN up to which a log is visible: later items wait for a move.
     Bound(ShapeBound),
-}
-
-/// A shape's identity. In records its tables are named by [`TableRef`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CreatedShape<T = Arc<Relation>> {
-    /// The number by which other records name it.
-    pub id: ShapeId,
-    /// Its handle, as text.
-    pub handle: String,
-    /// How it was asked for.
-    pub request: DefinitionRequest,
-    /// The table as it was then.
-    pub relation: T,
-    /// The tables below it, whose rows the shape includes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub partitions: Vec<u32>,
-    /// The tables that its subqueries read, as they were then.
-    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
-    pub inner: Vec<T>,
-    /// The tables below each of those, whose rows the subqueries include.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub inner_partitions: BTreeMap<u32, Vec<u32>>,
-}
-
-impl<T> CreatedShape<T> {
-    /// The same with its tables told in another way; `None` where one cannot be.
-    pub fn map_tables<U>(self, mut told: impl FnMut(T) -> Option<U>) -> Option<CreatedShape<U>> {
-        let Self { id, handle, request, relation, partitions, inner, inner_partitions } = self;
-        let relation = told(relation)?;
-        let inner = inner.into_iter().map(told).collect::<Option<_>>()?;
-        Some(CreatedShape { id, handle, request, relation, partitions, inner, inner_partitions })
-    }
-}
-
-#[cfg(test)]
-impl CreatedShape {
-    /// A shape of a table without columns, for tests that only need some shape.
-    pub(crate) fn sample(id: ShapeId) -> Self {
-        use crate::pg::QualifiedName;
-        use crate::protocol::{request::parse_shape_request, route::Method};
-
-        Self {
-            id,
-            handle: format!("5000-{}", id.0),
-            request: parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition,
-            relation: Arc::new(Relation::new(1, QualifiedName::new("public", "t"), Vec::new())),
-            partitions: Vec::new(),
-            inner: Vec::new(),
-            inner_partitions: BTreeMap::new(),
-        }
-    }
-
-    /// The same as a record of an older version tells it.
-    pub(crate) fn described(self) -> CreatedShape<TableRef> {
-        self.map_tables(|relation| Some(TableRef::Described(Box::new(relation.as_ref().clone())))).unwrap()
-    }
 }
 
 /// The tables below one that a shape reads, whose rows it includes.
@@ -465,6 +408,7 @@ mod tests {
     use crate::log::shape_log::PackPlace;
     use crate::pg::SnapshotBounds;
     use crate::shape::dependent::{DependentState, Member};
+    use std::collections::BTreeMap;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
