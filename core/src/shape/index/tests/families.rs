@@ -3,6 +3,8 @@
 use super::clauses::columns;
 use super::*;
 use crate::shape::index::Index;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// An index of shapes 0, 1, … with these clauses, which must stand in it.
 fn index(clauses: &[&str]) -> (Index, Vec<Filter>) {
