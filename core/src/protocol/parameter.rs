@@ -115,7 +115,7 @@ impl Parameter {
 mod tests {
     use super::*;
     use crate::protocol::cache_key::{EdgeRequest, KeyScope, Secrets};
-    use crate::protocol::request::parse_shape_request;
+    use crate::protocol::request::{DefinitionRequest, parse_shape_request};
     use crate::protocol::subset::SubsetRequest;
     use crate::protocol::{Method, query::Query};
     use std::collections::BTreeSet;
@@ -198,7 +198,9 @@ mod tests {
             let request = parse_shape_request(Method::Get, query).unwrap();
             let subset = SubsetRequest::read(&Query::parse(query).unwrap()).unwrap();
             let position = (request.offset, request.handle, request.live, request.live_sse, request.cursor);
-            (request.definition.request_key(), position, subset)
+            let key = request.definition.request_key();
+            assert_eq!(DefinitionRequest::from_request_key(&key), Some(request.definition));
+            (key, position, subset)
         };
         let plain = read(&request(None));
         for parameter in Parameter::ALL {

@@ -105,6 +105,13 @@ impl DefinitionRequest {
     pub fn request_key(&self) -> String {
         serde_json::to_string(&(self, self.compaction)).expect("a definition is plain data")
     }
+
+    /// The request that has this [`request_key`](Self::request_key); `None` where none has.
+    #[must_use]
+    pub fn from_request_key(key: &str) -> Option<Self> {
+        let (request, compaction): (Self, bool) = serde_json::from_str(key).ok()?;
+        Some(Self { compaction, ..request })
+    }
 }
 
 impl RequestOffset {

@@ -29,8 +29,8 @@ pub struct Shape {
     pub id: ShapeId,
     /// Its name on the wire.
     pub handle: Handle,
-    /// How it was first asked for.
-    pub request: DefinitionRequest,
+    /// How it was first asked for, as text: that takes less memory than its parts.
+    pub spelling: Box<str>,
     /// The definition that all its requests share.
     pub definition: Definition,
     layout: Layout,
@@ -100,7 +100,7 @@ impl Shape {
         Self {
             id: created.id,
             handle,
-            request: created.request,
+            spelling: created.request.request_key().into(),
             definition,
             layout,
             facts: Mutex::new(Facts { schema, partitions, life }),
@@ -123,6 +123,15 @@ impl Shape {
             .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))
     }
 
+    /// How it was first asked for.
+    ///
+    /// # Panics
+    /// Never: its spelling was made of a request.
+    #[must_use]
+    pub fn request(&self) -> DefinitionRequest {
+        DefinitionRequest::from_request_key(&self.spelling).expect("a request's key")
+    }
+
     /// The shape's identity, as the commit log keeps it.
     #[must_use]
     pub fn created(&self) -> CreatedShape {
@@ -131,7 +140,7 @@ impl Shape {
         CreatedShape {
             id: self.id,
             handle: self.handle.to_string(),
-            request: self.request.clone(),
+            request: self.request(),
             relation: self.definition.relation.clone(),
             partitions: inner_partitions.remove(&own).unwrap_or_default(),
             inner_partitions,

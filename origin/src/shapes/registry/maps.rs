@@ -38,7 +38,7 @@ pub(super) struct Known {
 struct Spelling {
     hash: u64,
     handle: Handle,
-    /// `None` where it is that of the shape's own request.
+    /// `None` where it is the shape's own.
     other: Option<Box<str>>,
 }
 
@@ -57,7 +57,7 @@ impl Maps {
         let spelling = request.request_key();
         let is_it = |known: &Spelling| {
             let shape = self.by_handle.get(&known.handle).map(|known| &known.shape);
-            shape.is_some_and(|shape| shape.is_alive() && known.is(request, &spelling, shape))
+            shape.is_some_and(|shape| shape.is_alive() && known.is(&spelling, shape))
         };
         let found = self.by_spelling.find(self.hasher.hash_one(&spelling), is_it)?;
         self.by_handle(found.handle)
@@ -85,12 +85,12 @@ impl Maps {
         let Some(known) = self.by_handle.get_mut(&shape.handle) else { return };
         let (spelling, handle) = (request.request_key(), shape.handle);
         let hash = self.hasher.hash_one(&spelling);
-        let is_it = |known: &Spelling| known.handle == handle && known.is(request, &spelling, shape);
+        let is_it = |known: &Spelling| known.handle == handle && known.is(&spelling, shape);
         if self.by_spelling.find(hash, is_it).is_some() {
             return;
         }
         known.spellings.push(hash);
-        let other = (shape.request != *request).then(|| spelling.into());
+        let other = (*shape.spelling != *spelling).then(|| spelling.into());
         self.other_spellings += usize::from(other.is_some());
         self.by_spelling.insert_unique(hash, Spelling { hash, handle, other }, |known| known.hash);
     }
@@ -133,8 +133,8 @@ impl Maps {
 }
 
 impl Spelling {
-    /// True where it is the spelling of a request, if it leads to `shape`.
-    fn is(&self, request: &DefinitionRequest, spelling: &str, shape: &Shape) -> bool {
-        self.other.as_deref().map_or_else(|| shape.request == *request, |other| other == spelling)
+    /// True where it is this one, if it leads to `shape`.
+    fn is(&self, spelling: &str, shape: &Shape) -> bool {
+        self.other.as_deref().unwrap_or(&shape.spelling) == spelling
     }
 }
