@@ -287,7 +287,7 @@ fn frame(out: &mut Rope, kind: u8, body: impl FnOnce(&mut Rope)) {
 
 fn encode_json(out: &mut Rope, kind: u8, value: &impl Serialize) {
     frame(out, kind, |out| {
-        serde_json::to_writer(out.end_mut(), value).expect("plain data always serialises")
+        serde_json::to_writer(out.end_mut(), value).expect("plain data always serialises");
     });
 }
 

@@ -205,8 +205,7 @@ mod tests {
             (2 * SHARED_BYTES_MIN - 1, 2 * SHARED_BYTES_MIN - 1)
         );
         let places = |fragment: &Fragment| -> Vec<_> {
-            let items = fragment.by_shape(&mut Vec::new()).map(|item| item.bytes.as_ptr()).collect();
-            items
+            fragment.by_shape(&mut Vec::new()).map(|item| item.bytes.as_ptr()).collect()
         };
         let (of_one, of_other) = (places(&fragment), places(&other));
         assert_eq!((of_one[1], of_one[1]), (of_one[2], of_other[1]));

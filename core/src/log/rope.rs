@@ -156,12 +156,9 @@ impl Rope {
         self.shared.take_if(|shared| shared.runs.is_empty());
     }
 
-    /// Makes room for copies of so many bytes, and for a quarter of what there is: many ropes that grow at the same time
-    /// must not take up twice their bytes.
+    /// Makes room for copies of so many bytes.
     pub fn reserve(&mut self, bytes: usize) {
-        if self.own.capacity() - self.own.len() < bytes {
-            self.own.reserve_exact(bytes.max(self.own.len() / 4));
-        }
+        self.own.reserve(bytes);
     }
 
     /// Gives room back that is not needed.
