@@ -16,6 +16,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+/// Every so many tasks a thread takes one from the queue that all threads share. Once more connections have something to
+/// do than a thread's own queue holds, the rest are there: by tokio's choice they wait until the others have been served
+/// dozens of times.
+const SHARED_QUEUE_INTERVAL: u32 = 2;
+
 /// Keep filtered subsets of a Postgres database in sync with apps, over plain HTTP.
 ///
 /// Start with `limn dev`: it needs no arguments and shows live data in a page.
@@ -67,7 +72,10 @@ fn start(cli: Cli) -> Result<ExitCode> {
     };
     let exporter = endpoint.map(Exporter::start).transpose()?;
     log(exporter.as_ref());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .global_queue_interval(SHARED_QUEUE_INTERVAL)
+        .build()?;
     let outcome = runtime.block_on(run(cli));
     // What had to end has ended. A second interrupt does not wait for the rest, such as a disk that hangs.
     runtime.shutdown_background();
