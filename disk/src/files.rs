@@ -64,6 +64,15 @@ pub trait Files {
     /// Whatever the operating system says.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Makes everything durable that was written to the file system of a folder; false where the system cannot do that at
+    /// one stroke.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    fn sync_file_system(&self, _dir: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// The names in a folder, in no order.
     ///
     /// # Errors

@@ -50,6 +50,12 @@ impl Files for Native {
         File::open(dir)?.sync_all()
     }
 
+    #[cfg(target_os = "linux")]
+    fn sync_file_system(&self, dir: &Path) -> io::Result<bool> {
+        nix::unistd::syncfs(File::open(dir)?)?;
+        Ok(true)
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
         fs::read_dir(dir)?.map(name).collect()

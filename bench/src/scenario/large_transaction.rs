@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A transaction that waits in the WAL while the server stands still, and then is worked off: until a client has its last
-/// row. As with small transactions, the time counts in which a processor worked for the server; what passed by the clock
-/// is printed beside it.
+/// row. The time by the clock counts, which includes Postgres's; that in which a processor worked for the server is printed
+/// beside it.
 pub struct LargeTransaction {
     /// How many shapes there are, each for one value of a column.
     pub shapes: u32,
@@ -31,7 +31,7 @@ impl LargeTransaction {
 
 impl Scenario for LargeTransaction {
     const TITLE: &str = "A transaction of 500,000 rows through many shapes: rows";
-    const UNIT: Unit = Unit::PerProcessorSecond;
+    const UNIT: Unit = Unit::PerSecond;
 
     async fn fill(&self, sql: &Sql) {
         sql.execute("CREATE TABLE items (id serial PRIMARY KEY, n int, note text)").await;
@@ -59,16 +59,16 @@ impl Scenario for LargeTransaction {
         subject.go_on();
         client.await.expect("the client has the last row");
         let (worked, by_clock) = (worked() - before, per_second(begun));
-        println!("  {}: {by_clock:.0} rows per second by the clock", subject.name());
+        let by_processor = f64::from(ROWS) / worked;
+        println!("  {}: {by_processor:.0} rows per second of processor time", subject.name());
         wait_checkpoint(subject.limn().storage()).await;
-        f64::from(ROWS) / worked
+        by_clock
     }
 
     async fn floor(&self, database: &Database) -> Option<f64> {
         let sql = database.connect().await;
         let times = receive(database, &sql, self.write(&sql)).await?;
-        println!("  floor: {:.0} rows per second by the clock", f64::from(ROWS) / times.passed.as_secs_f64());
-        Some(f64::from(ROWS) / times.worked.as_secs_f64())
+        Some(f64::from(ROWS) / times.passed.as_secs_f64())
     }
 }
 

@@ -71,7 +71,7 @@ async fn small_snapshots_survive_a_kill_and_go_with_their_shapes() {
         server.wait_durable(shape).await;
     }
     assert!(files(&server).len() <= SHAPES / 100, "one file has many snapshots: {:?}", files(&server));
-    sql.execute("UPDATE m SET note = 'changed' WHERE n < 10").await;
+    sql.execute("UPDATE m SET note = 'changed' WHERE n < 100").await;
     sync_all(&server, &sql, &mut shapes).await;
     let handles: Vec<String> = shapes.iter().map(|shape| shape.handle().to_owned()).collect();
     let before = bodies(&server).await;
