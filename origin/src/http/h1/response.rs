@@ -64,6 +64,10 @@ pub(super) async fn send(socket: &TcpStream, response: Response<Body>, closes: b
         return Outgoing::of([first_lines(&parts, closes).into(), reply.bytes]).write(socket).await;
     }
     let framing = Framing::of(&parts, &body);
+    let mut left = Left(match framing {
+        Framing::Length(length) => Some(length),
+        Framing::Bodiless | Framing::Chunked => None,
+    });
     let mut outgoing = Outgoing::of([head(&parts, framing, closes).into()]);
     drop(parts);
     loop {
@@ -84,15 +88,31 @@ pub(super) async fn send(socket: &TcpStream, response: Response<Body>, closes: b
                 () = gone(socket) => return Err(io::ErrorKind::ConnectionAborted.into()),
             },
         };
-        match data {
-            Some(data) => outgoing.push_data(data?, framing),
-            None => break,
-        }
+        let Some(data) = data.transpose()? else { break };
+        left.take(data.len())?;
+        outgoing.push_data(data, framing);
     }
+    left.finish()?;
     if framing == Framing::Chunked {
         outgoing.push(Bytes::from_static(LAST_CHUNK));
     }
     outgoing.write(socket).await
+}
+
+/// The bytes that a body has told and not brought yet; `None` where it has told none.
+struct Left(Option<u64>);
+
+impl Left {
+    fn take(&mut self, bytes: usize) -> io::Result<()> {
+        let Some(left) = &mut self.0 else { return Ok(()) };
+        let rest = left.checked_sub(bytes as u64);
+        *left = rest.ok_or_else(|| io::Error::other("a body is longer than was told"))?;
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<()> {
+        if self.0.unwrap_or_default() == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
 }
 
 /// The next piece of a body; none where the frame is no data.
@@ -277,6 +297,15 @@ mod tests {
     async fn a_body_that_breaks_off_has_no_end() {
         let (read, is_whole) = sent(pieces(vec![Ok("[1"), Err(io::ErrorKind::Other.into())]), false).await;
         assert!(!is_whole && !read.ends_with("0\r\n\r\n"), "{read}");
+    }
+
+    #[tokio::test]
+    async fn a_body_of_another_length_than_was_told_ends_the_connection() {
+        for length in [2, 4] {
+            let told = Response::builder().header(CONTENT_LENGTH, length);
+            let (_, is_whole) = sent(told.body(Body::from("[1]")).unwrap(), false).await;
+            assert!(!is_whole, "{length} bytes were told");
+        }
     }
 
     #[tokio::test]
