@@ -5,12 +5,15 @@ use limn_disk::{Files, Layout, Native, Packs, Recovered, segment};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The version of everything in the folder; a folder of another version is refused.
-pub(super) const FORMAT: u32 = 1;
+/// The version of everything that is written to the folder.
+const FORMAT: u32 = 2;
+/// Those that are read; a folder of another version is refused. In version 1 each shape has its table's description.
+pub(super) const FORMATS_READ: RangeInclusive<u32> = 1..=FORMAT;
 pub(super) const IDENTITY_FILE: &str = "limn.json";
 pub(super) const LOCK_FILE: &str = "lock";
 /// The length at which a pack of small snapshots is full.
@@ -57,7 +60,7 @@ pub enum FolderError {
     },
     /// Another version wrote it.
     #[error(
-        "storage folder `{path}` has format {found}, this version reads format {FORMAT}: \
+        "storage folder `{path}` has format {found}, this version reads formats up to {FORMAT}: \
          start with an empty `--storage-dir`, and clients will sync again"
     )]
     Format {
@@ -141,7 +144,7 @@ impl Folder {
         fs::create_dir_all(path).map_err(io_error)?;
         if path.join(IDENTITY_FILE).exists() {
             let found = read_identity(path).map_err(io_error)?.format;
-            if found != FORMAT {
+            if !FORMATS_READ.contains(&found) {
                 return Err(FolderError::Format { path: path.to_owned(), found });
             }
         } else if holds_something(path).map_err(io_error)? {
@@ -167,6 +170,11 @@ impl Folder {
         }
         if !self.path.join(IDENTITY_FILE).exists() {
             write_identity(&self.path, SlotClaim::new(), None).map_err(io_error)?;
+        }
+        let identity = read_identity(&self.path).map_err(io_error)?;
+        if identity.format < FORMAT {
+            // Before anything is written that an older version cannot read.
+            write_identity(&self.path, identity.claim, identity.origin.as_ref()).map_err(io_error)?;
         }
         fs::create_dir_all(self.layout().commit_dir()).map_err(io_error)?;
         fs::create_dir_all(self.layout().shapes_dir()).map_err(io_error)?;
@@ -302,6 +310,26 @@ mod tests {
         fs::write(path.join("thesis.txt"), "dear").unwrap();
         assert!(matches!(Folder::open(&path), Err(FolderError::Foreign { .. })));
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_an_older_version_is_read_and_becomes_one_of_this() {
+        let path = scratch("older");
+        drop(Folder::open(&path).unwrap().try_lock().unwrap());
+        let with_format = |format| {
+            let identity = Identity { format, ..read_identity(&path).unwrap() };
+            fs::write(path.join(IDENTITY_FILE), serde_json::to_vec(&identity).unwrap()).unwrap();
+        };
+        with_format(1);
+        let claim = read_identity(&path).unwrap().claim;
+        let folder = Folder::open(&path).unwrap();
+        assert_eq!(read_identity(&path).unwrap().format, 1, "another process may write to it");
+        let _lock = folder.try_lock().unwrap().unwrap();
+        let now = read_identity(&path).unwrap();
+        assert_eq!((now.format, now.claim), (FORMAT, claim));
+        with_format(FORMAT + 1);
+        assert!(matches!(Folder::open(&path), Err(FolderError::Format { .. })));
         fs::remove_dir_all(path).unwrap();
     }
 

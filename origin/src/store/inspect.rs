@@ -1,6 +1,6 @@
 //! A look at a storage folder that changes nothing, and does not mind a server that uses it.
 
-use super::folder::{FORMAT, FolderError, IDENTITY_FILE, LOCK_FILE, SourceIdentity, read_identity};
+use super::folder::{FORMATS_READ, FolderError, IDENTITY_FILE, LOCK_FILE, SourceIdentity, read_identity};
 use limn_core::ShapeId;
 use limn_core::journal::record::{Record, read_frame};
 use limn_core::journal::replay::{Event, Policy, Replay};
@@ -38,7 +38,7 @@ pub fn inspect(path: &Path) -> Result<Inspected, FolderError> {
         return if is_empty { Ok(Inspected::Absent) } else { Err(foreign) };
     }
     let identity = read_identity(path).map_err(io_error)?;
-    if identity.format != FORMAT {
+    if !FORMATS_READ.contains(&identity.format) {
         return Err(FolderError::Format { path: path.to_owned(), found: identity.format });
     }
     let tables = tables(&path.join("commit")).map_err(io_error)?;
