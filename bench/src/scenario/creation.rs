@@ -1,7 +1,7 @@
 //! New shapes.
 
 use super::{Scenario, milliseconds};
-use crate::client::Connection;
+use crate::client::{Connection, Log};
 use crate::figures::Unit;
 use crate::subject::Subject;
 use limn_tests::Sql;
@@ -36,7 +36,8 @@ impl Scenario for Creation {
     async fn run(&self, subject: &mut Subject, run: usize) -> f64 {
         let connections = connect(subject, CONNECTIONS).await;
         let begun = Instant::now();
-        ask(connections, run * self.shapes, self.shapes).await;
+        let first = run * self.shapes;
+        ask(connections, self.shapes, move |n| of_value(first + n)).await;
         self.shapes as f64 / begun.elapsed().as_secs_f64()
     }
 }
@@ -52,7 +53,7 @@ impl Scenario for Crowd {
     async fn run(&self, subject: &mut Subject, run: usize) -> f64 {
         let connections = connect(subject, CROWD).await;
         let begun = Instant::now();
-        ask(connections, run * CROWD, CROWD).await;
+        ask(connections, CROWD, move |n| of_value(run * CROWD + n)).await;
         milliseconds(begun.elapsed())
     }
 }
@@ -76,24 +77,37 @@ pub(super) async fn connect(subject: &Subject, count: usize) -> Vec<Connection> 
     connections
 }
 
-/// Asks for `count` shapes, from value `first` on, through these connections.
-pub(super) async fn ask(connections: Vec<Connection>, first: usize, count: usize) {
-    let next = Arc::new(AtomicUsize::new(0));
+/// Makes so many shapes of three rows.
+pub(super) async fn make_shapes(subject: &Subject, count: usize) {
+    ask(connect(subject, CONNECTIONS).await, count, of_value).await;
+}
+
+/// Asks for the beginning of each shape that `query` describes by its number, through these connections.
+pub(super) async fn ask(
+    connections: Vec<Connection>,
+    count: usize,
+    query: impl Fn(usize) -> String + Send + Sync + 'static,
+) {
+    let shared = Arc::new((AtomicUsize::new(0), query));
     let mut makers = JoinSet::new();
     for mut connection in connections {
-        let next = next.clone();
+        let shared = shared.clone();
         makers.spawn(async move {
+            let (next, query) = &*shared;
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 if n >= count {
                     return;
                 }
-                let n = (first + n) % VALUES;
-                connection.get(&format!("/v1/shape?table=items&where=n%3D{n}&offset=-1")).await;
+                connection.get(&Log::new(&query(n)).target(false)).await;
             }
         });
     }
     while let Some(maker) = makers.join_next().await {
         maker.expect("every request is answered");
     }
+}
+
+fn of_value(n: usize) -> String {
+    format!("table=items&where=n%3D{}", n % VALUES)
 }

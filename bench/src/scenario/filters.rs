@@ -1,31 +1,29 @@
 //! Many shapes with filters of several families.
 
 use super::Scenario;
+use super::creation::{self, CONNECTIONS};
 use super::latency::Latency;
+use super::transactions::work_off;
 use crate::client::Log;
 use crate::figures::Unit;
 use crate::subject::Subject;
 use limn_tests::Sql;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
-use tokio::task::JoinSet;
 
 /// A write that one client waits for, while other shapes of the table ask for pieces of texts, beginnings, ranges and
 /// lists, in equal parts; the floor is the same write to a table of one shape, in the same run. Then rows through them,
 /// each for one of the shapes. The figure is the middle of the latencies; the others are printed as they come.
 pub struct Filters {
-    /// How many shapes there are.
+    /// The number of shapes.
     pub shapes: u32,
 }
 
 /// The same where each of the shapes asks for one value.
 pub struct Equality {
-    /// How many shapes there are.
+    /// The number of shapes.
     pub shapes: u32,
 }
 
-const CONNECTIONS: usize = 16;
 const ROWS: u32 = 50_000;
 /// The shape that a client follows, and a row of it.
 const LIVE: &str = "where=tenant%20IN%20(-1,-2)";
@@ -41,7 +39,7 @@ impl Scenario for Filters {
     }
 
     async fn set_up(&self, subject: &mut Subject) {
-        let clause = |n: u32| match n % 4 {
+        let clause = |n: usize| match n % 4 {
             0 => format!("title%20ILIKE%20%27%25Word{n}x%25%27"),
             1 => format!("code%20LIKE%20%27p{n}.%25%27"),
             2 => format!("amount%20%3E%3D%20{}%20AND%20amount%20%3C%20{}", n * 10, n * 10 + 10),
@@ -83,31 +81,14 @@ async fn fill(sql: &Sql) {
     sql.execute("CREATE INDEX ON items (tenant)").await;
 }
 
-async fn set_up(
-    subject: &Subject,
-    shapes: u32,
-    clause: impl Fn(u32) -> String + Clone + Send + Sync + 'static,
-) {
+async fn set_up(subject: &Subject, shapes: u32, clause: impl Fn(usize) -> String + Send + Sync + 'static) {
     for table in ["items", "alone"] {
         subject.connect().await.read_to_end(&mut Log::new(&format!("table={table}&{LIVE}"))).await;
     }
     println!("  {}: few shapes: {}", subject.name(), latency(subject, "alone").await.text());
-    let (begun, next, mut makers) = (Instant::now(), Arc::new(AtomicU32::new(0)), JoinSet::new());
-    for _ in 0..CONNECTIONS {
-        let (mut connection, next, clause) = (subject.connect().await, next.clone(), clause.clone());
-        makers.spawn(async move {
-            loop {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= shapes {
-                    return;
-                }
-                connection.get(&format!("/v1/shape?table=items&where={}&offset=-1", clause(n))).await;
-            }
-        });
-    }
-    while let Some(maker) = makers.join_next().await {
-        maker.expect("shapes are made");
-    }
+    let connections = creation::connect(subject, CONNECTIONS).await;
+    let begun = Instant::now();
+    creation::ask(connections, shapes as usize, move |n| format!("table=items&where={}", clause(n))).await;
     println!("  {}: {shapes} shapes made in {:.1} s", subject.name(), begun.elapsed().as_secs_f64());
 }
 
@@ -123,29 +104,22 @@ async fn run(subject: &Subject) -> f64 {
 }
 
 /// Rows that wait in the WAL while the server stands still, until the client has the last one.
-async fn rows_per_second(subject: &Subject, shapes: u32) -> f64 {
-    let mut log = Log::new(&format!("table=items&{LIVE}"));
-    let mut connection = subject.connect().await;
-    connection.read_to_end(&mut log).await;
-    let client = tokio::spawn(async move { connection.wait(&mut log).await });
-    subject.limn().wait_parked(1).await;
-    let sql = subject.limn().sql().await;
-    subject.pause();
+async fn rows_per_second(subject: &mut Subject, shapes: u32) -> f64 {
     let of_family = |family: u32, value: &str, other: &str| {
         format!("CASE WHEN n % 4 = {family} THEN {value} ELSE {other} END")
     };
-    sql.execute(&format!(
+    let rows = format!(
         "INSERT INTO items (tenant, amount, code, title) SELECT {}, {}, {}, {} \
          FROM (SELECT i % {shapes} AS n FROM generate_series(1, {ROWS}) i) rows",
         of_family(3, "n", "-3"),
         of_family(2, "n * 10", "-1"),
         of_family(1, "'p' || n || '.code'", "'none'"),
         of_family(0, "'A title with word' || n || 'X in it'", "'a title of some length, as they are'"),
-    ))
-    .await;
-    sql.execute(&format!("INSERT INTO items {LIVE_ROW}")).await;
-    let begun = Instant::now();
-    subject.go_on();
-    client.await.expect("the client has the last row");
-    f64::from(ROWS) / begun.elapsed().as_secs_f64()
+    );
+    let write = async |sql: &Sql| {
+        sql.execute(&rows).await;
+        sql.execute(&format!("INSERT INTO items {LIVE_ROW}")).await;
+    };
+    let times = work_off(subject, &format!("table=items&{LIVE}"), write).await;
+    f64::from(ROWS) / times.passed.as_secs_f64()
 }

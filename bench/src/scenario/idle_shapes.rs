@@ -1,7 +1,7 @@
 //! Shapes that nobody reads.
 
 use super::Scenario;
-use super::creation::{self, CONNECTIONS};
+use super::creation;
 use crate::figures::Unit;
 use crate::subject::Subject;
 use limn_tests::Sql;
@@ -32,8 +32,7 @@ impl Scenario for IdleShapes {
 
     async fn set_up(&self, subject: &mut Subject) {
         self.empty.store(subject.memory_bytes(), Ordering::Relaxed);
-        let connections = creation::connect(subject, CONNECTIONS).await;
-        creation::ask(connections, 0, self.shapes).await;
+        creation::make_shapes(subject, self.shapes).await;
     }
 
     async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {

@@ -1,19 +1,18 @@
 //! One large transaction through many shapes.
 
 use super::Scenario;
-use super::transactions::{FLOOR, LAST, make_shapes, receive, wait_sent};
-use crate::client::Log;
+use super::transactions::{FLOOR, LAST, make_shapes, receive, work_off};
 use crate::figures::Unit;
 use crate::subject::Subject;
-use limn_tests::{Database, Sql, processor_time};
+use limn_tests::{Database, Sql};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A transaction that waits in the WAL while the server stands still, and then is worked off: until a client has its last
 /// row. The time by the clock counts, which includes Postgres's; that in which a processor worked for the server is printed
 /// beside it.
 pub struct LargeTransaction {
-    /// How many shapes there are, each for one value of a column.
+    /// The number of shapes, each for one value of a column.
     pub shapes: u32,
 }
 
@@ -43,26 +42,11 @@ impl Scenario for LargeTransaction {
     }
 
     async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {
-        let mut log = Log::new(LAST);
-        let mut connection = subject.connect().await;
-        connection.read_to_end(&mut log).await;
-        let client = tokio::spawn(async move { connection.wait(&mut log).await });
-        subject.limn().wait_parked(1).await;
-        let sql = subject.limn().sql().await;
-        wait_sent(&sql).await;
-        subject.note_idle();
-        subject.pause();
-        self.write(&sql).await;
-        let process = subject.limn().process();
-        let worked = || processor_time(process).expect("the system tells it").as_secs_f64();
-        let (before, begun) = (worked(), Instant::now());
-        subject.go_on();
-        client.await.expect("the client has the last row");
-        let (worked, by_clock) = (worked() - before, per_second(begun));
-        let by_processor = f64::from(ROWS) / worked;
+        let times = work_off(subject, LAST, async |sql: &Sql| self.write(sql).await).await;
+        let by_processor = f64::from(ROWS) / times.worked.as_secs_f64();
         println!("  {}: {by_processor:.0} rows per second of processor time", subject.name());
         wait_checkpoint(subject.limn().storage()).await;
-        by_clock
+        f64::from(ROWS) / times.passed.as_secs_f64()
     }
 
     async fn floor(&self, database: &Database) -> Option<f64> {
@@ -81,8 +65,4 @@ async fn wait_checkpoint(storage: &Path) {
     while length() > CHECKPOINT_BYTES {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-fn per_second(begun: Instant) -> f64 {
-    f64::from(ROWS) / begun.elapsed().as_secs_f64()
 }

@@ -1,6 +1,6 @@
 //! The start of a server that has many shapes.
 
-use super::creation::{self, CONNECTIONS};
+use super::creation;
 use super::{Scenario, milliseconds};
 use crate::client::{Connection, Log};
 use crate::figures::Unit;
@@ -28,8 +28,7 @@ impl Scenario for Restart {
     }
 
     async fn set_up(&self, subject: &mut Subject) {
-        let connections = creation::connect(subject, CONNECTIONS).await;
-        creation::ask(connections, 0, self.shapes).await;
+        creation::make_shapes(subject, self.shapes).await;
     }
 
     async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {

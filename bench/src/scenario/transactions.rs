@@ -1,13 +1,12 @@
 //! Small transactions through many shapes.
 
+use super::creation::{self, CONNECTIONS};
 use super::{Scenario, Times, times_of};
 use crate::client::Log;
 use crate::figures::Unit;
 use crate::subject::Subject;
 use limn_tests::{Database, Sql, eventually, processor_time};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::task::JoinSet;
+use std::time::Instant;
 
 /// Transactions of one row that wait in the WAL while the server stands still, and then are worked off: until a client
 /// has the last one. How long that takes depends on how far Postgres has decoded them by then, and how fast it goes on;
@@ -18,7 +17,6 @@ pub struct Transactions {
 }
 
 const COUNT: u32 = 50_000;
-const CONNECTIONS: usize = 16;
 /// The value whose shape a client follows.
 pub(super) const LAST: &str = "table=items&where=n%3D-1";
 /// Slot and publication of the floor.
@@ -37,27 +35,33 @@ impl Transactions {
 /// Makes the shape that a client follows, and one for each value.
 pub(super) async fn make_shapes(subject: &Subject, shapes: u32) {
     subject.connect().await.read_to_end(&mut Log::new(LAST)).await;
-    let next = Arc::new(AtomicU32::new(0));
-    let mut makers = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let (mut connection, next) = (subject.connect().await, next.clone());
-        makers.spawn(async move {
-            loop {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= shapes {
-                    return;
-                }
-                connection.read_to_end(&mut Log::new(&format!("table=items&where=n%3D{n}"))).await;
-            }
-        });
-    }
-    while let Some(maker) = makers.join_next().await {
-        maker.expect("shapes are made");
-    }
+    let connections = creation::connect(subject, CONNECTIONS).await;
+    creation::ask(connections, shapes as usize, |n| format!("table=items&where=n%3D{n}")).await;
+}
+
+/// Has `write` fill the WAL while the server stands still, and the server then work it off, until a client of the shape
+/// that `query` describes has its row.
+pub(super) async fn work_off(subject: &mut Subject, query: &str, write: impl AsyncFnOnce(&Sql)) -> Times {
+    let mut log = Log::new(query);
+    let mut connection = subject.connect().await;
+    connection.read_to_end(&mut log).await;
+    let client = tokio::spawn(async move { connection.wait(&mut log).await });
+    subject.limn().wait_parked(1).await;
+    let sql = subject.limn().sql().await;
+    wait_sent(&sql).await;
+    subject.note_idle();
+    subject.pause();
+    write(&sql).await;
+    let process = subject.limn().process();
+    let worked = || processor_time(process).expect("the system tells it");
+    let (before, begun) = (worked(), Instant::now());
+    subject.go_on();
+    client.await.expect("the client has the last row");
+    Times { passed: begun.elapsed(), worked: worked().saturating_sub(before) }
 }
 
 /// Waits until Postgres has sent what others wrote to the WAL while the server did not run.
-pub(super) async fn wait_sent(sql: &Sql) {
+async fn wait_sent(sql: &Sql) {
     let end = sql.value("SELECT pg_current_wal_flush_lsn()").await;
     let sent = format!(
         "SELECT coalesce(bool_and(r.sent_lsn >= '{end}'), false)::text
@@ -86,21 +90,8 @@ impl Scenario for Transactions {
     }
 
     async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {
-        let mut log = Log::new(LAST);
-        let mut connection = subject.connect().await;
-        connection.read_to_end(&mut log).await;
-        let client = tokio::spawn(async move { connection.wait(&mut log).await });
-        subject.limn().wait_parked(1).await;
-        let sql = subject.limn().sql().await;
-        wait_sent(&sql).await;
-        subject.pause();
-        self.write(&sql).await;
-        let process = subject.limn().process();
-        let worked = || processor_time(process).expect("the system tells it").as_secs_f64();
-        let before = worked();
-        subject.go_on();
-        client.await.expect("the client has the last row");
-        f64::from(COUNT + 1) / (worked() - before)
+        let times = work_off(subject, LAST, async |sql: &Sql| self.write(sql).await).await;
+        f64::from(COUNT + 1) / times.worked.as_secs_f64()
     }
 
     async fn floor(&self, database: &Database) -> Option<f64> {
@@ -110,7 +101,7 @@ impl Scenario for Transactions {
     }
 }
 
-/// What `pg_recvlogical` takes for what `write` leaves in the WAL.
+/// Has `pg_recvlogical` read what `write` leaves in the WAL, and times it.
 pub(super) async fn receive(
     database: &Database,
     sql: &Sql,
