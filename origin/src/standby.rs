@@ -105,7 +105,7 @@ impl Held {
                     shape.set_life(Life::Readable);
                     self.registry.insert(shape);
                     // Known clients are to be served also while Postgres cannot be asked.
-                    self.registry.remember(&shape.request(), shape);
+                    self.registry.remember_own(shape);
                 }
             }
             Event::Bound { id, up_to, processed } => {

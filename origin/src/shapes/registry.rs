@@ -24,7 +24,8 @@ impl Registry {
     /// The living shape that this spelling of a definition led to before.
     #[must_use]
     pub fn by_spelling(&self, request: &DefinitionRequest) -> Option<Arc<Shape>> {
-        self.maps().by_spelling(request)
+        let spelling = request.request_key();
+        self.maps().by_spelling(&spelling)
     }
 
     /// The living shape of this handle.
@@ -57,7 +58,13 @@ impl Registry {
 
     /// Remembers that a spelling leads to a shape, for as long as the shape is here.
     pub fn remember(&self, request: &DefinitionRequest, shape: &Shape) {
-        self.maps().remember(request, shape);
+        let spelling = request.request_key();
+        self.maps().remember(&spelling, shape);
+    }
+
+    /// The same for the spelling that the shape itself knows.
+    pub fn remember_own(&self, shape: &Shape) {
+        self.maps().remember(&shape.spelling, shape);
     }
 
     /// Removes a shape, unless another has taken its place.

@@ -4,7 +4,6 @@
 use crate::shapes::Shape;
 use hashbrown::HashTable;
 use limn_core::Handle;
-use limn_core::protocol::request::DefinitionRequest;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -53,13 +52,12 @@ impl Maps {
         shape.is_alive().then(|| shape.clone())
     }
 
-    pub(super) fn by_spelling(&self, request: &DefinitionRequest) -> Option<Arc<Shape>> {
-        let spelling = request.request_key();
+    pub(super) fn by_spelling(&self, spelling: &str) -> Option<Arc<Shape>> {
         let is_it = |known: &Spelling| {
             let shape = self.by_handle.get(&known.handle).map(|known| &known.shape);
-            shape.is_some_and(|shape| shape.is_alive() && known.is(&spelling, shape))
+            shape.is_some_and(|shape| shape.is_alive() && known.is(spelling, shape))
         };
-        let found = self.by_spelling.find(self.hasher.hash_one(&spelling), is_it)?;
+        let found = self.by_spelling.find(self.hasher.hash_one(spelling), is_it)?;
         self.by_handle(found.handle)
     }
 
@@ -78,14 +76,13 @@ impl Maps {
     }
 
     /// Lets a spelling lead to a shape that is here.
-    pub(super) fn remember(&mut self, request: &DefinitionRequest, shape: &Shape) {
+    pub(super) fn remember(&mut self, spelling: &str, shape: &Shape) {
         if self.other_spellings >= SPELLINGS_MAX {
             self.forget_other_spellings();
         }
         let Some(known) = self.by_handle.get_mut(&shape.handle) else { return };
-        let (spelling, handle) = (request.request_key(), shape.handle);
-        let hash = self.hasher.hash_one(&spelling);
-        let is_it = |known: &Spelling| known.handle == handle && known.is(&spelling, shape);
+        let (handle, hash) = (shape.handle, self.hasher.hash_one(spelling));
+        let is_it = |known: &Spelling| known.handle == handle && known.is(spelling, shape);
         if self.by_spelling.find(hash, is_it).is_some() {
             return;
         }
