@@ -208,13 +208,8 @@ fn unreadable_head(server: &Server, status: u16, bytes_max: usize) -> Vec<u8> {
     // It may have been any route; the shape route's headers let a page read it.
     finish(&mut response, Route::Shape, &Caller::default(), server.next_unique());
     let mut answer = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
-    for (name, value) in response.headers() {
-        answer.extend_from_slice(name.as_str().as_bytes());
-        answer.extend_from_slice(b": ");
-        answer.extend_from_slice(value.as_bytes());
-        answer.extend_from_slice(b"\r\n");
-    }
-    answer.extend_from_slice(format!("content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    let headers = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    answer.extend_from_slice(&h1::render(headers, body.as_bytes()).bytes);
     answer
 }
 

@@ -8,7 +8,7 @@ use super::lookup::find_readable;
 use super::{Server, fixed, push, subset, text, with_head};
 use crate::observe::Counted;
 use crate::shapes::{LiveReplyKey, Shape, Waits};
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Request, Response};
 use limn_core::log::reading::{Answer, Awaited, EventStream, Look, Mode, Next, Part, Reading, Refuse, Wait};
@@ -272,33 +272,30 @@ impl Reader<'_> {
             None => Ok(None),
         };
         match coded {
-            Ok(Some(bytes)) => Ok(self.respond_whole(&LogReply { coding, ..head }, bytes)),
+            Ok(Some(bytes)) => {
+                let length = bytes.len() as u64;
+                Ok(self.respond_with_length(&LogReply { coding, ..head }, Body::from(bytes), length))
+            }
             Ok(None) => self.respond_stored(&head, stored).await,
             Err(error) => Err(self.unreadable(&error).await),
         }
     }
 
-    fn respond_whole(&self, head: &LogReply<'_>, bytes: Bytes) -> Response<Body> {
-        let length = bytes.len();
-        let mut response = self.respond(head, Body::from(bytes));
-        if self.request.method != Method::Head {
-            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    async fn respond_stored(&self, head: &LogReply<'_>, stored: Stored) -> Result<Response<Body>, Refusal> {
+        let length = stored.len();
+        match stored.into_body(&self.server.chunks).await {
+            Ok(body) => Ok(self.respond_with_length(head, body, length)),
+            Err(error) => Err(self.unreadable(&error).await),
         }
-        response
     }
 
     /// A body whose length is told: a proxy can see that it came whole.
-    async fn respond_stored(&self, head: &LogReply<'_>, stored: Stored) -> Result<Response<Body>, Refusal> {
-        let length = stored.len();
-        let body = match stored.into_body(&self.server.chunks).await {
-            Ok(body) => body,
-            Err(error) => return Err(self.unreadable(&error).await),
-        };
+    fn respond_with_length(&self, head: &LogReply<'_>, body: Body, length: u64) -> Response<Body> {
         let mut response = self.respond(head, body);
         if self.request.method != Method::Head {
             response.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
-        Ok(response)
+        response
     }
 
     fn nothing_new(&self, offset: Offset, lsn: Lsn) -> Response<Body> {
@@ -329,7 +326,7 @@ impl Reader<'_> {
             let body = Stored::of(&self.shape, Part::Changes(bytes.clone()), *up_to_date).into_memory()?;
             let head = reply.chunk(&self.server.settings.cache);
             let shared = head.headers.iter().filter(|(name, _)| *name != header::CURSOR);
-            Some(render(shared.map(|(name, value)| (*name, value.as_str())), &body))
+            Some(render(shared.map(|(name, value)| (*name, value.as_bytes())), &body))
         })?;
         let mut response = Response::default();
         push(response.headers_mut(), header::CURSOR, &reply.cursor.to_string());

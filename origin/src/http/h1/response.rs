@@ -28,12 +28,12 @@ const LINE_END: &[u8] = b"\r\n";
 /// The last lines of a head, its end, and its body, as they go on the wire: what answers share that differ in the lines
 /// before only. It is an extension of such an answer.
 pub(in super::super) fn render<'a>(
-    headers: impl IntoIterator<Item = (&'static str, &'a str)>,
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     body: &[u8],
 ) -> LiveReply {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
     for (name, value) in headers {
-        line(&mut bytes, name, value.as_bytes());
+        line(&mut bytes, name, value);
     }
     line(&mut bytes, "content-length", body.len().to_string().as_bytes());
     bytes.extend_from_slice(LINE_END);
@@ -311,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_shared_follows_the_lines_of_the_answer_itself() {
         let mut response = Response::builder().header("own", "1").body(Body::empty()).unwrap();
-        response.extensions_mut().insert(render([("shared", "2")], b"[]"));
+        response.extensions_mut().insert(render([("shared", &b"2"[..])], b"[]"));
         let expected = "HTTP/1.1 200 OK\r\nown: 1\r\nshared: 2\r\ncontent-length: 2\r\n\r\n[]";
         assert_eq!(sent(response, false).await, (expected.to_owned(), true));
     }
