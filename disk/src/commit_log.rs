@@ -50,11 +50,11 @@ impl<F: Files> CommitWriter<F> {
     /// # Errors
     /// Whatever the operating system says.
     pub fn start(files: F, layout: Layout, recovered: &Recovered, last_handle_us: u64) -> io::Result<Self> {
-        let mut checkpoint = Vec::new();
+        let mut checkpoint = Rope::new();
         recovered.store.encode_checkpoint(last_handle_us, &mut checkpoint);
         let (older, number) = (layout.commit_files(&files)?, recovered.next_file);
         let file = files.create(&layout.commit_file(number))?;
-        files.write_at(&file, &checkpoint, 0)?;
+        write_rope(&files, &file, &checkpoint, 0)?;
         files.sync(&file)?;
         files.sync_dir(&layout.commit_dir())?;
         let mut older = older.into_iter().filter(|old| *old != number);

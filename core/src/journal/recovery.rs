@@ -105,13 +105,11 @@ impl RecoveredStore {
     ///
     /// # Panics
     /// If a shape's tail was not flushed.
-    pub fn encode_checkpoint(&self, last_handle_us: u64, out: &mut Vec<u8>) {
+    pub fn encode_checkpoint(&self, last_handle_us: u64, out: &mut Rope) {
         let shape = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
         let positions = (self.processed, last_handle_us);
         // Of all tables, so that none gets a number that the logs will not know.
-        let mut rope = Rope::from(std::mem::take(out));
-        encode_checkpoint(&mut rope, positions, self.shapes.iter().map(shape), &mut self.tables.clone());
-        *out = rope.into_vec();
+        encode_checkpoint(out, positions, self.shapes.iter().map(shape), &mut self.tables.clone());
     }
 }
 

@@ -76,7 +76,7 @@ impl Store {
 
     fn end_turn(&mut self) {
         self.logs.end_turn();
-        while let Some(effect) = self.logs.poll_effect() {
+        while let Some(effect) = self.logs.poll_prompt_effect().or_else(|| self.logs.poll_tail()) {
             match effect {
                 Effect::Append { bytes, .. } => self.files.last_mut().unwrap().append(&mut bytes.into_vec()),
                 Effect::StartFile { checkpoint, .. } => self.files.push(checkpoint.into_vec()),

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 ///
 /// Order of calls: [`handle_begin`](Self::handle_begin), [`append`](Self::append) for each fragment,
 /// [`commit`](Self::commit) for each transaction; anything else in between. After each call,
-/// [`poll_effect`](Self::poll_effect) until it gives nothing; where no more input is at hand,
+/// [`poll_prompt_effect`](Self::poll_prompt_effect) and `poll_tail` until both give nothing; where no more input is at hand,
 /// [`end_turn`](Self::end_turn) before.
 #[derive(Debug)]
 pub struct Logs<S> {
@@ -91,9 +91,9 @@ impl<S: SharedShape + Clone> Logs<S> {
         }
     }
 
-    /// The next effect to carry out; `None` where none is due.
-    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
-        self.effects.pop_front().or_else(|| self.poll_tail())
+    /// The next effect to carry out but for tails that are to be written; `None` where none is due.
+    pub fn poll_prompt_effect(&mut self) -> Option<Effect<S>> {
+        self.effects.pop_front()
     }
 
     /// Adds a shape that a restart found, whose log is visible up to a commit LSN or to its end. `is_joined`: the commit

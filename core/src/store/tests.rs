@@ -84,7 +84,7 @@ impl Store {
     /// Carries out everything that is due.
     fn effects(&mut self) -> Vec<String> {
         let mut effects = Vec::new();
-        while let Some(effect) = self.logs.poll_effect() {
+        while let Some(effect) = self.logs.poll_prompt_effect().or_else(|| self.logs.poll_tail()) {
             if let Effect::WriteTail { id, .. } = &effect
                 && self.flushes
             {

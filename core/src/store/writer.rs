@@ -105,7 +105,7 @@ impl<S: SharedShape + Clone> Writer<S> {
     /// The same, but for tails that are to be written: these can wait, until
     /// [too much is in memory](Logs::are_tails_full).
     pub fn poll_prompt_effect(&mut self) -> Option<Effect<S>> {
-        if let Some(effect) = self.logs.effects.pop_front() {
+        if let Some(effect) = self.logs.poll_prompt_effect() {
             return Some(effect);
         }
         if let Stream::CatchingUp(end) = self.stream
