@@ -16,6 +16,7 @@ eachWay('@electric-sql/experimental', (stack) => {
     const stream = new MultiShapeStream({
       shapes: { orders: stack.shape(t, { table: orders }), lines: stack.shape(t, { table: lines }) },
     })
+    const settled = follow(stream)
     const seen = []
     stream.subscribe((messages) => {
       seen.push(...messages.filter(({ headers }) => headers.operation))
@@ -29,6 +30,7 @@ eachWay('@electric-sql/experimental', (stack) => {
     await stack.query(`INSERT INTO ${lines} VALUES (2, 1, 5)`)
     await until('both changes', () => seen.length === 4)
     assert.deepEqual(brief(seen.slice(2)).toSorted(), ['lines insert 2', 'orders update 1'])
+    await settled()
   })
 
   it('229: publishes a transaction over two shapes as a whole, in its order', async (t) => {
@@ -36,6 +38,7 @@ eachWay('@electric-sql/experimental', (stack) => {
     const stream = new TransactionalMultiShapeStream({
       shapes: { orders: stack.shape(t, { table: orders }), lines: stack.shape(t, { table: lines }) },
     })
+    const settled = follow(stream)
     const batches = []
     stream.subscribe((messages) => {
       batches.push(messages.filter(({ headers }) => headers.lsn))
@@ -66,6 +69,7 @@ eachWay('@electric-sql/experimental', (stack) => {
         ])
       }
     }
+    await settled()
   })
 
   it('learns of newer transactions in a shape that they leave alone', async (t) => {
@@ -73,6 +77,7 @@ eachWay('@electric-sql/experimental', (stack) => {
     const stream = new TransactionalMultiShapeStream({
       shapes: { orders: stack.shape(t, { table: orders }), lines: stack.shape(t, { table: lines }) },
     })
+    const settled = follow(stream)
     const seen = []
     stream.subscribe((messages) => {
       seen.push(...messages.filter(({ headers }) => headers.lsn))
@@ -83,6 +88,7 @@ eachWay('@electric-sql/experimental', (stack) => {
       // The stream asks the idle shape again after 100 ms; a live request would hold for 20 s.
       await until(`update ${n}`, () => seen.length === n, 5_000)
     }
+    await settled()
   })
 
   it('recovers one shape that is truncated, and both go on', async (t) => {
@@ -90,6 +96,7 @@ eachWay('@electric-sql/experimental', (stack) => {
     const stream = new MultiShapeStream({
       shapes: { orders: stack.shape(t, { table: orders }), lines: stack.shape(t, { table: lines }) },
     })
+    const settled = follow(stream)
     const seen = []
     stream.subscribe((messages) => {
       seen.push(...messages)
@@ -102,6 +109,7 @@ eachWay('@electric-sql/experimental', (stack) => {
     await stack.transact([`INSERT INTO ${lines} VALUES (7, 1, 3)`], [`UPDATE ${orders} SET total = 3 WHERE id = 1`])
     const has = (text) => brief(seen.filter(({ headers }) => headers.operation)).includes(text)
     await until('both changes', () => has('lines insert 7') && has('orders update 1'))
+    await settled()
   })
 
   it('waits for one row of a stream', async (t) => {
@@ -123,6 +131,33 @@ async function tables(stack, name) {
   await stack.query(`INSERT INTO ${orders} VALUES (1, 0)`)
   await stack.query(`INSERT INTO ${lines} VALUES (1, 1, 0)`)
   return { orders, lines }
+}
+
+/**
+ * Follows `stream` from its start; the result waits until each of its shapes has been told of every change that any of them
+ * has shown. Until then the package may refresh a shape, and its promise of a refresh rejects, with nobody to handle that,
+ * when a test ends the shape meanwhile.
+ */
+function follow({ shapes }) {
+  const told = Object.values(shapes).map((shape) => {
+    const lsns = { changed: -1n, seen: -1n }
+    shape.subscribe((messages) => {
+      for (const { headers } of messages) {
+        lsns.changed = later(lsns.changed, headers.lsn)
+        lsns.seen = later(lsns.seen, headers.global_last_seen_lsn)
+      }
+    })
+    return lsns
+  })
+  return () =>
+    until('no shape is behind another', () => {
+      const newest = told.reduce((lsn, { changed }) => later(lsn, changed), -1n)
+      return told.every(({ seen }) => seen >= newest)
+    })
+}
+
+function later(lsn, other = -1) {
+  return BigInt(other) > lsn ? BigInt(other) : lsn
 }
 
 function brief(messages) {
