@@ -8,8 +8,9 @@
 //! origin/    carries out what core decides, one step at a time, and makes shapes as `limn-origin` does
 //! questions  what the model's Postgres answers to a move
 //! client     follows a log and keeps its rows
-//! judge      everything that was ever served, and what the rows must be
+//! judge/     everything that was ever served, what the rows must be, and what may be kept
 //! world      decides by the seed what happens next
+//! settings   the limits of a run
 //! fault      bugs to plant
 //! ```
 //!
@@ -25,6 +26,7 @@ mod origin;
 mod postgres;
 mod questions;
 mod random;
+mod settings;
 mod shapes;
 mod trace;
 mod world;

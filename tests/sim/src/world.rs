@@ -4,10 +4,12 @@ use crate::client::Client;
 use crate::disk::Disk;
 use crate::fault::{Fault, Faults};
 use crate::files::Files;
-use crate::judge::Judge;
-use crate::origin::{Event, Origin, Reply, Settings, Standby};
+use crate::judge::limits::check_commit_log;
+use crate::judge::{Event, Judge};
+use crate::origin::{Origin, Reply, Standby, layout};
 use crate::postgres::Postgres;
 use crate::random::Random;
+use crate::settings::Settings;
 use crate::shapes::KINDS;
 use crate::trace::Trace;
 use limn_disk::RecoveryError;
@@ -95,8 +97,8 @@ impl World {
         let mut random = Random::new(seed);
         let clients = (0..3 + random.below(5)).map(|_| Client::new(random.index(KINDS.len()))).collect();
         let readers = (0..random.below(2) * 3).map(|_| Client::new(random.index(KINDS.len()))).collect();
+        let settings = Settings::new(&mut random);
         Self {
-            settings: Settings::new(&mut random),
             faults: Faults(fault),
             files: Files::new(Disk::new(random.fork()), Faults(fault)),
             postgres: Postgres::new(random.fork()),
@@ -104,7 +106,8 @@ impl World {
             clients,
             standby: None,
             readers,
-            judge: Judge::default(),
+            judge: Judge::new(settings.limits),
+            settings,
             trace: Trace::new(readable),
             now: 1_000_000,
             clock_us: 1_000_000,
@@ -228,60 +231,84 @@ impl World {
     }
 
     fn origin_step(&mut self) -> Step {
-        let Some(origin) = &mut self.origin else { return self.start() };
+        if self.origin.is_none() {
+            return self.start();
+        }
+        let done = self.step_origin();
+        self.judge_events()?;
+        self.note(done?, "");
+        self.check_tails()
+    }
+
+    /// The process takes one of its steps: says which.
+    fn step_origin(&mut self) -> Step<&'static str> {
+        let Some(origin) = &mut self.origin else { return Ok("") };
         let postgres = &mut self.postgres;
-        let mut events = Vec::new();
-        let what = match self.random.below(52) {
+        match self.random.below(52) {
             0..=1 => {
                 origin.connect(postgres);
-                "connect"
+                Ok("connect")
             }
             2..=17 => {
                 if self.random.once_in(self.stream_pace) {
-                    events = origin.read_stream(postgres, 1 + self.random.below(6))?;
+                    let frames = 1 + self.random.below(6);
+                    self.read_stream(frames)?;
                 }
-                "stream"
+                Ok("stream")
             }
             18..=20 => {
                 origin.read_keepalive(postgres)?;
-                "keepalive"
+                Ok("keepalive")
             }
             21..=27 => {
                 if self.random.once_in(self.disk_pace) {
                     origin.write_group(1 + self.random.index(12))?;
                 }
-                "write"
+                Ok("write")
             }
             28..=31 => {
                 origin.handle_durable(postgres)?;
-                "durable"
+                Ok("durable")
             }
             32..=33 => {
                 origin.handle_tick(postgres)?;
-                "tick"
+                Ok("tick")
             }
             34..=35 => {
                 origin.sync_segments()?;
-                "sync segments"
+                Ok("sync segments")
             }
             36..=38 => {
                 origin.write_tails(1 + self.random.index(3))?;
-                "write tails"
+                Ok("write tails")
             }
             39..=43 => {
-                events = origin.step_move(postgres, &mut self.random)?;
-                "move"
+                origin.step_move(postgres, &mut self.random)?;
+                Ok("move")
             }
             _ => {
-                events.extend(origin.create(postgres, &mut self.random)?);
-                "create"
+                origin.create(postgres, &mut self.random)?;
+                Ok("create")
             }
-        };
-        self.note(what, "");
-        if let Some(exceeded) = self.origin.as_ref().and_then(Origin::exceeded) {
-            return Err(Stop::Violation(exceeded));
         }
-        self.judge_events(events)
+    }
+
+    /// The process reads up to so many frames in one turn.
+    fn read_stream(&mut self, frames_max: u64) -> Step {
+        for _ in 0..frames_max {
+            let Some(origin) = &mut self.origin else { return Ok(()) };
+            if !origin.read_frame(&self.postgres)? {
+                break;
+            }
+            self.check_tails()?;
+        }
+        let ended = self.origin.as_mut().map(|origin| origin.end_turn(&mut self.postgres));
+        Ok(ended.transpose()?.unwrap_or_default())
+    }
+
+    fn check_tails(&self) -> Step {
+        let checked = self.origin.as_ref().map(|origin| origin.check_tails(&self.settings.limits));
+        Ok(checked.transpose()?.unwrap_or_default())
     }
 
     fn start(&mut self) -> Step {
@@ -294,12 +321,13 @@ impl World {
         Ok(())
     }
 
-    fn judge_events(&mut self, events: Vec<Event>) -> Step {
-        for event in events {
+    fn judge_events(&mut self) -> Step {
+        for event in self.origin.as_mut().map(Origin::take_events).unwrap_or_default() {
             match &event {
                 Event::Snapshot(handle, _) => self.note("snapshot of", handle),
                 Event::Rotated(handle, cause) => self.note(&format!("{cause:?}"), handle),
                 Event::Failed(handle) => self.note("creation failed", handle),
+                Event::Queued(_) => {}
             }
             self.judge.handle_event(event, &self.postgres)?;
         }
@@ -402,8 +430,7 @@ impl World {
                 // What came since the last tick may call for a checkpoint: one round begins it, another one ends it.
                 self.settle_origin()?;
                 self.settle_origin()?;
-                let exceeded = self.origin.as_ref().map(Origin::exceeded_at_rest).transpose()?.flatten();
-                return exceeded.map_or(Ok(()), |exceeded| Err(Stop::Violation(exceeded)));
+                return Ok(check_commit_log(&self.files, &layout(), &self.settings.limits)??);
             }
         }
         Err(Stop::Violation(format!(
@@ -416,19 +443,19 @@ impl World {
     }
 
     fn settle_origin(&mut self) -> Step {
+        self.origin.iter_mut().for_each(|origin| origin.connect(&self.postgres));
+        self.read_stream(200)?;
         let Some(origin) = &mut self.origin else { return Ok(()) };
         let postgres = &mut self.postgres;
-        origin.connect(postgres);
-        let mut events = origin.read_stream(postgres, 200)?;
         origin.write_group(usize::MAX)?;
         origin.handle_durable(postgres)?;
         origin.handle_tick(postgres)?;
         origin.write_tails(usize::MAX)?;
         origin.sync_segments()?;
-        events.extend(origin.create(postgres, &mut self.random)?);
-        events.extend(origin.step_move(postgres, &mut self.random)?);
+        origin.create(postgres, &mut self.random)?;
+        origin.step_move(postgres, &mut self.random)?;
         origin.read_keepalive(postgres)?;
-        self.judge_events(events)
+        self.judge_events()
     }
 
     fn is_at_rest(&self) -> bool {

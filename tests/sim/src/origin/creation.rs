@@ -1,9 +1,10 @@
 //! How shapes are made, as `limn_origin::shapes::creation` does it, one wait at a time.
 
 use super::engine::Engine;
-use super::{Event, Shape, layout};
+use super::{Shape, layout};
 use crate::fault::Fault;
 use crate::files::File;
+use crate::judge::Event;
 use crate::postgres::{Postgres, Row, Tables};
 use crate::random::Random;
 use crate::shapes::{KINDS, Kind};
@@ -107,7 +108,7 @@ impl Creations {
         engine: &mut Engine,
         postgres: &Postgres,
         random: &mut Random,
-    ) -> io::Result<Option<Event>> {
+    ) -> io::Result<()> {
         while let Some(batch) = self.queue.poll() {
             self.runs.push(Run {
                 batch,
@@ -118,15 +119,15 @@ impl Creations {
             });
         }
         if self.runs.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let index = random.index(self.runs.len());
         let outcome = self.runs[index].step(&mut self.queue, engine, postgres, random, self.chunk_bytes_max);
-        let event = match outcome {
+        match outcome {
             Err(error) if engine.files.disk().is_off() => return Err(error),
             Err(_) => self.runs[index].fail(engine),
-            Ok(event) => event,
-        };
+            Ok(()) => {}
+        }
         if matches!(self.runs[index].stage, Stage::Over) {
             let mut run = self.runs.swap_remove(index);
             let tables = run.batch.tables().clone();
@@ -134,7 +135,7 @@ impl Creations {
             run.later.extend(run.batch.take());
             self.queue.give_back(tables, run.later);
         }
-        Ok(event)
+        Ok(())
     }
 }
 
@@ -146,9 +147,8 @@ impl Run {
         postgres: &Postgres,
         random: &mut Random,
         chunk_bytes_max: u64,
-    ) -> io::Result<Option<Event>> {
+    ) -> io::Result<()> {
         let faults = engine.faults;
-        let mut event = None;
         self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Register => {
                 let new = self.batch.iter_mut().filter(|creation| !creation.is_registered);
@@ -174,7 +174,7 @@ impl Run {
                         // It was removed meanwhile.
                         Stage::Open(filter, tables)
                     } else if engine.handle_snapshot_taken(creation.id, &filter, views.clone()) {
-                        event = Some(Event::Snapshot(creation.handle, creation.kind));
+                        engine.events.push(Event::Snapshot(creation.handle, creation.kind));
                         let creation = self.current.insert(creation);
                         let copying = creation.begin_copy(&tables, views, chunk_bytes_max);
                         Stage::Copy(filter, tables, Box::new(copying))
@@ -210,14 +210,14 @@ impl Run {
             }
             Stage::Over => Stage::Over,
         };
-        Ok(event)
+        Ok(())
     }
 
     /// The disk fails for the shape at hand, or for all of them.
-    fn fail(&mut self, engine: &mut Engine) -> Option<Event> {
-        let failed = self.current.take().or_else(|| self.batch.poll())?;
+    fn fail(&mut self, engine: &mut Engine) {
+        let Some(failed) = self.current.take().or_else(|| self.batch.poll()) else { return };
         engine.writer.remove(failed.id, limn_core::shape::DropCause::Deleted);
-        Some(Event::Failed(failed.handle))
+        engine.events.push(Event::Failed(failed.handle));
     }
 }
 

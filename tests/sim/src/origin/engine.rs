@@ -1,11 +1,11 @@
 //! Carries out what core's writer decides, one event at a time, as `limn_origin::engine` does.
 
-use super::bounds::overlong;
 use super::commit_log::CommitLog;
 use super::move_session::MoveSession;
 use super::{Shape, layout};
 use crate::fault::{Fault, Faults};
 use crate::files::Files;
+use crate::judge::Event;
 use crate::postgres::{Frame, Postgres, Walsender, described};
 use crate::random::Random;
 use limn_core::journal::record::read_frame;
@@ -14,10 +14,10 @@ use limn_core::log::Rope;
 use limn_core::log::segment::SegmentAppend;
 use limn_core::pg::SnapshotFilter;
 use limn_core::pgoutput::{Message, decode};
+use limn_core::shape::Described;
 use limn_core::shape::dependent::View;
-use limn_core::shape::{Described, RotationCause};
-use limn_core::store::{Effect, Limits, Progress, Question, Writer};
-use limn_core::{Handle, Lsn, ShapeId};
+use limn_core::store::{Effect, Progress, Question, Writer};
+use limn_core::{Lsn, ShapeId};
 use limn_disk::{Packs, Piece, segment};
 use std::collections::VecDeque;
 use std::io;
@@ -28,9 +28,6 @@ use std::rc::Rc;
 pub(super) struct Engine {
     pub(super) files: Files,
     pub(super) faults: Faults,
-    pub(super) limits: Limits,
-    /// The limit that was exceeded, if any was.
-    pub(super) exceeded: Option<String>,
     pub(super) writer: Writer<Rc<Shape>>,
     pub(super) commit_log: CommitLog,
     pub(super) packs: Packs<Files>,
@@ -41,8 +38,8 @@ pub(super) struct Engine {
     pub(super) is_active: bool,
     pub(super) link: Option<Walsender>,
     confirmed: Lsn,
-    /// Shapes that the stream has removed, and why, since this was last asked.
-    pub(super) rotated: Vec<(Handle, RotationCause)>,
+    /// What has happened since this was last asked.
+    pub(super) events: Vec<Event>,
     /// Tails that a thread is about to write.
     writing: VecDeque<(ShapeId, Rc<Shape>, SegmentAppend)>,
     /// The file whose checkpoint waits for these segments to be synced.
@@ -52,7 +49,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(
         files: Files,
-        (faults, limits): (Faults, Limits),
+        faults: Faults,
         writer: Writer<Rc<Shape>>,
         (commit_log, packs): (CommitLog, Packs<Files>),
         processed: Lsn,
@@ -60,8 +57,6 @@ impl Engine {
         Self {
             files,
             faults,
-            limits,
-            exceeded: None,
             writer,
             commit_log,
             packs,
@@ -70,7 +65,7 @@ impl Engine {
             is_active: false,
             link: None,
             confirmed: Lsn::ZERO,
-            rotated: Vec::new(),
+            events: Vec::new(),
             writing: VecDeque::new(),
             syncing: None,
         }
@@ -102,9 +97,6 @@ impl Engine {
                     self.execute()?;
                     let Progress::Again(questions) = progress else { break };
                     questions.iter().for_each(|question| self.answer(question));
-                }
-                if matches!(message, Message::Commit(_)) {
-                    self.note_tails();
                 }
             }
             Frame::Keepalive(wal_end) => self.writer.handle_keepalive(Lsn::new(*wal_end)),
@@ -207,7 +199,7 @@ impl Engine {
                 Effect::Joined { shape } => shape.log.borrow_mut().handle_joined(),
                 Effect::SnapshotDurable { shape } => shape.is_durable.set(true),
                 Effect::CaughtUp => self.is_active = true,
-                Effect::Rotated { shape, cause } => self.rotated.push((shape.handle, cause)),
+                Effect::Rotated { shape, cause } => self.events.push(Event::Rotated(shape.handle, cause)),
                 Effect::Dropped { shape, .. } if self.faults.has(Fault::RemovesFilesFirst) => {
                     self.remove_files(&shape)?;
                 }
@@ -255,7 +247,7 @@ impl Engine {
     }
 
     fn append(&mut self, ticket: Ticket, bytes: Rope) {
-        self.exceeded = self.exceeded.take().or_else(|| overlong(&bytes.to_vec(), &self.limits));
+        self.events.push(Event::Queued(bytes.clone()));
         let kept = match self.faults.0 {
             Some(Fault::ForgetsRemovals) => without(&bytes, |record| matches!(record, Record::Removed(_))),
             Some(Fault::ForgetsBackfills) => without(&bytes, |record| matches!(record, Record::Backfill(_))),

@@ -1,17 +1,20 @@
 //! The origin as one process: core's machines, and around them the steps that `limn-origin` takes with files,
 //! connection and requests. Nothing here waits: each step is a call, and the world decides which comes next.
 
-mod bounds;
 mod commit_log;
 mod creation;
 mod engine;
 mod move_session;
 mod standby;
 
+use crate::client::Verdict;
 use crate::fault::{Fault, Faults};
 use crate::files::Files;
+use crate::judge::Event;
+use crate::judge::limits::check_tails;
 use crate::postgres::{Frame, Postgres};
 use crate::random::Random;
+use crate::settings::Settings;
 use crate::shapes::KINDS;
 use commit_log::CommitLog;
 use creation::Creations;
@@ -21,8 +24,8 @@ use limn_core::journal::recovery::RecoveredShape;
 use limn_core::log::reading::{Answer, Look, Mode, Next, Part, Refuse, Standing};
 use limn_core::log::{Clock, Read, Reading, ShapeLog};
 use limn_core::pg::{SnapshotBounds, SnapshotFilter};
-use limn_core::shape::{Definition, DropCause, RotationCause};
-use limn_core::store::{Limits, SharedShape, SnapshotLimits, Writer};
+use limn_core::shape::{Definition, DropCause};
+use limn_core::store::{Limits, SharedShape, Writer};
 use limn_core::{Handle, HandleClock, Lsn, Offset, ShapeId};
 use limn_disk::{CommitWriter, Layout, Packs, Recovered, RecoveryError, segment};
 pub use standby::Standby;
@@ -34,37 +37,6 @@ use std::time::Duration;
 
 /// A time at which every wait of a request is over.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Limits, small enough that a short run passes all of them.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    chunk_bytes_max: u64,
-    limits: Limits,
-    snapshots: SnapshotLimits,
-    pack_bytes_max: u64,
-}
-
-impl Settings {
-    /// Limits for a run.
-    #[must_use]
-    pub const fn new(random: &mut Random) -> Self {
-        let chunk_bytes_max = 200 + random.below(1_500);
-        let limits = Limits {
-            tail_bytes_max: 100 + random.below(2_000) as usize,
-            fragment_bytes_max: 1 + random.below(600) as usize,
-            pending_bytes_max: 100 + random.below(2_000) as usize,
-            commit_file_bytes_max: 2_000 + random.below(12_000),
-            tails_bytes_max: 300 + random.below(6_000) as usize,
-            fragment_delivered_bytes_max: 1 + random.below(1_200) as usize,
-        };
-        let snapshots = SnapshotLimits {
-            snapshots_max: 1 + random.below(3) as usize,
-            batch_max: 1 + random.below(4) as usize,
-            large_bytes: 100 + random.below(1_000),
-        };
-        Self { chunk_bytes_max, limits, snapshots, pack_bytes_max: 1 + random.below(2_000) }
-    }
-}
 
 /// A shape as the process holds it.
 #[derive(Debug)]
@@ -147,17 +119,6 @@ pub enum Reply {
     Unreadable,
 }
 
-/// A step's part that the judge must know.
-#[derive(Debug)]
-pub enum Event {
-    /// A shape's snapshot was taken.
-    Snapshot(Handle, usize),
-    /// A shape was removed because of what the stream said.
-    Rotated(Handle, RotationCause),
-    /// A shape could not be made.
-    Failed(Handle),
-}
-
 /// The process.
 #[derive(Debug)]
 pub struct Origin {
@@ -204,7 +165,7 @@ impl Origin {
         }
         let commit_log = CommitLog::new(commit_writer);
         let disk = (commit_log, packs);
-        let engine = Engine::new(files.clone(), (faults, limits), writer, disk, processed);
+        let engine = Engine::new(files.clone(), faults, writer, disk, processed);
         let creations = Creations::new(settings.snapshots, chunk_bytes_max);
         Ok(Self { engine, creations, next_id: store.next_id, handles, faults })
     }
@@ -278,25 +239,27 @@ impl Origin {
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn step_move(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<Vec<Event>> {
+    pub fn step_move(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<()> {
         self.engine.step_move(postgres, random);
-        self.engine.end_turn(postgres)?;
-        Ok(self.take_rotated())
+        self.engine.end_turn(postgres)
     }
 
-    /// Reads up to `count` frames of the stream, or the keepalive that comes where there is nothing to send.
+    /// Reads a frame of the stream, where there is one. The turn goes on.
     ///
     /// # Errors
     /// Where the disk fails: the process ends.
-    pub fn read_stream(&mut self, postgres: &mut Postgres, count: u64) -> io::Result<Vec<Event>> {
-        let mut events = Vec::new();
-        for _ in 0..count {
-            let Some(link) = &mut self.engine.link else { break };
-            let Some(frame) = link.next(postgres) else { break };
-            self.handle_frame(&frame, &mut events)?;
-        }
-        self.engine.end_turn(postgres)?;
-        Ok(events)
+    pub fn read_frame(&mut self, postgres: &Postgres) -> io::Result<bool> {
+        let frame = self.engine.link.as_mut().and_then(|link| link.next(postgres));
+        frame.as_ref().map_or(Ok(()), |frame| self.engine.handle_frame(frame))?;
+        Ok(frame.is_some())
+    }
+
+    /// No more frames are at hand.
+    ///
+    /// # Errors
+    /// Where the disk fails: the process ends.
+    pub fn end_turn(&mut self, postgres: &mut Postgres) -> io::Result<()> {
+        self.engine.end_turn(postgres)
     }
 
     /// A keepalive comes.
@@ -309,19 +272,13 @@ impl Origin {
             true => Frame::Keepalive(postgres.wal_end()),
             false => link.keepalive(postgres),
         };
-        self.handle_frame(&frame, &mut Vec::new())?;
+        self.engine.handle_frame(&frame)?;
         self.engine.end_turn(postgres)
     }
 
-    fn handle_frame(&mut self, frame: &Frame, events: &mut Vec<Event>) -> io::Result<()> {
-        self.engine.handle_frame(frame)?;
-        events.extend(self.take_rotated());
-        Ok(())
-    }
-
-    fn take_rotated(&mut self) -> Vec<Event> {
-        let rotated = std::mem::take(&mut self.engine.rotated);
-        rotated.into_iter().map(|(handle, cause)| Event::Rotated(handle, cause)).collect()
+    /// What has happened since this was last asked.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.engine.events)
     }
 
     /// The commit log's writer takes a group.
@@ -338,9 +295,7 @@ impl Origin {
     /// Where the disk fails: the process ends.
     pub fn write_tails(&mut self, count: usize) -> io::Result<()> {
         self.engine.write_tails(count)?;
-        self.engine.execute()?;
-        self.engine.note_tails();
-        Ok(())
+        self.engine.execute()
     }
 
     /// The engine hears what is durable.
@@ -373,10 +328,9 @@ impl Origin {
     ///
     /// # Errors
     /// Where the power is off: the process ends. Any other failure ends only the making.
-    pub fn create(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<Option<Event>> {
-        let event = self.creations.step(&mut self.engine, postgres, random)?;
-        self.engine.end_turn(postgres)?;
-        Ok(event)
+    pub fn create(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<()> {
+        self.creations.step(&mut self.engine, postgres, random)?;
+        self.engine.end_turn(postgres)
     }
 
     /// The handles that a crash now may take away: shapes whose snapshot is not durable.
@@ -390,6 +344,19 @@ impl Origin {
     fn shapes(&self) -> impl Iterator<Item = &Rc<Shape>> {
         let logs = self.engine.writer.logs();
         logs.ids().into_iter().filter_map(|id| logs.shape(id))
+    }
+
+    /// Checks what the process holds in memory.
+    ///
+    /// # Errors
+    /// Where that is more than its limits say.
+    pub fn check_tails(&self, limits: &Limits) -> Verdict {
+        if self.engine.is_writing() {
+            return Ok(());
+        }
+        let shapes: Vec<_> = self.shapes().map(|shape| (shape.handle, shape.log.borrow())).collect();
+        let logs: Vec<_> = shapes.iter().map(|(handle, log)| (*handle, &**log)).collect();
+        check_tails(&logs, limits)
     }
 
     /// The commit LSN of the last transaction that every shape shows.
@@ -416,7 +383,7 @@ impl Origin {
 }
 
 /// The paths on the disk.
-fn layout() -> Layout {
+pub fn layout() -> Layout {
     Layout::new(PathBuf::new())
 }
 

@@ -1,8 +1,9 @@
 //! A second process on the same folder: it reads along, as `limn_origin::standby` does.
 
-use super::{Reply, Settings, Shape, layout, read_shape};
+use super::{Reply, Shape, layout, read_shape};
 use crate::fault::{Fault, Faults};
 use crate::files::Files;
+use crate::settings::Settings;
 use limn_core::journal::replay::{AddedShape, Event, Policy, Replay};
 use limn_core::log::reading::Standing;
 use limn_core::{Handle, Lsn, Offset, ShapeId};

@@ -3,18 +3,36 @@
 //! The judge remembers every byte that was ever served under a handle and where every offset stood, and compares
 //! each later answer with it. It computes the rows of each shape from the model's WAL alone.
 
+pub mod limits;
+
 use crate::client::{Client, Verdict, messages, position};
-use crate::origin::{Event, Reply};
+use crate::origin::Reply;
 use crate::postgres::{Change, Postgres, TABLES, Tables, apply};
 use crate::shapes::{KINDS, ShownRow};
+use limn_core::log::Rope;
 use limn_core::shape::RotationCause;
+use limn_core::store::Limits;
 use limn_core::{Handle, Offset};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What the origin does that the judge must know.
+#[derive(Debug)]
+pub enum Event {
+    /// A shape's snapshot was taken.
+    Snapshot(Handle, usize),
+    /// A shape was removed because of what the stream said.
+    Rotated(Handle, RotationCause),
+    /// A shape could not be made.
+    Failed(Handle),
+    /// A piece was handed to the commit log.
+    Queued(Rope),
+}
+
 /// Everything that was ever said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Judge {
+    limits: Limits,
     logs: BTreeMap<Handle, KnownLog>,
     /// Handles that may be gone.
     excused: BTreeSet<Handle>,
@@ -47,6 +65,12 @@ struct Database {
 }
 
 impl Judge {
+    /// A judge who has seen nothing yet. The origin's limits are these.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self { limits, logs: BTreeMap::new(), excused: BTreeSet::new() }
+    }
+
     /// Notes what happened in the origin.
     ///
     /// # Errors
@@ -54,6 +78,7 @@ impl Judge {
     pub fn handle_event(&mut self, event: Event, postgres: &Postgres) -> Verdict {
         match event {
             Event::Failed(handle) => self.excuse(handle),
+            Event::Queued(piece) => limits::check_piece(&piece, &self.limits)?,
             Event::Rotated(handle, RotationCause::Truncated) => {
                 let kind = self.logs.get(&handle).map(|known| known.kind);
                 let is_truncated = |table: usize| {
