@@ -9,11 +9,12 @@ use crate::health::{Phase, Status};
 use crate::shapes::{Life, Registry, Shape};
 use crate::store::{Folder, FolderLock};
 use anyhow::{Context, Result};
-use limn_core::ShapeId;
-use limn_core::journal::replay::{AddedShape, Event, LogChange, Policy, Replay};
+use limn_core::Lsn;
+use limn_core::journal::record::ShapePartitions;
+use limn_core::journal::replay::AddedShape;
 use limn_core::store::limits::TAIL_BYTES_MAX;
-use limn_disk::{Native, Reached, RecoveryError, Tail, segment};
-use std::collections::{BTreeSet, HashMap};
+use limn_core::store::{Followed, Follower};
+use limn_disk::{Native, RecoveryError, Tail, segment};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,20 +24,16 @@ const PERIOD: Duration = Duration::from_millis(250);
 
 /// Reads along behind the process that writes to a folder.
 pub struct Standby {
-    chunk_bytes_max: u64,
     tail: Tail<Native>,
-    replay: Replay,
+    follower: Follower<Arc<Shape>>,
     held: Held,
 }
 
-/// The shapes of another process's folder.
+/// Where the other process's shapes are found.
 struct Held {
     folder: Arc<Folder>,
     registry: Arc<Registry>,
     status: Arc<Status>,
-    shapes: HashMap<ShapeId, Arc<Shape>>,
-    /// Shapes that hold items in memory.
-    dirty: BTreeSet<ShapeId>,
 }
 
 impl Standby {
@@ -49,10 +46,9 @@ impl Standby {
         chunk_bytes_max: u64,
     ) -> Self {
         Self {
-            chunk_bytes_max,
             tail: Tail::new(Native, folder.layout()),
-            replay: Replay::new(Policy::AsItComes, chunk_bytes_max),
-            held: Held { folder, registry, status, shapes: HashMap::new(), dirty: BTreeSet::new() },
+            follower: Follower::new(chunk_bytes_max, TAIL_BYTES_MAX),
+            held: Held { folder, registry, status },
         }
     }
 
@@ -65,8 +61,8 @@ impl Standby {
         loop {
             if let Some(lock) = self.held.folder.try_lock()? {
                 tracing::info!("the storage folder is free: taking over");
-                let Held { shapes, registry, .. } = self.held;
-                return Ok(Some((lock, Retired { shapes, registry })));
+                let shapes = self.follower.into_shapes().collect();
+                return Ok(Some((lock, Retired { shapes, registry: self.held.registry })));
             }
             let reading = tokio::task::spawn_blocking(move || self.follow().map(|()| self));
             self = reading.await.context("reading the storage folder was cut off")??;
@@ -80,105 +76,64 @@ impl Standby {
 
     /// Takes up what the folder holds now.
     fn follow(&mut self) -> Result<(), RecoveryError> {
-        let Self { chunk_bytes_max, tail, replay, held } = self;
-        held.release_tails();
-        let mut outdated = Vec::new();
-        while tail.read(|record| replay.handle_record(record, |event| held.handle_event(event)))?
-            == Reached::Gap
-        {
-            *replay = Replay::new(Policy::AsItComes, *chunk_bytes_max);
-            outdated.extend(held.shapes.drain().map(|(_, shape)| shape));
-            held.dirty.clear();
-        }
-        retire(&held.registry, outdated);
-        Ok(())
+        self.tail.follow(&mut self.follower, &mut self.held)
     }
 }
 
-impl Held {
-    fn handle_event(&mut self, event: Event<'_>) -> io::Result<()> {
-        match event {
-            Event::Added(shape) => self.add(*shape),
-            Event::Log(id, change) => return self.change_log(id, change),
-            Event::Readable(id, _) => {
-                if let Some(shape) = self.shapes.get(&id) {
-                    shape.set_life(Life::Readable);
-                    self.registry.insert(shape);
-                    // Known clients are to be served also while Postgres cannot be asked.
-                    self.registry.remember_own(shape);
-                }
-            }
-            Event::Bound { id, up_to, processed } => {
-                if let Some(shape) = self.shapes.get(&id) {
-                    shape.log().set_visible_up_to(up_to, processed);
-                    shape.wake();
-                }
-            }
-            Event::Partitions(now) => {
-                if let Some(shape) = self.shapes.get(&now.id) {
-                    shape.set_partitions(now);
-                }
-            }
-            Event::Removed(id) => retire(&self.registry, self.shapes.remove(&id)),
-            Event::Processed(lsn) => self.status.handle_processed(lsn.as_u64()),
-            // What the next move needs to know, and none is made here; and bytes that are in the folder.
-            Event::Views(_) | Event::Moved(_) | Event::Snapshot { .. } => {}
-        }
-        Ok(())
-    }
+impl Followed for Held {
+    type Shape = Arc<Shape>;
+    type Error = io::Error;
 
-    fn add(&mut self, shape: AddedShape) {
+    fn add(&mut self, shape: AddedShape) -> Option<Arc<Shape>> {
         let AddedShape { created, handle, log, .. } = shape;
-        match Shape::stored_definition(&created) {
-            Ok(definition) => {
-                let (id, place) = (created.id, (self.folder.layout(), &self.registry.schemas));
-                let shape = Shape::new(created, handle, definition, place, log, Life::Creating);
-                self.shapes.insert(id, Arc::new(shape));
-            }
-            Err(error) => tracing::warn!(%error, "a shape is left out"),
-        }
+        let definition = Shape::stored_definition(&created)
+            .inspect_err(|error| tracing::warn!(%error, "a shape is left out"))
+            .ok()?;
+        let place = (self.folder.layout(), &self.registry.schemas);
+        Some(Arc::new(Shape::new(created, handle, definition, place, log, Life::Creating)))
     }
 
-    fn change_log(&mut self, id: ShapeId, change: LogChange<'_>) -> io::Result<()> {
-        let Some(shape) = self.shapes.get(&id) else { return Ok(()) };
-        let mut log = shape.log();
-        let can_tell_more = change.apply(&mut log);
-        if log.tail_bytes() > TAIL_BYTES_MAX {
-            segment::release_tail(&Native, &shape.dir(), &mut log)?;
-        }
-        if log.tail_bytes() > 0 {
-            self.dirty.insert(id);
-        }
-        drop(log);
-        if can_tell_more {
-            shape.wake();
-        }
-        Ok(())
+    fn release_tail(&mut self, shape: &Arc<Shape>) -> io::Result<()> {
+        segment::release_tail(&Native, &shape.dir(), &mut shape.log())
     }
 
-    /// Forgets what the writer has moved to the segments meanwhile.
-    fn release_tails(&mut self) {
-        let shapes = &self.shapes;
-        self.dirty.retain(|id| {
-            let Some(shape) = shapes.get(id) else { return false };
-            let mut log = shape.log();
-            if let Err(error) = segment::release_tail(&Native, &shape.dir(), &mut log) {
-                tracing::warn!(handle = %shape.handle, %error, "cannot read a shape's index");
-            }
-            log.tail_bytes() > 0
-        });
+    fn handle_unreleased(&mut self, shape: &Arc<Shape>, error: io::Error) {
+        tracing::warn!(handle = %shape.handle, %error, "cannot read a shape's index");
+    }
+
+    fn show(&mut self, shape: &Arc<Shape>) {
+        shape.set_life(Life::Readable);
+        self.registry.insert(shape);
+        // Known clients are to be served also while Postgres cannot be asked.
+        self.registry.remember_own(shape);
+    }
+
+    fn wake(&mut self, shape: &Arc<Shape>) {
+        shape.wake();
+    }
+
+    fn set_partitions(&mut self, shape: &Arc<Shape>, now: &ShapePartitions) {
+        shape.set_partitions(now);
+    }
+
+    fn publish(&mut self, processed: Lsn) {
+        self.status.handle_processed(processed.as_u64());
+    }
+
+    fn retire(&mut self, shape: Arc<Shape>) {
+        retire(&self.registry, [shape]);
     }
 }
 
 /// What a standby held: to be dropped once the shapes that take its place can be found.
 pub struct Retired {
-    shapes: HashMap<ShapeId, Arc<Shape>>,
+    shapes: Vec<Arc<Shape>>,
     registry: Arc<Registry>,
 }
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        retire(&self.registry, std::mem::take(&mut self.shapes).into_values());
+        retire(&self.registry, std::mem::take(&mut self.shapes));
     }
 }
 

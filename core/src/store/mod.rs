@@ -2,12 +2,14 @@
 //!
 //! [`Writer`] takes messages, snapshots, answers and ticks. It has its `Router` route them, and [`Logs`] decides what
 //! becomes durable, visible and confirmed. Its owner carries out the [`Effect`]s, and asks Postgres its [`Question`]s.
-//! [`SnapshotQueue`] says which new shapes share a snapshot.
+//! [`SnapshotQueue`] says which new shapes share a snapshot. A [`Follower`] keeps the shapes of a folder that another
+//! process writes to.
 
 mod checkpoint;
 #[cfg(test)]
 mod checkpoint_tests;
 mod effect;
+mod follower;
 pub mod limits;
 mod logs;
 mod snapshot_queue;
@@ -21,6 +23,7 @@ mod writer;
 mod writer_tests;
 
 pub use effect::{Effect, SharedShape};
+pub use follower::{Followed, Follower};
 pub use limits::Limits;
 pub use logs::Logs;
 pub use snapshot_queue::{Batch, SnapshotLimits, SnapshotQueue};

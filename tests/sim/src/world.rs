@@ -303,12 +303,14 @@ impl World {
             self.check_tails()?;
         }
         let ended = self.origin.as_mut().map(|origin| origin.end_turn(&mut self.postgres));
-        Ok(ended.transpose()?.unwrap_or_default())
+        ended.transpose()?;
+        Ok(())
     }
 
     fn check_tails(&self) -> Step {
         let checked = self.origin.as_ref().map(|origin| origin.check_tails(&self.settings.limits));
-        Ok(checked.transpose()?.unwrap_or_default())
+        checked.transpose()?;
+        Ok(())
     }
 
     fn start(&mut self) -> Step {

@@ -241,7 +241,7 @@ impl Creation {
         if engine.faults.has(Fault::ForgetsToJoin) {
             log.handle_joined();
         }
-        let shape = Shape::new(created, self.handle, log, engine.faults);
+        let shape = Shape::new(created, self.handle, log, engine.faults.has(Fault::PublishesFragments));
         let salt = self.handle.to_string();
         engine.writer.register(self.id, Rc::new(shape), &kind.definition, &salt);
         self.is_registered = true;

@@ -49,13 +49,14 @@ struct Shape {
     is_readable: Cell<bool>,
     /// True once its snapshot is durable, and the engine knows that.
     is_durable: Cell<bool>,
-    faults: Faults,
+    /// A planted bug: everything is shown at once.
+    publishes: bool,
 }
 
 impl SharedShape for Shape {
     fn with_log<T>(&self, change: impl FnOnce(&mut ShapeLog) -> T) -> T {
         let outcome = change(&mut self.log.borrow_mut());
-        if self.faults.has(Fault::PublishesFragments) {
+        if self.publishes {
             self.log.borrow_mut().commit();
         }
         outcome
@@ -72,16 +73,16 @@ impl Shape {
     }
 
     /// A shape as a commit log tells of it.
-    fn new(created: CreatedShape, handle: Handle, log: ShapeLog, faults: Faults) -> Self {
+    fn new(created: CreatedShape, handle: Handle, log: ShapeLog, publishes: bool) -> Self {
         let dir = layout().shape_dir(handle);
         let known = KINDS.iter().position(|kind| kind.request == created.request);
         let kind = known.expect("only known kinds are asked for");
         let (is_readable, is_durable) = (Cell::new(false), Cell::new(false));
-        Self { created, handle, dir, kind, log: RefCell::new(log), is_readable, is_durable, faults }
+        Self { created, handle, dir, kind, log: RefCell::new(log), is_readable, is_durable, publishes }
     }
 
-    fn restore(shape: RecoveredShape, faults: Faults) -> Self {
-        let shape = Self::new(shape.created, shape.handle, shape.log, faults);
+    fn restore(shape: RecoveredShape, publishes: bool) -> Self {
+        let shape = Self::new(shape.created, shape.handle, shape.log, publishes);
         shape.is_readable.set(true);
         shape.is_durable.set(true);
         shape
@@ -159,7 +160,7 @@ impl Origin {
             }
             let (id, state, is_joined) = (shape.created.id, shape.dependent.clone(), shape.is_joined);
             let salt = shape.handle.to_string();
-            let shape = Rc::new(Shape::restore(shape, faults));
+            let shape = Rc::new(Shape::restore(shape, faults.has(Fault::PublishesFragments)));
             let definition = shape.definition();
             writer.restore(id, (shape, definition), &salt, (filter, is_joined), state);
         }
