@@ -21,6 +21,7 @@ mod recovery;
 #[cfg(test)]
 mod scratch;
 pub mod segment;
+mod stored;
 mod tail;
 
 pub use commit_log::{CommitWriter, Piece};
@@ -29,4 +30,5 @@ pub use layout::Layout;
 pub use native::Native;
 pub use packs::Packs;
 pub use recovery::{Recovered, RecoveryError, recover};
+pub use stored::stored_part;
 pub use tail::{Reached, Tail};

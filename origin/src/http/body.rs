@@ -44,24 +44,15 @@ pub(super) struct Stretch {
 impl Stored {
     /// A part of a shape's log, and the up-to-date message behind it where there is an LSN to name.
     pub(super) fn of(shape: &Shape, part: Part, up_to_date: Option<Lsn>) -> Self {
-        let key = |part| ChunkKey { generation: shape.generation(), part, coding: None };
-        let (file, tail) = match part {
-            Part::Snapshot(range) => {
-                let (path, at) = segment::snapshot_place(&shape.dir(), shape.log().snapshot().pack);
-                let key = key(Part::Snapshot(range.clone()));
-                (Some(Stretch { key, path, range: at + range.start..at + range.end }), SharedBytes::new())
-            }
-            Part::Changes(bytes) => {
-                let (file, tail) = shape.parts(bytes);
-                let stretch = |(path, range): (_, Range<_>)| Stretch {
-                    key: key(Part::Changes(range.clone())),
-                    path,
-                    range,
-                };
-                (file.map(stretch), tail)
-            }
-            Part::Nothing => (None, SharedBytes::new()),
-        };
+        let (file, tail) = shape.stored(&part);
+        let file = file.map(|(path, range)| {
+            let part = match part {
+                Part::Changes(_) => Part::Changes(range.clone()),
+                part => part,
+            };
+            let key = ChunkKey { generation: shape.generation(), part, coding: None };
+            Stretch { key, path, range }
+        });
         Self { file, tail, control: up_to_date.map(message::up_to_date) }
     }
 

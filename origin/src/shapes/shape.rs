@@ -4,6 +4,7 @@ use super::live_reply::{LiveReply, LiveReplyKey, Waiting, Waits};
 use super::schemas::Schemas;
 use anyhow::Result;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
+use limn_core::log::reading::Part;
 use limn_core::log::rope::SharedBytes;
 use limn_core::log::{Clock, Read, ShapeLog};
 use limn_core::pg::Relation;
@@ -12,7 +13,7 @@ use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, GeneratedColumns, schema_header};
 use limn_core::{Handle, Offset, ShapeId};
-use limn_disk::{Layout, Native, segment};
+use limn_disk::{Layout, Native, segment, stored_part};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -250,13 +251,9 @@ impl Shape {
         self.log().read_end(clock)
     }
 
-    /// Where the bytes of a part of the change log are: a range of the segment, then bytes in memory, which all readers
-    /// of the same part share.
-    pub fn parts(&self, bytes: Range<u64>) -> (Option<(PathBuf, Range<u64>)>, SharedBytes) {
-        let mut log = self.log();
-        let flushed = bytes.start..bytes.end.min(log.flushed_bytes());
-        let file = (!flushed.is_empty()).then(|| (segment::log_path(&self.dir()), flushed));
-        (file, log.shared_tail_part(bytes))
+    /// Where the bytes of a part of its log are ([`stored_part`]).
+    pub fn stored(&self, part: &Part) -> (Option<(PathBuf, Range<u64>)>, SharedBytes) {
+        stored_part(&self.dir(), &mut self.log(), part)
     }
 
     /// Where it is in its life.

@@ -1,0 +1,29 @@
+//! The places of a log's bytes.
+
+use crate::segment;
+use limn_core::log::reading::Part;
+use limn_core::log::rope::SharedBytes;
+use limn_core::log::shape_log::ShapeLog;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Where the bytes of a part of a log are: a range of a file, where any are in one, and behind it what is in memory, which
+/// all readers of the same part share.
+pub fn stored_part(
+    dir: &Path,
+    log: &mut ShapeLog,
+    part: &Part,
+) -> (Option<(PathBuf, Range<u64>)>, SharedBytes) {
+    match part {
+        Part::Snapshot(range) => {
+            let (path, at) = segment::snapshot_place(dir, log.snapshot().pack);
+            (Some((path, at + range.start..at + range.end)), SharedBytes::new())
+        }
+        Part::Changes(range) => {
+            let flushed = range.start..range.end.min(log.flushed_bytes());
+            let file = (!flushed.is_empty()).then(|| (segment::log_path(dir), flushed));
+            (file, log.shared_tail_part(range.clone()))
+        }
+        Part::Nothing => (None, SharedBytes::new()),
+    }
+}
