@@ -21,6 +21,7 @@ mod recovery;
 #[cfg(test)]
 mod scratch;
 pub mod segment;
+mod snapshot;
 mod stored;
 mod tail;
 
@@ -30,5 +31,6 @@ pub use layout::Layout;
 pub use native::Native;
 pub use packs::Packs;
 pub use recovery::{Recovered, RecoveryError, recover};
+pub use snapshot::{SnapshotOut, WrittenSnapshot};
 pub use stored::stored_part;
 pub use tail::{Reached, Tail};

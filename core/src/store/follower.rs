@@ -6,7 +6,8 @@ use crate::journal::replay::{AddedShape, Event, LogChange, Policy, Replay};
 use crate::{Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Everything that a [`Follower`] has its owner do.
+/// Everything that a [`Follower`] has its owner do. An owner without readers that wait need not be told of what concerns
+/// these alone.
 pub trait Followed {
     /// A shape as the owner holds it.
     type Shape: SharedShape;
@@ -22,24 +23,24 @@ pub trait Followed {
     /// Whatever the files report; the tail is then kept.
     fn release_tail(&mut self, shape: &Self::Shape) -> Result<(), Self::Error>;
 
-    /// A tail stays in memory for now, since its segment's index cannot be read: what that does not tell now it may tell
-    /// later.
-    fn handle_unreleased(&mut self, shape: &Self::Shape, error: Self::Error);
-
     /// Lets clients find a shape: its snapshot is durable.
     fn show(&mut self, shape: &Self::Shape);
-
-    /// Wakes a shape's readers.
-    fn wake(&mut self, shape: &Self::Shape);
-
-    /// Notes the tables whose rows a shape includes.
-    fn set_partitions(&mut self, shape: &Self::Shape, now: &ShapePartitions);
 
     /// Raises the LSN that replies may name.
     fn publish(&mut self, processed: Lsn);
 
+    /// A tail stays in memory for now, since its segment's index cannot be read: what that does not tell now it may tell
+    /// later.
+    fn handle_unreleased(&mut self, _shape: &Self::Shape, _error: Self::Error) {}
+
+    /// Wakes a shape's readers.
+    fn wake(&mut self, _shape: &Self::Shape) {}
+
+    /// Notes the tables whose rows a shape includes.
+    fn set_partitions(&mut self, _shape: &Self::Shape, _now: &ShapePartitions) {}
+
     /// Lets nobody find a shape any more, and tells its readers.
-    fn retire(&mut self, shape: Self::Shape);
+    fn retire(&mut self, _shape: Self::Shape) {}
 }
 
 /// Keeps the logs of the shapes up to date with a commit log that grows.

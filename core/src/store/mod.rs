@@ -2,7 +2,7 @@
 //!
 //! [`Writer`] takes messages, snapshots, answers and ticks. It has its `Router` route them, and [`Logs`] decides what
 //! becomes durable, visible and confirmed. Its owner carries out the [`Effect`]s, and asks Postgres its [`Question`]s.
-//! [`SnapshotQueue`] says which new shapes share a snapshot. A [`Follower`] keeps the shapes of a folder that another
+//! [`Snapshots`] says which new shapes share a snapshot, and what is done with it. A [`Follower`] keeps the shapes of a folder that another
 //! process writes to.
 
 mod checkpoint;
@@ -13,6 +13,7 @@ mod follower;
 pub mod limits;
 mod logs;
 mod snapshot_queue;
+mod snapshot_run;
 mod tails;
 #[cfg(test)]
 mod tests;
@@ -26,5 +27,6 @@ pub use effect::{Effect, SharedShape};
 pub use follower::{Followed, Follower};
 pub use limits::Limits;
 pub use logs::Logs;
-pub use snapshot_queue::{Batch, SnapshotLimits, SnapshotQueue};
+pub use snapshot_queue::SnapshotLimits;
+pub use snapshot_run::{RunId, SnapshotStep, Snapshots};
 pub use writer::{Progress, Question, Writer};

@@ -1,6 +1,7 @@
 //! Which shapes share a snapshot.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// The limits of a [`SnapshotQueue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct SnapshotLimits {
     pub batch_max: usize,
     /// Bytes of one shape's rows beyond which the shapes that share its snapshot wait for another one instead.
     pub large_bytes: u64,
+    /// How long a shape gets another snapshot where the last one lacked a transaction that it needs.
+    pub visible_wait: Duration,
 }
 
 /// Shapes that wait for a snapshot, in the order in which they came. One snapshot serves all that wait for the same
@@ -162,7 +165,12 @@ mod tests {
     type Queue = SnapshotQueue<&'static str, u32>;
 
     fn queue(waiting: &[(&'static str, u32)]) -> Queue {
-        let mut queue = Queue::new(SnapshotLimits { snapshots_max: 2, batch_max: 3, large_bytes: 100 });
+        let mut queue = Queue::new(SnapshotLimits {
+            snapshots_max: 2,
+            batch_max: 3,
+            large_bytes: 100,
+            visible_wait: Duration::ZERO,
+        });
         waiting.iter().for_each(|(tables, shape)| queue.push(tables, *shape));
         queue
     }

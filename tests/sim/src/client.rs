@@ -1,6 +1,6 @@
 //! A client: follows a shape's log, keeps its rows, and accepts nothing that does not fit.
 
-use crate::origin::Reply;
+use crate::reply::Reply;
 use crate::shapes::ShownRow;
 use limn_core::{Handle, Offset};
 use limn_tests::Rows;

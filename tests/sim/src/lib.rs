@@ -5,7 +5,9 @@
 //! postgres/  transactions, snapshots, the WAL, a slot that sends pgoutput
 //! disk       files whose unsynced writes may be lost, torn or reordered
 //! files      the same as the port that `limn_disk` writes to
-//! origin/    carries out what core decides, one step at a time, and makes shapes as `limn-origin` does
+//! origin/    carries out what core decides, one step at a time
+//! faulty/    ports of the origin, with what a planted bug changes
+//! reply      what a client gets
 //! questions  what the model's Postgres answers to a move
 //! client     follows a log and keeps its rows
 //! judge/     everything that was ever served, what the rows must be, and what may be kept
@@ -20,12 +22,14 @@
 mod client;
 mod disk;
 mod fault;
+mod faulty;
 mod files;
 mod judge;
 mod origin;
 mod postgres;
 mod questions;
 mod random;
+mod reply;
 mod settings;
 mod shapes;
 mod trace;

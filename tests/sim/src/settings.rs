@@ -2,6 +2,7 @@
 
 use crate::random::Random;
 use limn_core::store::{Limits, SnapshotLimits};
+use std::time::Duration;
 
 /// Limits, small enough that a short run passes all of them.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub struct Settings {
     pub snapshots: SnapshotLimits,
     /// The length at which a pack is full.
     pub pack_bytes_max: u64,
+    /// Bytes of a snapshot that are gathered before they are written.
+    pub write_bytes: usize,
 }
 
 impl Settings {
@@ -33,7 +36,10 @@ impl Settings {
             snapshots_max: 1 + random.below(3) as usize,
             batch_max: 1 + random.below(4) as usize,
             large_bytes: 100 + random.below(1_000),
+            visible_wait: Duration::MAX,
         };
-        Self { chunk_bytes_max, limits, snapshots, pack_bytes_max: 1 + random.below(2_000) }
+        let pack_bytes_max = 1 + random.below(2_000);
+        let write_bytes = 1 + random.below(1_000) as usize;
+        Self { chunk_bytes_max, limits, snapshots, pack_bytes_max, write_bytes }
     }
 }

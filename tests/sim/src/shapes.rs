@@ -112,6 +112,12 @@ impl Kind {
         columns.iter().map(|index| (COLUMNS[*index].0.to_owned(), row[*index].clone())).collect()
     }
 
+    /// Its rows, the last one first.
+    #[must_use]
+    pub fn rows(&self, tables: &Tables) -> Vec<Row> {
+        tables[self.table].values().filter(|row| (self.holds)(row, tables)).rev().cloned().collect()
+    }
+
     /// The results of its subqueries.
     #[must_use]
     pub fn views(&self, tables: &Tables) -> Vec<View> {

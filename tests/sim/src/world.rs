@@ -4,11 +4,12 @@ use crate::client::Client;
 use crate::disk::Disk;
 use crate::fault::{Fault, Faults};
 use crate::files::Files;
-use crate::judge::limits::check_commit_log;
+use crate::judge::limits::{check_commit_log, check_tails};
 use crate::judge::{Event, Judge};
-use crate::origin::{Origin, Reply, Standby, layout};
+use crate::origin::{Origin, Standby, layout};
 use crate::postgres::Postgres;
 use crate::random::Random;
+use crate::reply::Reply;
 use crate::settings::Settings;
 use crate::shapes::KINDS;
 use crate::trace::Trace;
@@ -308,8 +309,10 @@ impl World {
     }
 
     fn check_tails(&self) -> Step {
-        let checked = self.origin.as_ref().map(|origin| origin.check_tails(&self.settings.limits));
-        checked.transpose()?;
+        if let Some(origin) = self.origin.as_ref().filter(|origin| !origin.is_writing()) {
+            let logs = origin.shapes().map(|shape| (shape.handle, shape.log.get()));
+            check_tails(&logs.collect::<Vec<_>>(), &self.settings.limits)?;
+        }
         Ok(())
     }
 

@@ -6,26 +6,16 @@ use crate::shapes::{Life, Shape};
 use crate::store::Folder;
 use futures::StreamExt;
 use limn_core::log::ItemFormat;
-use limn_core::log::shape_log::{PackPlace, SnapshotProgress};
+use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::pg::copy::{CopyDecoder, ProjectedRow};
 use limn_core::protocol::request::LogMode;
 use limn_core::shape::SnapshotWriter;
 use limn_core::shape::dependent::View;
-use limn_disk::{Native, segment};
+use limn_disk::{Native, SnapshotOut, WrittenSnapshot};
 use std::fs::File;
-use std::io::{self, Write};
 
-/// Bytes of snapshot that are gathered before they are written. A snapshot that is shorter goes to a pack, and is made
-/// durable by the commit log, together with whatever else that syncs.
+/// Bytes of snapshot that are gathered before they are written. A snapshot that is shorter goes to a pack.
 const WRITE_BYTES: usize = 64 << 10;
-
-/// A snapshot that is written, and not durable yet.
-pub(super) enum Written {
-    /// Its bytes, which are also in a pack.
-    Small(Vec<u8>),
-    /// The file, which is to be synced.
-    Large(File),
-}
 
 /// Streams the rows to the snapshot's place; readers follow behind. `views` are what the definition's subqueries return
 /// in the snapshot. `on_written` is told how many bytes there are, each time that some were written.
@@ -35,12 +25,12 @@ pub(super) async fn copy(
     views: Vec<View>,
     (folder, chunk_bytes_max): (&Folder, u64),
     mut on_written: impl FnMut(u64),
-) -> Result<Written, CreateError> {
+) -> Result<WrittenSnapshot<File>, CreateError> {
     let definition = &shape.definition;
     let format = ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
     let tagger = definition.tagger(&shape.handle.to_string(), views);
     let writer = SnapshotWriter::new(format, tagger, chunk_bytes_max);
-    let mut out = Out { shape, folder, writer, file: None };
+    let mut out = SnapshotOut::new(Native, shape.dir(), writer, WRITE_BYTES);
     if definition.log_mode == LogMode::Full {
         let places = definition.places();
         let mut chunks = snapshot.copy(&definition.snapshot_sql()).await?;
@@ -48,61 +38,24 @@ pub(super) async fn copy(
         while let Some(chunk) = chunks.next().await {
             rows.push(&chunk?);
             while let Some(row) = rows.next_row().map_err(|error| CreateError::Copy(error.to_string()))? {
-                out.writer.push_row(&ProjectedRow { row, places: &places })?;
-                if out.writer.buffer().len() >= WRITE_BYTES {
-                    on_written(out.write()?);
+                out.push_row(&ProjectedRow { row, places: &places })?;
+                if out.is_full() {
+                    let progress = out.write()?;
+                    let bytes = progress.bytes;
+                    show(shape, progress);
+                    on_written(bytes);
                 }
             }
         }
         rows.finish().map_err(|error| CreateError::Copy(error.to_string()))?;
     }
-    out.writer.finish(snapshot.bounds());
-    Ok(out.finish()?)
+    let (progress, written) = out.finish(snapshot.bounds(), |content| folder.append_to_pack(content))?;
+    show(shape, progress);
+    Ok(written)
 }
 
-/// The way of a snapshot to its file.
-struct Out<'a> {
-    shape: &'a Shape,
-    folder: &'a Folder,
-    writer: SnapshotWriter,
-    /// Opened for the first bytes.
-    file: Option<File>,
-}
-
-impl Out<'_> {
-    /// Writes what is encoded and lets readers have it. Returns how many bytes there are.
-    fn write(&mut self) -> io::Result<u64> {
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                segment::create_dir(&Native, &self.shape.dir())?;
-                File::create(segment::snapshot_path(&self.shape.dir()))?
-            }
-        };
-        file.write_all(self.writer.buffer())?;
-        self.file = Some(file);
-        Ok(self.show(None))
-    }
-
-    /// Writes the rest.
-    fn finish(mut self) -> io::Result<Written> {
-        if let Some(mut file) = self.file.take() {
-            file.write_all(self.writer.buffer())?;
-            self.show(None);
-            return Ok(Written::Large(file));
-        }
-        let content = self.writer.buffer().to_vec();
-        let place = self.folder.append_to_pack(&content)?;
-        self.show(Some(place));
-        Ok(Written::Small(content))
-    }
-
-    fn show(&mut self, pack: Option<PackPlace>) -> u64 {
-        let progress = SnapshotProgress { pack, ..self.writer.handle_written() };
-        let bytes = progress.bytes;
-        self.shape.log().handle_snapshot_progress(progress);
-        // The first bytes make the shape readable, later ones wake those who read along.
-        self.shape.set_life(Life::Readable);
-        bytes
-    }
+/// Lets readers have what is written. The first bytes make the shape readable, later ones wake those who read along.
+fn show(shape: &Shape, progress: SnapshotProgress) {
+    shape.log().handle_snapshot_progress(progress);
+    shape.set_life(Life::Readable);
 }

@@ -1,6 +1,6 @@
 //! Takes snapshots for the shapes that wait: one for all of the same tables.
 
-use super::copy::{Written, copy};
+use super::copy::copy;
 use super::error::CreateError;
 use super::facts::RECENT;
 use super::views;
@@ -11,11 +11,13 @@ use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{SessionPool, obstacle};
 use crate::shapes::{Life, Shape};
 use crate::store::Folder;
+use limn_core::ShapeId;
 use limn_core::journal::record::SnapshotDone;
 use limn_core::pg::{QualifiedName, SnapshotBounds, SnapshotFilter};
-use limn_core::store::{Batch, SnapshotLimits, SnapshotQueue};
-use limn_disk::{Native, segment};
-use std::collections::VecDeque;
+use limn_core::shape::dependent::View;
+use limn_core::store::{RunId, SnapshotLimits, SnapshotStep};
+use limn_disk::{Native, WrittenSnapshot, segment};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::pin::pin;
@@ -23,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Shapes that one snapshot serves.
 const BATCH_MAX: usize = 500;
@@ -41,7 +43,9 @@ pub(super) struct Snapshots(Arc<Shared>);
 
 struct Shared {
     parts: SnapshotsParts,
-    queue: Mutex<SnapshotQueue<Tables, Waiting>>,
+    /// When the server began to take snapshots.
+    began: Instant,
+    machine: Mutex<Machine>,
     /// What the last snapshot showed of its tables: another one soon after that sees the same transactions shows the
     /// same.
     last_shown: Mutex<Option<Shown>>,
@@ -71,24 +75,28 @@ pub(super) struct SnapshotsParts {
 /// Tables by oid and name, a shape's own first.
 type Tables = Vec<(u32, QualifiedName)>;
 
+/// Says which step comes next.
+type Machine = limn_core::store::Snapshots<Tables, Arc<Waiting>>;
+
 /// A shape that waits for its snapshot.
 struct Waiting {
     shape: Arc<Shape>,
     /// The partitions of its own table when its definition was resolved.
     partitions: Vec<u32>,
-    /// True once the engine keeps its changes.
-    is_registered: bool,
-    /// Since when there have been snapshots that lacked a transaction that it needs.
-    incomplete_since: Option<Instant>,
-    done: oneshot::Sender<Result<(), CreateError>>,
+    done: Mutex<Option<oneshot::Sender<Result<(), CreateError>>>>,
 }
 
 impl Snapshots {
     pub(super) fn new(parts: SnapshotsParts) -> Self {
         let snapshots_max = parts.snapshots_max;
-        let limits = SnapshotLimits { snapshots_max, batch_max: BATCH_MAX, large_bytes: LARGE_BYTES };
-        let queue = Mutex::new(SnapshotQueue::new(limits));
-        Self(Arc::new(Shared { parts, queue, last_shown: Mutex::default() }))
+        let limits = SnapshotLimits {
+            snapshots_max,
+            batch_max: BATCH_MAX,
+            large_bytes: LARGE_BYTES,
+            visible_wait: VISIBLE_WAIT,
+        };
+        let machine = Mutex::new(Machine::new(limits));
+        Self(Arc::new(Shared { parts, began: Instant::now(), machine, last_shown: Mutex::default() }))
     }
 
     /// Takes a shape's snapshot, whose table is described by `own`. Returns once the snapshot is written; the engine
@@ -97,65 +105,62 @@ impl Snapshots {
         let (done, taken) = oneshot::channel();
         let relations = shape.definition.relations();
         let tables = relations.iter().map(|relation| (relation.oid, relation.name.clone())).collect();
-        let partitions = own.partitions.clone();
-        let shape = shape.clone();
-        let waiting = Waiting { shape, partitions, is_registered: false, incomplete_since: None, done };
-        self.queue().push(tables, waiting);
-        self.start();
+        let (partitions, done) = (own.partitions.clone(), Mutex::new(Some(done)));
+        self.tell(|machine| {
+            machine.push(tables, Arc::new(Waiting { shape: shape.clone(), partitions, done }));
+        });
         taken.await.unwrap_or(Err(CreateError::CutOff))
     }
 
-    /// Starts the snapshots that are due.
-    fn start(&self) {
-        while let Some(batch) = self.poll() {
-            let open = Open { snapshots: self.clone(), tables: batch.tables().clone(), is_begun: false };
-            tokio::spawn(self.clone().run(batch, open));
+    /// Tells the machine something, and starts the runs that are due by it.
+    fn tell<T>(&self, told: impl FnOnce(&mut Machine) -> T) -> T {
+        let outcome = told(&mut self.machine());
+        while let Some(id) = self.poll_run() {
+            let open = Open { snapshots: self.clone(), id };
+            tokio::spawn(self.clone().run(open));
         }
+        outcome
     }
 
-    fn poll(&self) -> Option<Batch<Tables, Waiting>> {
-        self.queue().poll()
+    fn poll_run(&self) -> Option<RunId> {
+        self.machine().poll_run()
     }
 
-    fn queue(&self) -> MutexGuard<'_, SnapshotQueue<Tables, Waiting>> {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn next(&self, run: RunId) -> SnapshotStep<Arc<Waiting>> {
+        self.machine().next(run)
     }
 
-    async fn run(self, mut batch: Batch<Tables, Waiting>, mut open: Open) {
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.0.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self, open: Open) {
         let Shared { parts, .. } = &*self.0;
         let _permit = parts.sessions.acquire().await.expect("the semaphore is never closed");
         let _counted = Counted::new(&parts.metrics.snapshots);
-        let (snapshot, described) = match self.begin(&mut batch).await {
-            Ok(begun) => begun,
-            Err(error) => return fail_all(&mut batch, error),
+        let mut run = Run {
+            snapshots: &self,
+            id: open.id,
+            begun: None,
+            views: Vec::new(),
+            slow_at: Instant::now(),
+            files: HashMap::new(),
         };
-        open.handle_begun();
-        let run = Run { snapshots: &self, snapshot, described, batch: Mutex::new(batch) };
-        let Served { later, large } = run.serve().await;
-        for (waiting, filter, file) in large {
-            let ended = self.end_large(&waiting.shape, filter, file).await;
-            waiting.tell(ended);
-        }
-        if !later.is_empty() {
-            sleep(VISIBLE_POLL).await;
-            self.queue().give_back(open.tables.clone(), later);
+        loop {
+            match self.next(open.id) {
+                SnapshotStep::Over => return,
+                step => run.carry_out(step).await,
+            }
         }
     }
 
-    /// Has the engine keep the shapes' changes, then begins a snapshot, and describes the tables as it shows them.
-    async fn begin(
-        &self,
-        batch: &mut Batch<Tables, Waiting>,
-    ) -> Result<(Snapshot, Arc<Vec<Description>>), CreateError> {
-        let Shared { parts, .. } = &*self.0;
-        let new = batch.iter().filter(|waiting| !waiting.is_registered);
-        let shapes: Vec<Arc<Shape>> = new.map(|waiting| waiting.shape.clone()).collect();
-        parts.engine.register(shapes).await?;
-        batch.iter_mut().for_each(|waiting| waiting.is_registered = true);
-        let first = batch.iter().next().ok_or(CreateError::CutOff)?;
-        let snapshot = parts.pool.begin(&first.shape.definition.relations()).await?;
-        let described = self.describe(&snapshot, batch.tables()).await?;
-        Ok((snapshot, described))
+    /// Begins a snapshot for shapes that read the same tables as the first of them, and describes the tables as it shows
+    /// them.
+    async fn begin(&self, first: &Waiting, run: RunId) -> Result<Begun, CreateError> {
+        let snapshot = self.0.parts.pool.begin(&first.shape.definition.relations()).await?;
+        let tables = self.machine().tables(run).cloned().unwrap_or_default();
+        let described = self.describe(&snapshot, &tables).await?;
+        Ok(Begun { snapshot, described })
     }
 
     async fn describe(
@@ -186,16 +191,188 @@ impl Snapshots {
     fn last_shown(&self) -> MutexGuard<'_, Option<Shown>> {
         self.0.last_shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Syncs the file of a snapshot.
-    async fn end_large(&self, shape: &Shape, filter: SnapshotFilter, file: File) -> Result<(), CreateError> {
-        let dir = shape.dir();
-        let sync = move || segment::sync_snapshot(&Native, &dir, &file);
-        spawn_blocking(sync).await.map_err(io::Error::other)??;
-        self.end(shape, filter, None).await
+/// A snapshot, with the tables as it shows them.
+struct Begun {
+    snapshot: Snapshot,
+    described: Arc<Vec<Description>>,
+}
+
+/// One run's task, which carries its steps out.
+struct Run<'a> {
+    snapshots: &'a Snapshots,
+    id: RunId,
+    begun: Option<Begun>,
+    /// What the subqueries of the shape at hand return in the snapshot.
+    views: Vec<View>,
+    /// When others do not wait for the shape at hand any more.
+    slow_at: Instant,
+    /// Files that are written, and not synced yet.
+    files: HashMap<ShapeId, File>,
+}
+
+impl Run<'_> {
+    async fn carry_out(&mut self, step: SnapshotStep<Arc<Waiting>>) {
+        match step {
+            SnapshotStep::Register(new) => self.register(new).await,
+            SnapshotStep::Begin(first) => match self.snapshots.begin(&first, self.id).await {
+                Ok(begun) => {
+                    let filter = begun.filter();
+                    self.begun = Some(begun);
+                    self.tell(|machine, run| machine.handle_begun(run, filter));
+                }
+                Err(error) => self.fail_all(error),
+            },
+            SnapshotStep::Take { shape: waiting, filter } => self.take(&waiting, filter).await,
+            SnapshotStep::Copy { shape: waiting, .. } => self.copy(&waiting).await,
+            SnapshotStep::Close => self.close().await,
+            SnapshotStep::Sync(waiting) => match self.sync(&waiting.shape).await {
+                Ok(()) => self.tell(Machine::handle_synced),
+                Err(error) => self.fail(error),
+            },
+            SnapshotStep::Finish { shape: waiting, filter, content } => {
+                match self.finish(&waiting.shape, filter, content).await {
+                    Ok(()) => {
+                        waiting.tell(Ok(()));
+                        self.tell(Machine::handle_done);
+                    }
+                    Err(error) => self.fail(error),
+                }
+            }
+            SnapshotStep::Pause => {
+                sleep(VISIBLE_POLL).await;
+                self.tell(Machine::handle_paused);
+            }
+            SnapshotStep::Over => {}
+        }
     }
 
-    async fn end(
+    fn tell<T>(&self, told: impl FnOnce(&mut Machine, RunId) -> T) -> T {
+        self.snapshots.tell(|machine| told(machine, self.id))
+    }
+
+    /// The step at hand failed, for the shape at hand.
+    fn fail(&self, error: CreateError) {
+        if let Some(waiting) = self.tell(Machine::handle_failed).first() {
+            waiting.tell(Err(error));
+        }
+    }
+
+    /// There is no snapshot.
+    fn fail_all(&self, error: CreateError) {
+        let error = Arc::new(error);
+        for waiting in self.tell(Machine::handle_failed) {
+            waiting.tell(Err(CreateError::Snapshot(error.clone())));
+        }
+    }
+
+    /// Has the engine keep the shapes' changes.
+    async fn register(&self, new: Vec<Arc<Waiting>>) {
+        let shapes = new.iter().map(|waiting| waiting.shape.clone()).collect();
+        match self.snapshots.0.parts.engine.register(shapes).await {
+            Ok(()) => self.tell(Machine::handle_registered),
+            Err(error) => self.fail_all(error.into()),
+        }
+    }
+
+    async fn take(&mut self, waiting: &Waiting, filter: SnapshotFilter) {
+        self.slow_at = Instant::now() + SLOW_TIME;
+        match self.in_time(self.try_take(waiting, filter)).await {
+            Ok(Some(views)) => {
+                self.views = views;
+                self.tell(Machine::handle_taken);
+            }
+            Ok(None) => {
+                let now = self.snapshots.0.began.elapsed();
+                let failed = self.tell(|machine, run| machine.handle_incomplete(run, now));
+                failed.into_iter().for_each(|waiting| waiting.tell(Err(CreateError::CommitsInvisible)));
+            }
+            Err(error @ CreateError::Changed) => {
+                waiting.tell(Err(error));
+                self.tell(Machine::handle_refused);
+            }
+            Err(error) => self.fail_inside(error),
+        }
+    }
+
+    /// The results of a shape's subqueries; `None` where the snapshot lacks a transaction that the shape will not get
+    /// otherwise.
+    async fn try_take(
+        &self,
+        waiting: &Waiting,
+        filter: SnapshotFilter,
+    ) -> Result<Option<Vec<View>>, CreateError> {
+        let (shape, open) = (&waiting.shape, self.open()?);
+        if shape.life() != Life::Creating || !open.shows_tables_of(waiting) {
+            return Err(CreateError::Changed);
+        }
+        let views = views(&shape.definition, &open.snapshot).await?;
+        let engine = &self.snapshots.0.parts.engine;
+        let is_complete = engine.snapshot_taken(shape.id, filter, views.clone()).await?;
+        Ok(is_complete.then_some(views))
+    }
+
+    async fn copy(&mut self, waiting: &Waiting) {
+        let (shape, views) = (&waiting.shape, std::mem::take(&mut self.views));
+        match self.in_time(self.try_copy(shape, views)).await {
+            Ok(WrittenSnapshot::Small(content)) => {
+                self.tell(|machine, run| machine.handle_copied(run, Some(content)));
+            }
+            Ok(WrittenSnapshot::Large(file)) => {
+                self.files.insert(shape.id, file);
+                self.tell(|machine, run| machine.handle_copied(run, None));
+            }
+            Err(error) => self.fail_inside(error),
+        }
+    }
+
+    async fn try_copy(&self, shape: &Shape, views: Vec<View>) -> Result<WrittenSnapshot<File>, CreateError> {
+        let Shared { parts, .. } = &*self.snapshots.0;
+        let on_written = |bytes| self.tell(|machine, run| machine.handle_written(run, bytes));
+        let place = (&*parts.folder, parts.chunk_bytes_max);
+        copy(shape, &self.open()?.snapshot, views, place, on_written).await
+    }
+
+    /// The transaction has failed, or has rows to come that nobody wants.
+    fn fail_inside(&mut self, error: CreateError) {
+        self.begun = None;
+        self.fail(error);
+    }
+
+    fn open(&self) -> Result<&Begun, CreateError> {
+        self.begun.as_ref().ok_or(CreateError::CutOff)
+    }
+
+    /// Does something for the shape at hand, for which others do not wait for long.
+    async fn in_time<T>(&self, serving: impl Future<Output = T>) -> T {
+        let mut serving = pin!(serving);
+        if let Ok(outcome) = timeout_at(self.slow_at, serving.as_mut()).await {
+            return outcome;
+        }
+        self.tell(Machine::handle_slow);
+        serving.await
+    }
+
+    /// The rows have all come: how the read-only transaction ends changes nothing.
+    async fn close(&mut self) {
+        if let Some(open) = self.begun.take() {
+            match open.snapshot.finish().await {
+                Ok(session) => self.snapshots.0.parts.pool.keep(session),
+                Err(error) => tracing::debug!(%error, "the snapshot's transaction did not end in order"),
+            }
+        }
+        self.tell(Machine::handle_closed);
+    }
+
+    async fn sync(&mut self, shape: &Shape) -> Result<(), CreateError> {
+        let file = self.files.remove(&shape.id).ok_or(CreateError::CutOff)?;
+        let dir = shape.dir();
+        let sync = move || segment::sync_snapshot(&Native, &dir, &file);
+        Ok(spawn_blocking(sync).await.map_err(io::Error::other)??)
+    }
+
+    async fn finish(
         &self,
         shape: &Shape,
         filter: SnapshotFilter,
@@ -203,120 +380,17 @@ impl Snapshots {
     ) -> Result<(), CreateError> {
         let progress = shape.log().snapshot().clone();
         let done = SnapshotDone { id: shape.id, filter, progress, content };
-        Ok(self.0.parts.engine.snapshot_done(done).await?)
+        Ok(self.snapshots.0.parts.engine.snapshot_done(done).await?)
     }
 }
 
-/// A snapshot that is open, with the tables as it shows them.
-struct Run<'a> {
-    snapshots: &'a Snapshots,
-    snapshot: Snapshot,
-    described: Arc<Vec<Description>>,
-    batch: Mutex<Batch<Tables, Waiting>>,
-}
-
-/// What is left to do once a snapshot's session is not needed any more.
-#[derive(Default)]
-struct Served {
-    /// Shapes that need another snapshot.
-    later: Vec<Waiting>,
-    /// Snapshots whose files are to be synced.
-    large: Vec<(Waiting, SnapshotFilter, File)>,
-}
-
-/// How far one shape came.
-enum Outcome {
-    Written(Written),
-    /// The snapshot lacks a transaction that the shape will not get otherwise.
-    Incomplete,
-}
-
-impl Run<'_> {
-    /// Copies the rows of one shape after the other.
-    async fn serve(self) -> Served {
-        let filter = SnapshotFilter {
-            bounds: self.snapshot.bounds().clone(),
-            ends_at: self.snapshot.ends_at().as_u64(),
-        };
-        let mut served = Served::default();
-        while let Some(waiting) = self.next() {
-            match self.serve_in_time(&waiting, &filter).await {
-                Ok(Outcome::Written(Written::Small(content))) => {
-                    let ended = self.snapshots.end(&waiting.shape, filter.clone(), Some(content)).await;
-                    waiting.tell(ended);
-                }
-                Ok(Outcome::Written(Written::Large(file))) => {
-                    served.large.push((waiting, filter.clone(), file));
-                }
-                Ok(Outcome::Incomplete) => served.later.extend(waiting.unless_too_long()),
-                Err(error @ CreateError::Changed) => waiting.tell(Err(error)),
-                Err(error) => {
-                    waiting.tell(Err(error));
-                    // The transaction has failed, or has rows to come that nobody wants.
-                    served.later.extend(self.batch().take());
-                    return served;
-                }
-            }
-        }
-        // The rows have all come: how the read-only transaction ends changes nothing.
-        match self.snapshot.finish().await {
-            Ok(session) => self.snapshots.0.parts.pool.keep(session),
-            Err(error) => tracing::debug!(%error, "the snapshot's transaction did not end in order"),
-        }
-        served
+impl Begun {
+    fn filter(&self) -> SnapshotFilter {
+        let ends_at = self.snapshot.ends_at().as_u64();
+        SnapshotFilter { bounds: self.snapshot.bounds().clone(), ends_at }
     }
 
-    /// Copies the rows of a shape, behind which others do not wait for long.
-    async fn serve_in_time(
-        &self,
-        waiting: &Waiting,
-        filter: &SnapshotFilter,
-    ) -> Result<Outcome, CreateError> {
-        let mut serving = pin!(self.serve_one(waiting, filter));
-        if let Ok(outcome) = timeout(SLOW_TIME, serving.as_mut()).await {
-            return outcome;
-        }
-        let others = self.batch().take();
-        self.give_back(others);
-        serving.await
-    }
-
-    async fn serve_one(&self, waiting: &Waiting, filter: &SnapshotFilter) -> Result<Outcome, CreateError> {
-        let Shared { parts, .. } = &*self.snapshots.0;
-        let (shape, snapshot) = (&waiting.shape, &self.snapshot);
-        if shape.life() != Life::Creating || !self.shows_tables_of(waiting) {
-            return Err(CreateError::Changed);
-        }
-        let views = views(&shape.definition, snapshot).await?;
-        if !parts.engine.snapshot_taken(shape.id, filter.clone(), views.clone()).await? {
-            return Ok(Outcome::Incomplete);
-        }
-        let give_back = |bytes| {
-            let others = self.batch().handle_written(bytes);
-            self.give_back(others);
-        };
-        let place = (&*parts.folder, parts.chunk_bytes_max);
-        copy(shape, snapshot, views, place, give_back).await.map(Outcome::Written)
-    }
-
-    /// Lets shapes that wait share another snapshot.
-    fn give_back(&self, others: VecDeque<Waiting>) {
-        if !others.is_empty() {
-            let tables = self.batch().tables().clone();
-            self.snapshots.queue().give_back(tables, others);
-            self.snapshots.start();
-        }
-    }
-
-    fn next(&self) -> Option<Waiting> {
-        self.batch().poll()
-    }
-
-    fn batch(&self) -> MutexGuard<'_, Batch<Tables, Waiting>> {
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the tables are in the snapshot what the definition took them for. What changes after that shows in the
+    /// True where the tables are in the snapshot what the definition took them for. What changes after that shows in the
     /// stream; what changed before may have gone by in it already.
     fn shows_tables_of(&self, waiting: &Waiting) -> bool {
         let relations = waiting.shape.definition.relations();
@@ -328,48 +402,23 @@ impl Run<'_> {
 }
 
 impl Waiting {
-    /// The snapshot lacks a transaction that the shape needs: another one may have it, for some time.
-    fn unless_too_long(self) -> Option<Self> {
-        let since = self.incomplete_since.unwrap_or_else(Instant::now);
-        if since.elapsed() > VISIBLE_WAIT {
-            self.tell(Err(CreateError::CommitsInvisible));
-            return None;
+    fn tell(&self, outcome: Result<(), CreateError>) {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(done) = done {
+            // Whoever waited may have gone.
+            let _ = done.send(outcome);
         }
-        Some(Self { incomplete_since: Some(since), ..self })
-    }
-
-    fn tell(self, outcome: Result<(), CreateError>) {
-        // Whoever waited may have gone.
-        let _ = self.done.send(outcome);
     }
 }
 
-/// Tells all shapes of a batch why there is no snapshot.
-fn fail_all(batch: &mut Batch<Tables, Waiting>, error: CreateError) {
-    let error = Arc::new(error);
-    for waiting in batch.take() {
-        waiting.tell(Err(CreateError::Snapshot(error.clone())));
-    }
-}
-
-/// A snapshot's place among those that may be open. Dropping it makes room for the next one.
+/// A run's place among those that may be open. Dropping it makes room for the next one.
 struct Open {
     snapshots: Snapshots,
-    tables: Tables,
-    is_begun: bool,
-}
-
-impl Open {
-    fn handle_begun(&mut self) {
-        self.is_begun = true;
-        self.snapshots.queue().handle_begun(&self.tables);
-        self.snapshots.start();
-    }
+    id: RunId,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.snapshots.queue().handle_end(&self.tables, self.is_begun);
-        self.snapshots.start();
+        self.snapshots.tell(|machine| machine.end(self.id));
     }
 }

@@ -9,12 +9,13 @@ use limn_core::log::{Rope, ShapeLog};
 use limn_core::store::Limits;
 use limn_disk::{Files as _, Layout};
 use std::io;
+use std::ops::Deref;
 
 /// Checks the logs of all shapes, of which nothing is on its way to the disk: what is counts only once it is there.
 ///
 /// # Errors
 /// Where one tail, or all of them, are too long.
-pub fn check_tails(logs: &[(Handle, &ShapeLog)], limits: &Limits) -> Verdict {
+pub fn check_tails(logs: &[(Handle, impl Deref<Target = ShapeLog>)], limits: &Limits) -> Verdict {
     let tail =
         |log: &ShapeLog| log.flushable().last().map_or(0, |last| (last.end - log.flushed_bytes()) as usize);
     let (each_max, all_max) = (limits.tail_bytes_max, limits.tails_bytes_max);

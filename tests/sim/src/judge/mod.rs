@@ -6,8 +6,8 @@
 pub mod limits;
 
 use crate::client::{Client, Verdict, messages, position};
-use crate::origin::Reply;
 use crate::postgres::{Change, Postgres, TABLES, Tables, apply};
+use crate::reply::Reply;
 use crate::shapes::{KINDS, ShownRow};
 use limn_core::log::Rope;
 use limn_core::shape::RotationCause;

@@ -1,334 +1,227 @@
-//! How shapes are made, as `limn_origin::shapes::creation` does it, one wait at a time.
+//! How shapes are made, as `limn_origin::shapes::creation` does it: the steps that core says, on the model's tables.
 
-use super::engine::Engine;
-use super::{Shape, layout};
-use crate::fault::Fault;
-use crate::files::File;
+use super::{Origin, Shape, layout};
+use crate::faulty::{Log, Session};
+use crate::files::{File, Files};
 use crate::judge::Event;
-use crate::postgres::{Postgres, Row, Tables};
+use crate::postgres::{Postgres, Row, TableRow};
 use crate::random::Random;
 use crate::shapes::{KINDS, Kind};
 use limn_core::journal::record::{CreatedShape, SnapshotDone};
 use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::log::{ItemFormat, ShapeLog};
-use limn_core::pg::{self, SnapshotBounds, SnapshotFilter};
-use limn_core::shape::SnapshotWriter;
+use limn_core::pg::SnapshotFilter;
 use limn_core::shape::dependent::View;
-use limn_core::store::{Batch, SnapshotLimits, SnapshotQueue};
+use limn_core::shape::{DropCause, SnapshotWriter};
+use limn_core::store::{RunId, SnapshotStep};
 use limn_core::{Handle, ShapeId};
-use limn_disk::{Files as _, segment};
+use limn_disk::{SnapshotOut, WrittenSnapshot, segment};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
-
-/// The shapes that are being made.
-#[derive(Debug)]
-pub(super) struct Creations {
-    queue: SnapshotQueue<Vec<u32>, Creation>,
-    runs: Vec<Run>,
-    chunk_bytes_max: u64,
-}
+use std::time::Duration;
 
 /// A shape on its way.
 #[derive(Debug)]
-pub(super) struct Creation {
-    pub(super) id: ShapeId,
-    pub(super) kind: usize,
-    pub(super) handle: Handle,
-    dir: PathBuf,
-    /// True once the engine knows the shape.
-    pub(super) is_registered: bool,
+pub struct Creation {
+    id: ShapeId,
+    pub kind: usize,
+    pub handle: Handle,
+    /// True once the writer knows the shape.
+    pub is_registered: Cell<bool>,
 }
 
-/// A snapshot, and the shapes that it serves.
+/// A run, and what it keeps from one step to the next.
 #[derive(Debug)]
-struct Run {
-    batch: Batch<Vec<u32>, Creation>,
-    stage: Stage,
-    is_begun: bool,
-    /// The shape at hand.
-    current: Option<Creation>,
-    /// Shapes that need another snapshot.
-    later: Vec<Creation>,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Register,
-    Snapshot,
-    /// The snapshot is taken, its position is being asked for.
-    Position(SnapshotBounds, Box<Tables>, u64),
-    Open(SnapshotFilter, Box<Tables>),
-    Copy(SnapshotFilter, Box<Tables>, Box<Copying>),
-    Sync(SnapshotFilter, Box<Tables>, File),
-    /// With the bytes of a small snapshot, whose file was not synced.
-    Done(SnapshotFilter, Box<Tables>, Option<Vec<u8>>),
-    Over,
+pub struct Run {
+    id: RunId,
+    session: Session,
+    views: Vec<View>,
+    copying: Option<Copying>,
+    unsynced: BTreeMap<ShapeId, File>,
 }
 
 #[derive(Debug)]
 struct Copying {
     rows: Vec<Row>,
-    writer: SnapshotWriter,
-    /// Opened for the first bytes of a snapshot that is not small.
-    file: Option<File>,
-    /// Bytes in the file.
-    written: u64,
+    out: SnapshotOut<Files>,
 }
 
-impl Creations {
-    pub(super) fn new(limits: SnapshotLimits, chunk_bytes_max: u64) -> Self {
-        Self { queue: SnapshotQueue::new(limits), runs: Vec::new(), chunk_bytes_max }
-    }
-
-    pub(super) fn begin(&mut self, id: ShapeId, kind: usize, handle: Handle) {
-        let dir = layout().shape_dir(handle);
+impl Origin {
+    /// The newest shape of a kind, which is made where there is none; `None` while that is not possible.
+    /// `clock_us` is what the system's clock says.
+    pub fn find_or_create(&mut self, kind: usize, clock_us: u64) -> Option<Handle> {
+        let shapes = self.shapes().filter(|shape| shape.kind == kind).map(|shape| shape.handle);
+        let making = self.snapshots.iter().filter(|creation| creation.kind == kind);
+        let known = shapes.chain(making.map(|creation| creation.handle)).max();
+        if known.is_some() || !self.is_active {
+            return known;
+        }
+        let (id, is_registered) = (ShapeId(self.next_id), Cell::new(false));
+        self.next_id += 1;
+        let handle = Handle::new(5_000 + kind as u64, self.handles.next_us(clock_us));
         let tables = KINDS[kind].definition.relations().iter().map(|relation| relation.oid).collect();
-        self.queue.push(tables, Creation { id, kind, handle, dir, is_registered: false });
+        self.snapshots.push(tables, Rc::new(Creation { id, kind, handle, is_registered }));
+        Some(handle)
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_idle() && self.runs.is_empty()
+    /// Takes the next step of one of the runs. A failure ends only the making of a shape, while the power is on.
+    pub fn create(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<()> {
+        while let Some(id) = self.snapshots.poll_run() {
+            let (session, views, unsynced) = (Session::default(), Vec::new(), BTreeMap::new());
+            self.runs.push(Run { id, session, views, copying: None, unsynced });
+        }
+        if !self.runs.is_empty() {
+            let mut run = self.runs.swap_remove(random.index(self.runs.len()));
+            if let Err(error) = self.step(&mut run, postgres, random) {
+                if self.files.disk().is_off() {
+                    return Err(error);
+                }
+                (run.session, run.copying) = (Session::default(), None);
+                for failed in self.snapshots.handle_failed(run.id) {
+                    self.writer.remove(failed.id, DropCause::CreationFailed);
+                    self.events.push(Event::Failed(failed.handle));
+                }
+            }
+            match self.snapshots.next(run.id) {
+                SnapshotStep::Over => self.snapshots.end(run.id),
+                _ => self.runs.push(run),
+            }
+        }
+        self.end_turn(postgres)
     }
 
-    /// The shapes that are being made.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Creation> {
-        let under_way =
-            self.runs.iter().flat_map(|run| run.batch.iter().chain(&run.current).chain(&run.later));
-        self.queue.iter().chain(under_way)
-    }
-
-    /// Takes the next step with one of the snapshots.
-    ///
-    /// # Errors
-    /// Where the power is off: the process ends. Any other failure ends only the making of a shape.
-    pub(super) fn step(
-        &mut self,
-        engine: &mut Engine,
-        postgres: &Postgres,
-        random: &mut Random,
-    ) -> io::Result<()> {
-        while let Some(batch) = self.queue.poll() {
-            self.runs.push(Run {
-                batch,
-                stage: Stage::Register,
-                is_begun: false,
-                current: None,
-                later: Vec::new(),
-            });
-        }
-        if self.runs.is_empty() {
-            return Ok(());
-        }
-        let index = random.index(self.runs.len());
-        let outcome = self.runs[index].step(&mut self.queue, engine, postgres, random, self.chunk_bytes_max);
-        match outcome {
-            Err(error) if engine.files.disk().is_off() => return Err(error),
-            Err(_) => self.runs[index].fail(engine),
-            Ok(()) => {}
-        }
-        if matches!(self.runs[index].stage, Stage::Over) {
-            let mut run = self.runs.swap_remove(index);
-            let tables = run.batch.tables().clone();
-            self.queue.handle_end(&tables, run.is_begun);
-            run.later.extend(run.batch.take());
-            self.queue.give_back(tables, run.later);
+    fn step(&mut self, run: &mut Run, postgres: &Postgres, random: &mut Random) -> io::Result<()> {
+        match self.snapshots.next(run.id) {
+            SnapshotStep::Register(new) => {
+                new.iter().for_each(|creation| self.register(creation));
+                self.snapshots.handle_registered(run.id);
+            }
+            SnapshotStep::Begin(_) => {
+                let begun = run.session.open(postgres, self.faults);
+                begun.into_iter().for_each(|filter| self.snapshots.handle_begun(run.id, filter));
+            }
+            SnapshotStep::Take { shape, filter } => self.take(run, &shape, &filter),
+            SnapshotStep::Copy { shape, filter } => self.copy(run, &shape, &filter, random)?,
+            SnapshotStep::Close => {
+                run.session = Session::default();
+                self.snapshots.handle_closed(run.id);
+            }
+            SnapshotStep::Sync(shape) => {
+                let file = run.unsynced.remove(&shape.id).expect("it was written");
+                segment::sync_snapshot(&self.files, &layout().shape_dir(shape.handle), &file)?;
+                self.snapshots.handle_synced(run.id);
+            }
+            SnapshotStep::Finish { shape, filter, content } => {
+                self.finish(shape.id, filter, content);
+                self.snapshots.handle_done(run.id);
+            }
+            SnapshotStep::Pause => self.snapshots.handle_paused(run.id),
+            SnapshotStep::Over => {}
         }
         Ok(())
     }
-}
 
-impl Run {
-    fn step(
-        &mut self,
-        queue: &mut SnapshotQueue<Vec<u32>, Creation>,
-        engine: &mut Engine,
-        postgres: &Postgres,
-        random: &mut Random,
-        chunk_bytes_max: u64,
-    ) -> io::Result<()> {
-        let faults = engine.faults;
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Register => {
-                let new = self.batch.iter_mut().filter(|creation| !creation.is_registered);
-                new.for_each(|creation| creation.register(engine, chunk_bytes_max));
-                Stage::Snapshot
-            }
-            Stage::Snapshot => {
-                let (bounds, tables) = postgres.snapshot();
-                Stage::Position(bounds, Box::new(tables), postgres.wal_end())
-            }
-            Stage::Position(bounds, tables, before) => {
-                self.is_begun = true;
-                queue.handle_begun(self.batch.tables());
-                let first = faults.has(Fault::NotesPositionFirst);
-                let ends_at = if first { before.saturating_sub(200) } else { postgres.wal_end() };
-                Stage::Open(SnapshotFilter { bounds, ends_at }, tables)
-            }
-            Stage::Open(filter, tables) => match self.batch.poll() {
-                None => Stage::Over,
-                Some(creation) => {
-                    let views = creation.kind().views(&tables);
-                    if engine.writer.logs().shape(creation.id).is_none() {
-                        // It was removed meanwhile.
-                        Stage::Open(filter, tables)
-                    } else if engine.handle_snapshot_taken(creation.id, &filter, views.clone()) {
-                        engine.events.push(Event::Snapshot(creation.handle, creation.kind));
-                        let creation = self.current.insert(creation);
-                        let copying = creation.begin_copy(&tables, views, chunk_bytes_max);
-                        Stage::Copy(filter, tables, Box::new(copying))
-                    } else {
-                        self.later.push(creation);
-                        Stage::Open(filter, tables)
-                    }
-                }
-            },
-            Stage::Copy(filter, tables, mut copying) => {
-                let Some(creation) = &self.current else { unreachable!("its rows are being copied") };
-                let written = copying.step(creation, &filter, engine, random)?;
-                let others = self.batch.handle_written(copying.written);
-                queue.give_back(self.batch.tables().clone(), others);
-                match written {
-                    None => Stage::Copy(filter, tables, copying),
-                    Some(Written::Large(file)) => Stage::Sync(filter, tables, file),
-                    Some(Written::Small(content)) => Stage::Done(filter, tables, Some(content)),
-                }
-            }
-            Stage::Sync(filter, tables, file) => {
-                let Some(creation) = &self.current else { unreachable!("its file is being synced") };
-                segment::sync_snapshot(&engine.files, &creation.dir, &file)?;
-                Stage::Done(filter, tables, None)
-            }
-            Stage::Done(filter, tables, content) => {
-                let content = content.filter(|_| !faults.has(Fault::ForgetsSmallSnapshots));
-                self.current
-                    .take()
-                    .into_iter()
-                    .for_each(|it| it.end(engine, filter.clone(), content.clone()));
-                Stage::Open(filter, tables)
-            }
-            Stage::Over => Stage::Over,
-        };
-        Ok(())
-    }
-
-    /// The disk fails for the shape at hand, or for all of them.
-    fn fail(&mut self, engine: &mut Engine) {
-        let Some(failed) = self.current.take().or_else(|| self.batch.poll()) else { return };
-        engine.writer.remove(failed.id, limn_core::shape::DropCause::Deleted);
-        engine.events.push(Event::Failed(failed.handle));
-    }
-}
-
-impl Creation {
-    fn kind(&self) -> &'static Kind {
-        &KINDS[self.kind]
-    }
-
-    fn register(&mut self, engine: &mut Engine, chunk_bytes_max: u64) {
-        let kind = self.kind();
+    fn register(&mut self, creation: &Creation) {
+        let (kind, handle) = (creation.kind(), creation.handle);
         let created = CreatedShape {
-            id: self.id,
-            handle: self.handle.to_string(),
+            id: creation.id,
+            handle: handle.to_string(),
             request: kind.request.clone(),
             relation: kind.definition.relation.clone(),
             partitions: Vec::new(),
             inner: kind.definition.inner_relations(),
             inner_partitions: BTreeMap::new(),
         };
-        let mut log = ShapeLog::new(chunk_bytes_max);
-        if engine.faults.has(Fault::ForgetsToJoin) {
-            log.handle_joined();
-        }
-        let shape = Shape::new(created, self.handle, log, engine.faults.has(Fault::PublishesFragments));
-        let salt = self.handle.to_string();
-        engine.writer.register(self.id, Rc::new(shape), &kind.definition, &salt);
-        self.is_registered = true;
+        let log = Log::of_first(ShapeLog::new(self.settings.chunk_bytes_max), self.faults);
+        let shape = Rc::new(Shape::new(created, handle, log, false));
+        self.writer.register(creation.id, shape, &kind.definition, &handle.to_string());
+        creation.is_registered.set(true);
     }
 
-    fn begin_copy(&self, tables: &Tables, views: Vec<View>, chunk_bytes_max: u64) -> Copying {
-        let kind = self.kind();
-        let rows =
-            tables[kind.table].values().filter(|row| (kind.holds)(row, tables)).rev().cloned().collect();
+    fn take(&mut self, run: &mut Run, creation: &Creation, filter: &SnapshotFilter) {
+        let tables = run.session.tables().expect("the snapshot is open");
+        run.views = creation.kind().views(tables);
+        if self.writer.logs().shape(creation.id).is_none() {
+            // It was removed meanwhile.
+            self.snapshots.handle_refused(run.id);
+        } else if self.writer.handle_snapshot_taken(creation.id, filter, run.views.clone()) {
+            self.events.push(Event::Snapshot(creation.handle, creation.kind));
+            self.snapshots.handle_taken(run.id);
+        } else {
+            let failed = self.snapshots.handle_incomplete(run.id, Duration::ZERO);
+            assert!(failed.is_none(), "no time goes by");
+        }
+    }
+
+    /// Writes some rows, and the end behind the last one.
+    fn copy(
+        &mut self,
+        run: &mut Run,
+        creation: &Creation,
+        filter: &SnapshotFilter,
+        random: &mut Random,
+    ) -> io::Result<()> {
+        let copying = run.copying.take();
+        let mut copying = copying.unwrap_or_else(|| self.begin_copy(run, creation));
+        for row in std::iter::from_fn(|| copying.rows.pop()).take(1 + random.index(5)) {
+            copying.out.push_row(&TableRow(row)).expect("every row can be judged");
+        }
+        if copying.rows.is_empty() {
+            let (progress, written) = copying.out.finish(&filter.bounds, |bytes| self.packs.append(bytes))?;
+            self.show(creation, progress);
+            let content = match written {
+                WrittenSnapshot::Small(content) => Some(content),
+                WrittenSnapshot::Large(file) => {
+                    run.unsynced.insert(creation.id, file);
+                    None
+                }
+            };
+            self.snapshots.handle_copied(run.id, content);
+            return Ok(());
+        }
+        if copying.out.is_full() {
+            let progress = copying.out.write()?;
+            self.snapshots.handle_written(run.id, progress.bytes);
+            self.show(creation, progress);
+        }
+        if random.once_in(20) {
+            self.snapshots.handle_slow(run.id);
+        }
+        run.copying = Some(copying);
+        Ok(())
+    }
+
+    fn begin_copy(&self, run: &mut Run, creation: &Creation) -> Copying {
+        let (kind, tables) = (creation.kind(), run.session.tables().expect("the snapshot is open"));
         let definition = &kind.definition;
         let format =
             ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
-        let tagger = definition.tagger(&self.handle.to_string(), views);
-        let writer = SnapshotWriter::new(format, tagger, chunk_bytes_max);
-        Copying { rows, writer, file: None, written: 0 }
+        let tagger = definition.tagger(&creation.handle.to_string(), std::mem::take(&mut run.views));
+        let writer = SnapshotWriter::new(format, tagger, self.settings.chunk_bytes_max);
+        let dir = layout().shape_dir(creation.handle);
+        let out = SnapshotOut::new(self.files.clone(), dir, writer, self.settings.write_bytes);
+        Copying { rows: kind.rows(tables), out }
     }
 
-    fn end(self, engine: &mut Engine, filter: SnapshotFilter, content: Option<Vec<u8>>) {
-        if let Some(shape) = engine.writer.logs().shape(self.id) {
-            let progress = shape.log.borrow().snapshot().clone();
-            engine.writer.handle_snapshot_done(SnapshotDone { id: self.id, filter, progress, content });
-        }
-    }
-}
-
-impl Copying {
-    /// Writes some rows, and the end behind the last one. Returns something once that is written.
-    fn step(
-        &mut self,
-        creation: &Creation,
-        filter: &SnapshotFilter,
-        engine: &mut Engine,
-        random: &mut Random,
-    ) -> io::Result<Option<Written>> {
-        for _ in 0..=random.below(5) {
-            if let Some(row) = self.rows.pop() {
-                self.writer.push_row(&TableRow(&row)).expect("every row can be judged");
-            }
-        }
-        let is_over = self.rows.is_empty();
-        if is_over {
-            self.writer.finish(&filter.bounds);
-        }
-        let bytes = self.writer.buffer().to_vec();
-        // Here small is what one step writes.
-        let pack = match is_over && self.written == 0 {
-            true => Some(engine.packs.append(&bytes)?),
-            false => None,
-        };
-        if pack.is_none() {
-            self.write(creation, engine, &bytes)?;
-        }
-        self.written += bytes.len() as u64;
-        let progress = SnapshotProgress { pack, ..self.writer.handle_written() };
-        if let Some(shape) = engine.writer.logs().shape(creation.id) {
-            shape.log.borrow_mut().handle_snapshot_progress(progress);
+    fn show(&self, creation: &Creation, progress: SnapshotProgress) {
+        if let Some(shape) = self.writer.logs().shape(creation.id) {
+            shape.log.change(|log| log.handle_snapshot_progress(progress));
             shape.is_readable.set(true);
         }
-        let large = self.file.take_if(|_| is_over).map(Written::Large);
-        Ok(large.or_else(|| is_over.then_some(Written::Small(bytes))))
     }
 
-    fn write(&mut self, creation: &Creation, engine: &Engine, bytes: &[u8]) -> io::Result<()> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                segment::create_dir(&engine.files, &creation.dir)?;
-                engine.files.create(&segment::snapshot_path(&creation.dir))?
-            }
-        };
-        engine.files.write_at(self.file.insert(file), bytes, self.written)
+    fn finish(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
+        let progress = self.writer.logs().shape(id).map(|shape| shape.log.get().snapshot().clone());
+        if let Some(progress) = progress {
+            self.writer.handle_snapshot_done(SnapshotDone { id, filter, progress, content });
+        }
     }
 }
 
-/// A snapshot that is written, and not durable yet.
-enum Written {
-    /// Its bytes, which are also in a pack.
-    Small(Vec<u8>),
-    /// The file, which is to be synced.
-    Large(File),
-}
-
-/// A row of the model's table.
-struct TableRow<'a>(&'a Row);
-
-impl pg::Row for TableRow<'_> {
-    fn text(&self, column: usize) -> Option<&[u8]> {
-        self.0.get(column)?.as_ref().map(String::as_bytes)
+impl Creation {
+    fn kind(&self) -> &'static Kind {
+        &KINDS[self.kind]
     }
 }

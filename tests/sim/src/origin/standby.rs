@@ -1,10 +1,12 @@
 //! A second process on the same folder: it reads along, as `limn_origin::standby` does.
 
-use super::{Reply, Shape, layout, read_shape};
-use crate::fault::{Fault, Faults};
+use super::request::read_shape;
+use super::{Shape, layout};
+use crate::fault::Faults;
+use crate::faulty::Log;
 use crate::files::Files;
+use crate::reply::Reply;
 use crate::settings::Settings;
-use limn_core::journal::record::ShapePartitions;
 use limn_core::journal::replay::AddedShape;
 use limn_core::log::reading::Standing;
 use limn_core::store::{Followed, Follower};
@@ -30,7 +32,6 @@ struct Held {
 
 impl Standby {
     /// A process that has read nothing.
-    #[must_use]
     pub fn new(files: &Files, settings: &Settings, faults: Faults) -> Self {
         let held = Held { files: files.clone(), processed: Lsn::ZERO, faults };
         let follower = Follower::new(settings.chunk_bytes_max, settings.limits.tail_bytes_max);
@@ -38,21 +39,16 @@ impl Standby {
     }
 
     /// Takes up what the folder holds now.
-    ///
-    /// # Errors
-    /// Where a file that is there cannot be read, or the disk fails.
     pub fn follow(&mut self) -> Result<(), RecoveryError> {
         self.tail.follow(&mut self.follower, &mut self.held)
     }
 
     /// The newest shape of a kind that can be read.
-    #[must_use]
     pub fn find(&self, kind: usize) -> Option<Handle> {
         self.readable().filter(|shape| shape.kind == kind).map(|shape| shape.handle).max()
     }
 
     /// The reply to a client's request.
-    #[must_use]
     pub fn read(&self, (handle, kind): (Handle, usize), after: Offset) -> Reply {
         match self.readable().find(|shape| shape.handle == handle) {
             Some(shape) => {
@@ -79,34 +75,19 @@ impl Followed for Held {
     type Error = io::Error;
 
     fn add(&mut self, shape: AddedShape) -> Option<Shape> {
-        let AddedShape { created, handle, mut log, .. } = shape;
-        if self.faults.has(Fault::SecondJoinsEarly) {
-            log.handle_joined();
-        }
-        let publishes = self.faults.has(Fault::SecondShowsItemsFirst);
-        Some(Shape::new(created, handle, log, publishes))
+        let AddedShape { created, handle, log, .. } = shape;
+        Some(Shape::new(created, handle, Log::of_second(log, self.faults), false))
     }
 
     fn release_tail(&mut self, shape: &Shape) -> io::Result<()> {
-        segment::release_tail(&self.files, &shape.dir, &mut shape.log.borrow_mut())
+        shape.log.change(|log| segment::release_tail(&self.files, &shape.dir(), log))
     }
-
-    fn handle_unreleased(&mut self, _: &Shape, _: io::Error) {}
 
     fn show(&mut self, shape: &Shape) {
         shape.is_readable.set(true);
     }
 
-    // Clients look by themselves.
-    fn wake(&mut self, _: &Shape) {}
-
-    // No shape of the model has partitions that it learns of later.
-    fn set_partitions(&mut self, _: &Shape, _: &ShapePartitions) {}
-
     fn publish(&mut self, processed: Lsn) {
         self.processed = processed;
     }
-
-    // Nobody finds it in the follower any more.
-    fn retire(&mut self, _: Shape) {}
 }

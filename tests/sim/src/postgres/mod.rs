@@ -9,14 +9,16 @@
 
 mod frame;
 mod leaf;
+mod session;
 mod walsender;
 
 pub use leaf::described;
+pub use session::Session;
 pub use walsender::{Frame, Walsender};
 
 use crate::random::Random;
 use limn_core::log::rope::SHARED_BYTES_MIN;
-use limn_core::pg::{Column, QualifiedName, Relation, SnapshotBounds, oid};
+use limn_core::pg::{self, Column, QualifiedName, Relation, SnapshotBounds, oid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,6 +33,9 @@ const KEYS: u64 = 12;
 pub type Cell = Option<String>;
 /// The value of each column.
 pub type Row = [Cell; COLUMNS.len()];
+/// A row as core reads it.
+#[derive(Debug)]
+pub struct TableRow(pub Row);
 /// A table's rows by key.
 pub type Rows = BTreeMap<u64, Row>;
 /// The rows of every table.
@@ -352,6 +357,12 @@ impl Postgres {
         let at = self.wal_end;
         self.wal_end += 8 + 8 * self.random.below(4);
         at
+    }
+}
+
+impl pg::Row for TableRow {
+    fn text(&self, column: usize) -> Option<&[u8]> {
+        self.0.get(column)?.as_ref().map(String::as_bytes)
     }
 }
 

@@ -1,0 +1,128 @@
+//! Core's writer.
+
+use crate::fault::{Fault, Faults};
+use limn_core::journal::Record;
+use limn_core::journal::record::{SnapshotDone, read_frame};
+use limn_core::log::Rope;
+use limn_core::pg::SnapshotFilter;
+use limn_core::shape::dependent::View;
+use limn_core::shape::{Definition, Described};
+use limn_core::store::{self, Effect, SharedShape};
+use limn_core::{Lsn, ShapeId};
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+
+/// Core's writer, some of whose inputs and effects a planted bug changes.
+#[derive(Debug)]
+pub struct Writer<S> {
+    writer: store::Writer<S>,
+    faults: Faults,
+    /// Effects that a bug adds.
+    added: VecDeque<Effect<S>>,
+}
+
+impl<S> Deref for Writer<S> {
+    type Target = store::Writer<S>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.writer
+    }
+}
+
+impl<S> DerefMut for Writer<S> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.writer
+    }
+}
+
+impl<S: SharedShape + Clone> Writer<S> {
+    /// The writer, with a bug or without.
+    #[must_use]
+    pub const fn new(writer: store::Writer<S>, faults: Faults) -> Self {
+        Self { writer, faults, added: VecDeque::new() }
+    }
+
+    /// [`store::Writer::register`]
+    pub fn register(&mut self, id: ShapeId, shape: S, definition: &Definition, salt: &str) {
+        if self.faults.has(Fault::ForgetsToJoin) {
+            shape.with_log(|log| log.handle_joined());
+        }
+        self.writer.register(id, shape, definition, salt);
+    }
+
+    /// [`store::Writer::handle_connected`]
+    pub fn handle_connected(&mut self, confirmed: Lsn, wal_end: Lsn) {
+        self.writer.handle_connected(confirmed, wal_end);
+        self.added.extend(self.faults.has(Fault::ActiveTooEarly).then_some(Effect::CaughtUp));
+    }
+
+    /// [`store::Writer::handle_described`]
+    pub fn handle_described(&mut self, oid: u32, described: Described) {
+        let forgets = self.faults.has(Fault::ForgetsPartitions);
+        self.writer.handle_described(oid, if forgets { Described::default() } else { described });
+    }
+
+    /// [`store::Writer::handle_snapshot_taken`]
+    pub fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) -> bool {
+        let is_taken = self.writer.handle_snapshot_taken(id, filter, views.clone());
+        if is_taken || !self.faults.has(Fault::TakesSnapshotTooEarly) {
+            return is_taken;
+        }
+        // As if it held everything that was read.
+        let mut believed = filter.clone();
+        believed.bounds.xip.clear();
+        self.writer.handle_snapshot_taken(id, &believed, views)
+    }
+
+    /// [`store::Writer::handle_snapshot_done`]
+    pub fn handle_snapshot_done(&mut self, mut done: SnapshotDone) {
+        done.content.take_if(|_| self.faults.has(Fault::ForgetsSmallSnapshots));
+        self.writer.handle_snapshot_done(done);
+    }
+
+    /// [`store::Writer::poll_effect`]
+    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
+        let mut effect = self.added.pop_front().or_else(|| self.writer.poll_effect())?;
+        let Some(fault) = self.faults.0 else { return Some(effect) };
+        match (fault, &mut effect) {
+            (Fault::ConfirmsBeforeSync, Effect::Append { ticket, .. }) => self.writer.handle_synced(*ticket),
+            (fault, Effect::Append { bytes, .. }) => *bytes = without(bytes, |record| fault.forgets(record)),
+            (Fault::SegmentsNotSynced, Effect::SyncSegments { shapes, .. }) => shapes.clear(),
+            (Fault::ReportsTailsFirst, Effect::WriteTail { id, .. }) => self.writer.handle_flushed(*id),
+            (Fault::ProcessedTooEarly, Effect::Began { commit, .. }) => {
+                self.added.push_back(Effect::Publish { processed: *commit, grown: Vec::new() });
+            }
+            (Fault::RemovesFilesFirst, Effect::Dropped { shape, .. }) => {
+                self.added.push_back(Effect::RemoveFolder { shape: shape.clone() });
+            }
+            _ => {}
+        }
+        Some(effect)
+    }
+}
+
+impl Fault {
+    /// True for the records that this bug does not write down.
+    const fn forgets(self, record: &Record) -> bool {
+        matches!(
+            (self, record),
+            (Self::ForgetsRemovals, Record::Removed(_))
+                | (Self::ForgetsBackfills, Record::Backfill(_))
+                | (Self::ForgetsMoves, Record::Move(_))
+                | (Self::ForgetsBounds, Record::Bound(_))
+        )
+    }
+}
+
+/// The frames of a piece, but for those of some records.
+fn without(bytes: &Rope, forgets: impl Fn(&Record) -> bool) -> Rope {
+    let (bytes, mut kept) = (bytes.to_vec(), Rope::new());
+    let mut rest = &bytes[..];
+    while let Some((payload, length)) = read_frame(rest) {
+        if !Record::decode(payload).is_ok_and(|record| forgets(&record)) {
+            kept.extend_from_slice(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    kept
+}
