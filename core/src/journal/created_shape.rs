@@ -1,8 +1,9 @@
 //! A shape's identity, as the commit log keeps it.
 
-use crate::ShapeId;
 use crate::pg::Relation;
 use crate::protocol::request::DefinitionRequest;
+use crate::shape::Definition;
+use crate::{Handle, ShapeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,22 @@ pub struct CreatedShape<T = Arc<Relation>> {
     /// The tables below each of those, whose rows the subqueries include.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inner_partitions: BTreeMap<u32, Vec<u32>>,
+}
+
+impl CreatedShape {
+    /// A new shape, of tables without partitions.
+    #[must_use]
+    pub fn new(id: ShapeId, handle: Handle, request: &DefinitionRequest, definition: &Definition) -> Self {
+        Self {
+            id,
+            handle: handle.to_string(),
+            request: request.clone(),
+            relation: definition.relation.clone(),
+            partitions: Vec::new(),
+            inner: definition.inner_relations(),
+            inner_partitions: BTreeMap::new(),
+        }
+    }
 }
 
 impl<T> CreatedShape<T> {

@@ -1,11 +1,13 @@
 //! Turns the rows of the snapshot query into the snapshot part of a shape log.
 
+use super::Definition;
+use crate::Handle;
 use crate::filter::EvalError;
 use crate::log::item::ItemFormat;
 use crate::log::shape_log::SnapshotProgress;
 use crate::pg::{Row, SnapshotBounds};
 use crate::protocol::message;
-use crate::shape::dependent::Tagger;
+use crate::shape::dependent::{Tagger, View};
 
 /// Encodes rows into a buffer that the caller empties into the snapshot's file, and keeps the chunks.
 #[derive(Debug)]
@@ -25,6 +27,14 @@ impl SnapshotWriter {
     pub fn new(format: ItemFormat, tagger: Option<Tagger>, chunk_bytes_max: u64) -> Self {
         let progress = SnapshotProgress::default();
         Self { format, tagger, chunk_bytes_max, buffer: Vec::new(), open_chunk_bytes: 0, progress }
+    }
+
+    /// A writer for the rows of a shape with this handle, in a snapshot in which its subqueries return `views`.
+    #[must_use]
+    pub fn of(definition: &Definition, handle: Handle, views: Vec<View>, chunk_bytes_max: u64) -> Self {
+        let Definition { relation, projection, replica, .. } = definition;
+        let format = ItemFormat::new(relation, &projection.columns, *replica);
+        Self::new(format, definition.tagger(&handle.to_string(), views), chunk_bytes_max)
     }
 
     /// Encodes a row; the chunk that it fills closes behind it.

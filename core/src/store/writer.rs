@@ -277,9 +277,13 @@ impl<S: SharedShape + Clone> Writer<S> {
         true
     }
 
-    /// A shape's snapshot is written to its end.
-    pub fn handle_snapshot_done(&mut self, done: SnapshotDone) {
-        self.logs.handle_snapshot_done(done);
+    /// A shape's snapshot, which holds these transactions, is written to its end. `content` are its bytes where the
+    /// commit log makes them durable; `None` where its file was synced.
+    pub fn handle_snapshot_done(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
+        if let Some(shape) = self.logs.shape(id) {
+            let progress = shape.with_log(|log| log.snapshot().clone());
+            self.logs.handle_snapshot_done(SnapshotDone { id, filter, progress, content });
+        }
     }
 
     /// The round's snapshot is open: it must hold every transaction that was read, since what a move does not bring has

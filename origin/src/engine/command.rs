@@ -2,7 +2,7 @@
 
 use crate::shapes::Shape;
 use limn_core::ShapeId;
-use limn_core::journal::record::{ShapePartitions, SnapshotDone};
+use limn_core::journal::record::ShapePartitions;
 use limn_core::pg::SnapshotFilter;
 use limn_core::shape::dependent::View;
 use limn_core::shape::{DropCause, RotationCause};
@@ -22,7 +22,7 @@ pub(super) enum Command {
     /// Answered with whether it can be used.
     SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<bool> },
     /// A shape's snapshot is written.
-    SnapshotDone(SnapshotDone),
+    SnapshotDone { id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>> },
     /// The tables below one that the shape reads are others now.
     Partitions(ShapePartitions),
     /// Drop the shape.
@@ -108,8 +108,13 @@ impl EngineHandle {
     ///
     /// # Errors
     /// Where the engine has stopped.
-    pub async fn snapshot_done(&self, done: SnapshotDone) -> Result<(), Stopped> {
-        self.send(Command::SnapshotDone(done)).await
+    pub async fn snapshot_done(
+        &self,
+        id: ShapeId,
+        filter: SnapshotFilter,
+        content: Option<Vec<u8>>,
+    ) -> Result<(), Stopped> {
+        self.send(Command::SnapshotDone { id, filter, content }).await
     }
 
     /// Notes the tables below one that a shape reads.

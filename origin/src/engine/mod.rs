@@ -318,7 +318,9 @@ impl Engine {
             Command::RoundOpened { filter } => self.writer.handle_round_opened(filter),
             Command::RoundAnswered { answers } => self.writer.handle_round_answered(&answers),
             Command::RoundFailed { refused } => self.writer.handle_round_failed(refused),
-            Command::SnapshotDone(done) => self.writer.handle_snapshot_done(done),
+            Command::SnapshotDone { id, filter, content } => {
+                self.writer.handle_snapshot_done(id, filter, content);
+            }
             Command::Partitions(now) => {
                 if let Some(shape) = self.writer.logs().shape(now.id) {
                     shape.set_partitions(&now);

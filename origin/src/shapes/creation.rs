@@ -205,13 +205,13 @@ impl Creator {
         let id = ShapeId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
         let hash = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
         let handle = Handle::new(hash, parts.registry.next_handle_us());
-        let (relation, inner) = (definition.relation.clone(), definition.inner_relations());
-        let (request, handle_text) = (request.clone(), handle.to_string());
-        let partitions = tables.own.partitions.clone();
         let inner_partitions =
             tables.inner.iter().map(|table| (table.relation.oid, table.partitions.clone())).collect();
-        let created =
-            CreatedShape { id, handle: handle_text, request, relation, partitions, inner, inner_partitions };
+        let created = CreatedShape {
+            partitions: tables.own.partitions.clone(),
+            inner_partitions,
+            ..CreatedShape::new(id, handle, request, definition)
+        };
         let log = ShapeLog::new(parts.chunk_bytes_max);
         let place = (parts.folder.layout(), &parts.registry.schemas);
         Shape::new(created, handle, definition.clone(), place, log, Life::Creating)

@@ -5,7 +5,6 @@ use crate::postgres::snapshot::Snapshot;
 use crate::shapes::{Life, Shape};
 use crate::store::Folder;
 use futures::StreamExt;
-use limn_core::log::ItemFormat;
 use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::pg::copy::{CopyDecoder, ProjectedRow};
 use limn_core::protocol::request::LogMode;
@@ -27,9 +26,7 @@ pub(super) async fn copy(
     mut on_written: impl FnMut(u64),
 ) -> Result<WrittenSnapshot<File>, CreateError> {
     let definition = &shape.definition;
-    let format = ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
-    let tagger = definition.tagger(&shape.handle.to_string(), views);
-    let writer = SnapshotWriter::new(format, tagger, chunk_bytes_max);
+    let writer = SnapshotWriter::of(definition, shape.handle, views, chunk_bytes_max);
     let mut out = SnapshotOut::new(Native, shape.dir(), writer, WRITE_BYTES);
     if definition.log_mode == LogMode::Full {
         let places = definition.places();

@@ -12,7 +12,6 @@ use crate::postgres::{SessionPool, obstacle};
 use crate::shapes::{Life, Shape};
 use crate::store::Folder;
 use limn_core::ShapeId;
-use limn_core::journal::record::SnapshotDone;
 use limn_core::pg::{QualifiedName, SnapshotBounds, SnapshotFilter};
 use limn_core::shape::dependent::View;
 use limn_core::store::{RunId, SnapshotLimits, SnapshotStep};
@@ -232,12 +231,12 @@ impl Run<'_> {
                 Err(error) => self.fail(error),
             },
             SnapshotStep::Finish { shape: waiting, filter, content } => {
-                match self.finish(&waiting.shape, filter, content).await {
+                match self.snapshots.0.parts.engine.snapshot_done(waiting.shape.id, filter, content).await {
                     Ok(()) => {
                         waiting.tell(Ok(()));
                         self.tell(Machine::handle_done);
                     }
-                    Err(error) => self.fail(error),
+                    Err(error) => self.fail(error.into()),
                 }
             }
             SnapshotStep::Pause => {
@@ -370,17 +369,6 @@ impl Run<'_> {
         let dir = shape.dir();
         let sync = move || segment::sync_snapshot(&Native, &dir, &file);
         Ok(spawn_blocking(sync).await.map_err(io::Error::other)??)
-    }
-
-    async fn finish(
-        &self,
-        shape: &Shape,
-        filter: SnapshotFilter,
-        content: Option<Vec<u8>>,
-    ) -> Result<(), CreateError> {
-        let progress = shape.log().snapshot().clone();
-        let done = SnapshotDone { id: shape.id, filter, progress, content };
-        Ok(self.snapshots.0.parts.engine.snapshot_done(done).await?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, Faults};
 use limn_core::journal::Record;
-use limn_core::journal::record::{SnapshotDone, read_frame};
+use limn_core::journal::record::read_frame;
 use limn_core::log::Rope;
 use limn_core::pg::SnapshotFilter;
 use limn_core::shape::dependent::View;
@@ -75,9 +75,9 @@ impl<S: SharedShape + Clone> Writer<S> {
     }
 
     /// [`store::Writer::handle_snapshot_done`]
-    pub fn handle_snapshot_done(&mut self, mut done: SnapshotDone) {
-        done.content.take_if(|_| self.faults.has(Fault::ForgetsSmallSnapshots));
-        self.writer.handle_snapshot_done(done);
+    pub fn handle_snapshot_done(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
+        let kept = content.filter(|_| !self.faults.has(Fault::ForgetsSmallSnapshots));
+        self.writer.handle_snapshot_done(id, filter, kept);
     }
 
     /// [`store::Writer::poll_effect`]

@@ -4,6 +4,7 @@
 //! each later answer with it. It computes the rows of each shape from the model's WAL alone.
 
 pub mod limits;
+mod view;
 
 use crate::client::{Client, Verdict, messages, position};
 use crate::postgres::{Change, Postgres, TABLES, Tables, apply};

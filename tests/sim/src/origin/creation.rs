@@ -7,9 +7,9 @@ use crate::judge::Event;
 use crate::postgres::{Postgres, Row, TableRow};
 use crate::random::Random;
 use crate::shapes::{KINDS, Kind};
-use limn_core::journal::record::{CreatedShape, SnapshotDone};
+use limn_core::journal::record::CreatedShape;
+use limn_core::log::ShapeLog;
 use limn_core::log::shape_log::SnapshotProgress;
-use limn_core::log::{ItemFormat, ShapeLog};
 use limn_core::pg::SnapshotFilter;
 use limn_core::shape::dependent::View;
 use limn_core::shape::{DropCause, SnapshotWriter};
@@ -114,7 +114,7 @@ impl Origin {
                 self.snapshots.handle_synced(run.id);
             }
             SnapshotStep::Finish { shape, filter, content } => {
-                self.finish(shape.id, filter, content);
+                self.writer.handle_snapshot_done(shape.id, filter, content);
                 self.snapshots.handle_done(run.id);
             }
             SnapshotStep::Pause => self.snapshots.handle_paused(run.id),
@@ -125,15 +125,7 @@ impl Origin {
 
     fn register(&mut self, creation: &Creation) {
         let (kind, handle) = (creation.kind(), creation.handle);
-        let created = CreatedShape {
-            id: creation.id,
-            handle: handle.to_string(),
-            request: kind.request.clone(),
-            relation: kind.definition.relation.clone(),
-            partitions: Vec::new(),
-            inner: kind.definition.inner_relations(),
-            inner_partitions: BTreeMap::new(),
-        };
+        let created = CreatedShape::new(creation.id, handle, &kind.request, &kind.definition);
         let log = Log::of_first(ShapeLog::new(self.settings.chunk_bytes_max), self.faults);
         let shape = Rc::new(Shape::new(created, handle, log, false));
         self.writer.register(creation.id, shape, &kind.definition, &handle.to_string());
@@ -194,28 +186,18 @@ impl Origin {
     }
 
     fn begin_copy(&self, run: &mut Run, creation: &Creation) -> Copying {
-        let (kind, tables) = (creation.kind(), run.session.tables().expect("the snapshot is open"));
-        let definition = &kind.definition;
-        let format =
-            ItemFormat::new(&definition.relation, &definition.projection.columns, definition.replica);
-        let tagger = definition.tagger(&creation.handle.to_string(), std::mem::take(&mut run.views));
-        let writer = SnapshotWriter::new(format, tagger, self.settings.chunk_bytes_max);
+        let (kind, views) = (creation.kind(), std::mem::take(&mut run.views));
+        let chunk_bytes_max = self.settings.chunk_bytes_max;
+        let writer = SnapshotWriter::of(&kind.definition, creation.handle, views, chunk_bytes_max);
         let dir = layout().shape_dir(creation.handle);
         let out = SnapshotOut::new(self.files.clone(), dir, writer, self.settings.write_bytes);
-        Copying { rows: kind.rows(tables), out }
+        Copying { rows: kind.rows(run.session.tables().expect("the snapshot is open")), out }
     }
 
     fn show(&self, creation: &Creation, progress: SnapshotProgress) {
         if let Some(shape) = self.writer.logs().shape(creation.id) {
             shape.log.change(|log| log.handle_snapshot_progress(progress));
             shape.is_readable.set(true);
-        }
-    }
-
-    fn finish(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
-        let progress = self.writer.logs().shape(id).map(|shape| shape.log.get().snapshot().clone());
-        if let Some(progress) = progress {
-            self.writer.handle_snapshot_done(SnapshotDone { id, filter, progress, content });
         }
     }
 }

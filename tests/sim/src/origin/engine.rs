@@ -198,11 +198,4 @@ impl Origin {
         }
         self.end_turn(postgres)
     }
-
-    /// True where nothing is under way any more.
-    pub fn is_idle(&self, postgres: &Postgres) -> bool {
-        let sent = self.link.as_ref().is_some_and(|link| link.is_idle(postgres));
-        let queues = self.commit_queue.is_empty() && self.writing.is_empty() && self.rounds.is_empty();
-        sent && queues && self.snapshots.is_idle()
-    }
 }

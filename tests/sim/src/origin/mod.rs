@@ -37,7 +37,7 @@ pub struct Shape {
     kind: usize,
     pub log: Log,
     is_readable: Cell<bool>,
-    is_durable: Cell<bool>,
+    pub is_durable: Cell<bool>,
 }
 
 impl Shape {
@@ -73,28 +73,28 @@ pub struct Origin {
     files: Files,
     faults: Faults,
     settings: Settings,
-    writer: Writer<Rc<Shape>>,
+    pub writer: Writer<Rc<Shape>>,
     /// Pieces for the commit log's thread, who that is, and the last ticket that it has reported.
-    commit_queue: VecDeque<Piece>,
+    pub commit_queue: VecDeque<Piece>,
     commit_writer: CommitWriter<Files>,
-    durable: Ticket,
+    pub durable: Ticket,
     packs: Packs<Files>,
     /// Tails that another thread is about to write.
-    writing: VecDeque<(ShapeId, Rc<Shape>, SegmentAppend)>,
+    pub writing: VecDeque<(ShapeId, Rc<Shape>, SegmentAppend)>,
     /// The file whose checkpoint waits for segments to be synced.
     syncing: Option<(u64, Vec<Rc<Shape>>)>,
     /// The requests of rounds, and the session in which they are carried out.
-    rounds: VecDeque<RoundRequest>,
+    pub rounds: VecDeque<RoundRequest>,
     move_session: Session,
-    snapshots: Snapshots<Vec<u32>, Rc<Creation>>,
+    pub snapshots: Snapshots<Vec<u32>, Rc<Creation>>,
     runs: Vec<Run>,
-    link: Option<Walsender>,
-    processed: Lsn,
+    pub link: Option<Walsender>,
+    pub processed: Lsn,
     confirmed: Lsn,
-    is_active: bool,
+    pub is_active: bool,
     next_id: u32,
     handles: HandleClock,
-    events: Vec<Event>,
+    pub events: Vec<Event>,
 }
 
 impl Origin {
@@ -139,42 +139,10 @@ impl Origin {
         })
     }
 
-    /// The shapes that there are, but for those of which the writer does not know yet.
+    /// The shapes that the writer knows.
     pub fn shapes(&self) -> impl Iterator<Item = &Rc<Shape>> {
         let logs = self.writer.logs();
         logs.ids().into_iter().filter_map(|id| logs.shape(id))
-    }
-
-    /// What has happened since this was last asked.
-    pub fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
-    }
-
-    /// The handles that a crash now may take away: shapes whose snapshot is not durable.
-    pub fn unfinished(&mut self) -> Vec<Handle> {
-        self.writer.handle_synced(self.durable);
-        while let Some(effect) = self.writer.poll_effect() {
-            if let store::Effect::SnapshotDurable { shape } = effect {
-                shape.is_durable.set(true);
-            }
-        }
-        let shapes = self.shapes().filter(|shape| !shape.is_durable.get()).map(|shape| shape.handle);
-        shapes.chain(self.snapshots.iter().map(|creation| creation.handle)).collect()
-    }
-
-    /// The commit LSN of the last transaction that every shape shows.
-    pub const fn processed(&self) -> u64 {
-        self.processed.as_u64()
-    }
-
-    /// True while connected and caught up.
-    pub const fn is_active(&self) -> bool {
-        self.is_active
-    }
-
-    /// True while tails are on their way to the disk.
-    pub fn is_writing(&self) -> bool {
-        !self.writing.is_empty()
     }
 }
 

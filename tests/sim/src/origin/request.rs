@@ -11,9 +11,6 @@ use limn_disk::{segment, stored_part};
 use std::io;
 use std::time::Duration;
 
-/// A time at which every wait of a request is over.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 impl Origin {
     /// The reply to a client's request.
     pub fn read(&self, handle: Handle, after: Offset) -> Reply {
@@ -53,11 +50,11 @@ pub(super) fn read_shape(
         read = shape.log.get().read_at(after, position, clock);
     }
     let mut look = Look { now: Duration::ZERO, read: Some(read), standing, is_stopping: false };
-    let mut reading = Reading::new(Mode::CatchUp, PATIENCE, false);
+    let mut reading = Reading::new(Mode::CatchUp, Duration::ZERO, false);
     let mut next = reading.next(&look, false);
-    if let Next::Wait(_) = next {
-        // Nothing happens while the request waits.
-        look.now = PATIENCE;
+    while let Next::Wait(wait) = next {
+        // Nothing happens meanwhile.
+        look.now = wait.until;
         next = reading.next(&look, false);
     }
     let Next::Send(Answer::Part { part, offset, closed, up_to_date }) = next else {
