@@ -7,9 +7,9 @@ use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, 
 use crate::journal::{Tables, Ticket};
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
-use crate::shape::dependent::{DependentState, LogEntry, View};
+use crate::shape::dependent::{DependentState, LogEntry, RoundOutcome, View};
 use crate::shape::postgres_judged::RowsQuestion;
-use crate::shape::{Definition, Described, DropCause, RotationCause, RouteError, Router, Step};
+use crate::shape::{Definition, Described, DropCause, RouteError, Router, Step};
 use crate::{Lsn, ShapeId};
 
 /// Everything that decides what happens to a change: which shapes it belongs to, what is written, shown and confirmed.
@@ -28,6 +28,8 @@ pub struct Writer<S> {
     stream: Stream,
     /// How far the stream has come.
     received: Lsn,
+    /// What Postgres was told last that it may forget.
+    confirmed: Lsn,
     /// The newest time that a handle carries, as the last tick told.
     last_handle_us: u64,
 }
@@ -93,6 +95,7 @@ impl<S: SharedShape + Clone> Writer<S> {
             stage: Stage::New,
             stream: Stream::Away,
             received: Lsn::ZERO,
+            confirmed: Lsn::ZERO,
             last_handle_us: 0,
         }
     }
@@ -127,6 +130,19 @@ impl<S: SharedShape + Clone> Writer<S> {
     #[must_use]
     pub fn received(&self) -> Lsn {
         self.received.max(self.logs.confirmable())
+    }
+
+    /// What Postgres is to be told now that it may forget, where there is news, or it was told nothing since the last tick;
+    /// then [`handle_confirmed`](Self::handle_confirmed).
+    #[must_use]
+    pub fn due_confirmation(&self) -> Option<Lsn> {
+        let confirmable = self.logs.confirmable();
+        (self.stream != Stream::Away && confirmable != self.confirmed).then_some(confirmable)
+    }
+
+    /// Postgres was told that it may forget what comes before this position.
+    pub const fn handle_confirmed(&mut self, confirmed: Lsn) {
+        self.confirmed = confirmed;
     }
 
     /// Adds a shape that a restart found: its snapshot's filter, whether the stream had come up to that, and what was kept
@@ -169,6 +185,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.handle_disconnect();
         self.logs.handle_connected(confirmed);
         (self.received, self.stream) = (confirmed, Stream::CatchingUp(wal_end));
+        self.confirmed = Lsn::ZERO;
         self.logs.handle_position(confirmed);
     }
 
@@ -286,23 +303,18 @@ impl<S: SharedShape + Clone> Writer<S> {
         }
     }
 
-    /// The round's snapshot is open: it must hold every transaction that was read, since what a move does not bring has
-    /// to be in the logs already.
-    pub fn handle_round_opened(&mut self, filter: SnapshotFilter) {
-        let is_complete = self.logs.are_logs_in(&filter.bounds);
-        self.router.rounds().handle_opened(filter, is_complete);
-        self.advance_round();
-    }
-
-    /// Takes the answers to a round's questions, in their order.
-    pub fn handle_round_answered(&mut self, answers: &[Vec<u8>]) {
-        self.router.handle_answers(answers);
-        self.take_log_entries();
-    }
-
-    /// The round came to nothing; where Postgres refused a question, its number and why.
-    pub fn handle_round_failed(&mut self, refused: Option<(usize, RotationCause)>) {
-        self.router.rounds().handle_failed(refused);
+    /// Takes what came of a round's request. A snapshot must hold every transaction that was read, since what a move does
+    /// not bring has to be in the logs already.
+    pub fn handle_round(&mut self, outcome: RoundOutcome) {
+        match outcome {
+            RoundOutcome::Opened(filter) => {
+                let is_complete = self.logs.are_logs_in(&filter.bounds);
+                self.router.rounds().handle_opened(filter, is_complete);
+                self.advance_round();
+            }
+            RoundOutcome::Answered(answers) => self.router.handle_answers(&answers),
+            RoundOutcome::Failed(refused) => self.router.rounds().handle_failed(refused),
+        }
         self.take_log_entries();
     }
 
@@ -327,9 +339,9 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.logs.wake_all();
     }
 
-    /// Some seconds are over: tails are written, and a checkpoint is begun where it is time for one.
+    /// Some seconds are over: tails are written, a checkpoint is begun where it is time for one, and Postgres hears from us.
     pub fn handle_tick(&mut self, last_handle_us: u64) {
-        self.last_handle_us = last_handle_us;
+        (self.last_handle_us, self.confirmed) = (last_handle_us, Lsn::ZERO);
         self.logs.flush_tails();
         if self.is_consistent() {
             self.logs.begin_checkpoint();

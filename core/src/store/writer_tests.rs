@@ -229,6 +229,25 @@ fn a_keepalive_moves_what_was_received_and_what_may_be_confirmed() {
 }
 
 #[test]
+fn postgres_is_told_what_is_new_and_once_for_each_tick_and_connection() {
+    let mut run = Run::new(&[""], Limits::default());
+    assert_eq!(run.writer.due_confirmation(), Some(Lsn::new(60)));
+    run.writer.handle_confirmed(Lsn::new(60));
+    assert_eq!(run.writer.due_confirmation(), None);
+    run.writer.handle_keepalive(Lsn::new(300));
+    assert_eq!(run.writer.due_confirmation(), Some(Lsn::new(300)));
+    run.writer.handle_confirmed(Lsn::new(300));
+    run.writer.handle_tick(7);
+    assert_eq!(run.writer.due_confirmation(), Some(Lsn::new(300)), "nothing was said for a while");
+    run.writer.handle_confirmed(Lsn::new(300));
+    run.writer.handle_disconnect();
+    run.writer.handle_tick(7);
+    assert_eq!(run.writer.due_confirmation(), None, "there is nobody to tell");
+    run.writer.handle_connected(Lsn::new(300), Lsn::new(300));
+    assert_eq!(run.writer.due_confirmation(), Some(Lsn::new(300)));
+}
+
+#[test]
 fn a_tail_can_wait_until_too_much_is_in_memory() {
     let limits = Limits { tail_bytes_max: 1, ..Limits::default() };
     let mut run = Run::new(&[""], limits);

@@ -4,8 +4,8 @@ use crate::shapes::Shape;
 use limn_core::ShapeId;
 use limn_core::journal::record::ShapePartitions;
 use limn_core::pg::SnapshotFilter;
-use limn_core::shape::dependent::View;
-use limn_core::shape::{DropCause, RotationCause};
+use limn_core::shape::DropCause;
+use limn_core::shape::dependent::{RoundOutcome, View};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -29,12 +29,8 @@ pub(super) enum Command {
     Remove { id: ShapeId, cause: DropCause, done: oneshot::Sender<()> },
     /// The stream is of no use any more: connect again, with another slot where it starts over.
     Reconnect { starts_over: bool, done: oneshot::Sender<()> },
-    /// The round's snapshot is open.
-    RoundOpened { filter: SnapshotFilter },
-    /// The move_session has the answers to a round's questions.
-    RoundAnswered { answers: Vec<Vec<u8>> },
-    /// The round came to nothing; where Postgres refused a question, its number and why.
-    RoundFailed { refused: Option<(usize, RotationCause)> },
+    /// A request of a round was carried out.
+    Round(RoundOutcome),
     /// The segments are durable up to the beginning of this commit log file, or cannot be made so.
     SegmentsSynced { file: u64, synced: io::Result<()> },
     /// Make everything durable and stop.
@@ -158,16 +154,8 @@ impl EngineHandle {
         let _ = self.send(Command::SegmentsSynced { file, synced }).await;
     }
 
-    pub(super) async fn round_opened(&self, filter: SnapshotFilter) {
-        let _ = self.send(Command::RoundOpened { filter }).await;
-    }
-
-    pub(super) async fn round_answered(&self, answers: Vec<Vec<u8>>) {
-        let _ = self.send(Command::RoundAnswered { answers }).await;
-    }
-
-    pub(super) async fn round_failed(&self, refused: Option<(usize, RotationCause)>) {
-        let _ = self.send(Command::RoundFailed { refused }).await;
+    pub(super) async fn round(&self, outcome: RoundOutcome) {
+        let _ = self.send(Command::Round(outcome)).await;
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {

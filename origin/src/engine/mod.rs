@@ -68,7 +68,6 @@ struct Engine {
     /// Held for as long as anything may be written.
     _lock: FolderLock,
     durable: watch::Receiver<Durable>,
-    confirmed: Lsn,
     /// Whether the server is to be asked for a sign of life.
     pulse_due: bool,
 }
@@ -121,7 +120,6 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         inbox,
         _lock: lock,
         durable,
-        confirmed: Lsn::ZERO,
         pulse_due: false,
     };
     Ok(tokio::spawn(engine.run()))
@@ -207,7 +205,6 @@ impl Engine {
             self.executor.folder.set_origin(&origin).context("cannot write the storage folder's identity")?;
         }
         self.writer.handle_connected(confirmed, wal_position);
-        self.confirmed = Lsn::ZERO;
         self.executor.status.set_fault(FaultSource::Stream, None);
         self.link.set_streaming(stream);
         Ok(())
@@ -253,8 +250,9 @@ impl Engine {
         if reply_requested {
             self.writer.end_turn();
             self.execute().await.map_err(Trouble::Disk)?;
-            self.confirmed = self.writer.logs().confirmable();
-            stream.confirm(self.writer.received(), self.confirmed).await.map_err(Trouble::stream)?;
+            let confirmable = self.writer.logs().confirmable();
+            stream.confirm(self.writer.received(), confirmable).await.map_err(Trouble::stream)?;
+            self.writer.handle_confirmed(confirmable);
         }
         Ok(())
     }
@@ -315,9 +313,7 @@ impl Engine {
                 self.execute().await?;
                 let _ = done.send(is_complete);
             }
-            Command::RoundOpened { filter } => self.writer.handle_round_opened(filter),
-            Command::RoundAnswered { answers } => self.writer.handle_round_answered(&answers),
-            Command::RoundFailed { refused } => self.writer.handle_round_failed(refused),
+            Command::Round(outcome) => self.writer.handle_round(outcome),
             Command::SnapshotDone { id, filter, content } => {
                 self.writer.handle_snapshot_done(id, filter, content);
             }
@@ -371,7 +367,7 @@ impl Engine {
         self.writer.handle_tick(self.executor.registry.last_handle_us());
         // A checkpoint waits for every tail.
         self.executor.settle(&mut self.writer).await?;
-        (self.confirmed, self.pulse_due) = (Lsn::ZERO, true);
+        self.pulse_due = true;
         Ok(())
     }
 
@@ -382,10 +378,7 @@ impl Engine {
 
     /// Tells Postgres what it may forget, where there is news.
     async fn confirm(&mut self) {
-        let confirmable = self.writer.logs().confirmable();
-        if confirmable == self.confirmed {
-            return;
-        }
+        let Some(confirmable) = self.writer.due_confirmation() else { return };
         let Some(mut stream) = self.link.take_streaming() else { return };
         let received = self.writer.received();
         let asks = std::mem::take(&mut self.pulse_due);
@@ -395,7 +388,7 @@ impl Engine {
         };
         match sent {
             Ok(()) => {
-                self.confirmed = confirmable;
+                self.writer.handle_confirmed(confirmable);
                 self.executor.metrics.confirmed_lsn.set(confirmable.as_u64().cast_signed());
                 self.executor.metrics.received_lsn.set(received.as_u64().cast_signed());
                 self.link.set_streaming(stream);

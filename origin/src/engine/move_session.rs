@@ -7,7 +7,7 @@ use crate::postgres::{PostgresConfig, PostgresError, Session, rights, sqlstate};
 use futures::StreamExt;
 use limn_core::pg::{Relation, SnapshotFilter};
 use limn_core::shape::RotationCause;
-use limn_core::shape::dependent::{ANSWER_BYTES_MAX, RoundRequest};
+use limn_core::shape::dependent::{ANSWER_BYTES_MAX, RoundOutcome, RoundRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -90,15 +90,15 @@ impl Task {
             let Some(request) = request else { return };
             match request {
                 RoundRequest::Open(tables) => match spans::move_round(0, self.open(&tables)).await {
-                    Ok(filter) => self.engine.round_opened(filter).await,
+                    Ok(filter) => self.engine.round(RoundOutcome::Opened(filter)).await,
                     Err(error) => self.fail(&error).await,
                 },
                 RoundRequest::Ask(questions) => {
                     match spans::move_round(questions.len(), self.ask(&questions)).await {
-                        Ok(answers) => self.engine.round_answered(answers).await,
+                        Ok(answers) => self.engine.round(RoundOutcome::Answered(answers)).await,
                         Err(AskError::Refused(number, cause)) => {
                             self.state = State::Closed(None);
-                            self.engine.round_failed(Some((number, cause))).await;
+                            self.engine.round(RoundOutcome::Failed(Some((number, cause)))).await;
                         }
                         Err(AskError::Postgres(error)) => self.fail(&error).await,
                     }
@@ -121,7 +121,7 @@ impl Task {
         }
         self.is_ending = is_ending;
         tokio::time::sleep(FAILURE_PAUSE).await;
-        self.engine.round_failed(None).await;
+        self.engine.round(RoundOutcome::Failed(None)).await;
     }
 
     async fn open(&mut self, tables: &[Arc<Relation>]) -> Result<SnapshotFilter, PostgresError> {

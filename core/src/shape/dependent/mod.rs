@@ -32,7 +32,7 @@ pub mod view;
 
 pub use member::Member;
 pub use moves::Move;
-pub use rounds::{ANSWER_BYTES_MAX, LogEntry, RoundRequest, Rounds};
+pub use rounds::{ANSWER_BYTES_MAX, LogEntry, RoundOutcome, RoundRequest, Rounds};
 pub use tagger::{MemberReader, Tagger};
 pub use view::{MEMBERS_MAX, View, ViewChange};
 

@@ -51,6 +51,17 @@ pub enum RoundRequest {
     Close,
 }
 
+/// What came of a [`RoundRequest`]. [`RoundRequest::Close`] has no outcome: nobody waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoundOutcome {
+    /// The snapshot is open, and holds these transactions.
+    Opened(SnapshotFilter),
+    /// The answers to the questions, in their order.
+    Answered(Vec<Vec<u8>>),
+    /// The session is closed. Where Postgres refused a question: its number, and why.
+    Failed(Option<(usize, RotationCause)>),
+}
+
 /// Items that go into logs beside the stream's own fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEntry {

@@ -8,7 +8,7 @@ mod stream;
 mod writer;
 
 pub use log::Log;
-pub use session::Session;
+pub use session::{MoveSession, Session};
 pub use start::{recover, start_commit_log};
 pub use stream::keepalive;
 pub use writer::Writer;

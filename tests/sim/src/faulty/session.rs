@@ -1,11 +1,14 @@
-//! A session inside a snapshot.
+//! Sessions inside a snapshot: of new shapes, and of moves.
 
 use crate::fault::{Fault, Faults};
 use crate::postgres::{self, Postgres, Tables};
 use crate::questions;
+use crate::random::Random;
 use limn_core::pg::SnapshotFilter;
+use limn_core::shape::dependent::{RoundOutcome, RoundRequest};
+use std::collections::VecDeque;
 
-/// A session inside a snapshot of new shapes, or of a move.
+/// A session inside a snapshot.
 #[derive(Debug, Default)]
 pub struct Session {
     session: postgres::Session,
@@ -13,21 +16,18 @@ pub struct Session {
     before: Option<u64>,
 }
 
+/// The session in which moves are made, and the requests of rounds that wait for it.
+#[derive(Debug, Default)]
+pub struct MoveSession {
+    requests: VecDeque<RoundRequest>,
+    session: Session,
+    faults: Faults,
+}
+
 impl Session {
     /// Takes the next step to a snapshot for new shapes ([`postgres::Session::open`]).
     pub fn open(&mut self, postgres: &Postgres, faults: Faults) -> Option<SnapshotFilter> {
         self.open_with(postgres, faults.has(Fault::NotesPositionFirst))
-    }
-
-    /// The same for a move.
-    pub fn open_for_move(&mut self, postgres: &Postgres, faults: Faults) -> Option<SnapshotFilter> {
-        let mut filter = self.open_with(postgres, faults.has(Fault::NotesPositionOfMoveFirst))?;
-        if faults.has(Fault::OpensMoveTooEarly) {
-            // As if it held everything that was read.
-            filter.bounds.xip.clear();
-            filter.bounds.xmax += 1_000;
-        }
-        Some(filter)
     }
 
     fn open_with(&mut self, postgres: &Postgres, notes_position_first: bool) -> Option<SnapshotFilter> {
@@ -42,12 +42,69 @@ impl Session {
     pub const fn tables(&self) -> Option<&Tables> {
         self.session.tables()
     }
+}
 
-    /// The answers to a move's questions, where the snapshot is open.
+impl MoveSession {
+    /// A session that is closed.
     #[must_use]
-    pub fn ask(&self, questions: &[String], postgres: &Postgres, faults: Faults) -> Option<Vec<Vec<u8>>> {
-        let now = faults.has(Fault::AnswersMoveLate).then(|| postgres.snapshot().1);
-        let seen = now.as_ref().or(self.tables()).filter(|_| self.tables().is_some())?;
+    pub fn new(faults: Faults) -> Self {
+        Self { faults, ..Self::default() }
+    }
+
+    /// A request waits.
+    pub fn request(&mut self, request: RoundRequest) {
+        self.requests.push_back(request);
+    }
+
+    /// True where no request waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Postgres has gone, and the session with it.
+    pub fn close(&mut self) {
+        self.session = Session::default();
+    }
+
+    /// Takes the next step, which fails now and then. Returns what came of a request.
+    pub fn step(&mut self, postgres: &Postgres, random: &mut Random) -> Option<RoundOutcome> {
+        let request = self.requests.pop_front()?;
+        let outcome = match &request {
+            _ if random.once_in(12) => None,
+            RoundRequest::Open(_) => match self.open(postgres) {
+                None => {
+                    // Its position comes with the next step.
+                    self.requests.push_front(request);
+                    return None;
+                }
+                opened => opened.map(RoundOutcome::Opened),
+            },
+            RoundRequest::Ask(questions) => self.ask(questions, postgres).map(RoundOutcome::Answered),
+            RoundRequest::Close => None,
+        };
+        if outcome.is_none() {
+            self.close();
+        }
+        let failed = (request != RoundRequest::Close).then_some(RoundOutcome::Failed(None));
+        outcome.or(failed)
+    }
+
+    fn open(&mut self, postgres: &Postgres) -> Option<SnapshotFilter> {
+        let first = self.faults.has(Fault::NotesPositionOfMoveFirst);
+        let mut filter = self.session.open_with(postgres, first)?;
+        if self.faults.has(Fault::OpensMoveTooEarly) {
+            // As if it held everything that was read.
+            filter.bounds.xip.clear();
+            filter.bounds.xmax += 1_000;
+        }
+        Some(filter)
+    }
+
+    fn ask(&self, questions: &[String], postgres: &Postgres) -> Option<Vec<Vec<u8>>> {
+        let tables = self.session.tables()?;
+        let now = self.faults.has(Fault::AnswersMoveLate).then(|| postgres.snapshot().1);
+        let seen = now.as_ref().unwrap_or(tables);
         Some(questions.iter().map(|sql| questions::answer(sql, seen)).collect())
     }
 }

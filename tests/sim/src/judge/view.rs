@@ -42,7 +42,7 @@ impl Origin {
     /// True where nothing is under way any more.
     pub fn is_idle(&self, postgres: &Postgres) -> bool {
         let sent = self.link.as_ref().is_some_and(|link| link.is_idle(postgres));
-        let queues = self.commit_queue.is_empty() && self.writing.is_empty() && self.rounds.is_empty();
+        let queues = self.commit_queue.is_empty() && self.writing.is_empty() && self.move_session.is_idle();
         sent && queues && self.snapshots.is_idle()
     }
 }

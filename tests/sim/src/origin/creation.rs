@@ -6,12 +6,12 @@ use crate::files::{File, Files};
 use crate::judge::Event;
 use crate::postgres::{Postgres, Row, TableRow};
 use crate::random::Random;
+use crate::settings::Settings;
 use crate::shapes::{KINDS, Kind};
 use limn_core::journal::record::CreatedShape;
 use limn_core::log::ShapeLog;
 use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::pg::SnapshotFilter;
-use limn_core::shape::dependent::View;
 use limn_core::shape::{DropCause, SnapshotWriter};
 use limn_core::store::{RunId, SnapshotStep};
 use limn_core::{Handle, ShapeId};
@@ -37,15 +37,9 @@ pub struct Creation {
 pub struct Run {
     id: RunId,
     session: Session,
-    views: Vec<View>,
-    copying: Option<Copying>,
+    /// Rows that are to come, and the way of the shape's snapshot to the disk.
+    copying: Option<(Vec<Row>, SnapshotOut<Files>)>,
     unsynced: BTreeMap<ShapeId, File>,
-}
-
-#[derive(Debug)]
-struct Copying {
-    rows: Vec<Row>,
-    out: SnapshotOut<Files>,
 }
 
 impl Origin {
@@ -69,8 +63,8 @@ impl Origin {
     /// Takes the next step of one of the runs. A failure ends only the making of a shape, while the power is on.
     pub fn create(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<()> {
         while let Some(id) = self.snapshots.poll_run() {
-            let (session, views, unsynced) = (Session::default(), Vec::new(), BTreeMap::new());
-            self.runs.push(Run { id, session, views, copying: None, unsynced });
+            let (session, unsynced) = (Session::default(), BTreeMap::new());
+            self.runs.push(Run { id, session, copying: None, unsynced });
         }
         if !self.runs.is_empty() {
             let mut run = self.runs.swap_remove(random.index(self.runs.len()));
@@ -132,13 +126,12 @@ impl Origin {
         creation.is_registered.set(true);
     }
 
-    fn take(&mut self, run: &mut Run, creation: &Creation, filter: &SnapshotFilter) {
+    fn take(&mut self, run: &Run, creation: &Creation, filter: &SnapshotFilter) {
         let tables = run.session.tables().expect("the snapshot is open");
-        run.views = creation.kind().views(tables);
         if self.writer.logs().shape(creation.id).is_none() {
             // It was removed meanwhile.
             self.snapshots.handle_refused(run.id);
-        } else if self.writer.handle_snapshot_taken(creation.id, filter, run.views.clone()) {
+        } else if self.writer.handle_snapshot_taken(creation.id, filter, creation.kind().views(tables)) {
             self.events.push(Event::Snapshot(creation.handle, creation.kind));
             self.snapshots.handle_taken(run.id);
         } else {
@@ -156,12 +149,12 @@ impl Origin {
         random: &mut Random,
     ) -> io::Result<()> {
         let copying = run.copying.take();
-        let mut copying = copying.unwrap_or_else(|| self.begin_copy(run, creation));
-        for row in std::iter::from_fn(|| copying.rows.pop()).take(1 + random.index(5)) {
-            copying.out.push_row(&TableRow(row)).expect("every row can be judged");
+        let (mut rows, mut out) = copying.unwrap_or_else(|| self.begin_copy(&run.session, creation));
+        for row in std::iter::from_fn(|| rows.pop()).take(1 + random.index(5)) {
+            out.push_row(&TableRow(row)).expect("every row can be judged");
         }
-        if copying.rows.is_empty() {
-            let (progress, written) = copying.out.finish(&filter.bounds, |bytes| self.packs.append(bytes))?;
+        if rows.is_empty() {
+            let (progress, written) = out.finish(&filter.bounds, |bytes| self.packs.append(bytes))?;
             self.show(creation, progress);
             let content = match written {
                 WrittenSnapshot::Small(content) => Some(content),
@@ -173,25 +166,25 @@ impl Origin {
             self.snapshots.handle_copied(run.id, content);
             return Ok(());
         }
-        if copying.out.is_full() {
-            let progress = copying.out.write()?;
+        if out.is_full() {
+            let progress = out.write()?;
             self.snapshots.handle_written(run.id, progress.bytes);
             self.show(creation, progress);
         }
         if random.once_in(20) {
             self.snapshots.handle_slow(run.id);
         }
-        run.copying = Some(copying);
+        run.copying = Some((rows, out));
         Ok(())
     }
 
-    fn begin_copy(&self, run: &mut Run, creation: &Creation) -> Copying {
-        let (kind, views) = (creation.kind(), std::mem::take(&mut run.views));
-        let chunk_bytes_max = self.settings.chunk_bytes_max;
-        let writer = SnapshotWriter::of(&kind.definition, creation.handle, views, chunk_bytes_max);
+    fn begin_copy(&self, session: &Session, creation: &Creation) -> (Vec<Row>, SnapshotOut<Files>) {
+        let (kind, tables) = (creation.kind(), session.tables().expect("the snapshot is open"));
+        let Settings { chunk_bytes_max, write_bytes, .. } = self.settings;
+        let writer =
+            SnapshotWriter::of(&kind.definition, creation.handle, kind.views(tables), chunk_bytes_max);
         let dir = layout().shape_dir(creation.handle);
-        let out = SnapshotOut::new(self.files.clone(), dir, writer, self.settings.write_bytes);
-        Copying { rows: kind.rows(run.session.tables().expect("the snapshot is open")), out }
+        (kind.rows(tables), SnapshotOut::new(self.files.clone(), dir, writer, write_bytes))
     }
 
     fn show(&self, creation: &Creation, progress: SnapshotProgress) {

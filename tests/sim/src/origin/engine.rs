@@ -1,13 +1,12 @@
 //! The stream and the effects, as `limn_origin::engine` has them.
 
 use super::{Origin, Shape, layout};
-use crate::faulty::{Session, keepalive};
+use crate::faulty::keepalive;
 use crate::judge::Event;
 use crate::postgres::{Frame, Postgres, Walsender, described};
 use crate::random::Random;
 use limn_core::Lsn;
 use limn_core::pgoutput::decode;
-use limn_core::shape::dependent::RoundRequest;
 use limn_core::store::{Effect, Progress, Question};
 use limn_disk::{Piece, segment};
 use std::io;
@@ -17,7 +16,7 @@ impl Origin {
     pub fn connect(&mut self, postgres: &Postgres) {
         if self.link.is_none() {
             self.writer.handle_connected(Lsn::new(postgres.confirmed()), Lsn::new(postgres.wal_end()));
-            (self.link, self.confirmed) = (Some(Walsender::start(postgres)), Lsn::ZERO);
+            self.link = Some(Walsender::start(postgres));
         }
     }
 
@@ -30,7 +29,7 @@ impl Origin {
     /// Postgres crashes: every connection breaks.
     pub fn handle_postgres_crash(&mut self) {
         self.disconnect();
-        self.move_session = Session::default();
+        self.move_session.close();
     }
 
     /// Reads a frame of the stream, where there is one. The turn goes on.
@@ -74,10 +73,9 @@ impl Origin {
     pub fn end_turn(&mut self, postgres: &mut Postgres) -> io::Result<()> {
         self.writer.end_turn();
         self.execute()?;
-        let confirmable = self.writer.logs().confirmable();
-        if self.link.is_some() && confirmable != self.confirmed {
-            postgres.confirm(confirmable.as_u64());
-            self.confirmed = confirmable;
+        if let Some(confirmed) = self.writer.due_confirmation() {
+            postgres.confirm(confirmed.as_u64());
+            self.writer.handle_confirmed(confirmed);
         }
         Ok(())
     }
@@ -108,7 +106,7 @@ impl Origin {
                 Effect::SnapshotDurable { shape } => shape.is_durable.set(true),
                 Effect::CaughtUp => self.is_active = true,
                 Effect::Rotated { shape, cause } => self.events.push(Event::Rotated(shape.handle, cause)),
-                Effect::Round(request) => self.rounds.push_back(request),
+                Effect::Round(request) => self.move_session.request(request),
                 // Clients look by themselves.
                 Effect::Dropped { .. } | Effect::Wake { .. } | Effect::Began { .. } | Effect::Moved => {}
             }
@@ -163,39 +161,13 @@ impl Origin {
     /// The engine's clock ticks.
     pub fn handle_tick(&mut self, postgres: &mut Postgres) -> io::Result<()> {
         self.writer.handle_tick(self.handles.last_us());
-        self.confirmed = Lsn::ZERO;
         self.end_turn(postgres)
     }
 
-    /// The session in which moves are made takes its next step, which fails now and then.
+    /// The session in which moves are made takes its next step.
     pub fn step_move(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<()> {
-        let Some(request) = self.rounds.front() else { return self.end_turn(postgres) };
-        let fails = random.once_in(12);
-        let (session, faults) = (&mut self.move_session, self.faults);
-        let is_over = match request {
-            // Nobody waits for the end of a snapshot.
-            RoundRequest::Close => {
-                *session = Session::default();
-                true
-            }
-            RoundRequest::Open(_) if !fails => {
-                let opened = session.open_for_move(postgres, faults);
-                opened.map(|filter| self.writer.handle_round_opened(filter)).is_some()
-            }
-            RoundRequest::Ask(asked) if !fails && session.tables().is_some() => {
-                let answers = session.ask(asked, postgres, faults).unwrap_or_default();
-                self.writer.handle_round_answered(&answers);
-                true
-            }
-            RoundRequest::Open(_) | RoundRequest::Ask(_) => {
-                *session = Session::default();
-                self.writer.handle_round_failed(None);
-                true
-            }
-        };
-        if is_over {
-            self.rounds.pop_front();
-        }
+        let outcome = self.move_session.step(postgres, random);
+        outcome.into_iter().for_each(|outcome| self.writer.handle_round(outcome));
         self.end_turn(postgres)
     }
 }

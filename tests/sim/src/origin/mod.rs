@@ -7,7 +7,7 @@ mod request;
 mod standby;
 
 use crate::fault::Faults;
-use crate::faulty::{Log, Session, Writer, recover, start_commit_log};
+use crate::faulty::{Log, MoveSession, Writer, recover, start_commit_log};
 use crate::files::Files;
 use crate::judge::Event;
 use crate::postgres::Walsender;
@@ -18,7 +18,6 @@ use limn_core::journal::Ticket;
 use limn_core::journal::record::CreatedShape;
 use limn_core::log::ShapeLog;
 use limn_core::log::segment::SegmentAppend;
-use limn_core::shape::dependent::RoundRequest;
 use limn_core::store::{self, SharedShape, Snapshots};
 use limn_core::{Handle, HandleClock, Lsn, ShapeId};
 use limn_disk::{CommitWriter, Layout, Packs, Piece, Recovered};
@@ -83,14 +82,11 @@ pub struct Origin {
     pub writing: VecDeque<(ShapeId, Rc<Shape>, SegmentAppend)>,
     /// The file whose checkpoint waits for segments to be synced.
     syncing: Option<(u64, Vec<Rc<Shape>>)>,
-    /// The requests of rounds, and the session in which they are carried out.
-    pub rounds: VecDeque<RoundRequest>,
-    move_session: Session,
+    pub move_session: MoveSession,
     pub snapshots: Snapshots<Vec<u32>, Rc<Creation>>,
     runs: Vec<Run>,
     pub link: Option<Walsender>,
     pub processed: Lsn,
-    confirmed: Lsn,
     pub is_active: bool,
     next_id: u32,
     handles: HandleClock,
@@ -125,13 +121,11 @@ impl Origin {
             packs,
             writing: VecDeque::new(),
             syncing: None,
-            rounds: VecDeque::new(),
-            move_session: Session::default(),
+            move_session: MoveSession::new(faults),
             snapshots: Snapshots::new(settings.snapshots),
             runs: Vec::new(),
             link: None,
             processed,
-            confirmed: Lsn::ZERO,
             is_active: false,
             next_id: store.next_id,
             handles,
