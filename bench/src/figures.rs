@@ -40,7 +40,7 @@ pub struct Figures {
 pub struct Memory {
     /// The most that it has had at one time, in kB.
     pub peak_kb: Option<u64>,
-    /// How much of that came by what was measured, where the process was idle before.
+    /// The part of that which came by the measured work, where the process was idle before.
     pub above_idle_kb: Option<u64>,
 }
 

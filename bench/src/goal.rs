@@ -24,9 +24,9 @@ pub enum Goal {
 pub struct Verdict {
     /// The goal, in words.
     pub goal: String,
-    /// What was measured; `None` where it could not be.
+    /// The measured figure; `None` where there is none.
     pub measured: Option<String>,
-    /// Whether it is met.
+    /// True where the figure meets the goal.
     pub is_met: bool,
 }
 

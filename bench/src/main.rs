@@ -87,7 +87,7 @@ enum Name {
 }
 
 impl Name {
-    /// What is to be reached, on two cores.
+    /// The figures to reach, on two cores.
     fn goals(self, options: &Options) -> Vec<Goal> {
         let few_clients = options.clients <= 1_000;
         let few_shapes = options.shapes.is_none_or(|shapes| shapes <= SHAPES);
@@ -155,7 +155,7 @@ async fn main() {
     }
 }
 
-/// Where and on what is measured.
+/// The machine and the Postgres on which the figures were measured.
 async fn conditions(cluster: &Cluster, runs: usize) -> String {
     let database = cluster.database().await;
     let postgres = database.connect().await.value("SHOW server_version").await;

@@ -22,11 +22,11 @@ pub struct Row {
     pub title: &'static str,
     /// The unit of the figures.
     pub unit: Unit,
-    /// What Postgres's own tools, or another server, take for the same.
+    /// The time that Postgres's own tools, or another server, take for the same.
     pub floor: Figures,
     /// The builds.
     pub subjects: Vec<(String, Figures)>,
-    /// What the first build is to reach.
+    /// The figures that the first build is to reach.
     pub goals: Vec<Goal>,
 }
 

@@ -7,7 +7,7 @@ use limn_core::log::shape_log::ShapeLog;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Where the bytes of a part of a log are: a range of a file, where any are in one, and behind it what is in memory, which
+/// Finds the bytes of a part of a log: a range of a file, where any are in one, and behind it the bytes in memory, which
 /// all readers of the same part share.
 pub fn stored_part(
     dir: &Path,

@@ -29,7 +29,7 @@ pub struct Standby {
     held: Held,
 }
 
-/// Where the other process's shapes are found.
+/// The parts of the server in which the other process's shapes are found.
 struct Held {
     folder: Arc<Folder>,
     registry: Arc<Registry>,

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 /// One row that belongs to many shapes, each with a client that waits: from the commit's acknowledgement to the last reply.
 pub struct LargeRow {
-    /// How many shapes there are.
+    /// The number of shapes.
     pub shapes: u32,
 }
 

@@ -1,4 +1,4 @@
-//! How long a write takes to one client, behind the commit's answer.
+//! The time from the commit's answer until one client has the row.
 
 use crate::client::Log;
 use crate::subject::Subject;

@@ -117,7 +117,7 @@ impl Filter {
         find_equality(&self.expr).map(|(column, text)| Equality { column, text })
     }
 
-    /// Where an index finds the clause; `None` where it has to be evaluated for every row.
+    /// The places at which an index finds the clause; `None` where it has to be evaluated for every row.
     pub(crate) fn access(&self) -> Option<Access<'_>> {
         Access::of(&self.expr)
     }

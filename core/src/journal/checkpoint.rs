@@ -30,7 +30,7 @@ pub struct StoreCheckpoint {
 pub struct ShapeCheckpoint<T = TableRef> {
     /// The record with which the shape began.
     pub created: CreatedShape<T>,
-    /// Which transactions its snapshot holds; absent while the snapshot is not durable.
+    /// The transactions that its snapshot holds; absent while the snapshot is not durable.
     pub filter: Option<SnapshotFilter>,
     /// Its log.
     pub log: Checkpoint,

@@ -15,7 +15,7 @@ pub struct CreatedShape<T = Arc<Relation>> {
     pub id: ShapeId,
     /// Its handle, as text.
     pub handle: String,
-    /// How it was asked for.
+    /// The definition as it was asked for.
     pub request: DefinitionRequest,
     /// The table as it was then.
     pub relation: T,

@@ -42,7 +42,7 @@ struct Slot {
     targets: Range<usize>,
 }
 
-/// Where an item's bytes are.
+/// The place of an item's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     /// In the buffer.

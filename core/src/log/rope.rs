@@ -14,9 +14,9 @@ pub const SHARED_BYTES_MIN: usize = 4 << 10;
 /// Bytes in a row. Those that are appended as a slice are copied, those that come as [`Bytes`] are not.
 #[derive(Debug, Clone, Default)]
 pub struct Rope {
-    /// What was copied, without the gaps.
+    /// The copied bytes, without the gaps.
     own: Vec<u8>,
-    /// What is shared. Few ropes have it, and there is one in each log.
+    /// The shared runs. Few ropes have any, and there is a rope in each log.
     shared: Option<Box<Shared>>,
 }
 
@@ -42,7 +42,7 @@ enum Piece<'a> {
     Shared(&'a Bytes),
 }
 
-/// Where a rope ended.
+/// The end of a rope at some time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RopeEnd {
     own: usize,
@@ -66,13 +66,13 @@ impl Rope {
         Self { own: Vec::new(), shared: None }
     }
 
-    /// How many bytes it has.
+    /// Its length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.own.len() + self.shared.as_ref().map_or(0, |shared| shared.len)
     }
 
-    /// Whether it has none.
+    /// True where it has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -114,7 +114,7 @@ impl Rope {
         }
     }
 
-    /// Where to append copies, for those who know vectors only.
+    /// The vector to append copies to, for those who know vectors only.
     pub const fn end_mut(&mut self) -> &mut Vec<u8> {
         &mut self.own
     }
@@ -218,18 +218,18 @@ impl Rope {
         SharedBytes(pieces)
     }
 
-    /// Where it ends now.
+    /// Its end now.
     pub(crate) fn end(&self) -> RopeEnd {
         let runs = self.shared.as_ref().map_or(0, |shared| shared.runs.len());
         RopeEnd { own: self.own.len(), runs, len: self.len() }
     }
 
-    /// How many bytes were appended since it ended there.
+    /// The number of bytes appended since it ended there.
     pub(crate) fn len_since(&self, end: RopeEnd) -> usize {
         self.len() - end.len
     }
 
-    /// What was copied since it ended there.
+    /// The bytes copied since it ended there.
     pub(crate) fn own_since(&mut self, end: RopeEnd) -> &mut [u8] {
         self.own.get_mut(end.own..).unwrap_or_default()
     }
@@ -285,13 +285,13 @@ impl SharedBytes {
         Self(VecDeque::new())
     }
 
-    /// How many are left.
+    /// The number of bytes left.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
     }
 
-    /// Whether none are left.
+    /// True where no bytes are left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

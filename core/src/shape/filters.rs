@@ -27,11 +27,11 @@ pub(super) struct FilterIndex(u32);
 struct Slot {
     filter: Arc<Filter>,
     shapes: u32,
-    /// What it said last; of a clause that several shapes have.
+    /// Its last result, kept for a clause that several shapes have.
     said: Option<Box<Said>>,
 }
 
-/// What a clause says of the rows of a change.
+/// A clause's result for the rows of a change.
 #[derive(Debug)]
 struct Said {
     change: u64,

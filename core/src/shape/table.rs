@@ -63,7 +63,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Where an index finds the rows that the subquery may return.
+    /// The places at which an index finds the rows that the subquery may return.
     fn access(&self) -> Option<Access<'_>> {
         self.filter.as_deref().and_then(Filter::access)
     }

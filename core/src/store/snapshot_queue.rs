@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// The limits of a [`SnapshotQueue`].
+/// The limits of [`Snapshots`](super::Snapshots).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotLimits {
     /// Snapshots that may be open.
@@ -12,7 +12,7 @@ pub struct SnapshotLimits {
     pub batch_max: usize,
     /// Bytes of one shape's rows beyond which the shapes that share its snapshot wait for another one instead.
     pub large_bytes: u64,
-    /// How long a shape gets another snapshot where the last one lacked a transaction that it needs.
+    /// The time for which a shape gets another snapshot where the last one lacked a transaction that it needs.
     pub visible_wait: Duration,
 }
 

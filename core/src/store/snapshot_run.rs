@@ -53,7 +53,7 @@ pub enum SnapshotStep<S> {
     Over,
 }
 
-/// Takes snapshots for the shapes that wait: [`SnapshotQueue`] says which share one, this one what is done with it.
+/// Takes snapshots for the shapes that wait: which of them share one, and what is done with it.
 /// `T` says which tables a shape reads, `S` is the shape.
 ///
 /// Order of calls: [`push`](Self::push); after each call [`poll_run`](Self::poll_run) until it gives nothing; for each

@@ -28,7 +28,7 @@ pub struct Writer<S> {
     stream: Stream,
     /// How far the stream has come.
     received: Lsn,
-    /// What Postgres was told last that it may forget.
+    /// The position that Postgres was last told to be confirmed.
     confirmed: Lsn,
     /// The newest time that a handle carries, as the last tick told.
     last_handle_us: u64,
@@ -132,8 +132,8 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.received.max(self.logs.confirmable())
     }
 
-    /// What Postgres is to be told now that it may forget, where there is news, or it was told nothing since the last tick;
-    /// then [`handle_confirmed`](Self::handle_confirmed).
+    /// The position to confirm to Postgres now: where it has changed, or none was confirmed since the last tick or on this
+    /// connection. Then call [`handle_confirmed`](Self::handle_confirmed).
     #[must_use]
     pub fn due_confirmation(&self) -> Option<Lsn> {
         let confirmable = self.logs.confirmable();

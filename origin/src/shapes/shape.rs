@@ -30,7 +30,7 @@ pub struct Shape {
     pub id: ShapeId,
     /// Its name on the wire.
     pub handle: Handle,
-    /// How it was first asked for, as text: that takes less memory than its parts.
+    /// The request that first asked for it, as text: that takes less memory than its parts.
     pub spelling: Box<str>,
     /// The definition that all its requests share.
     pub definition: Definition,
@@ -46,7 +46,7 @@ pub struct Shape {
     generation: u64,
 }
 
-/// What changes beside its log.
+/// The state that changes beside its log.
 #[derive(Debug)]
 struct Facts {
     schema: Arc<str>,
@@ -124,7 +124,7 @@ impl Shape {
             .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))
     }
 
-    /// How it was first asked for.
+    /// The request that first asked for it.
     ///
     /// # Panics
     /// Never: its spelling was made of a request.
@@ -168,7 +168,7 @@ impl Shape {
         self.definition.identity()
     }
 
-    /// Where its files are.
+    /// The folder of its files.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         self.layout.shape_dir(self.handle)
@@ -251,7 +251,7 @@ impl Shape {
         self.log().read_end(clock)
     }
 
-    /// Where the bytes of a part of its log are ([`stored_part`]).
+    /// Finds the bytes of a part of its log ([`stored_part`]).
     pub fn stored(&self, part: &Part) -> (Option<(PathBuf, Range<u64>)>, SharedBytes) {
         stored_part(&self.dir(), &mut self.log(), part)
     }

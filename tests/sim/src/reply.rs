@@ -1,4 +1,4 @@
-//! What a client gets.
+//! The replies that a client gets.
 
 use limn_core::Offset;
 

@@ -20,7 +20,7 @@ use crate::filter::error::EvalError;
 use crate::filter::eval::{arithmetic, compare};
 use num_bigint::Sign;
 
-/// How values become keys.
+/// The way in which the values of a type become keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Form {
     Bool,

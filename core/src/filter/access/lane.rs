@@ -1,4 +1,4 @@
-//! What an index reads of every row, once for all clauses that ask it.
+//! The expressions that an index evaluates for every row, each once for all clauses that ask it.
 
 use super::key::{self, Form};
 use crate::filter::data_type::ty::Type;
@@ -17,7 +17,7 @@ pub(crate) struct Probe<'a> {
     pub(super) reading: Reading,
 }
 
-/// What of a value counts.
+/// The part of a value that an index reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Reading {
     /// Its key.
@@ -26,11 +26,11 @@ pub(crate) enum Reading {
     Elements(Form),
     /// Its text, in which pieces are looked for.
     Text(Fold),
-    /// Whether there is one.
+    /// Only that there is one, or none.
     Presence,
 }
 
-/// What of a text's case counts.
+/// The differences in case that count in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Fold {
     /// All.
@@ -53,7 +53,7 @@ pub(crate) struct Lane {
     reading: Reading,
 }
 
-/// What a lane reads of a row.
+/// The result of reading a row by a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sight {
     /// NULL.

@@ -1,4 +1,4 @@
-//! What rows that satisfy a clause have in common, in terms that an index can look up.
+//! The keys by which an index finds the rows that may satisfy a clause.
 //!
 //! A clause stands in one or more *places*; a row satisfies it only where it is found in one of them. So an index that
 //! looks up the places of a row finds every clause that the row satisfies, and perhaps others. Where the places are
@@ -27,7 +27,7 @@ pub(crate) struct Access<'a> {
     pub(crate) exact: bool,
 }
 
-/// Where an index finds a clause.
+/// A place at which an index finds a clause.
 #[derive(Debug)]
 pub(crate) enum Place<'a> {
     /// The keys of the probes, one behind the other, are this one.
@@ -45,11 +45,11 @@ pub(crate) enum Place<'a> {
     Filled(Probe<'a>),
 }
 
-/// What follows a key in a bound right before it.
+/// The byte that follows a key in a bound right before it.
 pub(crate) const BEFORE: u8 = 0;
-/// What follows a key that is compared with bounds.
+/// The byte that follows a key that is compared with bounds.
 pub(crate) const AT: u8 = 1;
-/// What follows a key in a bound right behind it.
+/// The byte that follows a key in a bound right behind it.
 pub(crate) const BEHIND: u8 = 2;
 
 impl<'a> Access<'a> {
@@ -85,7 +85,7 @@ impl<'a> Access<'a> {
         self.rank() <= 1
     }
 
-    /// How many rows are expected here: the least first.
+    /// The number of rows expected here, roughly: the least first.
     fn rank(&self) -> u8 {
         self.places.iter().map(Place::rank).max().unwrap_or(0)
     }

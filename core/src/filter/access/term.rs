@@ -110,7 +110,7 @@ fn keyed<'a>(operand: &'a Expr, order: Order, value: &Value<'_>) -> Option<(Prob
     Some((Probe { expr: operand, reading: Reading::Key(form) }, key))
 }
 
-/// Whether the blanks at the end of the two sides do not count.
+/// True for each of the two sides whose blanks at the end do not count.
 const fn trims(order: Order) -> (bool, bool) {
     match order {
         Order::Text { trim_left, trim_right } => (trim_left, trim_right),
@@ -331,7 +331,7 @@ fn operation(op: Operator, operands: &[Expr]) -> Option<Access<'_>> {
     }
 }
 
-/// How elements compare with elements.
+/// The order in which elements compare with elements.
 const fn among_elements(element: &Type, padded: bool) -> Order {
     match element {
         Type::Text | Type::Varchar | Type::Bpchar | Type::Name => {

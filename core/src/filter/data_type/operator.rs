@@ -39,7 +39,7 @@ impl Comparison {
         }
     }
 
-    /// What is true where this one is false.
+    /// The operator that is true where this one is false.
     pub(crate) const fn negated(self) -> Self {
         match self {
             Self::Equal => Self::NotEqual,

@@ -35,16 +35,16 @@ pub(super) struct OuterIndex {
     value: Vec<u8>,
 }
 
-/// Which value of a row must be a member of which subquery's result.
+/// A value of a row that must be a member of a subquery's result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Look {
-    /// Its number in the shape's clause.
+    /// The subquery's number in the shape's clause.
     dependency: usize,
     /// The columns that make the value, and how their texts become those of members.
     columns: Vec<(usize, Equal)>,
 }
 
-/// How the rows of a shape are found.
+/// The places and the looks by which the rows of a shape are found.
 struct Finding<'a> {
     access: Access<'a>,
     looks: BTreeSet<Look>,

@@ -51,7 +51,7 @@ pub enum RoundRequest {
     Close,
 }
 
-/// What came of a [`RoundRequest`]. [`RoundRequest::Close`] has no outcome: nobody waits for it.
+/// The outcome of a [`RoundRequest`]. [`RoundRequest::Close`] has no outcome: nobody waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoundOutcome {
     /// The snapshot is open, and holds these transactions.

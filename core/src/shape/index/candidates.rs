@@ -12,11 +12,11 @@ pub(in crate::shape) struct Candidates {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::shape) struct Candidate {
     pub(in crate::shape) id: ShapeId,
-    /// How its old and its new row were found.
+    /// The finds of its old and its new row.
     finds: [Find; 2],
 }
 
-/// How a row was found at the places of a shape.
+/// The result of looking for a row at the places of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(in crate::shape) enum Find {
     /// It was not: it does not satisfy the clause.
@@ -36,12 +36,12 @@ pub(in crate::shape) enum Side {
 }
 
 impl Candidate {
-    /// How the old row was found.
+    /// The find of the old row.
     pub(in crate::shape) const fn old_find(&self) -> Find {
         self.finds[0]
     }
 
-    /// How the new row was found.
+    /// The find of the new row.
     pub(in crate::shape) const fn new_find(&self) -> Find {
         self.finds[1]
     }

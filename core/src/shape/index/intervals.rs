@@ -14,7 +14,7 @@ pub(super) struct Intervals {
     root: Link,
     /// Nodes without an interval.
     free: Vec<u32>,
-    /// How many were ever made: priorities come of it.
+    /// The number of intervals ever made, of which priorities are computed.
     made: u64,
 }
 
@@ -33,14 +33,14 @@ struct Node {
     furthest: u32,
 }
 
-/// Where an interval ends; the open end lies behind every other.
+/// The end of an interval; the open end lies behind every other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     At(Key),
     Open,
 }
 
-/// What an interval is known by.
+/// The bounds and the shape that identify an interval.
 type Name<'a> = (&'a [u8], &'a End, ShapeId);
 
 impl Intervals {

@@ -1,4 +1,4 @@
-//! What is read of every row: each expression that some clause asks for, once.
+//! Reads from every row each expression that some clause asks for, once.
 
 use crate::filter::{Lane, LaneName, Probe, Sight};
 use crate::shape::row::Row;
@@ -20,13 +20,13 @@ pub(super) struct LaneIndex(usize);
 #[derive(Debug)]
 struct Used {
     lane: Lane,
-    /// How many places are on it.
+    /// The number of places on it.
     places: usize,
     sight: Sight,
     bytes: Vec<u8>,
 }
 
-/// What a lane has read of the row.
+/// The value that a lane has read from the row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) sight: Sight,
@@ -80,7 +80,7 @@ impl Lanes {
         }
     }
 
-    /// What was read.
+    /// The value that was read last.
     pub(super) fn seen(&self, index: LaneIndex) -> Seen<'_> {
         match self.lanes.get(index.0) {
             Some(Some(used)) => Seen { sight: used.sight, bytes: &used.bytes },

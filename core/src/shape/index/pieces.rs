@@ -31,7 +31,7 @@ pub(super) struct Pieces {
     machines: Vec<Machine>,
     /// Pieces for which no shape asks any more. Their slots stay theirs until a machine is made without them.
     unused: usize,
-    /// How many looks there were.
+    /// The number of looks so far.
     looks: u64,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Snapshots(Arc<Shared>);
 
 struct Shared {
     parts: SnapshotsParts,
-    /// When the server began to take snapshots.
+    /// The time at which the server began to take snapshots.
     began: Instant,
     machine: Mutex<Machine>,
     /// What the last snapshot showed of its tables: another one soon after that sees the same transactions shows the
@@ -203,9 +203,9 @@ struct Run<'a> {
     snapshots: &'a Snapshots,
     id: RunId,
     begun: Option<Begun>,
-    /// What the subqueries of the shape at hand return in the snapshot.
+    /// The results of the subqueries of the shape at hand, in the snapshot.
     views: Vec<View>,
-    /// When others do not wait for the shape at hand any more.
+    /// The time from which on others do not wait for the shape at hand.
     slow_at: Instant,
     /// Files that are written, and not synced yet.
     files: HashMap<ShapeId, File>,

@@ -1,5 +1,5 @@
-//! How shapes are found. The maps keep no names: what a request says is compared with what the shape itself knows, so that
-//! a shape costs each of them some bytes.
+//! The maps in which shapes are found. They keep no names: what a request says is compared with what the shape itself
+//! knows, so that a shape costs each of them some bytes.
 
 use crate::shapes::Shape;
 use hashbrown::HashTable;
@@ -20,7 +20,7 @@ pub(super) struct Maps {
     by_identity: HashTable<(u64, Arc<Shape>)>,
     /// By the hash of the spelling: spares known clients the catalog.
     by_spelling: HashTable<Spelling>,
-    /// How many of them are not the first of their shape.
+    /// The number of those that are not the first of their shape.
     other_spellings: usize,
 }
 

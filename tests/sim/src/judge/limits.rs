@@ -1,4 +1,4 @@
-//! How much the process may keep in memory and on the disk (`limn_core::store::Limits`).
+//! Measures what the process keeps in memory and on the disk against `limn_core::store::Limits`.
 
 use super::Verdict;
 use crate::files::Files;

@@ -17,7 +17,7 @@ use limn_core::{Handle, Offset};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the origin does that the judge must know.
+/// An act of the origin that the judge must know.
 #[derive(Debug)]
 pub enum Event {
     /// A shape's snapshot was taken.

@@ -7,7 +7,7 @@ use limn_core::Handle;
 use limn_core::store::Effect;
 
 impl Origin {
-    /// What has happened since this was last asked.
+    /// The events since this was last asked.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }

@@ -1,4 +1,4 @@
-//! How shapes are made, as `limn_origin::shapes::creation` does it: the steps that core says, on the model's tables.
+//! Makes shapes as `limn_origin::shapes::creation` does: by the steps that core says, on the model's tables.
 
 use super::{Origin, Shape, layout};
 use crate::faulty::{Log, Session};

@@ -22,7 +22,7 @@ pub struct Standby {
     held: Held,
 }
 
-/// What the other process's shapes are read by.
+/// The files and the position by which the other process's shapes are read.
 #[derive(Debug)]
 struct Held {
     files: Files,
