@@ -42,11 +42,7 @@ pub struct Running {
 /// Where the folder or a port cannot be used.
 pub async fn start(config: ServeConfig) -> Result<Running> {
     let listener = listen(config.address, "--port").await?;
-    let folder = Arc::new(Folder::open(&config.storage_dir)?);
-    let lock = folder.try_lock()?;
-    if lock.is_none() {
-        folder.expect_slot(&config.slot)?;
-    }
+    let (folder, lock) = open_folder(&config)?;
     let (engine, inbox) = EngineHandle::channel();
     let (registry, status, metrics) =
         (Arc::new(Registry::default()), Arc::new(Status::default()), Arc::new(Metrics::default()));
@@ -100,6 +96,16 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
         tasks.spawn("metrics", http::serve_metrics(listener, server.metrics.clone()));
     }
     Ok(Running { server, engine, engine_task, tasks, listener, _scratch: config.scratch })
+}
+
+/// Opens the storage folder; without a lock where another process writes to it, for the same slot.
+fn open_folder(config: &ServeConfig) -> Result<(Arc<Folder>, Option<FolderLock>)> {
+    let folder = Arc::new(Folder::open(&config.storage_dir)?);
+    let lock = folder.try_lock()?;
+    if lock.is_none() {
+        folder.expect_slot(&config.slot)?;
+    }
+    Ok((folder, lock))
 }
 
 /// Starts what runs beside the engine and the requests for as long as the server does.
