@@ -5,23 +5,23 @@ use limn_core::log::reading::Part;
 use limn_core::log::rope::SharedBytes;
 use limn_core::log::shape_log::ShapeLog;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Finds the bytes of a part of a log: a range of a file, where any are in one, and behind it the bytes in memory, which
-/// all readers of the same part share.
+/// all readers of the same part share. `dir` gives the shape's folder.
 pub fn stored_part(
-    dir: &Path,
+    dir: impl FnOnce() -> PathBuf,
     log: &mut ShapeLog,
     part: &Part,
 ) -> (Option<(PathBuf, Range<u64>)>, SharedBytes) {
     match part {
         Part::Snapshot(range) => {
-            let (path, at) = segment::snapshot_place(dir, log.snapshot().pack);
+            let (path, at) = segment::snapshot_place(&dir(), log.snapshot().pack);
             (Some((path, at + range.start..at + range.end)), SharedBytes::new())
         }
         Part::Changes(range) => {
             let flushed = range.start..range.end.min(log.flushed_bytes());
-            let file = (!flushed.is_empty()).then(|| (segment::log_path(dir), flushed));
+            let file = (!flushed.is_empty()).then(|| (segment::log_path(&dir()), flushed));
             (file, log.shared_tail_part(range.clone()))
         }
         Part::Nothing => (None, SharedBytes::new()),

@@ -62,20 +62,22 @@ impl<T: Clone + Ord, S> SnapshotQueue<T, S> {
         }
     }
 
-    /// Shapes that their snapshot did not serve wait again, before all others.
+    /// Shapes that their snapshot did not serve wait again, before all others; where there are none, nobody's place changes.
     pub fn give_back(
         &mut self,
         tables: T,
         shapes: impl IntoIterator<Item = S, IntoIter: DoubleEndedIterator>,
     ) {
+        let mut shapes = shapes.into_iter().rev().peekable();
+        if shapes.peek().is_none() {
+            return;
+        }
         let position = self.waiting.iter().position(|group| group.tables == tables);
         let mut group = position
             .and_then(|position| self.waiting.remove(position))
             .unwrap_or(Group { tables, shapes: VecDeque::new() });
-        shapes.into_iter().rev().for_each(|shape| group.shapes.push_front(shape));
-        if !group.shapes.is_empty() {
-            self.waiting.push_front(group);
-        }
+        shapes.for_each(|shape| group.shapes.push_front(shape));
+        self.waiting.push_front(group);
     }
 
     /// The shapes for which a snapshot is to be begun now.
@@ -231,6 +233,7 @@ mod tests {
     fn what_is_given_back_comes_first_in_its_order() {
         let mut queue = queue(&[("b", 4), ("a", 3)]);
         queue.give_back("a", [1, 2]);
+        queue.give_back("b", []);
         queue.give_back("c", []);
         assert_eq!(polled(&mut queue), Some(("a", vec![1, 2, 3])));
         assert_eq!(polled(&mut queue), Some(("b", vec![4])));

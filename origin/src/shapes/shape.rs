@@ -253,7 +253,7 @@ impl Shape {
 
     /// Finds the bytes of a part of its log ([`stored_part`]).
     pub fn stored(&self, part: &Part) -> (Option<(PathBuf, Range<u64>)>, SharedBytes) {
-        stored_part(&self.dir(), &mut self.log(), part)
+        stored_part(|| self.dir(), &mut self.log(), part)
     }
 
     /// Where it is in its life.

@@ -43,10 +43,10 @@ pub(super) fn read_shape(
     after: Offset,
     (standing, processed): (Standing, Lsn),
 ) -> io::Result<Reply> {
-    let (clock, dir) = (Clock { processed, is_current: standing.is_current() }, shape.dir());
+    let clock = Clock { processed, is_current: standing.is_current() };
     let mut read = shape.log.get().read(after, clock);
     if read == Read::Search {
-        let position = segment::find(files, &dir, shape.log.get().searched_items(), after)?;
+        let position = segment::find(files, &shape.dir(), shape.log.get().searched_items(), after)?;
         read = shape.log.get().read_at(after, position, clock);
     }
     let mut look = Look { now: Duration::ZERO, read: Some(read), standing, is_stopping: false };
@@ -61,7 +61,7 @@ pub(super) fn read_shape(
         let is_out_of_bounds = next == Next::Refuse(Refuse::OutOfBounds);
         return Ok(if is_out_of_bounds { Reply::OutOfBounds } else { Reply::Unavailable });
     };
-    let (file, tail) = shape.log.change(|log| stored_part(&dir, log, &part));
+    let (file, tail) = shape.log.change(|log| stored_part(|| shape.dir(), log, &part));
     let mut bytes = file.map_or(Ok(Vec::new()), |(path, range)| files.part(&path, range))?;
     tail.append_to(&mut bytes);
     Ok(match part {
