@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! commit/<n>.log       records (limn_core::journal::record)
-//! shapes/<handle>/     snapshot, log, index (limn_core::log::segment)
+//! shapes/<handle>/     snapshot; log, index (limn_core::log::segment), or log.<n>, index.<n> once compacted
 //! shapes/pack-<n>      small snapshots of many shapes
 //! ```
 //!
@@ -12,6 +12,7 @@
 //! once, here. Nothing here has threads, clocks or queues.
 
 mod commit_log;
+pub mod compaction;
 mod files;
 mod layout;
 mod native;

@@ -88,10 +88,11 @@ fn settle<F: Files>(folders: &mut Folders<'_, F>, shapes: &mut [RecoveredShape])
     for shape in shapes.iter().filter(|shape| names.contains(&shape.handle.to_string())) {
         let dir = layout.shape_dir(shape.handle);
         segment::cut(files, &dir, &shape.log)?;
-        dirs.push(dir);
+        dirs.push((dir, shape.log.start().generation));
     }
     let places = shapes.iter().filter_map(|shape| shape.log.snapshot().pack);
-    segment::sync_all(files, layout, dirs.iter().map(PathBuf::as_path), places)
+    let dirs = dirs.iter().map(|(dir, generation)| (dir.as_path(), *generation));
+    segment::sync_all(files, layout, dirs, places)
 }
 
 /// The shapes' files.

@@ -3,7 +3,7 @@
 use crate::segment;
 use limn_core::log::reading::Part;
 use limn_core::log::rope::SharedBytes;
-use limn_core::log::shape_log::ShapeLog;
+use limn_core::log::shape_log::{LogRange, ShapeLog};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -20,9 +20,12 @@ pub fn stored_part(
             (Some((path, at + range.start..at + range.end)), SharedBytes::new())
         }
         Part::Changes(range) => {
-            let flushed = range.start..range.end.min(log.flushed_bytes());
-            let file = (!flushed.is_empty()).then(|| (segment::log_path(&dir()), flushed));
-            (file, log.shared_tail_part(range.clone()))
+            let LogRange { start, bytes } = range;
+            let flushed = bytes.start..bytes.end.min(log.flushed_bytes());
+            let in_file = |at: &Range<u64>| at.start - start.byte..at.end - start.byte;
+            let file = (!flushed.is_empty())
+                .then(|| (segment::log_path(&dir(), start.generation), in_file(&flushed)));
+            (file, log.shared_tail_part(bytes.clone()))
         }
         Part::Nothing => (None, SharedBytes::new()),
     }

@@ -1,7 +1,7 @@
 //! A segment's index: entries survive the way to the disk and back, and a search ends whatever they say.
 
 use limn_core::Offset;
-use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entries, search};
+use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entry, search};
 use std::convert::Infallible;
 
 /// `data` begins with the offset to look for, as an entry; the rest is the index.
@@ -10,7 +10,7 @@ pub fn check(data: &[u8]) {
     let Some((wanted, index)) = entries.split_first() else { return };
     let mut marks: Vec<_> = index.iter().map(decode_entry).collect();
     let mut written = Vec::new();
-    encode_entries(&mut written, &marks);
+    marks.iter().for_each(|mark| encode_entry(&mut written, *mark));
     assert_eq!(written, index.concat());
 
     let wanted = decode_entry(wanted);

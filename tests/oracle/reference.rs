@@ -27,7 +27,7 @@ pub struct Reference {
     histories: Vec<Vec<(u64, Arc<State>)>>,
     commits: BTreeMap<u64, Commit>,
     counts: Counts,
-    bodies: HashMap<(String, String), u64>,
+    bodies: HashMap<(String, String, u64), u64>,
     /// For each shape, its handles in the order in which they were seen.
     handles: Vec<Vec<String>>,
     is_forgiving: bool,
@@ -334,15 +334,16 @@ impl Reference {
         ))
     }
 
-    /// Notes the body of a closed chunk, which never changes.
+    /// Notes the body of a closed chunk, which never changes but by a compaction.
     pub fn check_body(
         &mut self,
         shape: usize,
         handle: &str,
-        offset: &str,
+        (offset, segment_start): (&str, u64),
         hash: u64,
     ) -> Result<(), Violation> {
-        let before = *self.bodies.entry((handle.to_owned(), offset.to_owned())).or_insert(hash);
+        let place = (handle.to_owned(), offset.to_owned(), segment_start);
+        let before = *self.bodies.entry(place).or_insert(hash);
         if before == hash {
             return Ok(());
         }

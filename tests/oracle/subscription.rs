@@ -263,7 +263,8 @@ impl Subscription {
         if response.header("limn-chunk") == Some("closed") {
             let mut hash = DefaultHasher::new();
             response.body.hash(&mut hash);
-            reference.check_body(self.shape, &handle, &self.held.offset, hash.finish())?;
+            let place = (self.held.offset.as_str(), response.segment_start());
+            reference.check_body(self.shape, &handle, place, hash.finish())?;
         }
         drop(reference);
         if self.held.handle.is_none() {

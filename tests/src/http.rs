@@ -168,6 +168,13 @@ impl Response {
         values.next().is_none().then_some(value)
     }
 
+    /// Where the segment begins that the answer's changes are from, as its tag says; 0 where its log was not compacted.
+    #[must_use]
+    pub fn segment_start(&self) -> u64 {
+        let tag = self.header("etag").unwrap_or_default().trim_matches('"');
+        tag.split(';').nth(1).and_then(|part| part.parse().ok()).unwrap_or_default()
+    }
+
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {

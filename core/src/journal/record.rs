@@ -19,6 +19,7 @@ use super::checkpoint::{ShapeCheckpoint, StoreCheckpoint, Streamed};
 pub use super::created_shape::CreatedShape;
 use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::Rope;
+use crate::log::compaction::Compacted;
 use crate::log::fragment::Fragment;
 use crate::log::shape_log::SnapshotProgress;
 use crate::pg::{Relation, SnapshotFilter};
@@ -64,6 +65,17 @@ pub enum Record {
     Move(Move),
     /// The commit LSN up to which a log is visible: later items wait for a move.
     Bound(ShapeBound),
+    /// A shape's segment was written anew; its files are durable.
+    Compacted(ShapeCompacted),
+}
+
+/// A shape's segment was written anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeCompacted {
+    /// The shape.
+    pub id: ShapeId,
+    /// The new segment.
+    pub segment: Compacted,
 }
 
 /// The tables below one that a shape reads, whose rows it includes.
@@ -169,6 +181,7 @@ const BOUND: u8 = 11;
 const JOINED: u8 = 12;
 const SNAPSHOT: u8 = 13;
 const TABLE: u8 = 14;
+const COMPACTED: u8 = 15;
 
 impl Record {
     /// Appends the record as a frame.
@@ -197,12 +210,15 @@ impl Record {
             Self::Move(made) => encode_move(out, made),
             Self::Bound(bound) => encode_json(out, BOUND, bound),
             Self::Joined(joined) => encode_json(out, JOINED, joined),
+            Self::Compacted(compacted) => encode_json(out, COMPACTED, compacted),
         }
     }
 
     /// Reads the payload of a record that says something of earlier ones; `None` for any other.
     pub(super) fn decode_if_surveyed(payload: &[u8]) -> Option<Self> {
-        matches!(payload.first(), Some(&(COMMIT | REMOVED))).then(|| Self::decode(payload).ok()).flatten()
+        matches!(payload.first(), Some(&(COMMIT | REMOVED | COMPACTED)))
+            .then(|| Self::decode(payload).ok())
+            .flatten()
     }
 
     /// Reads the payload of a frame whose checksum held.
@@ -228,6 +244,7 @@ impl Record {
             MOVE => decode_move(kind, body).map(Self::Move),
             BOUND => decode_json(kind, body).map(Self::Bound),
             JOINED => decode_json(kind, body).map(Self::Joined),
+            COMPACTED => decode_json(kind, body).map(Self::Compacted),
             COMMIT => Reader(body).u64().map(Self::Commit).ok_or_else(cut_off),
             _ => Err(RecordError { kind, reason: "unknown kind: written by a newer version?".to_owned() }),
         }
@@ -404,13 +421,20 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::compaction::SegmentStart;
     use crate::log::rope::SHARED_BYTES_MIN;
-    use crate::log::shape_log::PackPlace;
+    use crate::log::shape_log::{ChunkEnd, PackPlace};
     use crate::pg::SnapshotBounds;
     use crate::shape::dependent::{DependentState, Member};
     use std::collections::BTreeMap;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn compacted() -> Compacted {
+        let end = ChunkEnd { tx: 77, op: 2, end: 400 };
+        let start = SegmentStart { generation: 2, byte: 100, item: 5 };
+        Compacted { start, closed: vec![end], open_chunk_bytes: 0, end, items: 9 }
+    }
 
     fn fragment() -> Fragment {
         let mut fragment = Fragment::new(77);
@@ -444,6 +468,7 @@ mod tests {
             }),
             Record::Bound(ShapeBound { id: ShapeId(1), up_to: u64::MAX }),
             Record::Joined(ShapeJoined { id: ShapeId(1), processed: 77 }),
+            Record::Compacted(ShapeCompacted { id: ShapeId(1), segment: compacted() }),
             Record::Removed(ShapeId(4)),
             Record::Table(Box::new(StoredTable { number: 5, relation: relation() })),
             Record::Created(Box::new(CreatedShape {

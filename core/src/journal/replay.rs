@@ -9,12 +9,13 @@
 use super::checkpoint::StoreCheckpoint;
 use super::record::{CreatedShape, Record, ShapePartitions, ShapeViews, stored_bound};
 use super::tables::{TableRef, Tables};
+use crate::log::compaction::Compacted;
 use crate::log::fragment::{Fragment, ShapeItem};
 use crate::log::shape_log::{PackPlace, ShapeLog, SnapshotProgress};
 use crate::pg::SnapshotFilter;
 use crate::shape::dependent::{DependentState, Move};
 use crate::{Handle, Lsn, ShapeId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Facts of the last records of a commit log that must be known before the earlier ones are replayed.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ pub struct Survey {
     committed_records: u64,
     /// Shapes that go later on: their files may be gone already.
     removed: BTreeSet<ShapeId>,
+    /// The last segment of each shape that is written anew later on: those before may be gone already.
+    compacted: BTreeMap<ShapeId, Compacted>,
 }
 
 impl Survey {
@@ -35,6 +38,9 @@ impl Survey {
             Some(Record::Commit(_)) => self.committed_records = self.records,
             Some(Record::Removed(id)) => {
                 self.removed.insert(id);
+            }
+            Some(Record::Compacted(compacted)) => {
+                self.compacted.insert(compacted.id, compacted.segment);
             }
             _ => {}
         }
@@ -138,6 +144,8 @@ pub enum LogChange<'a> {
     Snapshot(SnapshotProgress),
     /// The stream has come up to the snapshot.
     Joined,
+    /// Another segment takes the place of the log's.
+    Compacted(Compacted),
 }
 
 impl LogChange<'_> {
@@ -156,6 +164,7 @@ impl LogChange<'_> {
                 log.handle_joined();
                 return true;
             }
+            Self::Compacted(segment) => log.handle_compacted(&segment),
         }
         false
     }
@@ -255,6 +264,12 @@ impl Replay {
             }
             Record::Partitions(now) if self.shapes.contains(&now.id) => each(Event::Partitions(&now)),
             Record::Views(views) if self.shapes.contains(&views.id) => each(Event::Views(views)),
+            // A restart has taken up the last one of a shape as soon as it knew the shape.
+            Record::Compacted(compacted)
+                if self.shapes.contains(&compacted.id) && matches!(self.policy, Policy::AsItComes) =>
+            {
+                each(Event::Log(compacted.id, LogChange::Compacted(compacted.segment)))
+            }
             Record::Bound(bound) if self.shapes.contains(&bound.id) => {
                 let up_to = stored_bound(bound.up_to);
                 each(Event::Bound { id: bound.id, up_to, processed: self.processed })
@@ -358,6 +373,13 @@ impl Replay {
         // Nor was one whose tables are unknown, since they are described before.
         let Some(created) = created.map_tables(|table| self.tables.resolve(table)) else { return Ok(false) };
         self.shapes.insert(id);
+        let mut log = log;
+        if let Policy::UntilLastCommit(survey) = &self.policy
+            && let Some(segment) = survey.compacted.get(&id)
+        {
+            // What the records before it append is in the new segment already.
+            log.handle_compacted(segment);
+        }
         each(Event::Added(Box::new(AddedShape { created, handle, log, dependent })))?;
         Ok(true)
     }

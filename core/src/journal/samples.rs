@@ -1,10 +1,11 @@
 //! Records for tests.
 
 use super::checkpoint::{ShapeCheckpoint, StoreCheckpoint};
-use super::record::{CreatedShape, Record, SnapshotDone, read_frame};
+use super::record::{CreatedShape, Record, ShapeCompacted, SnapshotDone, read_frame};
 use super::recovery::{RecoveredStore, Recovery, ShapeFiles};
 use super::replay::Survey;
-use crate::log::shape_log::{PackPlace, SnapshotProgress};
+use crate::log::compaction::{Compacted, SegmentStart};
+use crate::log::shape_log::{Mark, PackPlace, SnapshotProgress};
 use crate::log::{Fragment, ShapeLog};
 use crate::pg::{SnapshotBounds, SnapshotFilter};
 use crate::shape::dependent::{DependentState, Move};
@@ -99,6 +100,14 @@ pub(super) fn items(tx: u64, op: u64, shapes: &[u32]) -> Fragment {
 /// A move that changes no view, behind which nothing is held back.
 pub(super) fn moved(id: u32, consumed: u64, items: Fragment) -> Move {
     Move { id: ShapeId(id), consumed, changes: Vec::new(), items, visible_up_to: u64::MAX }
+}
+
+/// The segment of a shape is written anew: of what was up to the item of this transaction, so many bytes are left.
+pub(super) fn compacted(id: u32, (generation, tx): (u64, u64), end: u64, left: u64) -> Record {
+    let start = SegmentStart { generation, byte: end - left, item: 0 };
+    let (closed, end) = (Vec::new(), Mark { tx, op: 0, end });
+    let segment = Compacted { start, closed, open_chunk_bytes: left, end, items: 1 };
+    Record::Compacted(ShapeCompacted { id: ShapeId(id), segment })
 }
 
 /// A checkpoint of shapes whose snapshots are durable, with empty logs.

@@ -1,5 +1,6 @@
 //! Shape logs: what one shape's clients read, kept as the very bytes that go on the wire.
 
+pub mod compaction;
 pub mod fragment;
 pub mod item;
 pub mod reading;

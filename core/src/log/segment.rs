@@ -5,10 +5,14 @@
 //! index = { tx:u64 op:u64 end:u64 }*         little endian; `end` is the position behind the item in `log`
 //! ```
 //!
+//! A log that was [compacted](super::compaction) has another segment, which begins further on in the change log; its files
+//! have their generation in their names.
+//!
 //! Entries have one size and rising offsets, so that an offset is found by bisection without reading the
 //! index into memory. Both files are believed only up to the lengths that a checkpoint in the commit log
 //! names; what lies beyond is overwritten at start-up, from the commit log.
 
+use super::compaction::SegmentStart;
 use super::rope::Rope;
 use super::shape_log::{Mark, ShapeLog};
 use crate::Offset;
@@ -20,6 +24,8 @@ pub const ENTRY_BYTES: usize = 24;
 /// while it is written.
 #[derive(Debug, Clone)]
 pub struct SegmentAppend {
+    /// The segment's generation.
+    pub generation: u64,
     /// Position of `items` in the file of items.
     pub items_at: u64,
     /// Items, each behind its comma.
@@ -28,6 +34,8 @@ pub struct SegmentAppend {
     pub entries_at: u64,
     /// The items' index entries.
     pub entries: Vec<u8>,
+    /// Byte position of the items' end in the change log.
+    end: u64,
 }
 
 impl SegmentAppend {
@@ -37,27 +45,38 @@ impl SegmentAppend {
     pub fn of(log: &ShapeLog) -> Option<Self> {
         let marks = log.flushable();
         let end = marks.last()?.end;
+        let start = log.start();
         let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
-        encode_entries(&mut entries, marks);
-        let entries_at = log.flushed_items() * ENTRY_BYTES as u64;
-        let items_at = log.flushed_bytes();
-        Some(Self { items_at, items: log.tail_part(items_at..end), entries_at, entries })
+        marks.iter().for_each(|mark| encode_entry(&mut entries, in_segment(*mark, start)));
+        let (items_at, items) = (log.flushed_bytes(), log.flushed_items());
+        Some(Self {
+            generation: start.generation,
+            items_at: items_at - start.byte,
+            items: log.tail_part(items_at..end),
+            entries_at: (items - start.item) * ENTRY_BYTES as u64,
+            entries,
+            end,
+        })
     }
 
-    /// Length of the file of items once they are written.
+    /// Byte position of the segment's end in the change log, once they are written.
     #[must_use]
-    pub fn end(&self) -> u64 {
-        self.items_at + self.items.len() as u64
+    pub const fn end(&self) -> u64 {
+        self.end
     }
 }
 
-/// Appends the entries of `marks`.
-pub fn encode_entries(out: &mut Vec<u8>, marks: &[Mark]) {
-    for mark in marks {
-        out.extend_from_slice(&mark.tx.to_le_bytes());
-        out.extend_from_slice(&mark.op.to_le_bytes());
-        out.extend_from_slice(&mark.end.to_le_bytes());
-    }
+/// Appends the entry of an item that ends at this byte of the file.
+pub fn encode_entry(out: &mut Vec<u8>, mark: Mark) {
+    out.extend_from_slice(&mark.tx.to_le_bytes());
+    out.extend_from_slice(&mark.op.to_le_bytes());
+    out.extend_from_slice(&mark.end.to_le_bytes());
+}
+
+/// An item's place in the segment, of which `mark` tells the place in the change log.
+#[must_use]
+pub const fn in_segment(mark: Mark, start: SegmentStart) -> Mark {
+    Mark { end: mark.end - start.byte, ..mark }
 }
 
 /// Reads one entry.
@@ -70,7 +89,7 @@ pub fn decode_entry(entry: &[u8; ENTRY_BYTES]) -> Mark {
     Mark { tx: number(0), op: number(8), end: number(16) }
 }
 
-/// The byte position behind the last of `entries` items at or before `after`; 0 where there is none.
+/// The byte of the file behind the last of `entries` items at or before `after`; 0 where there is none.
 ///
 /// # Errors
 /// Whatever `entry`, which reads entry number `n`, reports.
@@ -105,7 +124,7 @@ mod tests {
         let marks: Vec<Mark> =
             (0..50_u64).map(|n| Mark { tx: 10 + n / 3 * 2, op: n % 3 * 2, end: (n + 1) * 100 }).collect();
         let mut bytes = Vec::new();
-        encode_entries(&mut bytes, &marks);
+        marks.iter().for_each(|mark| encode_entry(&mut bytes, *mark));
         let entry = |n: u64| -> Result<Mark, Infallible> {
             let start = n as usize * ENTRY_BYTES;
             Ok(decode_entry(bytes[start..start + ENTRY_BYTES].try_into().unwrap()))

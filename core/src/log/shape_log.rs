@@ -12,6 +12,7 @@
 //! move still has to resolve, and once the move is durable; [`flushable`](ShapeLog::flushable) to a file and
 //! [`handle_flushed`](ShapeLog::handle_flushed) whenever convenient.
 
+use super::compaction::SegmentStart;
 use super::item::{ITEM_SUFFIX, LAST_SUFFIX};
 use super::rope::{Rope, SharedBytes};
 use crate::{Lsn, Offset};
@@ -20,20 +21,22 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
 
+mod chunks;
+mod compact;
 mod read;
 
-pub use read::{Clock, Read};
+pub use chunks::Chunks;
+pub use read::{Clock, Found, IndexSearch, LogRange, Read};
 
 /// The log of one shape.
 #[derive(Debug, Clone)]
 pub struct ShapeLog {
-    chunk_bytes_max: u64,
     snapshot: SnapshotProgress,
-    /// Closed chunks of the change log, oldest first.
-    closed: Vec<ChunkEnd>,
-    /// Item bytes in the open chunk.
-    open_chunk_bytes: u64,
-    /// Length of the flushed part, in bytes and in items, and the offset of its last item.
+    /// The chunks of the change log.
+    chunks: Chunks,
+    /// Where the segment begins, where that is not the log's beginning.
+    compacted: Option<Box<compact::State>>,
+    /// End of the flushed part, in bytes and in items, and the offset of its last item.
     flushed_bytes: u64,
     flushed_items: u64,
     flushed_offset: Offset,
@@ -106,9 +109,12 @@ pub struct Checkpoint {
     pub closed: Vec<ChunkEnd>,
     /// Item bytes in the open chunk.
     pub open_chunk_bytes: u64,
-    /// Length of the segment, in bytes.
+    /// Where the segment begins.
+    #[serde(default, skip_serializing_if = "SegmentStart::is_default")]
+    pub start: SegmentStart,
+    /// Byte position of the segment's end.
     pub flushed_bytes: u64,
-    /// Length of the segment, in items.
+    /// The number of items before the segment's end.
     pub flushed_items: u64,
     /// Offset (commit LSN, operation) of the segment's last item.
     pub last: Option<(u64, u64)>,
@@ -127,10 +133,9 @@ impl ShapeLog {
     #[must_use]
     pub const fn new(chunk_bytes_max: u64) -> Self {
         Self {
-            chunk_bytes_max,
             snapshot: SnapshotProgress { bytes: 0, chunk_ends: Vec::new(), complete: false, pack: None },
-            closed: Vec::new(),
-            open_chunk_bytes: 0,
+            chunks: Chunks::new(chunk_bytes_max),
+            compacted: None,
             flushed_bytes: 0,
             flushed_items: 0,
             flushed_offset: Offset::SNAPSHOT_END,
@@ -154,8 +159,8 @@ impl ShapeLog {
         let last = checkpoint.last.map_or(Offset::SNAPSHOT_END, |(tx, op)| Offset::new(tx, op));
         Self {
             snapshot: checkpoint.snapshot,
-            closed: checkpoint.closed,
-            open_chunk_bytes: checkpoint.open_chunk_bytes,
+            chunks: Chunks::restore(chunk_bytes_max, checkpoint.closed, checkpoint.open_chunk_bytes),
+            compacted: compact::State::of(checkpoint.start),
             flushed_bytes: checkpoint.flushed_bytes,
             flushed_items: checkpoint.flushed_items,
             flushed_offset: last,
@@ -172,8 +177,9 @@ impl ShapeLog {
         let whole = self.tail.is_empty() && self.open_item.is_none();
         whole.then(|| Checkpoint {
             snapshot: self.snapshot.clone(),
-            closed: self.closed.clone(),
-            open_chunk_bytes: self.open_chunk_bytes,
+            closed: self.chunks.closed().to_vec(),
+            open_chunk_bytes: self.chunks.open_bytes(),
+            start: self.start(),
             flushed_bytes: self.flushed_bytes,
             flushed_items: self.flushed_items,
             last: number(self.flushed_offset),
@@ -291,21 +297,13 @@ impl ShapeLog {
         self.published_offset
     }
 
-    /// The number of entries in the segment's index.
+    /// The number of items before the segment's end.
     #[must_use]
     pub const fn flushed_items(&self) -> u64 {
         self.flushed_items
     }
 
-    /// The number of entries in the segment's index among which a visible offset is to be searched. Those of items that
-    /// are not visible may be missing where another process writes the segment: a start cuts off what belongs to a
-    /// transaction that its commit log does not have to the end.
-    #[must_use]
-    pub fn searched_items(&self) -> u64 {
-        self.flushed_items.min(self.published_items)
-    }
-
-    /// The length of the segment in bytes: what lies beyond is in the tail.
+    /// The position of the segment's end in bytes: what lies beyond is in the tail.
     #[must_use]
     pub const fn flushed_bytes(&self) -> u64 {
         self.flushed_bytes
@@ -390,11 +388,7 @@ impl ShapeLog {
         let end = self.flushed_bytes + self.tail.len() as u64;
         let mark = Mark { tx: item.tx, op: item.op, end };
         self.marks.push(mark);
-        self.open_chunk_bytes += (self.tail.len() - item.start) as u64;
-        if self.open_chunk_bytes >= self.chunk_bytes_max {
-            self.closed.push(mark);
-            self.open_chunk_bytes = 0;
-        }
+        self.chunks.push(mark, (self.tail.len() - item.start) as u64);
     }
 }
 

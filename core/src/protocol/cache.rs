@@ -130,15 +130,22 @@ fn edge_cache_control(method: Method, reply: Cacheable) -> &'static str {
     }
 }
 
-/// The entity tag of a log reply, quotes included.
+/// The entity tag of a log reply, quotes included, with its
+/// [`segment_start`](super::reply::LogReply::segment_start).
 ///
 /// `unique` is a number that grows with every reply; it is given where the reply holds no change (a timeout,
 /// `now`), so that the tag never matches again.
 #[must_use]
-pub fn etag(handle: Handle, requested: RequestOffset, offset: Offset, unique: Option<u64>) -> String {
-    match unique {
-        None => format!("\"{handle}:{requested}:{offset}\""),
-        Some(unique) => format!("\"{handle}:{requested}:{offset}:{unique}\""),
+pub fn etag(
+    handle: Handle,
+    requested: RequestOffset,
+    (offset, segment_start): (Offset, u64),
+    unique: Option<u64>,
+) -> String {
+    match (unique, segment_start) {
+        (None, 0) => format!("\"{handle}:{requested}:{offset}\""),
+        (None, _) => format!("\"{handle}:{requested}:{offset};{segment_start}\""),
+        (Some(unique), _) => format!("\"{handle}:{requested}:{offset}:{unique}\""),
     }
 }
 
@@ -255,14 +262,14 @@ mod tests {
     fn tags_name_handle_and_offsets() {
         let handle = Handle::new(28_831_107, 1_795_393_123_742_605);
         assert_eq!(
-            etag(handle, START, Offset::snapshot_chunk(0), None),
+            etag(handle, START, (Offset::snapshot_chunk(0), 0), None),
             "\"28831107-1795393123742605:-1:0_0\""
         );
         assert_eq!(
-            etag(handle, RequestOffset::Now, Offset::new(542_292_208, 0), Some(7)),
+            etag(handle, RequestOffset::Now, (Offset::new(542_292_208, 0), 0), Some(7)),
             "\"28831107-1795393123742605:now:542292208_0:7\""
         );
-        let tag = etag(handle, START, Offset::snapshot_chunk(0), None);
+        let tag = etag(handle, START, (Offset::snapshot_chunk(0), 0), None);
         assert_eq!(coded_etag(&tag, Coding::Gzip), "\"28831107-1795393123742605:-1:0_0;gzip\"");
         assert_eq!(must_refetch_etag(handle), "\"28831107-1795393123742605::\"");
     }

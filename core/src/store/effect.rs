@@ -4,7 +4,9 @@ use crate::Lsn;
 use crate::ShapeId;
 use crate::journal::Ticket;
 use crate::journal::record::CreatedShape;
+use crate::log::compaction::{Cut, Draft, Plan};
 use crate::log::segment::SegmentAppend;
+use crate::log::shape_log::ChunkEnd;
 use crate::log::{Rope, ShapeLog};
 use crate::shape::dependent::RoundRequest;
 use crate::shape::{DropCause, RotationCause};
@@ -50,6 +52,36 @@ pub enum Effect<S> {
         shape: S,
         /// The bytes, and their place in the segment.
         append: SegmentAppend,
+    },
+    /// Compact a shape's segment as planned, then call `handle_drafted`. It may grow meanwhile.
+    Compact {
+        /// The shape's number.
+        id: ShapeId,
+        /// The shape.
+        shape: S,
+        /// The plan.
+        plan: Plan,
+        /// The ends of the segment's closed chunks up to there.
+        stops: Vec<ChunkEnd>,
+    },
+    /// Take up into a draft what the shape's segment holds up to `end`, and make it durable, then call
+    /// `handle_compacted`. The segment does not grow meanwhile.
+    FinishCompaction {
+        /// The shape's number.
+        id: ShapeId,
+        /// The shape.
+        shape: S,
+        /// The draft.
+        draft: Draft,
+        /// The segment's end.
+        end: Cut,
+    },
+    /// Delete the segment of a generation, before anything else is done with the shape's segments.
+    RemoveSegment {
+        /// The shape.
+        shape: S,
+        /// The generation.
+        generation: u64,
     },
     /// Delete the files of a shape that was dropped.
     RemoveFolder {

@@ -1,6 +1,7 @@
 //! Every shape's log, and what makes it durable, visible and confirmed.
 
 use super::checkpoint::Checkpointing;
+use super::compaction::Compactions;
 use super::effect::{Effect, SharedShape};
 use super::limits::Limits;
 use super::tails::Tails;
@@ -35,6 +36,7 @@ pub struct Logs<S> {
     pub(super) file_bytes: u64,
     pub(super) tails: Tails,
     pub(super) checkpointing: Checkpointing,
+    pub(super) compactions: Compactions<S>,
     /// The commit LSN of the last transaction that every shape shows.
     pub(super) processed: Lsn,
     pub(super) effects: VecDeque<Effect<S>>,
@@ -75,6 +77,7 @@ impl<S: SharedShape + Clone> Logs<S> {
             file_bytes: 0,
             tails: Tails::new(&limits),
             checkpointing: Checkpointing::Idle,
+            compactions: Compactions::default(),
             processed,
             effects: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -101,7 +104,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn restore(
         &mut self,
         id: ShapeId,
-        shape: S,
+        (shape, has_subqueries): (S, bool),
         filter: SnapshotFilter,
         visible_up_to: Option<Lsn>,
         is_joined: bool,
@@ -114,8 +117,9 @@ impl<S: SharedShape + Clone> Logs<S> {
             self.bounded.insert(id);
         }
         let mut tracked = Tracked::new(id, shape, Snapshot::Done(filter), visibility);
-        tracked.is_joined = is_joined;
+        (tracked.is_joined, tracked.is_compactable) = (is_joined, !has_subqueries);
         self.shapes.insert(id, tracked);
+        self.note_growth(id);
     }
 
     /// Adds a new shape, from whose registration on its changes are kept.
@@ -125,7 +129,9 @@ impl<S: SharedShape + Clone> Logs<S> {
             self.viewless.insert(id, self.flush.confirmable().max(self.processed));
         }
         let snapshot = Snapshot::Awaited { registered_at: Lsn::new(self.recent.newest()) };
-        self.shapes.insert(id, Tracked::new(id, shape, snapshot, Visibility::default()));
+        let mut tracked = Tracked::new(id, shape, snapshot, Visibility::default());
+        tracked.is_compactable = !has_subqueries;
+        self.shapes.insert(id, tracked);
     }
 
     fn record_created(&mut self, created: CreatedShape) {
@@ -368,6 +374,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         while let Some((_, effect)) = self.deferred.pop_front_if(|(waits_for, _)| *waits_for <= ticket) {
             self.effects.push_back(effect);
         }
+        self.handle_compaction_synced();
         while self.departed.pop_front_if(|(waits_for, _)| *waits_for <= ticket).is_some() {}
         for id in self.bounded.clone() {
             self.show(id);
@@ -383,6 +390,11 @@ impl<S: SharedShape + Clone> Logs<S> {
         let departed = self.departed.iter().map(|(_, up_to)| *up_to);
         let bounds = bounds.chain(self.viewless.values().copied()).chain(departed);
         bounds.fold(self.flush.confirmable(), Lsn::min)
+    }
+
+    /// The newest ticket that is durable.
+    pub(super) const fn durable(&self) -> Ticket {
+        self.durable
     }
 
     /// Records something that concerns no log, and returns its ticket.
@@ -424,6 +436,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         let Some(tracked) = self.shapes.get_mut(&id) else { return };
         if let Some(end) = self.tails.end(&mut tracked.tail) {
             tracked.change(&mut self.tails, |log| log.handle_flushed_to(end));
+            self.note_growth(id);
         }
         // Items that came while the bytes were written may exceed the limits.
         self.keep_limits();
@@ -472,7 +485,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     }
 
     /// Hands on what has become too much.
-    fn keep_limits(&mut self) {
+    pub(super) fn keep_limits(&mut self) {
         if self.tails.are_full() {
             self.flush_tails();
         }

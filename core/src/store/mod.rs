@@ -8,6 +8,9 @@
 mod checkpoint;
 #[cfg(test)]
 mod checkpoint_tests;
+pub mod compaction;
+#[cfg(test)]
+mod compaction_tests;
 mod effect;
 mod follower;
 pub mod limits;

@@ -104,6 +104,13 @@ impl Tails {
         self.writing += 1;
     }
 
+    /// A tail is not to be written for now: as if all up to byte `end` of the change log, which is its segment's end, were
+    /// being written.
+    pub(super) fn hold(&mut self, id: ShapeId, tail: &mut TailState, end: u64) {
+        self.filled.remove(&id);
+        self.begin(tail, end);
+    }
+
     /// A tail was written; gives the byte of the change log up to which it was.
     pub(super) const fn end(&mut self, tail: &mut TailState) -> Option<u64> {
         let TailState::Writing(end) = *tail else { return None };

@@ -55,7 +55,7 @@ impl Store {
         };
         for id in ids {
             let shape = store.shape(*id);
-            store.logs.restore(ShapeId(*id), shape, filter(), None, true);
+            store.logs.restore(ShapeId(*id), (shape, false), filter(), None, true);
         }
         store
     }
@@ -132,6 +132,11 @@ pub(super) fn shown(effect: Effect<TestShape>) -> String {
         Effect::DeleteFilesBefore { file } => format!("delete before {file}"),
         Effect::WriteTail { id, append, .. } => {
             format!("write {} at {} of {}", append.items.len(), append.items_at, id.0)
+        }
+        Effect::Compact { id, plan, .. } => format!("compact {} items of {}", plan.cut.item, id.0),
+        Effect::FinishCompaction { id, end, .. } => format!("finish {} items of {}", end.item, id.0),
+        Effect::RemoveSegment { shape, generation } => {
+            format!("remove segment {generation} of {}", shape.id.0)
         }
         Effect::RemoveFolder { shape } => format!("remove folder of {}", shape.id.0),
         Effect::Publish { processed, grown } => format!("publish {} {:?}", processed.as_u64(), ids(&grown)),
@@ -312,7 +317,7 @@ fn a_restored_shape_joins_anew_where_that_was_not_durable() {
     let mut store = Store::new(Limits { commit_file_bytes_max: 0, ..Limits::default() }, &[1]);
     let shape = TestShape { id: ShapeId(2), log: Rc::new(RefCell::new(ShapeLog::new(1_000_000))) };
     let filter = SnapshotFilter { ends_at: 90, ..filter() };
-    store.logs.restore(ShapeId(2), shape, filter, None, false);
+    store.logs.restore(ShapeId(2), (shape, false), filter, None, false);
     let is_joined =
         |store: &Store| store.logs.ids().iter().map(|id| store.logs.shapes[id].is_joined).collect();
     store.logs.handle_position(lsn(89));

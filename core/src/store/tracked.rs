@@ -22,6 +22,10 @@ pub(super) struct Tracked<S> {
     pub(super) is_touched: bool,
     /// True where its segment or its snapshot was written since the last checkpoint, and is not durable.
     pub(super) has_grown: bool,
+    /// False where the items of its log depend on each other, as those of moves do.
+    pub(super) is_compactable: bool,
+    /// Bytes that were left of the segment at the last compaction.
+    pub(super) compacted_bytes: u64,
 }
 
 /// How far a shape's snapshot is.
@@ -41,8 +45,18 @@ pub(super) enum Snapshot {
 impl<S: SharedShape> Tracked<S> {
     /// A shape whose log is empty.
     pub(super) const fn new(id: ShapeId, shape: S, snapshot: Snapshot, visibility: Visibility) -> Self {
-        let tail = TailState::Empty;
-        Self { id, shape, snapshot, visibility, tail, is_joined: false, is_touched: false, has_grown: false }
+        Self {
+            id,
+            shape,
+            snapshot,
+            visibility,
+            tail: TailState::Empty,
+            is_joined: false,
+            is_touched: false,
+            has_grown: false,
+            is_compactable: false,
+            compacted_bytes: 0,
+        }
     }
 
     /// Changes the log, whose tail may grow by that.

@@ -5,6 +5,7 @@ use super::limits::Limits;
 use super::logs::Logs;
 use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
 use crate::journal::{Tables, Ticket};
+use crate::log::compaction::{Compacted, Draft};
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
 use crate::shape::dependent::{DependentState, LogEntry, RoundOutcome, View};
@@ -156,6 +157,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         state: DependentState,
     ) {
         let visible_up_to = stored_bound(state.visible_up_to);
+        let shape = (shape, !definition.subqueries().is_empty());
         self.logs.restore(id, shape, filter.clone(), visible_up_to, is_joined);
         self.router.add_restored(id, definition, salt, filter, state);
     }
@@ -326,12 +328,25 @@ impl<S: SharedShape + Clone> Writer<S> {
     /// Notes that the bytes which [`Effect::WriteTail`] gave for this shape are in its segment.
     pub fn handle_flushed(&mut self, id: ShapeId) {
         self.logs.handle_flushed(id);
-        self.continue_checkpoint();
+        self.continue_work();
+    }
+
+    /// The draft that [`Effect::Compact`] asked for is written; `None` where that failed.
+    pub fn handle_drafted(&mut self, id: ShapeId, draft: Option<Draft>) {
+        self.logs.handle_drafted(id, draft);
+        self.continue_work();
+    }
+
+    /// The new segment that [`Effect::FinishCompaction`] asked for is durable; `None` where that failed.
+    pub fn handle_compacted(&mut self, id: ShapeId, compacted: Option<Compacted>) {
+        self.logs.handle_compacted(id, compacted);
+        self.continue_work();
     }
 
     /// The segments that [`Effect::SyncSegments`] named are durable.
     pub fn handle_segments_synced(&mut self, file: u64) {
         self.logs.handle_segments_synced(file);
+        self.continue_work();
     }
 
     /// Wakes the readers of every shape.
@@ -343,16 +358,20 @@ impl<S: SharedShape + Clone> Writer<S> {
     pub fn handle_tick(&mut self, last_handle_us: u64) {
         (self.last_handle_us, self.confirmed) = (last_handle_us, Lsn::ZERO);
         self.logs.flush_tails();
+        self.logs.handle_compaction_tick();
         if self.is_consistent() {
             self.logs.begin_checkpoint();
         }
-        self.continue_checkpoint();
+        self.continue_work();
     }
 
     /// No more input is at hand: what is pending is handed to the commit log, and a round goes on.
     pub fn end_turn(&mut self) {
         while let Some(request) = self.router.rounds().poll_request() {
             self.logs.effects.push_back(Effect::Round(request));
+        }
+        if self.is_consistent() {
+            self.logs.continue_compaction();
         }
         self.logs.end_turn();
     }
@@ -439,10 +458,12 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.stream == Stream::CaughtUp && !self.router.in_transaction() && self.stage == Stage::New
     }
 
-    fn continue_checkpoint(&mut self) {
+    /// Goes on with a checkpoint and a compaction, where these have to wait for whole transactions.
+    fn continue_work(&mut self) {
         if self.is_consistent() {
             let rounds = self.router.rounds();
             self.logs.continue_checkpoint(self.last_handle_us, |id| rounds.state(id));
+            self.logs.continue_compaction();
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::shapes::Shape;
 use limn_core::ShapeId;
 use limn_core::journal::record::ShapePartitions;
+use limn_core::log::compaction::{Compacted, Draft};
 use limn_core::pg::SnapshotFilter;
 use limn_core::shape::DropCause;
 use limn_core::shape::dependent::{RoundOutcome, View};
@@ -33,6 +34,10 @@ pub(super) enum Command {
     Round(RoundOutcome),
     /// The segments are durable up to the beginning of this commit log file, or cannot be made so.
     SegmentsSynced { file: u64, synced: io::Result<()> },
+    /// A shape's compacted segment is written; `None` where that failed.
+    Drafted { id: ShapeId, draft: Option<Draft> },
+    /// A shape's compacted segment is durable; `None` where that failed.
+    Compacted { id: ShapeId, compacted: Option<Compacted> },
     /// Make everything durable and stop.
     Stop { done: oneshot::Sender<()> },
 }
@@ -152,6 +157,11 @@ impl EngineHandle {
 
     pub(super) async fn segments_synced(&self, file: u64, synced: io::Result<()>) {
         let _ = self.send(Command::SegmentsSynced { file, synced }).await;
+    }
+
+    /// Reports the end of what the engine has asked for.
+    pub(super) async fn report(&self, report: Command) {
+        let _ = self.send(report).await;
     }
 
     pub(super) async fn round(&self, outcome: RoundOutcome) {

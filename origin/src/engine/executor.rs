@@ -2,6 +2,7 @@
 
 use super::command::EngineHandle;
 use super::move_session::MoveSession;
+use super::segment_work::{SegmentWork, SegmentWorker};
 use crate::health::{Phase, Status};
 use crate::observe::Metrics;
 use crate::shapes::{Life, Registry, Shape};
@@ -15,7 +16,6 @@ use limn_core::shape::{DropCause, RotationCause};
 use limn_core::store::{Effect, SharedShape, Writer};
 use limn_disk::{Native, segment};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
@@ -25,6 +25,7 @@ const WRITE_BYTES_MAX: usize = 2 << 20;
 /// Everything that effects reach.
 pub(super) struct Executor {
     pub(super) move_session: MoveSession,
+    pub(super) segment_worker: SegmentWorker,
     pub(super) folder: Arc<Folder>,
     pub(super) commit_log: CommitLog,
     pub(super) status: Arc<Status>,
@@ -113,8 +114,16 @@ impl Executor {
             Effect::RemoveFolder { shape } => {
                 // Nothing is written to a folder that goes.
                 self.finish_writing(writer).await?;
-                let folder = self.folder.clone();
-                tokio::task::spawn_blocking(move || remove_files(&folder, &shape));
+                self.segment_worker.request(SegmentWork::RemoveFolder { shape });
+            }
+            Effect::Compact { id, shape, plan, stops } => {
+                self.segment_worker.request(SegmentWork::Compact { id, shape, plan, stops });
+            }
+            Effect::FinishCompaction { id, shape, draft, end } => {
+                self.segment_worker.request(SegmentWork::Finish { id, shape, draft, end });
+            }
+            Effect::RemoveSegment { shape, generation } => {
+                self.segment_worker.request(SegmentWork::Remove { shape, generation });
             }
             Effect::Append { ticket, bytes } => self.commit_log.append(ticket, bytes).await,
             Effect::StartFile { number, ticket, checkpoint } => {
@@ -147,9 +156,15 @@ impl Executor {
         let (handle, layout) = (self.handle.clone(), self.folder.layout());
         tokio::spawn(async move {
             let sync = move || {
-                let dirs: Vec<PathBuf> = shapes.iter().map(|shape| shape.dir()).collect();
+                let generation = |shape: &Shape| shape.log().start().generation;
+                let dirs: Vec<_> = shapes.iter().map(|shape| (shape.dir(), generation(shape))).collect();
                 let places = shapes.iter().filter_map(|shape| shape.log().snapshot().pack);
-                segment::sync_all(&Native, &layout, dirs.iter().map(PathBuf::as_path), places)
+                segment::sync_all(
+                    &Native,
+                    &layout,
+                    dirs.iter().map(|(dir, generation)| (dir.as_path(), *generation)),
+                    places,
+                )
             };
             let synced = tokio::task::spawn_blocking(sync).await;
             handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
@@ -165,13 +180,6 @@ impl Executor {
         self.registry.remove(shape);
         shape.set_life(Life::Removed);
         self.metrics.rotated(cause);
-    }
-}
-
-fn remove_files(folder: &Folder, shape: &Shape) {
-    let place = shape.log().snapshot().pack;
-    if let Err(error) = folder.remove_shape(&shape.dir(), place) {
-        tracing::warn!(handle = %shape.handle, %error, "cannot remove a shape's files; the next start does");
     }
 }
 

@@ -9,6 +9,7 @@ mod executor;
 mod link;
 mod move_session;
 mod pulse;
+mod segment_work;
 
 pub use command::{EngineHandle, Inbox, Stopped};
 pub use link::Source;
@@ -30,6 +31,7 @@ use limn_core::store::{Limits, Progress, Question, Writer};
 use limn_disk::Recovered;
 use link::{Connected, Link, LinkEvent};
 use move_session::MoveSession;
+use segment_work::SegmentWorker;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -104,11 +106,13 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         registry.insert(&shape);
     }
     let move_session = MoveSession::start(source.config.clone(), handle.clone());
+    let segment_worker = SegmentWorker::start(folder.clone(), handle.clone());
     let engine = Engine {
         link: Link::new(source),
         writer,
         executor: Executor {
             move_session,
+            segment_worker,
             folder,
             commit_log,
             status,
@@ -345,6 +349,8 @@ impl Engine {
                 )?;
                 self.writer.handle_segments_synced(file);
             }
+            Command::Drafted { id, draft } => self.writer.handle_drafted(id, draft),
+            Command::Compacted { id, compacted } => self.writer.handle_compacted(id, compacted),
             Command::Stop { .. } => unreachable!("handled by the loop"),
         }
         Ok(())
@@ -411,6 +417,9 @@ impl Engine {
             stream.stop().await;
         }
         self.executor.commit_log.close().await;
+        // Nobody takes the worker's reports any more.
+        drop(self.inbox);
+        self.executor.segment_worker.stop().await;
         executed
     }
 }

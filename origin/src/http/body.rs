@@ -8,6 +8,7 @@ use futures::stream;
 use limn_core::Lsn;
 use limn_core::log::reading::Part;
 use limn_core::log::rope::SharedBytes;
+use limn_core::log::shape_log::LogRange;
 use limn_core::protocol::{Coding, message};
 use limn_disk::segment;
 use std::fs::File;
@@ -47,7 +48,7 @@ impl Stored {
         let (file, tail) = shape.stored(&part);
         let file = file.map(|(path, range)| {
             let part = match part {
-                Part::Changes(_) => Part::Changes(range.clone()),
+                Part::Changes(changes) => Part::Changes(LogRange { bytes: range.clone(), ..changes }),
                 part => part,
             };
             let key = ChunkKey { generation: shape.generation(), part, coding: None };
@@ -313,6 +314,7 @@ async fn next_grown(state: Option<Growing>) -> Option<(io::Result<Bytes>, Option
 mod tests {
     use super::*;
     use futures::StreamExt;
+    use limn_core::log::compaction::SegmentStart;
 
     async fn text(stored: Stored) -> String {
         let length = stored.len();
@@ -378,7 +380,7 @@ mod tests {
             let tail = vec![b','; usize::try_from(length - 1).unwrap()];
             let stored = Stored { file: None, tail: Bytes::from(tail).into(), control: None };
             assert_eq!(stored.len(), length);
-            let part = Part::Changes(0..length);
+            let part = Part::Changes(LogRange { start: SegmentStart::default(), bytes: 0..length });
             let compressed = stored.compressed(&chunks, 0, part, Coding::Zstd).await.unwrap();
             assert_eq!(compressed.is_some(), expected, "{length}");
             if let Some(compressed) = compressed {
@@ -395,7 +397,7 @@ mod tests {
             let items: String = (0..count).map(|number| format!(",{number}")).collect();
             std::fs::write(&path, format!("xx{items}yy")).unwrap();
             let range = 2..2 + items.len() as u64;
-            let part = Part::Changes(range.clone());
+            let part = Part::Changes(LogRange { start: SegmentStart::default(), bytes: range.clone() });
             let stretch =
                 Stretch { key: ChunkKey { generation: 0, part, coding: None }, path: path.clone(), range };
             let stored = |tail: &'static str, control: Option<&str>| Stored {

@@ -195,14 +195,14 @@ impl Reader<'_> {
 
     /// Whether the client names the reply that would send what was read.
     fn is_known(&self, look: &Look) -> bool {
-        look.offset().is_some_and(|offset| self.known_coding(offset).is_some())
+        look.offset().is_some_and(|offset| self.known_coding((offset, look.segment_start())).is_some())
     }
 
     /// The coding of the reply up to this offset that the client names, where it names one.
-    fn known_coding(&self, offset: Offset) -> Option<Option<Coding>> {
+    fn known_coding(&self, end: (Offset, u64)) -> Option<Option<Coding>> {
         let listed = self.if_none_match.as_deref()?;
         let names = |coding: &Option<Coding>| {
-            let reply = LogReply { coding: *coding, ..self.reply(offset, false, false) };
+            let reply = LogReply { coding: *coding, ..self.reply(end, false, false) };
             lists_etag(listed, &reply.etag())
         };
         [None].into_iter().chain(Coding::ALL.map(Some)).find(names)
@@ -214,17 +214,18 @@ impl Reader<'_> {
                 self.send_closed(part, offset).await
             }
             Answer::Part { part, offset, closed, up_to_date } => {
-                let head = self.reply(offset, up_to_date.is_some(), closed);
+                let head = self.reply((offset, part.segment_start()), up_to_date.is_some(), closed);
                 self.respond_stored(&head, Stored::of(&self.shape, part, up_to_date)).await
             }
             Answer::GrowingSnapshot { offset } => match growing_snapshot(self.shape.clone()).await {
-                Ok(body) => Ok(self.respond(&self.reply(offset, false, false), body)),
+                Ok(body) => Ok(self.respond(&self.reply((offset, 0), false, false), body)),
                 Err(error) => Err(self.unreadable(&error).await),
             },
             Answer::NothingNew { offset, lsn } => Ok(self.nothing_new(offset, lsn)),
-            Answer::NotModified { offset, up_to_date } => {
-                let coding = self.known_coding(offset).flatten();
-                let reply = LogReply { coding, ..self.reply(offset, up_to_date, false) };
+            Answer::NotModified { offset, segment_start, up_to_date } => {
+                let end = (offset, segment_start);
+                let coding = self.known_coding(end).flatten();
+                let reply = LogReply { coding, ..self.reply(end, up_to_date, false) };
                 Ok(with_head(reply.not_modified(&self.server.settings.cache), Body::empty()))
             }
             Answer::Events { offset, up_to_date, has_pending } => {
@@ -250,7 +251,7 @@ impl Reader<'_> {
 
     /// A stream of events; its first part ends at `offset`.
     fn events(self, offset: Offset, up_to_date: bool, has_pending: bool) -> Response<Body> {
-        let head = self.reply(offset, up_to_date, false).chunk(&self.server.settings.cache);
+        let head = self.reply((offset, 0), up_to_date, false).chunk(&self.server.settings.cache);
         let after = match self.request.offset {
             RequestOffset::At(after) if self.request.method != Method::Head => after,
             _ => return with_head(head, Body::empty()),
@@ -262,7 +263,7 @@ impl Reader<'_> {
 
     /// A chunk that never changes again: compressed, where the client takes that and the chunk gets shorter by it.
     async fn send_closed(&self, part: Part, offset: Offset) -> Result<Response<Body>, Refusal> {
-        let head = self.reply(offset, false, true);
+        let head = self.reply((offset, part.segment_start()), false, true);
         let coding = self.coding.filter(|_| Mode::of(&self.request) == Mode::CatchUp);
         let stored = Stored::of(&self.shape, part.clone(), None);
         let coded = match coding {
@@ -299,7 +300,7 @@ impl Reader<'_> {
     }
 
     fn nothing_new(&self, offset: Offset, lsn: Lsn) -> Response<Body> {
-        let reply = self.reply(offset, true, false);
+        let reply = self.reply((offset, 0), true, false);
         let head = reply.nothing_new(&self.server.settings.cache, self.server.next_unique());
         let mut body = vec![b'['];
         body.extend_from_slice(&message::up_to_date(lsn));
@@ -314,16 +315,16 @@ impl Reader<'_> {
 
     /// The reply with rows that are in memory, as all get it who waited for them: only the cursor may differ.
     fn shared(&self, answer: &Answer) -> Option<Response<Body>> {
-        let Answer::Part { part: Part::Changes(bytes), offset, up_to_date, .. } = answer else { return None };
+        let Answer::Part { part: Part::Changes(range), offset, up_to_date, .. } = answer else { return None };
         let RequestOffset::At(after) = self.request.offset else { return None };
-        let is_small = bytes.end - bytes.start <= SHARED_BYTES;
+        let is_small = range.bytes.end - range.bytes.start <= SHARED_BYTES;
         if !self.takes_rendered || !is_small || Mode::of(&self.request) != Mode::LongPoll {
             return None;
         }
-        let reply = self.reply(*offset, up_to_date.is_some(), false);
-        let key = LiveReplyKey { after, bytes: bytes.clone(), offset: *offset, up_to_date: *up_to_date };
+        let reply = self.reply((*offset, range.start.byte), up_to_date.is_some(), false);
+        let key = LiveReplyKey { after, range: range.clone(), offset: *offset, up_to_date: *up_to_date };
         let rendered = self.shape.live_reply(&key, || {
-            let body = Stored::of(&self.shape, Part::Changes(bytes.clone()), *up_to_date).into_memory()?;
+            let body = Stored::of(&self.shape, Part::Changes(range.clone()), *up_to_date).into_memory()?;
             let head = reply.chunk(&self.server.settings.cache);
             let shared = head.headers.iter().filter(|(name, _)| *name != header::CURSOR);
             Some(render(shared.map(|(name, value)| (*name, value.as_bytes())), &body))
@@ -334,11 +335,12 @@ impl Reader<'_> {
         Some(response)
     }
 
-    fn reply(&self, offset: Offset, up_to_date: bool, closed: bool) -> LogReply<'_> {
+    fn reply(&self, (offset, segment_start): (Offset, u64), up_to_date: bool, closed: bool) -> LogReply<'_> {
         LogReply {
             request: &self.request,
             handle: self.shape.handle,
             offset,
+            segment_start,
             up_to_date,
             closed,
             schema: &self.schema,

@@ -159,6 +159,7 @@ impl Asker<'_> {
             request: &self.request,
             handle: self.shape.handle,
             offset,
+            segment_start: 0,
             up_to_date: false,
             closed: false,
             schema: &schema,

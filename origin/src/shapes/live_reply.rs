@@ -1,8 +1,8 @@
 //! The reply that those get who wait for the same change: made once for all of them.
 
 use bytes::Bytes;
+use limn_core::log::shape_log::LogRange;
 use limn_core::{Lsn, Offset};
-use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All that a live reply with rows depends on beside its shape and the cursor.
@@ -11,7 +11,7 @@ pub struct LiveReplyKey {
     /// The offset that was asked for.
     pub after: Offset,
     /// The rows' place in the change log.
-    pub bytes: Range<u64>,
+    pub range: LogRange,
     /// The client's offset after them.
     pub offset: Offset,
     /// The LSN that is named.
@@ -78,10 +78,16 @@ impl Drop for Waits<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use limn_core::log::compaction::SegmentStart;
 
     fn key(end: u64) -> LiveReplyKey {
         let offset = Offset::new(end, 0);
-        LiveReplyKey { after: Offset::SNAPSHOT_END, bytes: 0..end, offset, up_to_date: None }
+        LiveReplyKey {
+            after: Offset::SNAPSHOT_END,
+            range: LogRange { start: SegmentStart::default(), bytes: 0..end },
+            offset,
+            up_to_date: None,
+        }
     }
 
     fn reply(waiting: &Waiting, end: u64) -> Bytes {

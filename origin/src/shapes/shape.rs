@@ -232,17 +232,26 @@ impl Shape {
     /// # Errors
     /// Where the index cannot be read.
     pub async fn read(&self, after: Offset, clock: Clock) -> io::Result<Read> {
-        let (read, entries) = {
-            let log = self.log();
-            (log.read(after, clock), log.searched_items())
-        };
-        if read != Read::Search {
-            return Ok(read);
+        loop {
+            let (read, search) = {
+                let log = self.log();
+                (log.read(after, clock), log.index_search())
+            };
+            if read != Read::Search {
+                return Ok(read);
+            }
+            let dir = self.dir();
+            let find = move || segment::find(&Native, &dir, search, after);
+            let found = match tokio::task::spawn_blocking(find).await.map_err(io::Error::other)? {
+                // The log was compacted meanwhile, and the index is gone.
+                Err(_) if self.log().start() != search.start => continue,
+                found => found?,
+            };
+            let read = self.log().read_at(after, found, clock);
+            if read != Read::Search {
+                return Ok(read);
+            }
         }
-        let dir = self.dir();
-        let find = move || segment::find(&Native, &dir, entries, after);
-        let position = tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??;
-        Ok(self.log().read_at(after, position, clock))
     }
 
     /// The end of its log, for a client that has none of its rows.

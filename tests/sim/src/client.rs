@@ -19,6 +19,8 @@ pub struct Client {
     last: Option<(u64, u64)>,
     /// The LSN of a transaction whose last message has not come yet.
     open: Option<u64>,
+    /// Where the segment began that the last changes were from.
+    segment: Option<u64>,
     /// The `global_last_seen_lsn` of the newest reply, where that said up-to-date.
     pub up_to_date: Option<u64>,
 }
@@ -37,6 +39,7 @@ impl Client {
             rows: Rows::default(),
             last: None,
             open: None,
+            segment: None,
             up_to_date: None,
         }
     }
@@ -58,7 +61,13 @@ impl Client {
     pub fn accept_reply(&mut self, reply: &Reply) -> Verdict {
         match reply {
             Reply::Snapshot { bytes, offset } => self.accept(bytes, *offset, None),
-            Reply::Changes { bytes, offset, up_to_date, .. } => self.accept(bytes, *offset, *up_to_date),
+            Reply::Changes { bytes, offset, segment, up_to_date, .. } => {
+                if self.segment.replace(*segment).is_some_and(|before| before != *segment) {
+                    // The end of a transaction is kept where the last segment had a reply end in its midst, not an older one.
+                    self.open = None;
+                }
+                self.accept(bytes, *offset, *up_to_date)
+            }
             Reply::MustRefetch => {
                 self.start_over();
                 Ok(())

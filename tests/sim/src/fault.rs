@@ -53,6 +53,12 @@ faults! {
     ForgetsMoves,
     /// The bound of a move is not written down: readers see transactions that the move holds back.
     ForgetsBounds,
+    /// A compacted segment takes the place of the old one although its files were not synced.
+    CompactedNotSynced,
+    /// A compaction is not written down, only shown.
+    ForgetsCompactions,
+    /// The old segment goes before the commit log tells of the new one.
+    RemovesSegmentFirst,
     /// The snapshot counts as durable although its file was not synced.
     SnapshotNotSynced,
     /// A small snapshot counts as durable although the commit log lacks its bytes.

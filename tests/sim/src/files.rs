@@ -4,7 +4,7 @@ use crate::disk::{Disk, FileNumber, NameChange};
 use crate::fault::{Fault, Faults};
 use limn_core::journal::Record;
 use limn_core::journal::record::{FRAME_HEAD_BYTES, payload_bytes};
-use limn_core::log::segment::{decode_entry, encode_entries};
+use limn_core::log::segment::{decode_entry, encode_entry};
 use limn_core::log::shape_log::Mark;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
@@ -89,6 +89,7 @@ impl Files {
             Some(Fault::ReportsBeforeSync) => !file.path.starts_with("commit/"),
             Some(Fault::ForgetsFilesFirst) => !(is_first && file.path.starts_with("commit/")),
             Some(Fault::SnapshotNotSynced) => !file.path.ends_with("/snapshot"),
+            Some(Fault::CompactedNotSynced) => !file.path.contains("/log.") && !file.path.contains("/index."),
             Some(Fault::PackNotSynced) => !file.path.contains("/pack-"),
             Some(Fault::IndexNotSynced) => !file.path.ends_with("/index"),
             _ => true,
@@ -206,7 +207,7 @@ fn entries_of_beginnings(entries: &[u8]) -> Vec<u8> {
     let mut begin = None;
     for entry in entries.as_chunks().0 {
         let mark = decode_entry(entry);
-        encode_entries(&mut wrong, &[Mark { end: begin.unwrap_or(mark.end), ..mark }]);
+        encode_entry(&mut wrong, Mark { end: begin.unwrap_or(mark.end), ..mark });
         begin = Some(mark.end);
     }
     wrong

@@ -20,6 +20,8 @@ pub enum Reply {
         offset: Offset,
         /// True where they can never change.
         closed: bool,
+        /// Where the segment begins that they are from, or would be.
+        segment: u64,
         /// What `global_last_seen_lsn` says, where the reply says that nothing follows.
         up_to_date: Option<u64>,
     },

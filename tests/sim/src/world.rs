@@ -245,7 +245,7 @@ impl World {
     fn step_origin(&mut self) -> Step<&'static str> {
         let Some(origin) = &mut self.origin else { return Ok("") };
         let postgres = &mut self.postgres;
-        match self.random.below(52) {
+        match self.random.below(56) {
             0..=1 => {
                 origin.connect(postgres);
                 Ok("connect")
@@ -282,6 +282,10 @@ impl World {
             36..=38 => {
                 origin.write_tails(1 + self.random.index(3))?;
                 Ok("write tails")
+            }
+            52..=55 => {
+                origin.work_on_segments()?;
+                Ok("work on segments")
             }
             39..=43 => {
                 origin.step_move(postgres, &mut self.random)?;
@@ -457,6 +461,7 @@ impl World {
         origin.handle_tick(postgres)?;
         origin.write_tails(usize::MAX)?;
         origin.sync_segments()?;
+        (0..3).try_for_each(|_| origin.work_on_segments())?;
         origin.create(postgres, &mut self.random)?;
         origin.step_move(postgres, &mut self.random)?;
         origin.read_keepalive(postgres)?;
@@ -507,7 +512,7 @@ fn shown(reply: &Reply) -> String {
         Reply::Snapshot { bytes, offset } => {
             format!("snapshot of {} bytes ({:x}) up to {offset}", bytes.len(), hash.finish())
         }
-        Reply::Changes { bytes, offset, closed, up_to_date } => format!(
+        Reply::Changes { bytes, offset, closed, up_to_date, .. } => format!(
             "{} bytes ({:x}) up to {offset}, closed: {closed}, up to date: {up_to_date:?}",
             bytes.len(),
             hash.finish()
@@ -519,7 +524,7 @@ fn shown(reply: &Reply) -> String {
 fn hash_reply(reply: &Reply, hash: &mut DefaultHasher) {
     match reply {
         Reply::Snapshot { bytes, offset } => (bytes, offset).hash(hash),
-        Reply::Changes { bytes, offset, closed, up_to_date } => {
+        Reply::Changes { bytes, offset, closed, up_to_date, .. } => {
             (bytes, offset, closed, up_to_date).hash(hash);
         }
         Reply::MustRefetch => 1.hash(hash),

@@ -6,6 +6,7 @@ mod broken_streams;
 mod bystanders;
 mod caching;
 mod check;
+mod compaction;
 mod compressed;
 mod configuration;
 mod connections;

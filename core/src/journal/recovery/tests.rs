@@ -4,8 +4,10 @@ use super::*;
 use crate::Offset;
 use crate::journal::record::{ShapeBound, ShapeJoined, ShapeViews};
 use crate::journal::samples::{
-    self, Changes, ITEM, LAST, NOT_LAST, PLACE, checkpoint, created, done, items, moved, small_snapshot,
+    self, Changes, ITEM, LAST, NOT_LAST, PLACE, checkpoint, compacted, created, done, items, moved,
+    small_snapshot,
 };
+use crate::log::compaction::SegmentStart;
 use crate::log::{Clock, Read};
 use crate::shape::dependent::{Member, Move, View, ViewChange};
 #[cfg(target_arch = "wasm32")]
@@ -25,7 +27,7 @@ fn read(shape: &RecoveredShape, processed: u64) -> Read {
 
 fn text(shape: &RecoveredShape) -> String {
     match read(shape, 0) {
-        Read::Changes { bytes, .. } => String::from_utf8(shape.log.tail_part(bytes).to_vec()).unwrap(),
+        Read::Changes { range, .. } => String::from_utf8(shape.log.tail_part(range.bytes).to_vec()).unwrap(),
         _ => String::new(),
     }
 }
@@ -189,6 +191,31 @@ fn a_checkpoint_is_where_a_recovery_begins() {
     assert_eq!((store.processed, store.shapes.len(), store.next_id), (90, 1, 2));
     assert_eq!(store.last_handle_us, 70, "of a shape that was gone before");
     assert_eq!(store.shapes[0].dependent.visible_up_to, 50);
+}
+
+#[test]
+fn a_compacted_segment_holds_what_the_records_before_it_append() {
+    let last = LAST.len() as u64;
+    let records = vec![
+        Record::Checkpoint(Box::new(checkpoint(10, &[1, 2]))),
+        Record::Items(items(20, 0, &[1, 2])),
+        Record::Commit(20),
+        compacted(1, (1, 20), last, last),
+        Record::Items(items(30, 0, &[1])),
+        Record::Commit(30),
+        compacted(1, (2, 30), 2 * last, last),
+        compacted(9, (1, 30), 2 * last, last),
+        Record::Items(items(40, 0, &[1])),
+        Record::Commit(40),
+        Record::Items(items(50, 0, &[1])),
+    ];
+    let (store, changes) = recover_with(records, 0);
+    // Each when its item comes, and when its transaction ends: of the first shape only what is in no segment yet.
+    assert_eq!(changes.flushed.iter().map(|(handle, _)| *handle).collect::<Vec<_>>(), [2, 2, 1, 1]);
+    let log = &store.shapes[0].log;
+    assert_eq!((log.start().generation, log.start().byte), (2, last));
+    assert_eq!((log.flushed_bytes(), log.last_offset()), (3 * last, Offset::new(40, 0)));
+    assert_eq!(store.shapes[1].log.start(), SegmentStart::default());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::journal::record::{ShapeBound, ShapeJoined};
-use crate::journal::samples::{checkpoint, created, done, items, moved};
+use crate::journal::samples::{checkpoint, compacted, created, done, items, moved};
 use std::convert::Infallible;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -49,6 +49,7 @@ fn short_change(change: &LogChange<'_>) -> String {
         LogChange::EndMove => "end move".to_owned(),
         LogChange::Snapshot(_) => "snapshot".to_owned(),
         LogChange::Joined => "joined".to_owned(),
+        LogChange::Compacted(_) => "compacted".to_owned(),
     }
 }
 
@@ -173,6 +174,18 @@ fn a_transaction_that_was_cut_off_stays_open_over_a_new_file_until_it_comes_agai
     expected.extend(["added 2", "1 of 30 to 1", "1 of 30 to 2", "removed 2", "processed 5"]);
     expected.extend(["1 of 30 to 1", "commit 1", "processed 30"]);
     assert_eq!(told([file, again].concat()), expected);
+}
+
+#[test]
+fn a_compaction_is_told_in_its_place() {
+    let records = vec![
+        created(1),
+        Record::Items(items(20, 0, &[1])),
+        compacted(2, (1, 20), 9, 9),
+        compacted(1, (1, 20), 9, 9),
+        Record::Commit(20),
+    ];
+    assert_eq!(told(records)[1..], ["1 of 20 to 1", "compacted 1", "commit 1", "processed 20"]);
 }
 
 #[test]

@@ -68,10 +68,10 @@ impl EventStream {
             return NextEvents::End;
         };
         match read {
-            Read::Changes { bytes, offset, up_to_date, .. } => {
+            Read::Changes { range, offset, up_to_date, .. } => {
                 (self.after, self.is_open) = (offset, up_to_date.is_none());
                 let named = |lsn| lsn_behind_live_rows(self.has_moves, offset, lsn);
-                NextEvents::Send { part: Part::Changes(bytes), up_to_date: up_to_date.map(named) }
+                NextEvents::Send { part: Part::Changes(range), up_to_date: up_to_date.map(named) }
             }
             Read::Snapshot { start, end: Some(end), offset } => {
                 (self.after, self.is_open) = (offset, true);

@@ -14,7 +14,7 @@ mod tests;
 pub use event_stream::{EventStream, NextEvents};
 pub use reply::{Answer, Awaited, Next, Reading, Refuse, Wait};
 
-use super::shape_log::Read;
+use super::shape_log::{LogRange, Read};
 use crate::protocol::request::{RequestOffset, ShapeRequest};
 use crate::{Lsn, Offset};
 use std::ops::Range;
@@ -60,6 +60,15 @@ impl Look {
     pub fn offset(&self) -> Option<Offset> {
         self.read.as_ref().and_then(destination).map(|(offset, _)| offset)
     }
+
+    /// [`LogReply::segment_start`](crate::protocol::reply::LogReply::segment_start) of a reply that sends what was read.
+    #[must_use]
+    pub fn segment_start(&self) -> u64 {
+        match &self.read {
+            Some(Read::Changes { range, .. }) => range.start.byte,
+            _ => 0,
+        }
+    }
 }
 
 /// How a client reads a log: the parameters `live` and `live_sse`.
@@ -93,10 +102,21 @@ impl Mode {
 pub enum Part {
     /// Bytes of the snapshot.
     Snapshot(Range<u64>),
-    /// Bytes of the change log.
-    Changes(Range<u64>),
+    /// Items of the change log.
+    Changes(LogRange),
     /// No item.
     Nothing,
+}
+
+impl Part {
+    /// [`LogReply::segment_start`](crate::protocol::reply::LogReply::segment_start) of a reply that sends the part.
+    #[must_use]
+    pub const fn segment_start(&self) -> u64 {
+        match self {
+            Self::Changes(range) => range.start.byte,
+            Self::Snapshot(_) | Self::Nothing => 0,
+        }
+    }
 }
 
 /// Where a client is after it was sent what was read, and the LSN to name there; `None` where there is nothing to send

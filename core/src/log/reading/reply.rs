@@ -53,6 +53,8 @@ pub enum Answer {
     NotModified {
         /// Where the client is after it.
         offset: Offset,
+        /// [`Look::segment_start`]
+        segment_start: u64,
         /// Whether the reply says up-to-date.
         up_to_date: bool,
     },
@@ -134,7 +136,8 @@ impl Reading {
         }
         if let Some((offset, up_to_date)) = destination(read) {
             if is_known && self.may_revalidate() {
-                return Next::Send(Answer::NotModified { offset, up_to_date: up_to_date.is_some() });
+                let (up_to_date, segment_start) = (up_to_date.is_some(), look.segment_start());
+                return Next::Send(Answer::NotModified { offset, segment_start, up_to_date });
             }
             if self.mode == Mode::Events {
                 let has_pending = !matches!(read, Read::End { .. });
@@ -147,12 +150,12 @@ impl Reading {
                 let part = Part::Snapshot(start..end);
                 Next::Send(Answer::Part { part, offset, closed: true, up_to_date: None })
             }
-            Read::Changes { bytes, offset, closed, up_to_date } => {
+            Read::Changes { range, offset, closed, up_to_date } => {
                 let named = |lsn| match self.mode {
                     Mode::LongPoll => lsn_behind_live_rows(self.has_moves, offset, lsn),
                     _ => lsn,
                 };
-                let (part, up_to_date) = (Part::Changes(bytes), up_to_date.map(named));
+                let (part, up_to_date) = (Part::Changes(range), up_to_date.map(named));
                 Next::Send(Answer::Part { part, offset, closed, up_to_date })
             }
             Read::End { offset, up_to_date: Some(lsn) } => self.end(look, offset, lsn),

@@ -2,6 +2,7 @@
 
 use super::reply::{AHEAD_POLL, CHUNK_WAIT, CURRENT_WAIT};
 use super::*;
+use crate::log::compaction::SegmentStart;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -25,7 +26,9 @@ enum Found {
 
 fn read(found: Found, standing: Standing) -> Option<Read> {
     let up_to_date = standing.is_current().then_some(Lsn::new(150));
-    let changes = |closed, up_to_date| Read::Changes { bytes: 5..9, offset: LAST, closed, up_to_date };
+    let range = LogRange { start: SegmentStart::default(), bytes: 5..9 };
+    let changes =
+        |closed, up_to_date| Read::Changes { range: range.clone(), offset: LAST, closed, up_to_date };
     Some(match found {
         Found::Dropped => return None,
         Found::Snapshot => Read::Snapshot { start: 0, end: Some(5), offset: Offset::snapshot_chunk(0) },

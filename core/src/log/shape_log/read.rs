@@ -4,6 +4,7 @@
 //! gets, [`Reading`](crate::log::Reading) decides.
 
 use super::ShapeLog;
+use crate::log::compaction::SegmentStart;
 use crate::{Lsn, Offset};
 use std::ops::Range;
 
@@ -33,8 +34,8 @@ pub enum Read {
     },
     /// Items of the change log.
     Changes {
-        /// Byte range in the change log.
-        bytes: Range<u64>,
+        /// Where they are.
+        range: LogRange,
         /// Where the client is after them.
         offset: Offset,
         /// True where the same read gives the same bytes for ever.
@@ -56,9 +57,36 @@ pub enum Read {
     Pending,
     /// The offset lies beyond the log, and beyond what the server has processed.
     Ahead,
-    /// The offset lies inside the flushed part: find the byte position behind the last item at or before it among the
-    /// first [`ShapeLog::searched_items`] entries of the segment's index, then ask [`ShapeLog::read_at`].
+    /// The offset lies inside the flushed part: [search](ShapeLog::index_search) the segment's index for the byte position
+    /// behind the last item at or before it, then ask [`ShapeLog::read_at`].
     Search,
+}
+
+/// Items of a change log, as one segment of it has them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LogRange {
+    /// The segment. It is there for some time after another one has taken its place.
+    pub start: SegmentStart,
+    /// Byte positions in the change log.
+    pub bytes: Range<u64>,
+}
+
+/// Where in a segment's index an offset is to be searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexSearch {
+    /// Which segment.
+    pub start: SegmentStart,
+    /// The number of its entries that count.
+    pub entries: u64,
+}
+
+/// A byte position in the change log that a segment's index gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The segment.
+    pub start: SegmentStart,
+    /// The position.
+    pub byte: u64,
 }
 
 impl ShapeLog {
@@ -76,24 +104,46 @@ impl ShapeLog {
         if after == self.published_offset {
             return self.end(after, clock);
         }
-        self.locate(after).map_or(Read::Search, |position| self.read_at(after, position, clock))
+        self.locate(after).map_or(Read::Search, |position| self.read_behind(after, position, clock))
     }
 
-    /// The log behind `after`, whose item ends at byte `position` of the change log.
+    /// The log behind `after`, whose item ends where the segment's index says. [`Read::Search`] where that is another
+    /// segment by now.
     #[must_use]
-    pub fn read_at(&self, after: Offset, position: u64, clock: Clock) -> Read {
+    pub fn read_at(&self, after: Offset, found: Found, clock: Clock) -> Read {
+        if found.start != self.start() && found.byte < self.differs_up_to() {
+            return Read::Search;
+        }
+        self.read_behind(after, found.byte, clock)
+    }
+
+    /// The entries of the segment's index among which a visible offset is to be searched. Those of items that are not
+    /// visible may be missing where another process writes the segment: a start cuts off what belongs to a transaction
+    /// that its commit log does not have to the end.
+    #[must_use]
+    pub fn index_search(&self) -> IndexSearch {
+        let start = self.start();
+        IndexSearch {
+            start,
+            entries: self.flushed_items.min(self.published_items).saturating_sub(start.item),
+        }
+    }
+
+    fn read_behind(&self, after: Offset, position: u64, clock: Clock) -> Read {
         if position >= self.published_bytes {
             return self.end(after.max(self.published_offset), clock);
         }
-        let chunk = self.closed.partition_point(|chunk| chunk.end <= position);
-        let chunk = self.closed.get(chunk).filter(|chunk| chunk.end <= self.published_bytes);
+        let closed = self.chunks.closed();
+        let chunk = closed.partition_point(|chunk| chunk.end <= position);
+        let chunk = closed.get(chunk).filter(|chunk| chunk.end <= self.published_bytes);
         let (end, offset) = chunk.map_or((self.published_bytes, self.published_offset), |chunk| {
             (chunk.end, Offset::new(chunk.tx, chunk.op))
         });
         let is_last = offset >= self.published_offset;
         let up_to_date = (is_last && self.is_complete(offset)).then(|| self.lsn_at(offset, clock)).flatten();
         // A chunk that ends the log is closed only once something follows: what a reply says of the end changes.
-        Read::Changes { bytes: position..end, offset, closed: chunk.is_some() && !is_last, up_to_date }
+        let range = LogRange { start: self.start(), bytes: position..end };
+        Read::Changes { range, offset, closed: chunk.is_some() && !is_last, up_to_date }
     }
 
     /// The end of the log, for a client that has none of its rows: those may be ahead of the LSN.
@@ -151,15 +201,16 @@ impl ShapeLog {
     /// knows.
     fn locate(&self, after: Offset) -> Option<u64> {
         if after.is_virtual() {
-            return Some(0);
+            return Some(self.start().byte);
         }
         if after >= self.flushed_offset || self.flushed_bytes == 0 {
             let next = self.marks.partition_point(|mark| Offset::new(mark.tx, mark.op) <= after);
             let before = next.checked_sub(1).and_then(|index| self.marks.get(index));
             return Some(before.map_or(self.flushed_bytes, |mark| mark.end));
         }
-        let chunk = self.closed.binary_search_by_key(&after, |chunk| Offset::new(chunk.tx, chunk.op));
-        chunk.ok().and_then(|index| self.closed.get(index)).map(|chunk| chunk.end)
+        let closed = self.chunks.closed();
+        let chunk = closed.binary_search_by_key(&after, |chunk| Offset::new(chunk.tx, chunk.op));
+        chunk.ok().and_then(|index| closed.get(index)).map(|chunk| chunk.end)
     }
 }
 
@@ -197,7 +248,7 @@ mod tests {
     /// Reads as a server does, by way of the index where the log asks for it.
     fn read(log: &ShapeLog, after: Offset, clock: Clock) -> Read {
         match log.read(after, clock) {
-            Read::Search => log.read_at(after, 3, clock),
+            Read::Search => log.read_at(after, Found { start: SegmentStart::default(), byte: 3 }, clock),
             read => read,
         }
     }

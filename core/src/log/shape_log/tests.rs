@@ -1,6 +1,7 @@
 //! Which bytes answer which offset, while a log is written, flushed and restored.
 
 use super::*;
+use crate::log::compaction::{Compacted, Cut};
 use crate::log::rope::SHARED_BYTES_MIN;
 use crate::log::segment::SegmentAppend;
 #[cfg(target_arch = "wasm32")]
@@ -72,12 +73,16 @@ fn items_are_visible_only_after_commit_and_the_last_one_says_so() {
     assert_eq!(log.read(Offset::SNAPSHOT_END, at(0)), end(Offset::SNAPSHOT_END, 0));
     assert!(log.commit());
     assert_eq!(log.last_offset(), Offset::new(100, 2));
-    let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, at(100)) else {
+    let Read::Changes { range: LogRange { bytes, .. }, offset, closed, up_to_date } =
+        log.read(Offset::SNAPSHOT_END, at(100))
+    else {
         panic!()
     };
     assert_eq!((offset, closed, up_to_date), (Offset::new(100, 2), false, Some(Lsn::new(100))));
     assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
-    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 1), at(100)) else { panic!() };
+    let Read::Changes { range: LogRange { bytes, .. }, .. } = log.read(Offset::new(100, 1), at(100)) else {
+        panic!()
+    };
     assert_eq!(text(&log, bytes), ",{\"headers\":{,\"last\":true}}");
 }
 
@@ -95,7 +100,9 @@ fn what_a_move_holds_back_becomes_visible_later_and_in_order() {
     assert_eq!(log.last_offset(), Offset::SNAPSHOT_END);
     assert!(log.set_visible_up_to(Some(Lsn::new(100)), Lsn::new(110)));
     assert_eq!(log.last_offset(), Offset::new(100, 2));
-    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), at(100)) else { panic!() };
+    let Read::Changes { range: LogRange { bytes, .. }, .. } = log.read(Offset::new(100, 0), at(100)) else {
+        panic!()
+    };
     assert_eq!(text(&log, bytes), ",{\"headers\":{}}", "a move's messages are not marked");
     assert!(log.set_visible_up_to(None, Lsn::new(110)), "the open transaction stays unseen");
     assert_eq!(log.last_offset(), Offset::new(110, 0));
@@ -135,7 +142,9 @@ fn a_transaction_that_is_sent_again_is_completed() {
     assert!(log.append(110, 0, ITEM), "there already, but not visible");
     assert!(log.append(110, 2, ITEM));
     assert!(log.commit());
-    let Read::Changes { bytes, .. } = log.read(Offset::new(100, 0), at(110)) else { panic!() };
+    let Read::Changes { range: LogRange { bytes, .. }, .. } = log.read(Offset::new(100, 0), at(110)) else {
+        panic!()
+    };
     assert_eq!(text(&log, bytes), ",{\"headers\":{}},{\"headers\":{,\"last\":true}}");
 }
 
@@ -146,14 +155,18 @@ fn chunks_close_behind_the_item_that_fills_them_and_never_change() {
         log.append(tx, 0, ITEM);
         log.commit();
     }
-    let Read::Changes { bytes, offset, closed, up_to_date } = log.read(Offset::SNAPSHOT_END, at(10)) else {
+    let Read::Changes { range: LogRange { bytes, .. }, offset, closed, up_to_date } =
+        log.read(Offset::SNAPSHOT_END, at(10))
+    else {
         panic!()
     };
     assert_eq!((offset, closed, up_to_date), (Offset::new(3, 0), true, None));
     let first = text(&log, bytes);
     log.append(11, 0, ITEM);
     log.commit();
-    let Read::Changes { bytes, .. } = log.read(Offset::SNAPSHOT_END, at(11)) else { panic!() };
+    let Read::Changes { range: LogRange { bytes, .. }, .. } = log.read(Offset::SNAPSHOT_END, at(11)) else {
+        panic!()
+    };
     assert_eq!(text(&log, bytes), first);
 }
 
@@ -198,7 +211,10 @@ fn a_long_item_is_in_the_logs_of_all_shapes_and_in_memory_once() {
     let all = 0..sharing.tail_bytes() as u64;
     assert_eq!(sharing.tail_part(all.clone()).to_vec(), copying.tail_part(all).to_vec());
     assert_eq!(flushable(&sharing), flushable(&copying));
-    let Read::Changes { bytes, .. } = sharing.read(Offset::SNAPSHOT_END, at(1)) else { panic!() };
+    let Read::Changes { range: LogRange { bytes, .. }, .. } = sharing.read(Offset::SNAPSHOT_END, at(1))
+    else {
+        panic!()
+    };
     let mut reply = sharing.shared_tail_part(bytes.clone());
     assert_eq!(reply.to_vec(), copying.shared_tail_part(bytes).to_vec());
     assert_eq!(reply.next_piece(1).as_deref(), Some(&b","[..]));
@@ -222,9 +238,12 @@ fn flushing_keeps_every_position() {
     assert_eq!((bytes.len() as u64, marks.len()), (marks[4].end, 5));
     log.handle_flushed();
     assert_eq!(log.read(Offset::new(2, 0), at(5)), Read::Search);
-    assert_eq!(log.read(Offset::new(3, 0), at(5)), log.read_at(Offset::new(3, 0), log.closed[0].end, at(5)));
+    assert_eq!(
+        log.read(Offset::new(3, 0), at(5)),
+        log.read_at(Offset::new(3, 0), found(log.chunks.closed()[0].end), at(5))
+    );
     assert_eq!(log.read(Offset::new(4, 0), at(5)), Read::Search);
-    assert_eq!(log.read_at(Offset::new(4, 0), marks_end(&before), at(5)), before);
+    assert_eq!(log.read_at(Offset::new(4, 0), found(marks_end(&before)), at(5)), before);
     assert_eq!(log.read(Offset::new(5, 0), at(5)), end(Offset::new(5, 0), 5));
     assert!(log.commit());
     assert!(matches!(log.read(Offset::new(5, 0), at(6)), Read::Changes { up_to_date: Some(_), .. }));
@@ -283,7 +302,9 @@ fn what_comes_while_a_tail_is_written_stays_in_memory() {
     log.append(2, 0, ITEM);
     log.commit();
     log.append(3, 0, ITEM);
-    let Read::Changes { bytes, .. } = log.read(Offset::new(1, 0), at(2)) else { panic!() };
+    let Read::Changes { range: LogRange { bytes, .. }, .. } = log.read(Offset::new(1, 0), at(2)) else {
+        panic!()
+    };
     let second = text(&log, bytes.clone());
     log.handle_flushed_to(append.end());
     assert_eq!((log.flushed_items(), log.flushed_bytes()), (1, append.end()));
@@ -307,25 +328,30 @@ fn offsets_are_searched_among_the_visible_items() {
     log.append(3, 0, ITEM);
     log.append(3, 2, ITEM);
     log.handle_flushed();
-    assert_eq!((log.flushed_items(), log.searched_items()), (3, 2));
+    assert_eq!((log.flushed_items(), log.index_search().entries), (3, 2));
     assert_eq!(log.read(Offset::new(1, 0), at(2)), Read::Search);
     assert_eq!(
         log.read(Offset::new(2, 0), at(2)),
-        log.read_at(Offset::new(2, 0), log.published_bytes, at(2))
+        log.read_at(Offset::new(2, 0), found(log.published_bytes), at(2))
     );
     log.commit();
-    assert_eq!(log.searched_items(), 3, "the fourth is in memory");
+    assert_eq!(log.index_search().entries, 3, "the fourth is in memory");
     log.set_visible_up_to(Some(Lsn::new(3)), Lsn::new(3));
     log.append(4, 0, ITEM);
     log.commit();
     log.handle_flushed();
-    assert_eq!((log.flushed_items(), log.searched_items()), (5, 4), "the fifth is held back");
+    assert_eq!((log.flushed_items(), log.index_search().entries), (5, 4), "the fifth is held back");
     let restored = ShapeLog::restore(1_000, log.checkpoint().unwrap());
-    assert_eq!(restored.searched_items(), 5);
+    assert_eq!(restored.index_search().entries, 5);
+}
+
+/// A position that the index of a segment gave that was never compacted.
+fn found(byte: u64) -> Found {
+    Found { start: SegmentStart::default(), byte }
 }
 
 fn marks_end(read: &Read) -> u64 {
-    let Read::Changes { bytes, .. } = read else { panic!() };
+    let Read::Changes { range: LogRange { bytes, .. }, .. } = read else { panic!() };
     bytes.start
 }
 
@@ -359,7 +385,7 @@ fn a_checkpoint_restores_the_same_answers() {
 fn readers_of_one_part_of_the_tail_share_its_bytes() {
     let mut log = log_with_snapshot();
     let read = |log: &mut ShapeLog, after| {
-        let Read::Changes { bytes, .. } = log.read(after, at(3)) else { panic!() };
+        let Read::Changes { range: LogRange { bytes, .. }, .. } = log.read(after, at(3)) else { panic!() };
         let shared = log.shared_tail_part(bytes.clone());
         assert_eq!(shared.to_vec(), log.tail_part(bytes).to_vec());
         shared
@@ -381,4 +407,95 @@ fn readers_of_one_part_of_the_tail_share_its_bytes() {
     assert!(log.shared.is_none(), "the tail's memory is free again");
     assert!(log.shared_tail_part(0..log.flushed_bytes()).is_empty());
     assert_eq!(longer.len(), 2 * LAST_ITEM_BYTES);
+}
+
+/// A log with five transactions in its segment, of which compaction has left the last two, and one in its tail.
+fn compacted_log() -> (ShapeLog, ShapeLog, Compacted) {
+    let mut log = log_with_snapshot();
+    for tx in 1..=5 {
+        log.append(tx, 0, ITEM);
+        log.commit();
+    }
+    log.handle_flushed();
+    log.append(6, 0, ITEM);
+    log.commit();
+    let before = log.clone();
+    let item = LAST_ITEM_BYTES as u64;
+    let start = SegmentStart { generation: 1, byte: 3 * item, item: 3 };
+    let end = Mark { tx: 5, op: 0, end: 5 * item };
+    let segment = Compacted { start, closed: Vec::new(), open_chunk_bytes: 2 * (item - 1), end, items: 5 };
+    log.handle_compacted(&segment);
+    (before, log, segment)
+}
+
+#[test]
+fn a_compacted_log_is_read_from_where_its_segment_begins() {
+    let (before, log, Compacted { start, .. }) = compacted_log();
+    let Read::Changes { range, offset, .. } = log.read(Offset::SNAPSHOT_END, at(6)) else { panic!() };
+    let item = LAST_ITEM_BYTES as u64;
+    // The item in the tail fills the chunk, as it would where the segment's items had just come.
+    assert_eq!((range.start, range.bytes.clone(), offset), (start, 3 * item..6 * item, Offset::new(6, 0)));
+    assert_eq!(text(&log, range.bytes), text(&before, 5 * item..6 * item));
+    assert_eq!(log.read(Offset::new(5, 0), at(6)), {
+        let Read::Changes { range, offset, closed, up_to_date } = before.read(Offset::new(5, 0), at(6))
+        else {
+            panic!()
+        };
+        Read::Changes { range: LogRange { start, ..range }, offset, closed, up_to_date }
+    });
+    assert_eq!(log.read(Offset::new(6, 0), at(6)), end(Offset::new(6, 0), 6));
+}
+
+#[test]
+fn what_an_older_index_gave_is_searched_again_where_it_has_moved() {
+    let (before, log, segment) = compacted_log();
+    assert_eq!(before.read(Offset::new(2, 0), at(6)), Read::Search);
+    let item = LAST_ITEM_BYTES as u64;
+    let read = |byte, start| log.read_at(Offset::new(2, 0), Found { start, byte }, at(6));
+    assert_eq!(read(2 * item, SegmentStart::default()), Read::Search);
+    assert!(matches!(read(3 * item, segment.start), Read::Changes { .. }));
+    assert!(
+        matches!(read(5 * item, SegmentStart::default()), Read::Changes { .. }),
+        "there nothing has moved"
+    );
+    assert_eq!(log.index_search().entries, 2);
+}
+
+#[test]
+fn a_restart_knows_a_compacted_log_again() {
+    let (_, mut log, segment) = compacted_log();
+    // From an older checkpoint, over which the commit log repeats all items.
+    let mut recovered = log_with_snapshot();
+    recovered.handle_compacted(&segment);
+    for tx in 1..=6 {
+        recovered.append(tx, 0, ITEM);
+        recovered.commit();
+    }
+    log.handle_flushed();
+    recovered.handle_flushed();
+    assert_eq!(log.checkpoint(), recovered.checkpoint());
+    assert_eq!(log.checkpoint().map(|checkpoint| checkpoint.start), Some(segment.start));
+    let restored = ShapeLog::restore(60, log.checkpoint().unwrap());
+    assert_eq!(restored.checkpoint(), log.checkpoint());
+}
+
+#[test]
+fn what_is_visible_and_in_the_segment_can_be_compacted() {
+    let mut log = log_with_snapshot();
+    log.append(1, 0, ITEM);
+    log.commit();
+    log.append(2, 0, ITEM);
+    log.append(2, 2, ITEM);
+    let cut = |log: &ShapeLog| log.plan_compaction().map(|plan| plan.cut.item);
+    assert_eq!((cut(&log), log.whole_segment()), (Some(0), Some(Cut { byte: 0, item: 0 })));
+    log.handle_flushed();
+    assert_eq!(
+        (cut(&log), log.whole_segment()),
+        (Some(1), None),
+        "the second transaction may come to nothing"
+    );
+    log.commit();
+    assert_eq!((cut(&log), log.whole_segment().map(|end| end.item)), (Some(2), Some(2)));
+    log.set_visible_up_to(Some(Lsn::new(2)), Lsn::ZERO);
+    assert_eq!(cut(&log), None, "a move may come between");
 }

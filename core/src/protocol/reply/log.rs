@@ -16,6 +16,9 @@ pub struct LogReply<'a> {
     pub handle: Handle,
     /// The end of what the reply holds; `electric-offset`, except in the head of an event stream.
     pub offset: Offset,
+    /// Where the segment begins that its changes are from, a byte position in the change log: compaction moves that, and
+    /// changes which changes a reply holds. 0 before the first compaction, and where it holds no change.
+    pub segment_start: u64,
     /// Whether that is the end of the log.
     pub up_to_date: bool,
     /// Whether the reply is a whole chunk that never changes again.
@@ -32,7 +35,7 @@ impl LogReply<'_> {
     /// The entity tag of [`LogReply::chunk`], to hold against `if-none-match` before anything is read.
     #[must_use]
     pub fn etag(&self) -> String {
-        let plain = etag(self.handle, self.request.offset, self.offset, None);
+        let plain = etag(self.handle, self.request.offset, (self.offset, self.segment_start), None);
         self.coding.map_or_else(|| plain.clone(), |coding| coded_etag(&plain, coding))
     }
 
@@ -46,7 +49,7 @@ impl LogReply<'_> {
     /// every reply of this kind.
     #[must_use]
     pub fn nothing_new(&self, policy: &CachePolicy, unique: u64) -> ReplyHead {
-        let etag = etag(self.handle, self.request.offset, self.offset, Some(unique));
+        let etag = etag(self.handle, self.request.offset, (self.offset, self.segment_start), Some(unique));
         self.head(policy, 200, etag, false, true)
     }
 
@@ -149,6 +152,7 @@ mod tests {
             request,
             handle: Handle::new(2000, 7),
             offset,
+            segment_start: 0,
             up_to_date,
             closed: !up_to_date,
             schema: SCHEMA,

@@ -89,6 +89,10 @@ impl<S: SharedShape + Clone> Writer<S> {
             (fault, Effect::Append { bytes, .. }) => *bytes = without(bytes, |record| fault.forgets(record)),
             (Fault::SegmentsNotSynced, Effect::SyncSegments { shapes, .. }) => shapes.clear(),
             (Fault::ReportsTailsFirst, Effect::WriteTail { id, .. }) => self.writer.handle_flushed(*id),
+            (Fault::RemovesSegmentFirst, Effect::FinishCompaction { shape, draft, .. }) => {
+                let (shape, generation) = (shape.clone(), draft.plan.start.generation);
+                self.added.push_back(Effect::RemoveSegment { shape, generation });
+            }
             (Fault::ProcessedTooEarly, Effect::Began { commit, .. }) => {
                 self.added.push_back(Effect::Publish { processed: *commit, grown: Vec::new() });
             }
@@ -110,6 +114,7 @@ impl Fault {
                 | (Self::ForgetsBackfills, Record::Backfill(_))
                 | (Self::ForgetsMoves, Record::Move(_))
                 | (Self::ForgetsBounds, Record::Bound(_))
+                | (Self::ForgetsCompactions, Record::Compacted(_))
         )
     }
 }

@@ -50,10 +50,12 @@ struct KnownLog {
     bytes: Vec<u8>,
     /// For each offset the position behind its item.
     ends: BTreeMap<Offset, usize>,
-    /// Closed chunks of the change log: the offset before and behind.
-    closed: BTreeMap<Offset, Offset>,
+    /// The same of segments that compaction has written, by where each begins.
+    compacted: BTreeMap<u64, BTreeMap<Offset, Vec<u8>>>,
+    /// Closed chunks of the change log: the segment and the offset before, and the offset behind.
+    closed: BTreeMap<(u64, Offset), Offset>,
     /// Those that the first process told of. A second one may show a move before the first knows that it is durable.
-    closed_by_first: BTreeSet<Offset>,
+    closed_by_first: BTreeSet<(u64, Offset)>,
 }
 
 /// The tables after some of the WAL's transactions, as one shape shows them.
@@ -118,7 +120,7 @@ impl Judge {
     #[must_use]
     pub fn offsets(&self, handle: Handle) -> Vec<Offset> {
         let known = self.logs.get(&handle);
-        known.into_iter().flat_map(|known| known.chunks.keys().chain(known.ends.keys())).copied().collect()
+        known.into_iter().flat_map(KnownLog::offsets).collect()
     }
 
     /// Compares an answer with everything that was said before.
@@ -151,12 +153,16 @@ impl Judge {
             self.logs.get_mut(&handle).ok_or_else(|| context("it never had a snapshot".to_owned()))?;
         let mut check = || match reply {
             Reply::Snapshot { bytes, offset } => known.check_chunk(after, bytes, *offset),
-            Reply::Changes { bytes, offset, closed, up_to_date } => {
-                known.check_changes(after, bytes, *offset)?;
-                if *closed && !may_lag {
-                    known.closed_by_first.insert(after);
+            Reply::Changes { bytes, offset, closed, segment, up_to_date } => {
+                match segment {
+                    0 => known.check_changes(after, bytes, *offset)?,
+                    _ => known.check_compacted(*segment, after, bytes, *offset)?,
                 }
-                known.check_closed(after, *offset, *closed, up_to_date.is_some() && !may_lag)
+                let place = (*segment, after);
+                if *closed && !may_lag {
+                    known.closed_by_first.insert(place);
+                }
+                known.check_closed(place, *offset, *closed, up_to_date.is_some() && !may_lag)
             }
             _ => Ok(()),
         };
@@ -226,6 +232,7 @@ impl KnownLog {
             chunks: BTreeMap::new(),
             bytes: Vec::new(),
             ends: BTreeMap::new(),
+            compacted: BTreeMap::new(),
             closed: BTreeMap::new(),
             closed_by_first: BTreeSet::new(),
         }
@@ -245,8 +252,13 @@ impl KnownLog {
     }
 
     fn check_changes(&mut self, after: Offset, bytes: &[u8], offset: Offset) -> Verdict {
-        let start =
-            if after.is_virtual() { 0 } else { *self.ends.get(&after).ok_or("nobody was told it")? };
+        let start = match self.ends.get(&after) {
+            _ if after.is_virtual() => 0,
+            Some(end) => *end,
+            // Told by a segment that a crash has taken back.
+            None if self.offsets().any(|told| told == after) => return Ok(()),
+            None => return Err("nobody was told it".to_owned()),
+        };
         let end = start + bytes.len();
         let overlap = self.bytes.len().min(end);
         if self.bytes[start..overlap] != bytes[..overlap - start] {
@@ -276,18 +288,50 @@ impl KnownLog {
         }
     }
 
+    /// The same for a segment that compaction has written: what is behind an offset is always the same, or longer.
+    fn check_compacted(&mut self, segment: u64, after: Offset, bytes: &[u8], offset: Offset) -> Verdict {
+        let last = messages(bytes)?.last().and_then(|message| position(&message["headers"]));
+        if last.is_some_and(|(tx, op)| Offset::new(tx, op) != offset) {
+            return Err(format!("{offset} is not the offset of its last item"));
+        }
+        let known = self.compacted.entry(segment).or_default();
+        known.entry(offset).or_default();
+        let before = known.entry(after).or_default();
+        let overlap = before.len().min(bytes.len());
+        if before[..overlap] != bytes[..overlap] {
+            let [then, now] = [&before[..], bytes].map(String::from_utf8_lossy);
+            return Err(format!("other bytes than before: {now} instead of {then}"));
+        }
+        if before.len() < bytes.len() {
+            *before = bytes.to_vec();
+        }
+        Ok(())
+    }
+
+    /// Every offset that was ever told.
+    fn offsets(&self) -> impl Iterator<Item = Offset> {
+        let compacted = self.compacted.values().flat_map(BTreeMap::keys);
+        self.chunks.keys().chain(self.ends.keys()).chain(compacted).copied()
+    }
+
     /// A closed chunk ends where it ended. After a crash the log may end with it or inside it for a while, but then
     /// nothing says that the chunk is closed, or the reader up to date.
-    fn check_closed(&mut self, after: Offset, offset: Offset, closed: bool, up_to_date: bool) -> Verdict {
-        match self.closed.get(&after) {
+    fn check_closed(
+        &mut self,
+        place: (u64, Offset),
+        offset: Offset,
+        closed: bool,
+        up_to_date: bool,
+    ) -> Verdict {
+        match self.closed.get(&place) {
             Some(before) if offset > *before || closed && offset != *before => {
                 Err(format!("a closed chunk ended at {before} and ends at {offset} now"))
             }
-            Some(_) if up_to_date && self.closed_by_first.contains(&after) => {
+            Some(_) if up_to_date && self.closed_by_first.contains(&place) => {
                 Err("what followed a closed chunk is gone".to_owned())
             }
             None if closed => {
-                self.closed.insert(after, offset);
+                self.closed.insert(place, offset);
                 Ok(())
             }
             _ => Ok(()),

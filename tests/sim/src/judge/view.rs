@@ -34,15 +34,15 @@ impl Origin {
         self.is_active
     }
 
-    /// True while tails are on their way to the disk.
+    /// True while tails are on their way to the disk, or held back from it.
     pub fn is_writing(&self) -> bool {
-        !self.writing.is_empty()
+        !self.writing.is_empty() || !self.segment_work.is_empty() || self.writer.logs().is_tail_held()
     }
 
     /// True where nothing is under way any more.
     pub fn is_idle(&self, postgres: &Postgres) -> bool {
         let sent = self.link.as_ref().is_some_and(|link| link.is_idle(postgres));
-        let queues = self.commit_queue.is_empty() && self.writing.is_empty() && self.move_session.is_idle();
+        let queues = self.commit_queue.is_empty() && !self.is_writing() && self.move_session.is_idle();
         sent && queues && self.snapshots.is_idle()
     }
 }

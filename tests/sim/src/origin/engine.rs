@@ -1,5 +1,6 @@
 //! The stream and the effects, as `limn_origin::engine` has them.
 
+use super::segment_work::SegmentWork;
 use super::{Origin, Shape, layout};
 use crate::faulty::keepalive;
 use crate::judge::Event;
@@ -99,7 +100,16 @@ impl Origin {
                 Effect::RemoveFolder { shape } => {
                     // Nothing is written to a folder that goes.
                     self.write_queued_tails(usize::MAX)?;
-                    self.remove_files(&shape)?;
+                    self.segment_work.push_back(SegmentWork::RemoveFolder(shape));
+                }
+                Effect::Compact { id, shape, plan, stops } => {
+                    self.segment_work.push_back(SegmentWork::Compact(id, shape, plan, stops));
+                }
+                Effect::FinishCompaction { id, shape, draft, end } => {
+                    self.segment_work.push_back(SegmentWork::Finish(id, shape, draft, end));
+                }
+                Effect::RemoveSegment { shape, generation } => {
+                    self.segment_work.push_back(SegmentWork::Remove(shape, generation));
                 }
                 Effect::Publish { processed, .. } => self.processed = self.processed.max(processed),
                 Effect::Joined { shape } => shape.log.change(|log| log.handle_joined()),
@@ -112,12 +122,6 @@ impl Origin {
             }
         }
         Ok(())
-    }
-
-    fn remove_files(&mut self, shape: &Shape) -> io::Result<()> {
-        let place = shape.log.get().snapshot().pack;
-        place.map_or(Ok(()), |place| self.packs.release(place))?;
-        segment::remove_dir(&self.files, &shape.dir())
     }
 
     /// The commit log's thread takes a group.
@@ -145,9 +149,11 @@ impl Origin {
     /// The segments of a checkpoint are synced.
     pub fn sync_segments(&mut self) -> io::Result<()> {
         let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
-        let dirs: Vec<_> = shapes.iter().map(|shape| shape.dir()).collect();
+        let generation = |shape: &Shape| shape.log.get().start().generation;
+        let dirs: Vec<_> = shapes.iter().map(|shape| (shape.dir(), generation(shape))).collect();
         let places = shapes.iter().filter_map(|shape| shape.log.get().snapshot().pack);
-        segment::sync_all(&self.files, &layout(), dirs.iter().map(|dir| &**dir), places)?;
+        let dirs = dirs.iter().map(|(dir, generation)| (&**dir, *generation));
+        segment::sync_all(&self.files, &layout(), dirs, places)?;
         self.writer.handle_segments_synced(file);
         self.execute()
     }

@@ -4,6 +4,7 @@
 mod creation;
 mod engine;
 mod request;
+mod segment_work;
 mod standby;
 
 use crate::fault::Faults;
@@ -21,6 +22,7 @@ use limn_core::log::segment::SegmentAppend;
 use limn_core::store::{self, SharedShape, Snapshots};
 use limn_core::{Handle, HandleClock, Lsn, ShapeId};
 use limn_disk::{CommitWriter, Layout, Packs, Piece, Recovered};
+use segment_work::SegmentWork;
 pub use standby::Standby;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -80,6 +82,7 @@ pub struct Origin {
     packs: Packs<Files>,
     /// Tails that another thread is about to write.
     pub writing: VecDeque<(ShapeId, Rc<Shape>, SegmentAppend)>,
+    pub segment_work: VecDeque<SegmentWork>,
     /// The file whose checkpoint waits for segments to be synced.
     syncing: Option<(u64, Vec<Rc<Shape>>)>,
     pub move_session: MoveSession,
@@ -120,6 +123,7 @@ impl Origin {
             durable: Ticket::ZERO,
             packs,
             writing: VecDeque::new(),
+            segment_work: VecDeque::new(),
             syncing: None,
             move_session: MoveSession::new(faults),
             snapshots: Snapshots::new(settings.snapshots),

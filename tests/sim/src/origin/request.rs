@@ -46,8 +46,8 @@ pub(super) fn read_shape(
     let clock = Clock { processed, is_current: standing.is_current() };
     let mut read = shape.log.get().read(after, clock);
     if read == Read::Search {
-        let position = segment::find(files, &shape.dir(), shape.log.get().searched_items(), after)?;
-        read = shape.log.get().read_at(after, position, clock);
+        let found = segment::find(files, &shape.dir(), shape.log.get().index_search(), after)?;
+        read = shape.log.get().read_at(after, found, clock);
     }
     let mut look = Look { now: Duration::ZERO, read: Some(read), standing, is_stopping: false };
     let mut reading = Reading::new(Mode::CatchUp, Duration::ZERO, false);
@@ -64,8 +64,9 @@ pub(super) fn read_shape(
     let (file, tail) = shape.log.change(|log| stored_part(|| shape.dir(), log, &part));
     let mut bytes = file.map_or(Ok(Vec::new()), |(path, range)| files.part(&path, range))?;
     tail.append_to(&mut bytes);
+    let (up_to_date, segment) = (up_to_date.map(Lsn::as_u64), shape.log.get().start().byte);
     Ok(match part {
         Part::Snapshot(_) => Reply::Snapshot { bytes, offset },
-        _ => Reply::Changes { bytes, offset, closed, up_to_date: up_to_date.map(Lsn::as_u64) },
+        _ => Reply::Changes { bytes, offset, closed, segment, up_to_date },
     })
 }
