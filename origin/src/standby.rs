@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use limn_core::Lsn;
 use limn_core::journal::record::ShapePartitions;
 use limn_core::journal::replay::AddedShape;
+use limn_core::log::shape_log::PackPlace;
 use limn_core::store::limits::TAIL_BYTES_MAX;
 use limn_core::store::{Followed, Follower};
 use limn_disk::{Native, RecoveryError, Tail, segment};
@@ -99,6 +100,15 @@ impl Followed for Held {
 
     fn handle_unreleased(&mut self, shape: &Arc<Shape>, error: io::Error) {
         tracing::warn!(handle = %shape.handle, %error, "cannot read a shape's index");
+    }
+
+    fn has_snapshot(
+        &mut self,
+        shape: &Arc<Shape>,
+        pack: Option<PackPlace>,
+        content: &[u8],
+    ) -> io::Result<bool> {
+        segment::has_snapshot(&Native, &shape.dir(), pack, content)
     }
 
     fn show(&mut self, shape: &Arc<Shape>) {

@@ -3,6 +3,7 @@
 use super::effect::SharedShape;
 use crate::journal::record::{Record, ShapePartitions};
 use crate::journal::replay::{AddedShape, Event, LogChange, Policy, Replay};
+use crate::log::shape_log::PackPlace;
 use crate::{Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,18 @@ pub trait Followed {
     /// # Errors
     /// Whatever the files report; the tail is then kept.
     fn release_tail(&mut self, shape: &Self::Shape) -> Result<(), Self::Error>;
+
+    /// Whether a shape's snapshot is where the commit log says. Of a small one the commit log alone is durable: a power
+    /// failure may take the file's bytes, which are back once the other process has started.
+    ///
+    /// # Errors
+    /// Whatever the files report; the snapshot then counts as missing.
+    fn has_snapshot(
+        &mut self,
+        shape: &Self::Shape,
+        pack: Option<PackPlace>,
+        content: &[u8],
+    ) -> Result<bool, Self::Error>;
 
     /// Lets clients find a shape: its snapshot is durable.
     fn show(&mut self, shape: &Self::Shape);
@@ -56,6 +69,8 @@ pub struct Follower<S> {
     shapes: BTreeMap<ShapeId, S>,
     /// Shapes that hold items in memory.
     dirty: BTreeSet<ShapeId>,
+    /// Snapshots that are missing: nobody finds their shapes.
+    missing: BTreeMap<ShapeId, (Option<PackPlace>, Vec<u8>)>,
     /// Shapes from before a gap: found until those that take their place are.
     outdated: Vec<S>,
 }
@@ -71,6 +86,7 @@ impl<S: SharedShape> Follower<S> {
             replay: Replay::new(Policy::AsItComes, chunk_bytes_max),
             shapes: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            missing: BTreeMap::new(),
             outdated: Vec::new(),
         }
     }
@@ -94,6 +110,14 @@ impl<S: SharedShape> Follower<S> {
             released.unwrap_or_else(|error| owner.handle_unreleased(shape, error));
             shape.with_log(|log| log.tail_bytes() > 0)
         });
+        self.missing.retain(|id, (pack, content)| {
+            let Some(shape) = shapes.get(id) else { return false };
+            let is_missing = !owner.has_snapshot(shape, *pack, content).unwrap_or(false);
+            if !is_missing {
+                owner.show(shape);
+            }
+            is_missing
+        });
     }
 
     /// Takes the next record.
@@ -105,7 +129,7 @@ impl<S: SharedShape> Follower<S> {
         record: Record,
         owner: &mut H,
     ) -> Result<(), H::Error> {
-        let Self { tail_bytes_max, replay, shapes, dirty, .. } = self;
+        let Self { tail_bytes_max, replay, shapes, dirty, missing, .. } = self;
         replay.handle_record(record, |event| {
             match event {
                 Event::Added(shape) => {
@@ -120,7 +144,18 @@ impl<S: SharedShape> Follower<S> {
                         }
                     }
                 }
-                Event::Readable(id, _) => shapes.get(&id).into_iter().for_each(|shape| owner.show(shape)),
+                Event::Snapshot { id, pack, content } => {
+                    if let Some(shape) = shapes.get(&id)
+                        && !owner.has_snapshot(shape, pack, content).unwrap_or(false)
+                    {
+                        missing.insert(id, (pack, content.to_vec()));
+                    }
+                }
+                Event::Readable(id, _) => {
+                    if let Some(shape) = shapes.get(&id).filter(|_| !missing.contains_key(&id)) {
+                        owner.show(shape);
+                    }
+                }
                 Event::Bound { id, up_to, processed } => {
                     if let Some(shape) = shapes.get(&id) {
                         shape.with_log(|log| log.set_visible_up_to(up_to, processed));
@@ -132,8 +167,8 @@ impl<S: SharedShape> Follower<S> {
                 }
                 Event::Removed(id) => shapes.remove(&id).into_iter().for_each(|shape| owner.retire(shape)),
                 Event::Processed(processed) => owner.publish(processed),
-                // What the next move needs to know, and none is made here; and bytes that are in the folder.
-                Event::Views(_) | Event::Moved(_) | Event::Snapshot { .. } => {}
+                // What the next move needs to know, and none is made here.
+                Event::Views(_) | Event::Moved(_) => {}
             }
             Ok(())
         })
@@ -144,6 +179,7 @@ impl<S: SharedShape> Follower<S> {
         self.replay = Replay::new(Policy::AsItComes, self.chunk_bytes_max);
         self.outdated.extend(std::mem::take(&mut self.shapes).into_values());
         self.dirty.clear();
+        self.missing.clear();
     }
 
     /// All that there is was read: whoever follows a shape from before a gap finds another one in its place.
@@ -172,9 +208,11 @@ fn change_log<H: Followed>(
 mod tests {
     use super::super::tests::TestShape;
     use super::*;
-    use crate::journal::record::CreatedShape;
+    use crate::journal::record::{CreatedShape, SnapshotDone};
     use crate::journal::tables::{StoredTable, TableRef};
     use crate::log::Fragment;
+    use crate::log::shape_log::SnapshotProgress;
+    use crate::pg::{SnapshotBounds, SnapshotFilter};
     use std::cell::RefCell;
     use std::rc::Rc;
     #[cfg(target_arch = "wasm32")]
@@ -185,6 +223,7 @@ mod tests {
     struct Owner {
         done: Vec<String>,
         has_index: bool,
+        has_snapshot: bool,
     }
 
     impl Owner {
@@ -212,6 +251,16 @@ mod tests {
             }
             shape.log.borrow_mut().handle_flushed();
             Ok(())
+        }
+
+        fn has_snapshot(
+            &mut self,
+            shape: &TestShape,
+            pack: Option<PackPlace>,
+            content: &[u8],
+        ) -> Result<bool, &'static str> {
+            assert_eq!((shape.id, pack, content), (ShapeId(7), None, &b",1"[..]));
+            self.has_snapshot.then_some(true).ok_or("no file")
         }
 
         fn handle_unreleased(&mut self, shape: &TestShape, error: &'static str) {
@@ -273,6 +322,29 @@ mod tests {
         follower.begin_turn(&mut owner);
         follower.begin_turn(&mut owner);
         assert_eq!(owner.take(), "release 7", "it has no tail any more");
+    }
+
+    fn small_snapshot(id: u32) -> Record {
+        let bounds = SnapshotBounds { xmin: 1, xmax: 1, xip: Vec::new() };
+        let progress = SnapshotProgress { bytes: 2, chunk_ends: vec![2], complete: true, pack: None };
+        let (filter, content) = (SnapshotFilter { bounds, ends_at: 9 }, Some(b",1".to_vec()));
+        Record::SnapshotDone(SnapshotDone { id: ShapeId(id), filter, progress, content })
+    }
+
+    #[test]
+    fn a_shape_is_shown_once_its_snapshot_is_there() {
+        let (mut follower, mut owner) = (Follower::new(1_000, 1_000), Owner::default());
+        let records = || created(7).into_iter().chain([small_snapshot(7)]);
+        take(&mut follower, &mut owner, records());
+        follower.begin_turn(&mut owner);
+        assert_eq!(owner.take(), "", "a power failure took it");
+        owner.has_snapshot = true;
+        follower.begin_turn(&mut owner);
+        follower.begin_turn(&mut owner);
+        assert_eq!(owner.take(), "show 7");
+        follower.handle_gap();
+        take(&mut follower, &mut owner, records());
+        assert_eq!(owner.take(), "show 7", "as it should be");
     }
 
     #[test]

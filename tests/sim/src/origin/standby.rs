@@ -9,6 +9,7 @@ use crate::reply::Reply;
 use crate::settings::Settings;
 use limn_core::journal::replay::AddedShape;
 use limn_core::log::reading::Standing;
+use limn_core::log::shape_log::PackPlace;
 use limn_core::store::{Followed, Follower};
 use limn_core::{Handle, Lsn, Offset};
 use limn_disk::{Files as _, RecoveryError, Tail, segment};
@@ -81,6 +82,10 @@ impl Followed for Held {
 
     fn release_tail(&mut self, shape: &Shape) -> io::Result<()> {
         shape.log.change(|log| segment::release_tail(&self.files, &shape.dir(), log))
+    }
+
+    fn has_snapshot(&mut self, shape: &Shape, pack: Option<PackPlace>, content: &[u8]) -> io::Result<bool> {
+        segment::has_snapshot(&self.files, &shape.dir(), pack, content)
     }
 
     fn show(&mut self, shape: &Shape) {
