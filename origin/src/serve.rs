@@ -1,7 +1,7 @@
 //! A running server: everything put together, and taken apart again in order.
 
 use crate::config::ServeConfig;
-use crate::engine::{self, EngineHandle, EngineParts, Inbox, Source};
+use crate::engine::{self, EngineHandle, EngineParts, Inbox, Link, Source};
 use crate::health::{Phase, Reconciler, Status};
 use crate::http::{self, Admission, Chunks, Server, Subsets};
 use crate::observe::Metrics;
@@ -146,6 +146,8 @@ impl Writer {
     /// Takes up what the folder holds and follows Postgres from there.
     async fn start(self, lock: FolderLock, inbox: Inbox) -> Result<JoinHandle<Result<()>>> {
         let Self { source, folder, creator, registry, status, metrics, chunk_bytes_max } = self;
+        // Postgres and the folder keep us waiting at the same time.
+        let link = Link::connect(source);
         let layout = folder.layout();
         let recover = move || limn_disk::recover(&Native, &layout, chunk_bytes_max, TAIL_BYTES_MAX);
         let recovered = tokio::task::spawn_blocking(recover).await.context("recovery was cut off")??;
@@ -155,7 +157,7 @@ impl Writer {
         registry.reserve_handles(store.last_handle_us);
         status.set_phase(Phase::Starting);
         let handle = creator.engine;
-        let parts = EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics };
+        let parts = EngineParts { link, inbox, handle, folder, lock, recovered, registry, status, metrics };
         engine::start(parts)
     }
 

@@ -1,7 +1,7 @@
 //! The engine's connection to Postgres: made, lost, and made again.
 
 use super::pulse::Pulse;
-use crate::health::preflight::{self, PreflightError};
+use crate::health::preflight::{self, Checked, PreflightError};
 use crate::observe::spans;
 use crate::postgres::catalog::{self, Description};
 use crate::postgres::publication::{Publication, PublicationError};
@@ -11,7 +11,8 @@ use crate::postgres::{
 };
 use crate::postgres::{slot_wait, snapshot};
 use crate::store::{self, Folder};
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
+use futures::future::RemoteHandle;
 use limn_core::Lsn;
 use limn_core::protocol::FaultCode;
 use limn_core::shape::DropCause;
@@ -92,7 +93,7 @@ pub(super) enum LinkEvent {
 }
 
 /// The connection's state machine.
-pub(super) struct Link {
+pub struct Link {
     source: Source,
     state: State,
     /// What the attempt to connect tells meanwhile.
@@ -105,7 +106,7 @@ pub(super) struct Link {
 }
 
 enum State {
-    Connecting(BoxFuture<'static, Result<Connected, ConnectError>>),
+    Connecting(RemoteHandle<Result<Connected, ConnectError>>),
     Streaming(ReplicationStream),
     /// The engine has the stream in its hands.
     Taken,
@@ -128,12 +129,19 @@ enum ConnectError {
 }
 
 impl Link {
-    pub(super) fn new(source: Source) -> Self {
+    /// Begins to connect; nothing has to be ready for the stream yet.
+    #[must_use]
+    pub fn connect(source: Source) -> Self {
         let news = mpsc::channel(NEWS_MAX);
         let attempt = Attempt { source: source.clone(), news: news.0.clone(), afresh: false };
-        let state = State::Connecting(Box::pin(attempt.connect(Duration::ZERO)));
+        let state = State::Connecting(attempt.start(Duration::ZERO));
         let (pulse, session) = (Pulse::default(), None);
         Self { source, state, news, pause: PAUSE_FIRST, was_connected: false, pulse, session }
+    }
+
+    /// Where Postgres is.
+    pub(super) const fn config(&self) -> &PostgresConfig {
+        &self.source.config
     }
 
     /// Waits for the next event. Cancel-safe.
@@ -252,7 +260,7 @@ impl Link {
 
     fn start_attempt(&mut self, afresh: bool) {
         let (source, news) = (self.source.clone(), self.news.0.clone());
-        self.state = State::Connecting(Box::pin(Attempt { source, news, afresh }.connect(self.pause)));
+        self.state = State::Connecting(Attempt { source, news, afresh }.start(self.pause));
         self.pulse = Pulse::default();
         self.pause = (self.pause * 2).min(PAUSE_LAST);
     }
@@ -337,18 +345,35 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Connects after a pause, takes the lock, and starts the stream.
-    async fn connect(self, pause: Duration) -> Result<Connected, ConnectError> {
-        tokio::time::sleep(pause).await;
-        spans::connect(&self.source.slot, self.connect_now()).await
+    /// Connects after a pause, takes the lock, and starts the stream; in a task of its own, since who waits for it may
+    /// have other things to do. It ends where nobody waits any more.
+    fn start(self, pause: Duration) -> RemoteHandle<Result<Connected, ConnectError>> {
+        let connect = async move {
+            tokio::time::sleep(pause).await;
+            spans::connect(&self.source.slot, self.connect_now()).await
+        };
+        let (task, handle) = connect.remote_handle();
+        tokio::spawn(task);
+        handle
     }
 
     async fn connect_now(&self) -> Result<Connected, ConnectError> {
         let source = &self.source;
-        let server = preflight::check(&source.config, source.publication.name(), source.manual).await?;
-        let mut connection = ReplicationConnection::connect(&source.config).await?;
-        slot::lock(&mut connection, &source.slot, || self.tell(LinkEvent::Waiting)).await?;
-        let session = Session::connect(&source.config).await?;
+        let checked = preflight::check(&source.config, source.publication.name(), source.manual).await?;
+        let Checked { server, session, replication: mut connection } = checked;
+        let mut session = Some(session);
+        let on_wait = || {
+            // The wait may be long, and others may need it.
+            session = None;
+            self.tell(LinkEvent::Waiting);
+        };
+        slot::lock(&mut connection, &source.slot, on_wait).await?;
+        let session = match session {
+            Some(session) => session,
+            None => Session::connect(&source.config).await?,
+        };
+        // Nobody else serves what follows the slot: all that was served before is before this position.
+        let system = connection.identify_system().await?;
         let publication = source.publication.ensure(&session, server.version_num).await?;
         let is_another =
             publication.created || self.afresh || is_another_publication(source, &session).await?;
@@ -364,7 +389,6 @@ impl Attempt {
             (false, false) => Some(DropCause::OtherStorage),
             (false, true) => None,
         };
-        let system = connection.identify_system().await?;
         // From 18 on the stream does not end where its publication goes: only who looks finds another one.
         let publication = source.publication.oid(&session).await?;
         let stream = connection.start(&source.slot, source.publication.name(), Lsn::ZERO).await?;

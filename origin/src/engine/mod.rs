@@ -12,7 +12,7 @@ mod pulse;
 mod segment_work;
 
 pub use command::{EngineHandle, Inbox, Stopped};
-pub use link::Source;
+pub use link::{Link, Source};
 
 use crate::health::{FaultSource, Phase, Status};
 use crate::observe::Metrics;
@@ -29,7 +29,7 @@ use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
 use limn_core::store::{Limits, Progress, Question, Writer};
 use limn_disk::Recovered;
-use link::{Connected, Link, LinkEvent};
+use link::{Connected, LinkEvent};
 use move_session::MoveSession;
 use segment_work::SegmentWorker;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// Everything the engine works with.
 pub struct EngineParts {
-    /// Where Postgres is.
-    pub source: Source,
+    /// The connection to Postgres, which may be made by now or not.
+    pub link: Link,
     /// The commands of other tasks.
     pub inbox: Inbox,
     /// The same, to be handed on.
@@ -80,7 +80,7 @@ struct Engine {
 /// # Errors
 /// Where the commit log cannot be started.
 pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> {
-    let EngineParts { source, inbox, handle, folder, lock, recovered, registry, status, metrics } = parts;
+    let EngineParts { link, inbox, handle, folder, lock, recovered, registry, status, metrics } = parts;
     let layout = folder.layout();
     let start_log =
         || CommitLog::start(layout.clone(), &recovered, registry.last_handle_us(), metrics.commit.clone());
@@ -105,10 +105,10 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         writer.restore(shape.id, (shape.clone(), &shape.definition), &salt, snapshot, state);
         registry.insert(&shape);
     }
-    let move_session = MoveSession::start(source.config.clone(), handle.clone());
+    let move_session = MoveSession::start(link.config().clone(), handle.clone());
     let segment_worker = SegmentWorker::start(folder.clone(), handle.clone());
     let engine = Engine {
-        link: Link::new(source),
+        link,
         writer,
         executor: Executor {
             move_session,

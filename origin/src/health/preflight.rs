@@ -120,6 +120,16 @@ impl PreflightError {
     }
 }
 
+/// A server that is usable, and the connections that have shown it.
+pub struct Checked {
+    /// What it is.
+    pub server: ServerVersion,
+    /// For queries.
+    pub session: Session,
+    /// For the stream.
+    pub replication: ReplicationConnection,
+}
+
 /// Connects both ways and checks that everything is there that serving needs.
 ///
 /// # Errors
@@ -128,17 +138,21 @@ pub async fn check(
     config: &PostgresConfig,
     publication: &str,
     manual: bool,
-) -> Result<ServerVersion, PreflightError> {
+) -> Result<Checked, PreflightError> {
     let connection = |error| PreflightError::of_connection(error, config);
-    let session = Session::connect(config).await.map_err(connection)?;
+    // Some hosts grant replication by membership in a role of theirs, so only trying tells.
+    let replicate = async {
+        let mut replication = ReplicationConnection::connect(config).await?;
+        replication.identify_system().await.map(|_| replication)
+    };
+    let (session, replication) = tokio::join!(Session::connect(config), replicate);
+    let session = session.map_err(connection)?;
     let server = check_server(&session).await?;
     if !manual {
         check_create(&session, config, publication).await?;
     }
-    // Some hosts grant replication by membership in a role of theirs, so only trying tells.
-    let mut replication = ReplicationConnection::connect(config).await.map_err(connection)?;
-    replication.identify_system().await.map_err(connection)?;
-    Ok(server)
+    let replication = replication.map_err(connection)?;
+    Ok(Checked { server, session, replication })
 }
 
 /// By what an answer shows that it is a pooler's: Postgres itself knows the parameters and commands of replication.

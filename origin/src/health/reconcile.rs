@@ -98,6 +98,10 @@ impl Reconciler {
     async fn look(&mut self) -> Result<(), PostgresError> {
         let (phase, epoch) = self.status.followed();
         if !phase.is_current() {
+            if phase == Phase::Starting {
+                // The first look keeps clients waiting: its session is there when it is due.
+                self.session().await?;
+            }
             return Ok(());
         }
         if self.looked_as != phase {
