@@ -190,7 +190,11 @@ impl Shape {
     pub fn handle_described(&self, now: &Relation) {
         let columns = self.definition.columns();
         let columns = columns.filter_map(|column| now.columns.get(now.column_index(&column.name)?));
-        let schema = schema_header(columns).into();
+        self.set_schema(schema_header(columns).into());
+    }
+
+    /// Replaces the `electric-schema` header.
+    pub fn set_schema(&self, schema: Arc<str>) {
         self.facts().schema = schema;
     }
 

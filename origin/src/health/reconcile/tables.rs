@@ -203,13 +203,17 @@ impl Reconciler {
             return Ok(());
         };
         for shape in &users.own {
-            if shape.definition.still_holds(&relation) {
+            if *shape.definition.relation == *relation {
+                // As nearly all are after a start.
+                shape.set_schema(self.registry.schemas.header(&shape.definition));
+            } else if shape.definition.still_holds(&relation) {
                 shape.handle_described(&relation);
+                shape.note_description(&relation);
             } else {
                 self.remove(std::slice::from_ref(shape), DropCause::SchemaChanged).await;
             }
         }
-        users.all().iter().for_each(|shape| shape.note_description(&relation));
+        users.inner.iter().for_each(|shape| shape.note_description(&relation));
         let mut changed = users.inner.clone();
         changed.retain(|shape| !shape.definition.inner_still_holds(&relation));
         self.remove(&changed, DropCause::SchemaChanged).await;
