@@ -7,12 +7,13 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH};
 use axum::http::{Response, StatusCode, response};
 use bytes::Buf;
 use hyper::body::Frame;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
 use tokio::task::consume_budget;
 
@@ -162,8 +163,30 @@ fn first_lines(parts: &response::Parts, closes: bool) -> Vec<u8> {
     if closes {
         line(&mut head, "connection", b"close");
     }
-    line(&mut head, "date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    DATE.with_borrow_mut(|date| line(&mut head, "date", date.now()));
     head
+}
+
+thread_local! {
+    static DATE: RefCell<Date> = RefCell::default();
+}
+
+/// The date as it was written last: it changes once a second.
+#[derive(Debug, Default)]
+struct Date {
+    unix_s: u64,
+    text: String,
+}
+
+impl Date {
+    fn now(&mut self) -> &[u8] {
+        let now = SystemTime::now();
+        let unix_s = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if self.unix_s != unix_s {
+            (self.unix_s, self.text) = (unix_s, httpdate::fmt_http_date(now));
+        }
+        self.text.as_bytes()
+    }
 }
 
 fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
