@@ -12,9 +12,10 @@ use limn_origin::stopping::Interrupts;
 use limn_origin::typescript::{self, TypesOptions};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 /// Every so many tasks a thread takes one from the queue that all threads share. Once more connections have something to
 /// do than a thread's own queue holds, the rest are there: by tokio's choice they wait until the others have been served
@@ -126,12 +127,12 @@ fn log(exporter: Option<&Exporter>) {
         std::env::var(ours).ok().filter(|value| !value.is_empty()).or_else(theirs)
     };
     let level = variable("LIMN_LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
-    let filter = EnvFilter::try_new(level_name(&level));
+    let filter = level_name(&level).parse::<Targets>();
     let wants_colors = variable("LIMN_LOG_COLORS").is_none_or(|wanted| wanted != "false");
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(wants_colors && std::io::stderr().is_terminal())
-        .with_filter(filter.unwrap_or_else(|_| EnvFilter::new("info")));
+        .with_filter(filter.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO)));
     tracing_subscriber::registry().with(lines).with(exporter.map(Exporter::layer)).init();
 }
 
