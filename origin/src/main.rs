@@ -11,6 +11,8 @@ use limn_origin::serve;
 use limn_origin::stopping::Interrupts;
 use limn_origin::typescript::{self, TypesOptions};
 use std::io::{IsTerminal, Write};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -55,6 +57,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if matches!(cli.command, Commands::Serve(_)) {
+        share_heap();
+    }
     match start(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -64,6 +70,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// glibc gives threads heaps of their own, and in each of them stays what a start or a large transaction has needed. How
+/// many there are it reads where a program begins: so this one begins again, unless somebody has chosen. Where that is not
+/// possible, it costs memory only.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn share_heap() {
+    const HEAPS: &str = "MALLOC_ARENA_MAX";
+    if [HEAPS, "GLIBC_TUNABLES"].iter().any(|name| std::env::var_os(name).is_some()) {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let (mut again, mut arguments) = (std::process::Command::new(program), std::env::args_os());
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    let _cannot_begin_again = again.args(arguments).env(HEAPS, "1").exec();
 }
 
 fn start(cli: Cli) -> Result<ExitCode> {
