@@ -12,6 +12,8 @@ use limn_origin::stopping::Interrupts;
 use limn_origin::typescript::{self, TypesOptions};
 use std::io::{IsTerminal, Write};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::num::NonZero;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use tracing_subscriber::Layer;
@@ -72,13 +74,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// So many processors may share a heap.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const SHARING_PROCESSORS: usize = 4;
+
 /// glibc gives threads heaps of their own, and in each of them stays what a start or a large transaction has needed. How
-/// many there are it reads where a program begins: so this one begins again, unless somebody has chosen. Where that is not
-/// possible, it costs memory only.
+/// many there are it reads where a program begins: so this one begins again, unless somebody has chosen, or there are so
+/// many processors that their threads would wait for each other. Where that is not possible, it costs memory only.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn share_heap() {
     const HEAPS: &str = "MALLOC_ARENA_MAX";
-    if [HEAPS, "GLIBC_TUNABLES"].iter().any(|name| std::env::var_os(name).is_some()) {
+    let is_chosen = [HEAPS, "GLIBC_TUNABLES"].iter().any(|name| std::env::var_os(name).is_some());
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    if is_chosen || processors > SHARING_PROCESSORS {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
