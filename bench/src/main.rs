@@ -139,8 +139,8 @@ async fn main() {
             Name::Creation => measure(&cluster, &options, Creation { shapes: shapes as usize }).await,
             Name::Crowd => measure(&cluster, &options, Crowd).await,
             Name::Restart => measure(&cluster, &options, Restart { shapes: shapes as usize }).await,
-            Name::Filters => measure(&cluster, &options, Filters { shapes }).await,
-            Name::Equality => measure(&cluster, &options, Equality { shapes }).await,
+            Name::Filters => measure(&cluster, &options, Filters::new(shapes)).await,
+            Name::Equality => measure(&cluster, &options, Equality::new(shapes)).await,
             Name::IdleShapes => measure(&cluster, &options, IdleShapes::new(shapes as usize)).await,
         };
         let name_text = name.to_possible_value().expect("every scenario has a name").get_name().to_owned();

@@ -102,8 +102,8 @@ impl Report {
         let rows: String = self.rows.iter().map(Row::lines).collect();
         format!(
             "# Results\n\n`cargo x bench --write` has measured this and written this page. {conditions}\n\n\
-             The floor is the same work done by Postgres's own tools, or by nginx; floor and server take turns. \
-             Figures are medians; each plot shows every run.\n\n\
+             The floor is the same work done by Postgres's own tools, by nginx, or on a server without other \
+             shapes; floor and server take turns. Figures are medians; each plot shows every run.\n\n\
              | work | floor | Limn | goal | measured for it | met |\n|---|---|---|---|---|---|\n{rows}"
         )
     }

@@ -7,21 +7,50 @@ use super::transactions::work_off;
 use crate::client::Log;
 use crate::figures::Unit;
 use crate::subject::Subject;
-use limn_tests::Sql;
+use limn_tests::{Database, Sql};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// A write that one client waits for, while other shapes of the table ask for pieces of texts, beginnings, ranges and
 /// lists, in equal parts; the floor is the same write to a table of one shape, in the same run. Then rows through them,
 /// each for one of the shapes. The figure is the middle of the latencies; the others are printed as they come.
 pub struct Filters {
-    /// The number of shapes.
-    pub shapes: u32,
+    shapes: u32,
+    alone: Alone,
 }
 
 /// The same where each of the shapes asks for one value.
 pub struct Equality {
-    /// The number of shapes.
-    pub shapes: u32,
+    shapes: u32,
+    alone: Alone,
+}
+
+/// The latency where there are no others, as the last run had it.
+#[derive(Default)]
+struct Alone(Mutex<Option<f64>>);
+
+impl Alone {
+    fn set(&self, latency: f64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(latency);
+    }
+
+    fn get(&self) -> Option<f64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Filters {
+    /// With so many other shapes.
+    pub fn new(shapes: u32) -> Self {
+        Self { shapes, alone: Alone::default() }
+    }
+}
+
+impl Equality {
+    /// With so many other shapes.
+    pub fn new(shapes: u32) -> Self {
+        Self { shapes, alone: Alone::default() }
+    }
 }
 
 const ROWS: u32 = 50_000;
@@ -49,10 +78,14 @@ impl Scenario for Filters {
     }
 
     async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {
-        let latency = run(subject).await;
+        let latency = run(subject, &self.alone).await;
         let rate = rows_per_second(subject, self.shapes).await;
         println!("  {}: {ROWS} rows through {} shapes: {rate:.0} per second", subject.name(), self.shapes);
         latency
+    }
+
+    async fn floor(&self, _database: &Database) -> Option<f64> {
+        self.alone.get()
     }
 }
 
@@ -69,7 +102,11 @@ impl Scenario for Equality {
     }
 
     async fn run(&self, subject: &mut Subject, _run: usize) -> f64 {
-        run(subject).await
+        run(subject, &self.alone).await
+    }
+
+    async fn floor(&self, _database: &Database) -> Option<f64> {
+        self.alone.get()
     }
 }
 
@@ -97,9 +134,10 @@ async fn latency(subject: &Subject, table: &str) -> Latency {
         .await
 }
 
-async fn run(subject: &Subject) -> f64 {
+async fn run(subject: &Subject, floor: &Alone) -> f64 {
     let (alone, among) = (latency(subject, "alone").await, latency(subject, "items").await);
     println!("  {}: one shape: {}; among all: {}", subject.name(), alone.text(), among.text());
+    floor.set(alone.percentile(50));
     among.percentile(50)
 }
 
