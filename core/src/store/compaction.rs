@@ -30,6 +30,8 @@ pub const SMALL_SEGMENT_BYTES: u64 = 64 << 10;
 pub(super) struct Compactions<S> {
     /// Noted since the last tick.
     noted: BTreeMap<ShapeId, Plan>,
+    /// Noted between the last tick and the one before.
+    ageing: BTreeMap<ShapeId, Plan>,
     /// Noted before.
     due: BTreeMap<ShapeId, Plan>,
     stage: Stage,
@@ -67,6 +69,7 @@ impl<S> Default for Compactions<S> {
     fn default() -> Self {
         Self {
             noted: BTreeMap::new(),
+            ageing: BTreeMap::new(),
             due: BTreeMap::new(),
             stage: Stage::Idle,
             retired: VecDeque::new(),
@@ -77,13 +80,12 @@ impl<S> Default for Compactions<S> {
 }
 
 impl<S> Compactions<S> {
-    #[cfg(test)]
     pub(super) fn candidates(&self) -> usize {
-        self.noted.len() + self.due.len()
+        self.noted.len() + self.ageing.len() + self.due.len()
     }
 
     fn note(&mut self, id: ShapeId, plan: Plan) {
-        if self.noted.len() + self.due.len() < CANDIDATES_MAX {
+        if self.candidates() < CANDIDATES_MAX {
             let noted = self.noted.entry(id).or_insert(plan);
             if noted.start != plan.start {
                 // It was noted while its segment was being written anew.
@@ -100,13 +102,15 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.compactions.note(id, plan);
     }
 
-    /// Some seconds are over: what was noted before is due, and retired segments go.
+    /// Some seconds are over: what was noted before the last tick is due, and retired segments go.
     pub(super) fn handle_compaction_tick(&mut self) {
         let compactions = &mut self.compactions;
         compactions.ticks += 1;
         compactions.small_left = SMALL_SEGMENTS_MAX;
+        // What is due was noted a whole tick before: who is not further behind has seen each change.
         let noted = std::mem::take(&mut compactions.noted);
-        compactions.due.extend(noted);
+        let aged = std::mem::replace(&mut compactions.ageing, noted);
+        compactions.due.extend(aged);
         let ticks = compactions.ticks;
         while let Some(Retired { shape, generation, .. }) =
             compactions.retired.pop_front_if(|retired| retired.tick + 1 < ticks)

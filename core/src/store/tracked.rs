@@ -38,7 +38,7 @@ pub(super) enum Snapshot {
     },
     /// Taken; its rows are being written.
     Taken,
-    /// Durable.
+    /// Written; the record that says so is queued.
     Done(SnapshotFilter),
 }
 
@@ -70,7 +70,7 @@ impl<S: SharedShape> Tracked<S> {
         outcome
     }
 
-    /// The snapshot's filter, once the snapshot is on the disk.
+    /// The snapshot's filter, once the snapshot is written.
     pub(super) fn filter(&self) -> Option<&SnapshotFilter> {
         match &self.snapshot {
             Snapshot::Done(filter) => Some(filter),
