@@ -1,4 +1,4 @@
-//! `cargo x test`: every check there is, step by step, with a summary at the end.
+//! `cargo x test`: every check of a change, step by step, with a summary at the end. What runs long has commands of its own.
 
 use std::path::PathBuf;
 use std::process::Command;

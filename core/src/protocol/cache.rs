@@ -26,7 +26,7 @@ pub enum Cacheable {
         offset: RequestOffset,
         /// Whether the request was live, and how.
         live: Live,
-        /// Whether the part can never change again.
+        /// Whether the part changes no more, but by a compaction, which leaves a client with the same rows.
         closed: bool,
     },
     /// Rows that were read from the database for this one request.

@@ -8,8 +8,8 @@ use std::fmt;
 
 /// How long the answer to `offset=-1` is kept where the origin does not say.
 const FALLBACK_POINTER_TTL_S: u32 = 5;
-/// How long a closed chunk is kept where the origin does not say. It never changes; a cache may still
-/// drop it earlier.
+/// How long a closed chunk is kept where the origin does not say. A copy is good for ever; a cache may
+/// still drop it earlier.
 const FALLBACK_CLOSED_TTL_S: u32 = 365 * 24 * 60 * 60;
 /// Where a stored copy keeps the origin's `cache-control`.
 const ORIGIN_CACHE_CONTROL: &str = "limn-origin-cache-control";
@@ -95,7 +95,7 @@ pub fn stored_headers(reply: &[(String, String)], ttl_s: u32) -> HeaderList {
 }
 
 /// The headers that a client sees of a stored copy: the origin's. What the cache added of its own is left
-/// out; `age` too, since a copy of what never changes is as good as new.
+/// out; `age` too, since a copy of a closed chunk is as good as a new one.
 #[must_use]
 pub fn served_headers(stored: &[(String, String)]) -> HeaderList {
     let mut headers: HeaderList = stored.iter().filter(|(name, _)| is_kept(name)).cloned().collect();

@@ -24,7 +24,7 @@ named_enum! {
         Replica = "replica",
         /// Whether the log begins with the rows that exist.
         Log = "log",
-        /// Accepted where Electric accepts it; nothing is compacted.
+        /// Accepted where Electric accepts it. Whether a log is compacted does not depend on it.
         ExperimentalCompaction = "experimental_compaction",
         /// After which position of the log.
         Offset = "offset",

@@ -59,7 +59,7 @@ pub struct DefinitionRequest {
     pub replica: Replica,
     /// `log`
     pub log_mode: LogMode,
-    /// `experimental_compaction`: nothing is compacted, but it is checked as if it were. Part of no shape.
+    /// `experimental_compaction`, which is checked and decides nothing. Part of no shape.
     #[serde(skip)]
     pub compaction: bool,
 }

@@ -120,7 +120,7 @@ impl Creator {
         self.shared.next_id.fetch_max(next_id, Ordering::Relaxed);
     }
 
-    /// Waits until every snapshot that is being taken is durable, for a while.
+    /// Waits until every snapshot that is being taken was handed to the engine, for a while.
     pub async fn settle(&self) {
         let all = u32::try_from(self.shared.parts.snapshots_max).unwrap_or(u32::MAX);
         let settled = tokio::time::timeout(SETTLE_WAIT, self.shared.sessions.acquire_many(all)).await;

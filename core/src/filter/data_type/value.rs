@@ -1,5 +1,5 @@
-//! Values, and Postgres's text form of each type, read and written. Every match over [`Type`] or [`Value`] on which
-//! correctness depends names all variants: a new type does not compile before each of them is decided.
+//! Values, and Postgres's text form of each type, read and written. The matches over [`Type`] or [`Value`] that
+//! compare and parse name all variants: a new type does not compile before each of them is decided.
 
 use super::array::Array;
 use super::inet::Inet;

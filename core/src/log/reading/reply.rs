@@ -32,7 +32,7 @@ pub enum Answer {
         part: Part,
         /// Where the client is after it.
         offset: Offset,
-        /// True where the same read gives the same bytes for ever.
+        /// True where the same read gives the same bytes until the log is compacted, and always the same rows.
         closed: bool,
         /// The LSN to name, where the reply says up-to-date.
         up_to_date: Option<Lsn>,

@@ -38,7 +38,7 @@ pub enum Read {
         range: LogRange,
         /// Where the client is after them.
         offset: Offset,
-        /// True where the same read gives the same bytes for ever.
+        /// True where the same read gives the same bytes until the log is compacted, and always the same rows.
         closed: bool,
         /// The greatest LSN that the reply may name, where it may say up-to-date: nothing follows, and the server
         /// is current.
