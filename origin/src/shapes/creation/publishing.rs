@@ -149,7 +149,7 @@ impl Publisher {
         let publication = &self.0.publication;
         let session = self.0.catalog.session().await?;
         let mut deadline = Instant::now() + LOCKED_TIME_MAX;
-        let (mut pause, mut was_missing, mut was_locked) = (PAUSE_FIRST, false, false);
+        let (mut pause, mut was_missing, mut interrupts_at) = (PAUSE_FIRST, false, Instant::now());
         for _ in 0..ROUNDS_MAX {
             let publishing = publication.publishing(&session, table).await?;
             if publishing.statements.is_empty() {
@@ -171,8 +171,10 @@ impl Publisher {
                     return Err(PublicationError::LockTimeout { holders }.into());
                 }
                 Altered::Locked => {
-                    if !std::mem::replace(&mut was_locked, true) {
+                    if Instant::now() >= interrupts_at {
                         self.interrupt_autovacuum(table.relation.oid).await?;
+                        // By then another of its processes may have come to the table.
+                        interrupts_at = Instant::now() + PAUSE_LAST;
                     }
                     self.wait_until_free(table.relation.oid, varied(pause)).await?;
                     pause = (pause * 2).min(PAUSE_LAST);
