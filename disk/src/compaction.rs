@@ -6,7 +6,7 @@ use crate::Files;
 use crate::files::Unread;
 use crate::segment::{entry_at, index_path, log_path, read_entry, sync_file};
 use limn_core::log::compaction::{Compacted, Compactor, Cut, Draft, Plan, SegmentStart, Written};
-use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entry, in_segment};
+use limn_core::log::segment::{ENTRY_BYTES, decode_entry, encode_entry};
 use limn_core::log::shape_log::{ChunkEnd, Mark};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -64,7 +64,7 @@ pub fn finish(files: &impl Files, dir: &Path, mut draft: Draft, end: Cut) -> io:
         last = items.read(end)?;
         draft.copy(last, items.item.len() as u64 - 1);
         let mut entry = Vec::with_capacity(ENTRY_BYTES);
-        encode_entry(&mut entry, in_segment(last, start));
+        encode_entry(&mut entry, start.in_segment(last));
         new.push(&items.item, &entry)?;
     }
     new.flush()?;
@@ -121,16 +121,14 @@ impl<'a, F: Files> Items<'a, F> {
     fn last_before(&self) -> io::Result<Mark> {
         let number = (self.at.item - self.start.item).checked_sub(1);
         let number = number.ok_or_else(|| invalid("a segment without an item is compacted"))?;
-        let entry = read_entry(self.files, &self.segment.index, number)?;
-        Ok(Mark { end: entry.end + self.start.byte, ..entry })
+        Ok(self.start.in_log(read_entry(self.files, &self.segment.index, number)?))
     }
 
     /// Reads the next item, which ends at `end` at the latest, and gives its place in the change log.
     fn read(&mut self, end: Cut) -> io::Result<Mark> {
         let mut entry = [0; ENTRY_BYTES];
         self.entries.read_exact(&mut entry)?;
-        let entry = decode_entry(&entry);
-        let mark = Mark { end: entry.end + self.start.byte, ..entry };
+        let mark = self.start.in_log(decode_entry(&entry));
         let length = mark.end.checked_sub(self.at.byte).filter(|length| *length > 0 && mark.end <= end.byte);
         let length = length.ok_or_else(|| invalid("a segment's index does not fit its items"))?;
         self.item.resize(usize::try_from(length).map_err(invalid)?, 0);

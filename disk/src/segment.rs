@@ -4,7 +4,7 @@ use crate::files::{Unread, write_rope};
 use crate::layout::pack_file;
 use crate::{Files, Layout};
 use limn_core::Offset;
-use limn_core::log::segment::{ENTRY_BYTES, SegmentAppend, decode_entry, in_segment, search};
+use limn_core::log::segment::{ENTRY_BYTES, SegmentAppend, decode_entry, search};
 use limn_core::log::shape_log::{Found, IndexSearch, Mark, PackPlace, ShapeLog};
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -217,7 +217,7 @@ pub fn release_tail(files: &impl Files, dir: &Path, log: &mut ShapeLog) -> io::R
     let Some(last) = marks.last() else { return Ok(()) };
     let start = log.start();
     let number = log.flushed_items() - start.item + marks.len() as u64 - 1;
-    let in_segment = in_segment(*last, start);
+    let in_segment = start.in_segment(*last);
     let index = files.open(&index_path(dir, start.generation));
     // An item's bytes are written before its entry.
     let is_written =

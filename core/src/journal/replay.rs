@@ -358,7 +358,7 @@ impl Replay {
     fn add<E>(
         &mut self,
         created: CreatedShape<TableRef>,
-        log: ShapeLog,
+        mut log: ShapeLog,
         dependent: DependentState,
         each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
@@ -373,7 +373,6 @@ impl Replay {
         // Nor was one whose tables are unknown, since they are described before.
         let Some(created) = created.map_tables(|table| self.tables.resolve(table)) else { return Ok(false) };
         self.shapes.insert(id);
-        let mut log = log;
         if let Policy::UntilLastCommit(survey) = &self.policy
             && let Some(segment) = survey.compacted.get(&id)
         {

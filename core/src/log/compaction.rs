@@ -34,6 +34,18 @@ impl SegmentStart {
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// An item's place in the segment's files, of which `mark` tells the place in the change log.
+    #[must_use]
+    pub const fn in_segment(self, mark: Mark) -> Mark {
+        Mark { end: mark.end - self.byte, ..mark }
+    }
+
+    /// The place in the change log of an item, of which `mark` tells the place in the segment's files.
+    #[must_use]
+    pub const fn in_log(self, mark: Mark) -> Mark {
+        Mark { end: mark.end + self.byte, ..mark }
+    }
 }
 
 /// A place between two items of a change log.
@@ -98,16 +110,14 @@ impl Draft {
 
     /// Takes an item that came behind the cut; `mark` has its place in the change log.
     pub fn copy(&mut self, mark: Mark, item_bytes: u64) {
-        let end = mark.end - self.start().byte;
-        self.chunks.push(ChunkEnd { end, ..mark }, item_bytes);
+        self.chunks.push(self.start().in_segment(mark), item_bytes);
     }
 
     /// The segment once everything up to `end` is in it, the last of `items` items.
     #[must_use]
     pub fn finish(&self, end: Mark, items: u64) -> Compacted {
         let start = self.start();
-        let in_log = |chunk: &ChunkEnd| ChunkEnd { end: chunk.end + start.byte, ..*chunk };
-        let closed = self.chunks.closed().iter().map(in_log).collect();
+        let closed = self.chunks.closed().iter().map(|chunk| start.in_log(*chunk)).collect();
         Compacted { start, closed, open_chunk_bytes: self.chunks.open_bytes(), end, items }
     }
 }

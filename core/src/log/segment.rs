@@ -12,7 +12,6 @@
 //! index into memory. Both files are believed only up to the lengths that a checkpoint in the commit log
 //! names; what lies beyond is overwritten at start-up, from the commit log.
 
-use super::compaction::SegmentStart;
 use super::rope::Rope;
 use super::shape_log::{Mark, ShapeLog};
 use crate::Offset;
@@ -47,7 +46,7 @@ impl SegmentAppend {
         let end = marks.last()?.end;
         let start = log.start();
         let mut entries = Vec::with_capacity(marks.len() * ENTRY_BYTES);
-        marks.iter().for_each(|mark| encode_entry(&mut entries, in_segment(*mark, start)));
+        marks.iter().for_each(|mark| encode_entry(&mut entries, start.in_segment(*mark)));
         let (items_at, items) = (log.flushed_bytes(), log.flushed_items());
         Some(Self {
             generation: start.generation,
@@ -71,12 +70,6 @@ pub fn encode_entry(out: &mut Vec<u8>, mark: Mark) {
     out.extend_from_slice(&mark.tx.to_le_bytes());
     out.extend_from_slice(&mark.op.to_le_bytes());
     out.extend_from_slice(&mark.end.to_le_bytes());
-}
-
-/// An item's place in the segment, of which `mark` tells the place in the change log.
-#[must_use]
-pub const fn in_segment(mark: Mark, start: SegmentStart) -> Mark {
-    Mark { end: mark.end - start.byte, ..mark }
 }
 
 /// Reads one entry.

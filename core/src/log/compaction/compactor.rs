@@ -15,7 +15,7 @@ const KEPT_BYTES: u64 = 96;
 /// Writes a segment anew.
 ///
 /// Order of calls: [`push`](Self::push) for every item in order, each time followed by
-/// [`take_written`](Self::take_written); [`finish`](Self::finish), and `take_written` again.
+/// [`take_written`](Self::take_written); then [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct Compactor {
     plan: Plan,

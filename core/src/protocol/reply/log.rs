@@ -21,7 +21,7 @@ pub struct LogReply<'a> {
     pub segment_start: u64,
     /// Whether that is the end of the log.
     pub up_to_date: bool,
-    /// Whether the reply is a whole chunk that never changes again.
+    /// Whether the reply is a whole chunk that changes no more, but by a compaction.
     pub closed: bool,
     /// The schema header of the shape.
     pub schema: &'a str,
