@@ -540,6 +540,13 @@ mod tests {
     }
 
     #[test]
+    fn why_a_shape_was_removed_is_not_stored_so_causes_may_be_renamed() {
+        let mut frame = Vec::new();
+        Record::Removed(ShapeId(4)).encode(&mut frame);
+        assert_eq!(&frame[FRAME_HEAD_BYTES..], b"\x044");
+    }
+
+    #[test]
     fn a_cut_or_changed_frame_is_not_believed() {
         let mut file = Vec::new();
         Record::Items(fragment()).encode(&mut file);

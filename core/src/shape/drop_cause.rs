@@ -29,8 +29,8 @@ named_enum! {
         MoveOverrun = "move_overrun",
         /// Postgres refused a question about its clause or a subquery.
         RefusedByPostgres = "refused_by_postgres",
-        /// More changes came during its snapshot or a move than are kept.
-        SnapshotOverrun = "snapshot_overrun",
+        /// More changes had to be held back than are kept, for its snapshot or for a move.
+        HeldOverrun = "held_overrun",
         /// One transaction changed more rows of a table with double keys than are kept.
         TransactionOverrun = "transaction_overrun",
         /// The replication slot is a new one, and misses what came before it.
@@ -70,7 +70,7 @@ impl DropCause {
             | Self::NullMember
             | Self::MoveOverrun
             | Self::RefusedByPostgres
-            | Self::SnapshotOverrun
+            | Self::HeldOverrun
             | Self::TransactionOverrun
             | Self::Expired
             | Self::CreationFailed
@@ -86,7 +86,7 @@ impl From<&RotationCause> for DropCause {
             RotationCause::SchemaChanged => Self::SchemaChanged,
             RotationCause::IdentityLost => Self::IdentityLost,
             RotationCause::Unjudgeable(_) => Self::UnjudgeableRow,
-            RotationCause::SnapshotOverrun => Self::SnapshotOverrun,
+            RotationCause::HeldOverrun => Self::HeldOverrun,
             RotationCause::TransactionOverrun => Self::TransactionOverrun,
             RotationCause::MoveOverrun => Self::MoveOverrun,
             RotationCause::NullMember => Self::NullMember,

@@ -13,8 +13,8 @@ pub enum RotationCause {
     IdentityLost,
     /// A row could not be judged by the filter.
     Unjudgeable(EvalError),
-    /// More changes came during its snapshot or a move than may be held back.
-    SnapshotOverrun,
+    /// More changes had to be held back than may be, for its snapshot or for a move.
+    HeldOverrun,
     /// A transaction was too large to say at its end which row holds a key.
     TransactionOverrun,
     /// A subquery's results changed by more than a move may bring.

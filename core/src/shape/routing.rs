@@ -1,4 +1,6 @@
 //! Turns a change of a row into the operation that each shape sees, and encodes it once.
+//!
+//! Before it: [`Router`](super::Router) has found the table, and `table` the candidates. Behind it: `encode`.
 
 use super::dependent::{Role, Rounds};
 use super::encode::{Encoder, Outcome};
@@ -118,7 +120,7 @@ pub(super) fn place(
         Joining::Waiting(waiting) => {
             let bytes = encoder.len_bytes(items);
             let held = waiting.hold(at.lsn, at.xid, bytes, |held| encoder.push_into(held, items, &[]));
-            held.map_err(|_| RotationCause::SnapshotOverrun)
+            held.map_err(|_| RotationCause::HeldOverrun)
         }
         Joining::Filtering(_) | Joining::Done => {
             encoder.target(items, id);

@@ -13,6 +13,9 @@
 //!    their values bring in. The answers become one piece of the log: the events, the rows, a snapshot-end.
 //! 6. What was held back beyond the snapshot follows, under the new views; it may start the next move.
 //!
+//! All shapes whose move is due share the snapshot of steps 2 to 5, which is a *round*: [`Rounds`] drives it, `moves` is one
+//! shape's part in it.
+//!
 //! So after each move the log is exactly the shape's SQL at the snapshot (invariant 7), and readers see nothing of
 //! what lies between (invariant 6). A move is not a function of the WAL: it is durable, with the views it leads
 //! to, before it is visible. A crash before that repeats it, since Postgres is not told of its transactions yet.
@@ -342,7 +345,7 @@ impl Dependent {
         };
         self.held_bytes += change.len_bytes();
         if self.held_bytes > HELD_BYTES_MAX {
-            return Err(RotationCause::SnapshotOverrun);
+            return Err(RotationCause::HeldOverrun);
         }
         self.open_held(at).changes.push(change);
         Ok(())

@@ -440,5 +440,5 @@ fn a_move_holds_so_much_back_and_no_more() {
     transaction(&mut router, 200, 811, &[insert("7", HELD_BYTES_MAX - 1_000)]);
     assert_eq!(router.take_rotations(), []);
     transaction(&mut router, 300, 812, &[insert("8", 1_000)]);
-    assert_eq!(router.take_rotations(), [(ID, RotationCause::SnapshotOverrun)]);
+    assert_eq!(router.take_rotations(), [(ID, RotationCause::HeldOverrun)]);
 }
