@@ -10,6 +10,18 @@
 //! All of it goes through a port, [`Files`], so that the server runs it on the operating system's files ([`Native`]) and the
 //! simulation on files that lose what was not synced: which bytes are written, synced and removed in which order is written
 //! once, here. Nothing here has threads, clocks or queues.
+//!
+//! What a kill -9 leaves, and the next start makes of it:
+//!
+//! 1. [`recover`] reads the commit log, and makes the shapes' files hold what it says. What each record means is core's:
+//!    [`limn_core::journal::replay`], carried out by [`limn_core::journal::recovery`].
+//! 2. A shape whose snapshot is not in it, as the record `SnapshotDone`, is dropped
+//!    ([`Recovery::finish`](limn_core::journal::recovery::Recovery::finish)); clients that name its handle get a 409
+//!    (origin's `http::lookup`).
+//! 3. [`CommitWriter::start`] writes a new file with a checkpoint of the others. Only when that is durable it removes the
+//!    older files, and the folders and packs of those that were dropped.
+//! 4. The owner restores each shape by [`Writer::restore`](limn_core::store::Writer::restore), and Postgres sends again what
+//!    was not confirmed: [`ShapeLog`](limn_core::log::ShapeLog) takes only what lies beyond its newest offset.
 
 mod commit_log;
 pub mod compaction;

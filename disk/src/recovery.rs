@@ -1,5 +1,9 @@
 //! What a restart finds: the checkpoint of the oldest commit log file, and everything written since,
 //! replayed over it.
+//!
+//! [`recover`] is called by origin's `serve` and by the simulation; what each record means,
+//! [`limn_core::journal::recovery`] says. Its result goes to [`CommitWriter::start`](crate::CommitWriter::start), which makes
+//! it durable, and then to [`limn_core::store::Writer::restore`].
 
 use crate::layout::pack_number;
 use crate::records::Records;

@@ -1,4 +1,4 @@
-//! Links in the documents lead to files that are there.
+//! Links in the documents lead to files that are there, and so do the names of functions and tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,4 +78,39 @@ fn the_tests_that_hold_the_invariants_exist() {
     }
     let missing: Vec<_> = names.iter().filter(|name| !code.contains(&format!("fn {name}"))).collect();
     assert!(missing.is_empty(), "no test has the name {missing:?}");
+}
+
+/// The functions that a text names with their files, as `` `Type::function` (`path`) ``: the function and the path.
+fn functions_placed_in(text: &str) -> Vec<(String, String)> {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let parts: Vec<_> = line.split("` (`").collect();
+    let placed = parts.windows(2).filter_map(|pair| {
+        let name = pair[0].rsplit('`').next()?.rsplit("::").next()?;
+        let path = pair[1].split('`').next()?;
+        (path.contains('/') && path.ends_with(".rs")).then(|| (name.to_owned(), path.to_owned()))
+    });
+    placed.collect()
+}
+
+#[test]
+fn functions_and_files_that_the_map_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+    let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("a text");
+    let placed = functions_placed_in(&architecture);
+    assert!(placed.len() > 30, "{placed:?}");
+    let is_there = |(name, path): &&(String, String)| {
+        fs::read_to_string(root.join(path))
+            .is_ok_and(|code| ["(", "<"].iter().any(|next| code.contains(&format!("fn {name}{next}"))))
+    };
+    let missing: Vec<_> = placed.iter().filter(|place| !is_there(place)).collect();
+    assert!(missing.is_empty(), "these are not where ARCHITECTURE.md says: {missing:?}");
+    let quoted = architecture.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+    let mut whole = quoted.filter(|path| path.contains("/src/"));
+    assert_eq!(whole.find(|path| !root.join(path).is_file()), None);
+}
+
+#[test]
+fn a_function_stands_before_its_file() {
+    let text = "`a::B::c`\n  (`d/src/e.rs`), `f` (`g::h`), i (`j/k.rs`)";
+    assert_eq!(functions_placed_in(text), [("c".to_owned(), "d/src/e.rs".to_owned())]);
 }

@@ -1,5 +1,6 @@
 //! Up to which LSN the stream is durable: what may be confirmed to Postgres at most (invariant 4).
-//! [`store::Logs::confirmable`](crate::store::Logs::confirmable) holds more back for shapes with subqueries.
+//! [`store::Logs::confirmable`](crate::store::Logs::confirmable), which alone asks it, holds more back for shapes with
+//! subqueries.
 //!
 //! Postgres forgets what is confirmed, so nothing is confirmed that a crash of ours could lose: the end of
 //! the last transaction whose bytes are durable, or, with nothing open and nothing unsynced, the position

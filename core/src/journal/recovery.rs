@@ -5,6 +5,9 @@
 //!
 //! Order of calls: [`Survey::handle_payload`] for every record; [`Recovery::new`]; [`Recovery::handle_record`] for every
 //! record again; [`Recovery::finish`].
+//!
+//! `limn_disk::recover` feeds it the records and does what it says to the files; which shapes survive, [`Recovery::finish`]
+//! decides. They go to [`store::Writer::restore`](crate::store::Writer::restore).
 
 use super::checkpoint::ShapeCheckpoint;
 use super::record::{CreatedShape, Record, ShapePartitions, encode_checkpoint, stored_bound};

@@ -1,4 +1,6 @@
 //! From a frame's bytes to a [`Message`].
+//!
+//! Frames come from origin's `postgres::replication`; messages go to [`store::Writer`](crate::store::Writer).
 
 use super::{Begin, Commit, Message, OldTuple, RelationColumn, RelationMessage, ReplicaIdentity, Tuple};
 use crate::Lsn;

@@ -1,4 +1,7 @@
 //! Who may keep a reply and for how long: cache headers, entity tags, the live cursor (protocol §5.3, §5.4, §6.2).
+//!
+//! Before it: [`LogReply`](super::reply::LogReply) says what kind of reply it is. Behind it: caches, our edge worker among
+//! them, which decides by [`cached_reply::ttl_s`](super::cached_reply::ttl_s) what it keeps of what is allowed here.
 
 use super::coding::Coding;
 use super::header;

@@ -1,5 +1,7 @@
 //! How the edge reads a request: its class, the key of its cached reply, and the query it asks the
 //! origin. The key names the request as spelled; which shape it means only the origin can say.
+//!
+//! The edge worker's `plan` asks for the key; what is done under it, [`cached_reply`](super::cached_reply) decides.
 
 use super::auth::is_secret;
 use super::parameter::{Parameter, Part};

@@ -1,5 +1,9 @@
 //! The copies that the edge keeps of the origin's replies: for how long, and for whom. A copy carries its own
 //! lifetime in `cache-control`; the origin's value travels beside it and is what clients see.
+//!
+//! Before it: [`cache_key`](super::cache_key) gives a request its class and its key; the origin's [`cache`](super::cache) says
+//! how long caches may keep its reply. The edge worker's `entry` asks [`accepts_cached`] and [`may_serve`] before it looks
+//! into its cache, and [`ttl_s`] behind the origin's reply.
 
 use super::cache_key::{EdgeRequest, RequestClass};
 use super::header;

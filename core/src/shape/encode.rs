@@ -1,4 +1,7 @@
 //! Each change encoded once per (format, outcome), whatever the number of shapes.
+//!
+//! Before it: `routing`, which knows what a change is to each shape. Behind it: [`ItemFormat`] makes the bytes; the [`Fragment`]
+//! goes by way of [`Router`](super::Router) to [`store::Logs::append`](crate::store::Logs::append).
 
 use super::row::Row;
 use crate::ShapeId;

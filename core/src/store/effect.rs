@@ -1,4 +1,7 @@
 //! The effects that the write path hands to its driver, and the trait by which it sees a shape.
+//!
+//! They come from [`Writer`](super::Writer) and [`Logs`](super::Logs); origin's `engine::executor` and the simulation carry them
+//! out.
 
 use crate::Lsn;
 use crate::ShapeId;

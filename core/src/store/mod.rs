@@ -1,9 +1,20 @@
 //! The write path: from messages of the replication stream to shape logs, the commit log and readers.
 //!
-//! [`Writer`] takes messages, snapshots, answers and ticks. It has its `Router` route them, and [`Logs`] decides what
-//! becomes durable, visible and confirmed. Its owner carries out the [`Effect`]s, and asks Postgres its [`Question`]s.
-//! [`Snapshots`] says which new shapes share a snapshot, and what is done with it. A [`Follower`] keeps the shapes of a folder that another
-//! process writes to.
+//! [`Writer`] takes messages, snapshots, answers and ticks; its owner carries out the [`Effect`]s, and asks Postgres its
+//! [`Question`]s. The whole way of a change:
+//!
+//! 1. [`Writer::handle_message`] takes a message that [`pgoutput`](crate::pgoutput) has decoded, from origin's `engine`.
+//! 2. [`Router::handle_message`](crate::shape::Router::handle_message) finds the shapes that it concerns, and has it
+//!    encoded into a [`Fragment`](crate::log::Fragment).
+//! 3. [`Logs::append`] makes that a record of the commit log, and appends it to the shapes' logs, invisibly.
+//! 4. [`Logs::commit`] makes it visible: [`Effect::Publish`] wakes the requests, which read by
+//!    [`ShapeLog::read`](crate::log::ShapeLog::read).
+//! 5. [`Effect::Append`] has the record written and synced, by `limn_disk::CommitWriter`; [`Logs::handle_synced`] learns
+//!    of it.
+//! 6. [`Logs::confirmable`] says what Postgres may forget; [`Writer::due_confirmation`] when it is told.
+//!
+//! [`Snapshots`] says which new shapes share a snapshot, and what is done with it. A [`Follower`] keeps the shapes of a
+//! folder that another process writes to.
 
 mod checkpoint;
 #[cfg(test)]

@@ -1,4 +1,8 @@
 //! The writer: from the messages of the replication stream to the effects that make shapes durable and visible.
+//!
+//! Before it: origin's `engine`, which decodes frames of the stream. Behind it: its [`Router`] says which shapes a change
+//! belongs to, its [`Logs`] what is written, shown and confirmed; the effects go back to `engine`, whose `executor` carries
+//! them out.
 
 use super::effect::{Effect, SharedShape};
 use super::limits::Limits;

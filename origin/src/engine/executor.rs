@@ -1,4 +1,7 @@
 //! Carries out what the write path decides: files, readers, metrics.
+//!
+//! The decisions come from [`limn_core::store`]. Records go to the [`CommitLog`]'s thread, tails to the shapes' segments;
+//! readers that are woken look again in `http::read`.
 
 use super::command::EngineHandle;
 use super::move_session::MoveSession;

@@ -1,4 +1,7 @@
 //! From a request to its shape: found, or created.
+//!
+//! A handle that a kill, a rotation or an operator took away ends here: the shape is made anew where it is not there, and the
+//! 409 of [`find_readable`] names its handle.
 
 use super::{Server, refusal};
 use crate::shapes::creation::LookupError;

@@ -1,5 +1,8 @@
 //! The replication connection: commands first, then the stream of changes (the Postgres
 //! documentation, *Streaming Replication Protocol*).
+//!
+//! The way of a change begins here: `engine::Engine::handle_frames` takes each [`Frame`], has `limn_core::pgoutput` decode
+//! it, and hands it to `limn_core::store::Writer`.
 
 use super::config::PostgresConfig;
 use super::error::{PostgresError, ServerError};

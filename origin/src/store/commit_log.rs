@@ -3,6 +3,9 @@
 //! The thread writes what is queued and syncs it; what is queued meanwhile forms the next group.
 //! Under load groups grow by themselves, at rest a transaction is durable after one sync. The queue is
 //! bounded: when the disk is slower than Postgres, the stream is read more slowly.
+//!
+//! Before it: `engine::executor`, with the records of an `Effect::Append`. Behind it: [`limn_disk::CommitWriter`] writes
+//! and syncs them. What is durable the engine learns by [`Durable`], and hands to `Logs::handle_synced`.
 
 use crate::observe::{CommitMetrics, spans};
 use limn_core::journal::Ticket;

@@ -69,7 +69,7 @@ async fn item_221_kill_9_loses_nothing_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn item_221_kill_9_during_a_snapshot_begins_it_anew() {
+async fn item_221_kill_9_while_a_snapshot_waits_for_its_table_costs_no_row() {
     let HeldSnapshot { mut server, sql, holder, mut published, reading, _cluster } =
         HeldSnapshot::begin(&[]).await;
     server.kill().await;

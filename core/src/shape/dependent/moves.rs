@@ -1,4 +1,7 @@
 //! One shape's part of a move: what it applies, what it asks, and what it makes of the answers.
+//!
+//! Before it: `rounds`, which has the questions of all shapes asked in one snapshot. Behind it: a [`Move`] goes to
+//! [`store::Logs::append_move`](crate::store::Logs::append_move), which shows it once it is durable.
 
 use super::held::{Candidates, HeldTransaction};
 use super::member::{COLUMNS_MAX, Member};

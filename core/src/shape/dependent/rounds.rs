@@ -5,6 +5,9 @@
 //! something, it is carried out in the round's session, and answered by `handle_opened`, `handle_answers`, or
 //! `handle_failed`; [`handle_position`](Rounds::handle_position) between transactions. What goes into logs
 //! comes out of [`take_log_entries`](Rounds::take_log_entries), in order.
+//!
+//! Before it: the router, with the changes of tables that subqueries read. Behind it: `moves` says what one shape applies,
+//! asks and makes of the answers; origin's `engine::move_session` holds the round's session.
 
 use super::moves::{Advance, Move};
 use super::outer::OuterTables;
