@@ -15,14 +15,20 @@ use anyhow::{Context, Result, bail};
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
+use futures::future::BoxFuture;
 use limn_core::store::limits::TAIL_BYTES_MAX;
 use limn_disk::Native;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+/// What answers before the protocol does, such as the pages of `limn dev`. It gives the request back where it does not
+/// want it.
+pub type Beside =
+    Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response, Request<Body>>> + Send + Sync>;
 
 /// A server that is ready to accept connections.
 pub struct Running {
@@ -93,7 +99,12 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
     let mut tasks = supervise(&server, &engine, folder, config.slot, config.shapes_max);
     if let Some(address) = config.metrics_address {
         let listener = listen(address, "--metrics-port").await?;
-        tasks.spawn("metrics", http::serve_metrics(listener, server.metrics.clone()));
+        let metrics = server.metrics.clone();
+        let page: Beside = Arc::new(move |request| {
+            let page = http::metrics_page(&metrics, &request);
+            Box::pin(async { Ok(page) })
+        });
+        tasks.spawn("metrics", serve_on(listener, server.clone(), Some(page), Box::pin(pending())));
     }
     Ok(Running { server, engine, engine_task, tasks, listener, _scratch: config.scratch })
 }
@@ -192,22 +203,18 @@ impl Running {
     ///
     /// # Errors
     /// Why the server could not go on, or that there was a second interrupt.
-    pub async fn run<H, F>(self, handler: H, interrupts: &Interrupts) -> Result<()>
-    where
-        H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Response, Request<Body>>> + Send,
-    {
+    pub async fn run(self, beside: Option<Beside>, interrupts: &Interrupts) -> Result<()> {
         tokio::select! {
-            ended = self.run_to_the_end(handler, interrupts.reach(1)) => ended,
+            ended = self.run_to_the_end(beside, interrupts.reach(1)) => ended,
             () = interrupts.reach(2) => bail!("interrupted twice: ended without waiting for what was under way"),
         }
     }
 
-    async fn run_to_the_end<H, F>(self, handler: H, stop: impl Future<Output = ()>) -> Result<()>
-    where
-        H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Result<Response, Request<Body>>> + Send,
-    {
+    async fn run_to_the_end(
+        self,
+        beside: Option<Beside>,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<()> {
         let Self { server, engine, mut engine_task, mut tasks, listener, _scratch } = self;
         let (mut ended, mut failure) = (None, None);
         let over = async {
@@ -221,7 +228,7 @@ impl Running {
                 () = stop => {}
             }
         };
-        http::serve(listener, server.clone(), handler, over).await;
+        serve_on(listener, server.clone(), beside, Box::pin(over)).await;
         if let Some(result) = ended {
             return result.context("the engine was cut off")?;
         }
@@ -231,6 +238,26 @@ impl Running {
         engine_task.await.context("the engine was cut off")??;
         failure.map_or(Ok(()), |task| Err(task.into()))
     }
+}
+
+/// Serves a listener until `stop` resolves. All of them have a handler of the same type, so that what HTTP takes is compiled
+/// once.
+async fn serve_on(
+    listener: TcpListener,
+    server: Arc<Server>,
+    beside: Option<Beside>,
+    stop: BoxFuture<'_, ()>,
+) {
+    let handler = move |request| {
+        let beside = beside.clone();
+        async move {
+            match beside {
+                Some(beside) => beside(request).await,
+                None => Err(request),
+            }
+        }
+    };
+    http::serve(listener, server, handler, stop).await;
 }
 
 /// Listens on an address that `option` chooses.

@@ -33,7 +33,7 @@ const FILTER: [&[&str]; 7] = [
 
 /// Origin's modules, the same. Of `health` and `shapes` some parts are what the engine works with, others work with the
 /// engine.
-const ORIGIN: [&[&str]; 11] = [
+const ORIGIN: [&[&str]; 12] = [
     &["observe", "postgres", "random", "stopping", "supervisor"],
     &["shapes::live_reply", "shapes::schemas", "store"],
     &["health::degraded", "health::preflight", "health::vitals", "shapes::catalog_changes", "shapes::shape"],
@@ -45,6 +45,7 @@ const ORIGIN: [&[&str]; 11] = [
     &["health::client", "health::doctor"],
     &["serve"],
     &["dev", "typescript"],
+    &["command"],
 ];
 
 /// Beyond this no file of a circle can be understood without reading all of them.

@@ -9,7 +9,7 @@ mod table;
 
 use crate::config::ServeOptions;
 use crate::postgres::{PostgresConfig, Session};
-use crate::serve;
+use crate::serve::{self, Beside};
 use crate::stopping::Interrupts;
 use crate::store::Scratch;
 use anyhow::{Context, Result};
@@ -94,12 +94,12 @@ async fn serve_page(options: &DevOptions, url: &str, scratch: &Path) -> Result<(
         }
         std::future::pending::<()>().await;
     };
-    let handler = move |request| {
+    let beside: Beside = Arc::new(move |request| {
         let page = page.clone();
-        async move { page.answer(request).await }
-    };
+        Box::pin(async move { page.answer(request).await })
+    });
     let interrupts = Interrupts::listen()?;
-    let run = running.run(handler, &interrupts);
+    let run = running.run(Some(beside), &interrupts);
     let outcome = tokio::select! {
         outcome = run => outcome,
         () = announce => Ok(()),

@@ -22,7 +22,7 @@ mod unreadable;
 pub use accept::serve;
 pub use admission::{Admission, AdmissionLimits};
 pub use chunks::Chunks;
-pub use metrics::serve_metrics;
+pub use metrics::metrics_page;
 pub use subset::Subsets;
 
 use crate::health::Status;
