@@ -26,7 +26,7 @@ struct Size {
 }
 
 /// The server is one file that people download, copy and put into images.
-const BINARY_BYTES_MAX: u64 = 12 << 20;
+const BINARY_BYTES_MAX: u64 = 12_000_000;
 
 /// Prints the sizes and fails where one is beyond its limit.
 pub fn run(workspace: &Workspace) -> Result<()> {
