@@ -17,6 +17,7 @@ mod fuzz;
 mod house_rules;
 mod import_order;
 mod imports;
+mod instructions;
 mod limits;
 #[cfg(test)]
 mod links;
@@ -81,6 +82,8 @@ enum Verb {
     Sim(sim::Options),
     /// How long the usual work takes, beside Postgres's own tools and beside other builds of Limn
     Bench(bench::Options),
+    /// Instructions of decoding, routing, encoding, judging and reading, held against the baseline of the repository
+    Instructions(instructions::Options),
     /// Mutation testing of core's log, flush and routing: does a test notice each small change of the code?
     Mutants(mutants::Options),
     /// Licences, bans and sources of all dependencies, by cargo-deny (built on first use: several minutes)
@@ -135,6 +138,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Chaos(options) => oracle::chaos(&workspace, &options),
         Verb::Sim(options) => sim::run(&workspace, &options),
         Verb::Bench(options) => bench::run(&workspace, &options),
+        Verb::Instructions(options) => instructions::run(&workspace, &options),
         Verb::Mutants(options) => mutants::run(&workspace, &options),
         Verb::Deny => deny::run(&workspace),
     }

@@ -18,6 +18,7 @@ pub mod postgres_versions;
 pub mod schemathesis;
 mod system;
 mod toolchain;
+pub mod valgrind;
 
 /// Something that the setup does not install: what needs it is left out.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::process::{capture, command, run as run_command};
 use crate::setup::{self, Missing, Part, browser, nginx, schemathesis};
 use crate::wasm::{self, TARGET, Toolchain};
 use crate::workspace::Workspace;
-use crate::{check, client, deny, edge, house_rules, oracle, postgres, sizes};
+use crate::{check, client, deny, edge, house_rules, instructions, oracle, postgres, sizes};
 
 /// Options of `cargo x test`.
 #[derive(Args)]
@@ -112,6 +112,13 @@ const STEPS: &[Step] = &[
         machine: &[Part::Npm],
         needs: &["build"],
         run: sizes::run,
+    },
+    Step {
+        name: "instructions",
+        title: "what every change and read costs, by callgrind, beside the baseline",
+        machine: &[Part::Native],
+        needs: &[],
+        run: instructions::gate,
     },
     Step {
         name: "container",
