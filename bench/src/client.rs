@@ -15,6 +15,20 @@ pub struct Connection {
     sender: SendRequest<Empty<Bytes>>,
 }
 
+/// What a client has read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Received {
+    /// Rows of the snapshot and changes.
+    pub rows: usize,
+    /// Replies until the one that said up-to-date.
+    pub replies: usize,
+    /// Bytes of their bodies.
+    pub bytes: usize,
+}
+
+/// In every row of a snapshot and every change.
+const OPERATION: &str = "\"operation\":";
+
 /// A shape's log as a client reads it.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -74,6 +88,31 @@ impl Connection {
         }
     }
 
+    /// The same, and counts what comes.
+    pub async fn count_to_end(&mut self, log: &mut Log) -> Received {
+        let mut received = Received::default();
+        loop {
+            let reply = self.send(&log.target(false)).await;
+            assert_eq!(reply.status(), 200);
+            let (head, body) = reply.into_parts();
+            let body = body.collect().await.expect("a whole reply").to_bytes();
+            let text = std::str::from_utf8(&body).expect("JSON");
+            received.rows += text.matches(OPERATION).count();
+            received.replies += 1;
+            received.bytes += body.len();
+            log.take(&head.headers);
+            if head.headers.contains_key("electric-up-to-date") {
+                return received;
+            }
+        }
+    }
+
+    /// Reads the first reply of a log, from which its handle is known.
+    pub async fn get_head(&mut self, log: &mut Log) {
+        let (headers, _) = self.get(&log.target(false)).await;
+        log.take(&headers);
+    }
+
     /// Waits until the log grows.
     pub async fn wait(&mut self, log: &mut Log) {
         let before = log.offset.clone();
@@ -96,6 +135,11 @@ impl Log {
         let handle = if handle.is_empty() { String::new() } else { format!("&handle={handle}") };
         let live = if is_live { "&live=true" } else { "" };
         format!("/v1/shape?{query}&offset={offset}{handle}{live}")
+    }
+
+    /// The shape's handle, once a reply has named it.
+    pub fn handle(&self) -> &str {
+        &self.handle
     }
 
     fn take(&mut self, headers: &HeaderMap) {

@@ -9,6 +9,8 @@ pub enum Unit {
     Microseconds,
     /// The same.
     Bytes,
+    /// The same; things that are counted.
+    Count,
     /// More is better.
     PerSecond,
     /// The same; seconds in which a processor worked for the process that is measured.
@@ -22,6 +24,7 @@ impl Unit {
             Self::Milliseconds => "in milliseconds",
             Self::Microseconds => "in microseconds",
             Self::Bytes => "in bytes",
+            Self::Count => "counted",
             Self::PerSecond => "per second",
             Self::PerProcessorSecond => "per second of processor time",
         }
@@ -84,7 +87,7 @@ impl Figures {
         let (Some(least), Some(most)) = (least, most) else { return };
         let median = self.median();
         let speed = base.map(|base| match unit {
-            Unit::Milliseconds | Unit::Microseconds | Unit::Bytes => base / median,
+            Unit::Milliseconds | Unit::Microseconds | Unit::Bytes | Unit::Count => base / median,
             Unit::PerSecond | Unit::PerProcessorSecond => median / base,
         });
         let speed = speed.map(|times| format!("{times:.2} times as good as the first")).unwrap_or_default();

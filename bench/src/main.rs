@@ -3,31 +3,37 @@
 #![allow(clippy::print_stdout, reason = "a command line program talks to its terminal")]
 
 mod client;
+mod curve;
 mod figures;
 mod goal;
+mod growth;
 mod nginx;
 mod plot;
 mod report;
 mod scenario;
+mod soak;
 mod subject;
 mod waiter;
 
 use clap::{Parser, ValueEnum};
 use figures::{Figures, Memory};
 use goal::Goal;
+use growth::Growth;
 use limn_tests::Cluster;
 use report::{Report, Row};
 use scenario::{
-    ColdSync, Creation, Crowd, Equality, Filters, IdleShapes, LargeRow, LargeTransaction, LiveClients,
-    ManyReaders, ParkedMemory, Restart, Scenario, SmallShape, Transactions, WideWrite,
+    ColdSync, Compaction, Creation, Crowd, Equality, Filters, IdleShapes, LargeRow, LargeTransaction,
+    LiveClients, ManyReaders, ParkedMemory, Restart, Scenario, SmallShape, Transactions, WideWrite,
 };
+use soak::{Sizes, Soak};
 use std::path::PathBuf;
+use std::time::Duration;
 use subject::Subject;
 
 /// Options of the benchmark.
 #[derive(Debug, Parser)]
 struct Options {
-    /// What to measure; everything when nothing is named
+    /// What to measure; everything but the soak and the growth when nothing is named
     scenarios: Vec<Name>,
     /// A build of Limn that is measured, by its path. Several are measured in turn, and compared with the first one
     #[arg(long = "program", value_name = "PATH", required = true)]
@@ -36,12 +42,21 @@ struct Options {
     #[arg(long, default_value_t = 5, value_name = "N")]
     runs: usize,
     /// How many shapes the transactions or the large row go through, and how many are made, or there at a start
-    /// [default: 10000, of the large row 40]
+    /// [default: 10000, of the large row 40, of the soak 20000]
     #[arg(long, value_name = "N")]
     shapes: Option<u32>,
-    /// The number of clients that wait
-    #[arg(long, default_value_t = 1_000, value_name = "N")]
-    clients: u32,
+    /// The number of clients that wait [default: 1000, of the soak 2000]
+    #[arg(long, value_name = "N")]
+    clients: Option<u32>,
+    /// How long the soak lasts
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    minutes: u64,
+    /// How often the row is updated whose log is compacted
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    updates: u32,
+    /// Also the largest points of the growth: a million shapes, 10,000 clients, 10 million rows
+    #[arg(long)]
+    large: bool,
     /// Writes a page with the table and a plot for each scenario into this folder
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
@@ -50,6 +65,12 @@ struct Options {
 /// Without `--shapes`.
 const SHAPES: u32 = 10_000;
 const SHAPES_OF_LARGE_ROW: u32 = 40;
+const SHAPES_OF_SOAK: u32 = 20_000;
+/// Without `--clients`.
+const CLIENTS: u32 = 1_000;
+const CLIENTS_OF_SOAK: u32 = 2_000;
+/// Where a soak leaves its plot and samples without `--results`.
+const SOAK_FOLDER: &str = "soak";
 
 /// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,12 +105,18 @@ enum Name {
     Equality,
     /// The memory that the server keeps for each shape that nobody reads
     IdleShapes,
+    /// A row that was updated very often, for a new client
+    Compaction,
+    /// Many shapes that come and go, many clients and steady writes, for `--minutes`: what grows meanwhile
+    Soak,
+    /// How figures grow with shapes, clients and rows
+    Growth,
 }
 
 impl Name {
     /// The figures to reach, on two cores.
     fn goals(self, options: &Options) -> Vec<Goal> {
-        let few_clients = options.clients <= 1_000;
+        let few_clients = options.clients.is_none_or(|clients| clients <= CLIENTS);
         let few_shapes = options.shapes.is_none_or(|shapes| shapes <= SHAPES);
         match self {
             Self::ColdSync => vec![Goal::TimesFloorAtMost(1.15), Goal::PeakMb(20.0)],
@@ -107,7 +134,14 @@ impl Name {
             Self::Filters => vec![Goal::TimesFloorAtMost(2.0)],
             Self::Equality => vec![Goal::TimesFloorAtMost(1.1)],
             Self::IdleShapes => vec![Goal::AtMost(1_000.0)],
+            Self::Compaction => vec![Goal::AtMost(2.0)],
+            Self::Soak | Self::Growth => Vec::new(),
         }
+    }
+
+    /// Runs where no other is named.
+    const fn is_usual(self) -> bool {
+        !matches!(self, Self::Soak | Self::Growth)
     }
 }
 
@@ -117,41 +151,82 @@ async fn main() {
     // As a server is set up that keeps what it confirms.
     let settings = ["fsync=on", "shared_buffers=512MB", "max_wal_size=8GB", "checkpoint_timeout=1h"];
     let cluster = Cluster::start(&settings).await;
-    let names = if options.scenarios.is_empty() { Name::value_variants() } else { &options.scenarios };
-    let shapes = options.shapes.unwrap_or(SHAPES);
+    let mut names = options.scenarios.clone();
+    if names.is_empty() {
+        names.extend(Name::value_variants().iter().filter(|name| name.is_usual()));
+    }
     let mut report = Report::default();
     for name in names {
-        let row = match name {
-            Name::ColdSync => measure(&cluster, &options, ColdSync).await,
-            Name::Transactions => measure(&cluster, &options, Transactions { shapes }).await,
-            Name::LargeTransaction => measure(&cluster, &options, LargeTransaction { shapes }).await,
-            Name::LargeRow => {
-                let shapes = options.shapes.unwrap_or(SHAPES_OF_LARGE_ROW);
-                measure(&cluster, &options, LargeRow { shapes }).await
+        match name {
+            Name::Soak => soak(&cluster, &options).await,
+            Name::Growth => growth(&cluster, &options).await,
+            name => {
+                let name_text =
+                    name.to_possible_value().expect("every scenario has a name").get_name().to_owned();
+                let row = measure_named(&cluster, &options, name).await;
+                let row = Row { name: name_text, goals: name.goals(&options), ..row };
+                row.print();
+                report.add(row);
             }
-            Name::LiveClients => measure(&cluster, &options, LiveClients { clients: options.clients }).await,
-            Name::ParkedMemory => {
-                measure(&cluster, &options, ParkedMemory { clients: options.clients }).await
-            }
-            Name::WideWrite => measure(&cluster, &options, WideWrite).await,
-            Name::ManyReaders => measure(&cluster, &options, ManyReaders).await,
-            Name::SmallShape => measure(&cluster, &options, SmallShape).await,
-            Name::Creation => measure(&cluster, &options, Creation { shapes: shapes as usize }).await,
-            Name::Crowd => measure(&cluster, &options, Crowd).await,
-            Name::Restart => measure(&cluster, &options, Restart { shapes: shapes as usize }).await,
-            Name::Filters => measure(&cluster, &options, Filters::new(shapes)).await,
-            Name::Equality => measure(&cluster, &options, Equality::new(shapes)).await,
-            Name::IdleShapes => measure(&cluster, &options, IdleShapes::new(shapes as usize)).await,
-        };
-        let name_text = name.to_possible_value().expect("every scenario has a name").get_name().to_owned();
-        let row = Row { name: name_text, goals: name.goals(&options), ..row };
-        row.print();
-        report.add(row);
+        }
     }
-    if let Some(folder) = &options.results {
+    if let Some(folder) = options.results.as_ref().filter(|_| !report.is_empty()) {
         let conditions = conditions(&cluster, options.runs).await;
         report.write(folder, &conditions).expect("the folder can be written to");
         println!("\nwritten to {}", folder.join("RESULTS.md").display());
+    }
+}
+
+async fn measure_named(cluster: &Cluster, options: &Options, name: Name) -> Row {
+    let shapes = options.shapes.unwrap_or(SHAPES);
+    let clients = options.clients.unwrap_or(CLIENTS);
+    match name {
+        Name::ColdSync => measure(cluster, options, ColdSync).await,
+        Name::Transactions => measure(cluster, options, Transactions { shapes }).await,
+        Name::LargeTransaction => measure(cluster, options, LargeTransaction { shapes }).await,
+        Name::LargeRow => {
+            let shapes = options.shapes.unwrap_or(SHAPES_OF_LARGE_ROW);
+            measure(cluster, options, LargeRow { shapes }).await
+        }
+        Name::LiveClients => measure(cluster, options, LiveClients { clients }).await,
+        Name::ParkedMemory => measure(cluster, options, ParkedMemory { clients }).await,
+        Name::WideWrite => measure(cluster, options, WideWrite).await,
+        Name::ManyReaders => measure(cluster, options, ManyReaders).await,
+        Name::SmallShape => measure(cluster, options, SmallShape).await,
+        Name::Creation => measure(cluster, options, Creation { shapes: shapes as usize }).await,
+        Name::Crowd => measure(cluster, options, Crowd).await,
+        Name::Restart => measure(cluster, options, Restart { shapes: shapes as usize }).await,
+        Name::Filters => measure(cluster, options, Filters::new(shapes)).await,
+        Name::Equality => measure(cluster, options, Equality::new(shapes)).await,
+        Name::IdleShapes => measure(cluster, options, IdleShapes::new(shapes as usize)).await,
+        Name::Compaction => measure(cluster, options, Compaction { updates: options.updates }).await,
+        Name::Soak | Name::Growth => unreachable!("they have no row"),
+    }
+}
+
+/// Has each build work for a long time, one after the other.
+async fn soak(cluster: &Cluster, options: &Options) {
+    let shapes = options.shapes.unwrap_or(SHAPES_OF_SOAK);
+    let sizes = Sizes { shapes, clients: options.clients.unwrap_or(CLIENTS_OF_SOAK).min(shapes / 2) };
+    let folder = match &options.results {
+        Some(folder) => folder.join("results"),
+        None => PathBuf::from(SOAK_FOLDER),
+    };
+    for program in &options.programs {
+        let soak = Soak::run(cluster, program, sizes, Duration::from_secs(options.minutes * 60)).await;
+        soak.print();
+        soak.write(&folder, sizes).expect("the folder can be written to");
+        println!("  written to {}", folder.display());
+    }
+}
+
+/// Measures how the figures of the first build grow.
+async fn growth(cluster: &Cluster, options: &Options) {
+    let Some(program) = options.programs.first() else { return };
+    let growth = Growth::run(cluster, program, options.large).await;
+    if let Some(folder) = &options.results {
+        let conditions = conditions(cluster, options.runs).await;
+        growth.write(folder, &conditions).expect("the folder can be written to");
     }
 }
 

@@ -85,6 +85,11 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// True where nothing was measured.
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Writes `RESULTS.md` and the plots into a folder. `conditions` says where and on what it was measured.
     ///
     /// # Errors
@@ -95,7 +100,9 @@ impl Report {
         for row in &self.rows {
             fs::write(plots.join(format!("{}.svg", row.name)), row.svg())?;
         }
-        fs::write(folder.join("RESULTS.md"), self.page(conditions))
+        let path = folder.join("RESULTS.md");
+        let sections = Sections::of(&fs::read_to_string(&path).unwrap_or_default());
+        fs::write(path, self.page(conditions) + &sections.0)
     }
 
     fn page(&self, conditions: &str) -> String {
@@ -109,10 +116,48 @@ impl Report {
     }
 }
 
+/// What stands below the table, each part under a heading of its own. Other commands than the table's write it.
+#[derive(Debug, Default)]
+pub struct Sections(String);
+
+impl Sections {
+    fn of(page: &str) -> Self {
+        Self(page.find("\n## ").and_then(|at| page.get(at..)).unwrap_or_default().to_owned())
+    }
+
+    /// Puts a section into `RESULTS.md` in that folder, in the place of the one with this heading.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn write(folder: &Path, heading: &str, text: &str) -> io::Result<()> {
+        let path = folder.join("RESULTS.md");
+        let page = fs::read_to_string(&path).unwrap_or_else(|_| "# Results\n".to_owned());
+        fs::write(path, replace_section(&page, heading, text))
+    }
+}
+
+fn replace_section(page: &str, heading: &str, text: &str) -> String {
+    let begin = format!("\n## {heading}\n");
+    let (before, after) = page.split_once(&begin).unwrap_or((page, ""));
+    let rest = after.find("\n## ").and_then(|at| after.get(at..)).unwrap_or_default();
+    format!("{before}{begin}\n{text}{rest}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::figures::Memory;
+
+    #[test]
+    fn a_section_takes_the_place_of_its_predecessor_alone() {
+        let page = "# Results\n\n| table |\n";
+        let first = replace_section(page, "A", "old\n");
+        assert_eq!(first, "# Results\n\n| table |\n\n## A\n\nold\n");
+        let both = replace_section(&first, "B", "other\n");
+        let replaced = replace_section(&both, "A", "new\n");
+        assert_eq!(replaced, "# Results\n\n| table |\n\n## A\n\nnew\n\n## B\n\nother\n");
+        assert_eq!(Sections::of(&replaced).0, "\n## A\n\nnew\n\n## B\n\nother\n");
+    }
 
     fn figures(figure: f64) -> Figures {
         let mut figures = Figures::default();

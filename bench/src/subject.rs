@@ -22,7 +22,13 @@ pub struct Subject {
 impl Subject {
     /// Not started yet.
     pub fn new(program: &Path, database: Database) -> Self {
-        let mut limn = Limn::stopped(&database, &["--max-concurrent-requests", r#"{"existing":20000}"#]);
+        Self::with_options(program, database, &[])
+    }
+
+    /// The same, with more options of the server.
+    pub fn with_options(program: &Path, database: Database, options: &[&str]) -> Self {
+        let all = [&["--max-concurrent-requests", r#"{"existing":20000}"#], options].concat();
+        let mut limn = Limn::stopped(&database, &all);
         limn.run_program(program);
         Self { program: program.to_owned(), database, limn, idle_kb: None }
     }
@@ -98,11 +104,52 @@ impl Subject {
         Waiter::open(self.limn.port()).await
     }
 
+    /// How many files and sockets the process has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.limn.process())).map_or(0, Iterator::count)
+    }
+
+    /// The files of the storage folder: how many, and their bytes.
+    pub fn stored(&self) -> Stored {
+        Stored::of(self.limn.storage())
+    }
+
     /// The memory that the process has now, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         let path = format!("/proc/{}/statm", self.limn.process());
         let pages = std::fs::read_to_string(path).expect("the process runs");
         let resident = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
         resident.expect("the second number") * PAGE_BYTES
+    }
+}
+
+/// What a folder holds, with those in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stored {
+    /// Files, no folders.
+    pub files: u64,
+    /// Their lengths.
+    pub bytes: u64,
+}
+
+impl Stored {
+    /// A file that is removed meanwhile is none.
+    pub fn of(folder: &Path) -> Self {
+        let mut stored = Self::default();
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => {
+                    let inner = Self::of(&entry.path());
+                    stored.files += inner.files;
+                    stored.bytes += inner.bytes;
+                }
+                Ok(found) => {
+                    stored.files += 1;
+                    stored.bytes += found.len();
+                }
+                Err(_) => {}
+            }
+        }
+        stored
     }
 }

@@ -19,7 +19,7 @@ pub struct Creation {
 /// The same where each comes through a connection of its own, all at once.
 pub struct Crowd;
 
-pub(super) const CONNECTIONS: usize = 16;
+pub(crate) const CONNECTIONS: usize = 16;
 const CROWD: usize = 5_000;
 const ROWS_PER_SHAPE: usize = 3;
 /// Values that the table has; runs take those that follow.
@@ -69,7 +69,7 @@ pub(super) async fn fill(sql: &Sql) {
     sql.execute("ANALYZE items").await;
 }
 
-pub(super) async fn connect(subject: &Subject, count: usize) -> Vec<Connection> {
+pub(crate) async fn connect(subject: &Subject, count: usize) -> Vec<Connection> {
     let mut connections = Vec::new();
     for _ in 0..count {
         connections.push(subject.connect().await);
@@ -83,7 +83,7 @@ pub(super) async fn make_shapes(subject: &Subject, count: usize) {
 }
 
 /// Asks for the beginning of each shape that `query` describes by its number, through these connections.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     connections: Vec<Connection>,
     count: usize,
     query: impl Fn(usize) -> String + Send + Sync + 'static,

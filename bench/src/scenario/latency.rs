@@ -13,11 +13,11 @@ const WRITES: usize = 1_000;
 const BETWEEN: Duration = Duration::from_millis(4);
 
 /// The times of all writes, in microseconds, sorted; 0 where the client had the row before the commit's answer.
-pub(super) struct Latency(Vec<f64>);
+pub(crate) struct Latency(Vec<f64>);
 
 impl Latency {
     /// Has `write` insert a row of the shape that `query` describes, again and again, and a client wait for it.
-    pub(super) async fn measure(subject: &Subject, query: &str, write: &str) -> Self {
+    pub(crate) async fn measure(subject: &Subject, query: &str, write: &str) -> Self {
         let mut log = Log::new(query);
         let mut connection = subject.connect().await;
         connection.read_to_end(&mut log).await;
@@ -43,12 +43,12 @@ impl Latency {
     }
 
     /// The time that so many percent do not exceed.
-    pub(super) fn percentile(&self, percent: usize) -> f64 {
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
         self.0.get(self.0.len() * percent / 100).or(self.0.last()).copied().unwrap_or_default()
     }
 
     /// As it stands in a line.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("p50 {:.0}, p99 {:.0} µs", self.percentile(50), self.percentile(99))
     }
 }

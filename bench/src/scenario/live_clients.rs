@@ -105,11 +105,12 @@ fn wide(shape: u32) -> String {
     format!("{QUERY}&where=id%3E-{}", shape + 1)
 }
 
-async fn fill(sql: &Sql) {
+pub(crate) async fn fill(sql: &Sql) {
     sql.execute("CREATE TABLE items (id serial PRIMARY KEY, note text)").await;
 }
 
-async fn park(subject: &Subject, count: u32) -> JoinSet<Waiter> {
+/// So many clients of one shape, that wait.
+pub(crate) async fn park(subject: &Subject, count: u32) -> JoinSet<Waiter> {
     let mut log = Log::new(QUERY);
     subject.connect().await.read_to_end(&mut log).await;
     let mut clients = JoinSet::new();
@@ -121,7 +122,8 @@ async fn park(subject: &Subject, count: u32) -> JoinSet<Waiter> {
     clients
 }
 
-async fn insert(subject: &Subject, mut clients: JoinSet<Waiter>) -> f64 {
+/// Writes the row that they wait for: the milliseconds from the commit's answer until the last one has it.
+pub(crate) async fn insert(subject: &Subject, mut clients: JoinSet<Waiter>) -> f64 {
     let sql = subject.limn().sql().await;
     sql.execute("INSERT INTO items (note) VALUES ('seen')").await;
     let committed = Instant::now();

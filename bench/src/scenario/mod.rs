@@ -1,18 +1,20 @@
 //! The scenarios that are measured.
 
-mod cold_sync;
-mod creation;
+pub(crate) mod cold_sync;
+mod compaction;
+pub(crate) mod creation;
 mod filters;
 mod idle_shapes;
 mod large_row;
 mod large_transaction;
-mod latency;
-mod live_clients;
-mod restart;
+pub(crate) mod latency;
+pub(crate) mod live_clients;
+pub(crate) mod restart;
 mod small_shape;
 mod transactions;
 
 pub use cold_sync::ColdSync;
+pub use compaction::Compaction;
 pub use creation::{Creation, Crowd};
 pub use filters::{Equality, Filters};
 pub use idle_shapes::IdleShapes;
@@ -88,6 +90,6 @@ fn processor_time_of_children() -> Duration {
         .sum()
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

@@ -35,18 +35,23 @@ impl Scenario for Restart {
         let mut log = Log::new(QUERY);
         subject.connect().await.read_to_end(&mut log).await;
         subject.stop().await;
-        let begun = Instant::now();
-        subject.spawn();
-        let target = log.target(false);
-        loop {
-            if let Some(mut connection) = Connection::try_open(subject.port()).await {
-                let status = connection.status(&target).await;
-                assert_ne!(status, 409, "the handle is known");
-                if status == 200 {
-                    return milliseconds(begun.elapsed());
-                }
+        milliseconds(first_answer(subject, &log).await)
+    }
+}
+
+/// Starts the server, and waits until it answers for a shape that it had before.
+pub(crate) async fn first_answer(subject: &mut Subject, log: &Log) -> Duration {
+    let begun = Instant::now();
+    subject.spawn();
+    let target = log.target(false);
+    loop {
+        if let Some(mut connection) = Connection::try_open(subject.port()).await {
+            let status = connection.status(&target).await;
+            assert_ne!(status, 409, "the handle is known");
+            if status == 200 {
+                return begun.elapsed();
             }
-            sleep(POLL).await;
         }
+        sleep(POLL).await;
     }
 }
