@@ -1,10 +1,12 @@
 //! The same clients and writers while things break: what is promised must hold behind every fault.
 
 use crate::circumstance::{self, Circumstance, Outcome};
+use crate::crowd::Crowd;
 use crate::fault::{CRASHES, Fault, LOSSES, Victim};
 use crate::follow;
 use crate::removals::{OWN_CAUSES, causes, durable, without_colours};
 use crate::run::{Crashes, Outline, Plan, Run};
+use crate::subscription::Subscription;
 use crate::violation::{Kind, Violation};
 use limn_tests::{Cluster, Limn, Proxy, Random, Shim};
 use std::cell::RefCell;
@@ -85,10 +87,12 @@ pub struct Report {
     pub went_on: u64,
     /// Clients that had to start over.
     pub started_over: u64,
+    /// Shapes of [`Crowd`].
+    pub crowd: u64,
 }
 
-/// Runs one seed under faults.
-pub async fn run(seed: u64, circumstances: BTreeSet<Circumstance>) -> Result<Report, Violation> {
+/// Runs one seed under faults; `crowd` is how many plain shapes its server has besides.
+pub async fn run(seed: u64, crowd: u32, circumstances: BTreeSet<Circumstance>) -> Result<Report, Violation> {
     let mut random = Random::new(seed);
     let cluster = Cluster::start(&[]).await;
     let hardship = Hardship::of(seed);
@@ -108,6 +112,8 @@ pub async fn run(seed: u64, circumstances: BTreeSet<Circumstance>) -> Result<Rep
     server.resume().await;
     let client = server.client();
     circumstance::begin(&run, &mut random).await;
+    let mut crowd = if crowd > 0 { Some(Crowd::join(&run, &server, crowd).await?) } else { None };
+    let writing = crowd.as_ref().map(|crowd| crowd.write(&run, Random::new(seed)));
     let sessions = run.applications(&mut random);
     let events = circumstance::play(run.clone(), client.clone(), Random::new(random.below(u64::MAX)));
     let mut victim = Victim { cluster, server, proxy, shim };
@@ -120,17 +126,35 @@ pub async fn run(seed: u64, circumstances: BTreeSet<Circumstance>) -> Result<Rep
     let followed = followed.await;
     run.finish();
     drop(sessions);
+    if let Some(writing) = writing {
+        writing.await.expect("the writer ends with the run");
+    }
     let converged = match followed {
-        Ok((clients, copies)) => follow::converge(&run, &victim.server, copies).await.map(|()| clients),
+        Ok((clients, copies)) => {
+            converge(&run, &victim.server, copies, crowd.as_mut()).await.map(|()| clients)
+        }
         Err(violation) => Err(violation),
     };
     let history = history.into_inner();
     match converged {
-        Ok(clients) => report(&run, &victim.server, hardship, clients, &history).await,
+        Ok(clients) => report(&run, &victim.server, hardship, clients, &history, crowd.as_ref()).await,
         Err(mut violation) => {
             violation.text += &explained(&history, &victim.server.output());
             Err(violation)
         }
+    }
+}
+
+async fn converge(
+    run: &Arc<Run>,
+    server: &Limn,
+    copies: Vec<Subscription>,
+    crowd: Option<&mut Crowd>,
+) -> Result<(), Violation> {
+    follow::converge(run, server, copies).await?;
+    match crowd {
+        Some(crowd) => crowd.converge(run, server).await,
+        None => Ok(()),
     }
 }
 
@@ -188,11 +212,13 @@ async fn report(
     hardship: Hardship,
     clients: u64,
     history: &[Event],
+    crowd: Option<&Crowd>,
 ) -> Result<Report, Violation> {
     let output = server.output();
     let (causes, durable) = (causes(&output), durable(&output));
     let mut rotations = BTreeMap::new();
-    for handle in run.reference.lock().await.past_handles() {
+    let past = run.reference.lock().await.past_handles();
+    for handle in past.into_iter().chain(crowd.into_iter().flat_map(Crowd::past_handles)) {
         let unsaid = if durable.contains(&handle) { UNEXPLAINED } else { NOT_DURABLE };
         let cause = causes.get(&handle).map_or(unsaid, String::as_str);
         *rotations.entry(cause.to_owned()).or_default() += 1;
@@ -209,6 +235,7 @@ async fn report(
         *report.faults.entry(*fault).or_default() += 1;
     }
     report.rotations.insert(hardship, rotations);
+    report.crowd = crowd.map_or(0, |crowd| crowd.len() as u64);
     if hardship == Hardship::Crashes {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Crashes { count: crashes, went_on, started_over, .. } = &run.crashes;
@@ -232,6 +259,7 @@ impl std::ops::AddAssign for Report {
         self.crashes += other.crashes;
         self.went_on += other.went_on;
         self.started_over += other.started_over;
+        self.crowd += other.crowd;
     }
 }
 
@@ -255,6 +283,13 @@ impl fmt::Display for Report {
         writeln!(f, "faults: {}", list(&faults))?;
         for (hardship, rotations) in &self.rotations {
             writeln!(f, "handles given up, {hardship}: {}", list(rotations))?;
+        }
+        if self.crowd > 0 {
+            writeln!(
+                f,
+                "plain shapes beside these: {}, each judged at the end by a client that went on and a new one",
+                self.crowd
+            )?;
         }
         let Self { crashes, went_on, started_over, .. } = self;
         write!(

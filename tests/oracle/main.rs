@@ -4,6 +4,7 @@
 
 mod chaos;
 mod circumstance;
+mod crowd;
 mod fault;
 mod follow;
 mod kind;
@@ -54,6 +55,9 @@ struct Options {
     /// Let things break, and run seeds until so many minutes are over
     #[arg(long, value_name = "MINUTES")]
     chaos: Option<u64>,
+    /// How many more shapes the first server has, whose database has nothing else; with --chaos
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "chaos")]
+    shapes: u32,
     /// Run the seeds that failed once, and further ones until so many seconds are over
     #[arg(long, value_name = "SECONDS", conflicts_with = "chaos")]
     known_for: Option<u64>,
@@ -67,6 +71,9 @@ struct Options {
 
 /// A seed takes seconds, with faults about a minute.
 const SEED_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// The same for a seed with `--shapes`: thousands of shapes are made, read, and read again.
+const CROWDED_SEED_TIME_MAX: Duration = Duration::from_secs(900);
 
 /// The first of the seeds that follow the known ones in a run with a limit of time.
 const FURTHER: u64 = 1_000;
@@ -125,15 +132,18 @@ async fn run_all(options: &Options, told: Option<BTreeSet<Circumstance>>) -> Tot
     let mut totals = Totals::new(options.chaos.is_some());
     let mut running = JoinSet::new();
     let with_faults = options.chaos.is_some();
+    let mut crowd = options.shapes;
     loop {
         while running.len() < options.jobs
             && (!totals.has_failed() || options.keep_going)
             && time_max.is_none_or(|limit| started.elapsed() < limit)
         {
             let Some(seed) = seeds.next() else { break };
-            let circumstances = told.clone().unwrap_or_else(|| Circumstance::draw(seed, with_faults));
+            let crowd = std::mem::take(&mut crowd);
+            let drawn = || if crowd > 0 { BTreeSet::new() } else { Circumstance::draw(seed, with_faults) };
+            let circumstances = told.clone().unwrap_or_else(drawn);
             running.spawn_local(async move {
-                let outcome = judge(seed, with_faults, circumstances.clone()).await;
+                let outcome = judge(seed, with_faults, crowd, circumstances.clone()).await;
                 (seed, circumstances, outcome)
             });
         }
@@ -154,15 +164,21 @@ async fn run_all(options: &Options, told: Option<BTreeSet<Circumstance>>) -> Tot
 async fn judge(
     seed: u64,
     with_faults: bool,
+    crowd: u32,
     circumstances: BTreeSet<Circumstance>,
 ) -> Result<chaos::Report, Violation> {
     let run = async move {
-        if with_faults { chaos::run(seed, circumstances).await } else { run::seed(seed, circumstances).await }
+        if with_faults {
+            chaos::run(seed, crowd, circumstances).await
+        } else {
+            run::seed(seed, circumstances).await
+        }
     };
+    let limit = if crowd > 0 { CROWDED_SEED_TIME_MAX } else { SEED_TIME_MAX };
     let stuck = |text: String| Err(Violation { kind: Kind::Stuck, text });
-    match spawn_local(timeout(SEED_TIME_MAX, run)).await {
+    match spawn_local(timeout(limit, run)).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => stuck(format!("not done within {} s", SEED_TIME_MAX.as_secs())),
+        Ok(Err(_)) => stuck(format!("not done within {} s", limit.as_secs())),
         Err(panic) => stuck(panic.to_string()),
     }
 }

@@ -55,6 +55,9 @@ pub struct ChaosOptions {
     /// How many at a time
     #[arg(long, default_value_t = 2, value_name = "N")]
     jobs: u64,
+    /// How many plain shapes the first server has besides
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    shapes: u32,
     /// What databases have besides, as for `cargo x oracle`
     #[arg(long, value_name = "NAMES")]
     with: Option<String>,
@@ -86,6 +89,7 @@ pub fn run(workspace: &Workspace, options: &OracleOptions) -> Result<()> {
 pub fn chaos(workspace: &Workspace, options: &ChaosOptions) -> Result<()> {
     let mut arguments = seeds(options.seed, options.first);
     arguments.extend(["--chaos".to_owned(), options.minutes.to_string()]);
+    arguments.extend(["--shapes".to_owned(), options.shapes.to_string()]);
     arguments.extend(pace(options.jobs, options.keep_going));
     arguments.extend(with(options.with.as_ref()));
     set_up(workspace)?;
