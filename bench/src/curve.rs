@@ -22,12 +22,13 @@ pub struct Curve {
 
 const WIDTH: f64 = 720.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 700.0;
+const RIGHT: f64 = 690.0;
 const TOP: f64 = 40.0;
-const PANEL: f64 = 150.0;
+const PANEL: f64 = 156.0;
 /// The part of a panel that holds its plot.
 const PLOT: f64 = 100.0;
-const DIVISIONS: u32 = 4;
+/// Of a linear axis, about.
+const DIVISIONS: f64 = 4.0;
 
 /// An SVG image of the curves, all over the same `along`.
 pub fn svg(title: &str, along: &str, curves: &[Curve], axes: Axes) -> String {
@@ -40,7 +41,7 @@ pub fn svg(title: &str, along: &str, curves: &[Curve], axes: Axes) -> String {
         escaped(along),
     );
     for (index, curve) in curves.iter().enumerate() {
-        panel(&mut out, curve, axes, TOP + PANEL * index as f64 + 22.0);
+        panel(&mut out, curve, axes, TOP + PANEL * index as f64 + 26.0);
     }
     out.push_str("</svg>\n");
     out
@@ -55,7 +56,7 @@ fn panel(out: &mut String, curve: &Curve, axes: Axes, top: f64) {
         |at: f64| LEFT + (RIGHT - LEFT) * across.part(at),
         |figure: f64| top + PLOT * (1.0 - up.part(figure)),
     );
-    let _ = writeln!(out, "<text x=\"12\" y=\"{:.1}\">{}</text>", top - 8.0, escaped(&curve.name));
+    let _ = writeln!(out, "<text x=\"12\" y=\"{:.1}\">{}</text>", top - 12.0, escaped(&curve.name));
     for figure in up.marks() {
         let _ = writeln!(
             out,
@@ -121,7 +122,8 @@ impl Scale {
     fn marks(&self) -> Vec<f64> {
         match self.axes {
             Axes::Linear => {
-                (0..=DIVISIONS).map(|n| self.most * f64::from(n) / f64::from(DIVISIONS)).collect()
+                let step = round_step(self.most / DIVISIONS);
+                (0..).map(|n| f64::from(n) * step).take_while(|mark| *mark <= self.most).collect()
             }
             Axes::Logarithmic => {
                 let powers = (self.most / self.least).log10().round() as i32;
@@ -131,9 +133,21 @@ impl Scale {
     }
 }
 
+/// 1, 2 or 5 of some power of ten, at least `least`.
+fn round_step(least: f64) -> f64 {
+    let power = 10_f64.powf(least.log10().floor());
+    let step = [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= least);
+    step.unwrap_or(10.0 * power)
+}
+
 /// With as many digits as a reader can use.
 fn rounded(figure: f64) -> String {
-    if figure >= 10.0 || figure == 0.0 { format!("{figure:.0}") } else { format!("{figure:.2}") }
+    match figure {
+        1_000_000.0.. => format!("{} M", figure / 1_000_000.0),
+        1_000.0.. => format!("{} k", figure / 1_000.0),
+        10.0.. | 0.0 => format!("{figure:.0}"),
+        _ => format!("{figure:.2}"),
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -168,6 +182,14 @@ mod tests {
         assert_eq!(dots.len(), 3);
         assert!(((dots[1].0 - dots[0].0) - (dots[2].0 - dots[1].0)).abs() < 0.2, "{dots:?}");
         assert!(((dots[0].1 - dots[1].1) - (dots[1].1 - dots[2].1)).abs() < 0.2, "{dots:?}");
+    }
+
+    #[test]
+    fn marks_are_round_numbers() {
+        let marks = Scale::of([0.0, 2_023.0].into_iter(), Axes::Linear).marks();
+        assert_eq!(marks.into_iter().map(rounded).collect::<Vec<_>>(), ["0", "1 k", "2 k"]);
+        let marks = Scale::of([150.0, 8_210.0].into_iter(), Axes::Logarithmic).marks();
+        assert_eq!(marks.into_iter().map(rounded).collect::<Vec<_>>(), ["100", "1 k", "10 k"]);
     }
 
     #[test]

@@ -171,7 +171,7 @@ async fn main() {
         }
     }
     if let Some(folder) = options.results.as_ref().filter(|_| !report.is_empty()) {
-        let conditions = conditions(&cluster, options.runs).await;
+        let conditions = format!("{} runs of each, {}", options.runs, conditions(&cluster).await);
         report.write(folder, &conditions).expect("the folder can be written to");
         println!("\nwritten to {}", folder.join("RESULTS.md").display());
     }
@@ -225,13 +225,13 @@ async fn growth(cluster: &Cluster, options: &Options) {
     let Some(program) = options.programs.first() else { return };
     let growth = Growth::run(cluster, program, options.large).await;
     if let Some(folder) = &options.results {
-        let conditions = conditions(cluster, options.runs).await;
+        let conditions = format!("once at each point, {}", conditions(cluster).await);
         growth.write(folder, &conditions).expect("the folder can be written to");
     }
 }
 
 /// The machine and the Postgres on which the figures were measured.
-async fn conditions(cluster: &Cluster, runs: usize) -> String {
+async fn conditions(cluster: &Cluster) -> String {
     let database = cluster.database().await;
     let postgres = database.connect().await.value("SHOW server_version").await;
     cluster.discard(&database).await;
@@ -242,7 +242,7 @@ async fn conditions(cluster: &Cluster, runs: usize) -> String {
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "{runs} runs of each, on {cores} cores of a machine ({}, memory {}) with everything on it: server, clients, \
+        "on {cores} cores of a machine ({}, memory {}) with everything on it: server, clients, \
          and one Postgres {postgres} with fsync.",
         line_of("/proc/cpuinfo", "model name"),
         line_of("/proc/meminfo", "MemTotal"),
