@@ -9,6 +9,7 @@ mod goal;
 mod growth;
 mod nginx;
 mod plot;
+mod profiler;
 mod report;
 mod scenario;
 mod soak;
@@ -20,6 +21,7 @@ use figures::{Figures, Memory};
 use goal::Goal;
 use growth::Growth;
 use limn_tests::Cluster;
+use profiler::Profiler;
 use report::{Report, Row};
 use scenario::{
     ColdSync, Compaction, Creation, Crowd, Equality, Filters, IdleShapes, LargeRow, LargeTransaction,
@@ -57,6 +59,9 @@ struct Options {
     /// Also the largest points of the growth: a million shapes, 10,000 clients, 10 million rows
     #[arg(long)]
     large: bool,
+    /// Samples of `perf` while the last run is under way go into this file
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// Writes a page with the table and a plot for each scenario into this folder
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
@@ -272,7 +277,12 @@ async fn measure<S: Scenario>(cluster: &Cluster, options: &Options, scenario: S)
         let (head, tail) = subjects.split_at_mut(first);
         for (subject, figures) in tail.iter_mut().chain(head) {
             subject.start().await;
+            let process = subject.limn().process();
+            let profiler = options.profile.as_ref().map(|file| Profiler::begin(file, process));
             let figure = scenario.run(subject, run).await;
+            if let Some(profiler) = profiler {
+                profiler.end(subject.limn().process());
+            }
             figures.add(figure, subject.memory_kb());
             subject.stop().await;
         }

@@ -45,6 +45,9 @@ impl Row {
         for Verdict { goal, measured, is_met } in self.verdicts() {
             let measured = measured.unwrap_or_else(|| "not measured".to_owned());
             println!("  goal: {goal}: {} ({measured})", if is_met { "met" } else { "MISSED" });
+            if !is_met {
+                println!("  where the time goes: cargo x bench profile {}", self.name);
+            }
         }
     }
 

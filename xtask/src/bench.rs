@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::process::{command, run as run_command};
+use crate::profile;
 use crate::setup::{self, Part};
 use crate::test::with_servers;
 use crate::workspace::Workspace;
@@ -19,13 +20,19 @@ pub struct Options {
     /// Write the results to `bench/RESULTS.md`, with plots
     #[arg(long)]
     write: bool,
-    /// What to measure, and how: `transactions --runs 3`; `-- --help` says more
+    /// What to measure, and how: `transactions --runs 3`; `-- --help` says more. `profile restart` draws where the
+    /// server spends its time in that row
     #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
 
-/// Builds the server and the benchmark, and runs it.
+/// Builds the server and the benchmark, and runs it; or profiles a row of it.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if let [verb, row, rest @ ..] = options.options.as_slice()
+        && verb == "profile"
+    {
+        return profile::run(workspace, row, rest);
+    }
     setup::run(workspace, &[Part::Native, Part::Postgres])?;
     let packages = ["--package", "limn-origin", "--package", "limn-bench"];
     run_command(command("cargo", workspace.root()).args(["build", "--release"]).args(packages))?;

@@ -27,6 +27,7 @@ mod oracle;
 mod planted;
 mod postgres;
 mod process;
+mod profile;
 mod setup;
 mod sim;
 mod sizes;

@@ -13,6 +13,7 @@ mod cargo_tools;
 mod native;
 pub mod nginx;
 mod npm;
+pub mod perf;
 mod postgres_server;
 pub mod postgres_versions;
 pub mod schemathesis;
@@ -79,7 +80,7 @@ impl Part {
     }
 }
 
-pub use cargo_tools::{ensure_cargo_deny, ensure_cargo_fuzz, ensure_cargo_mutants};
+pub use cargo_tools::{ensure_cargo_deny, ensure_cargo_fuzz, ensure_cargo_mutants, ensure_inferno};
 pub use toolchain::ensure_clippy as ensure_wasm_clippy;
 
 /// Makes all `parts` ready, one line each.

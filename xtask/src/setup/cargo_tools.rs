@@ -14,6 +14,8 @@ const CARGO_FUZZ_VERSION: &str = "0.13.2";
 
 const CARGO_MUTANTS_VERSION: &str = "27.1.0";
 
+const INFERNO_VERSION: &str = "0.12.8";
+
 struct Tool {
     package: &'static str,
     program: &'static str,
@@ -36,6 +38,12 @@ pub fn ensure_cargo_fuzz(workspace: &Workspace) -> Result<()> {
 pub fn ensure_cargo_mutants(workspace: &Workspace) -> Result<()> {
     let version = CARGO_MUTANTS_VERSION.to_owned();
     Tool { package: "cargo-mutants", program: "cargo-mutants", version }.ensure(workspace)
+}
+
+/// inferno, which draws flame graphs.
+pub fn ensure_inferno(workspace: &Workspace) -> Result<()> {
+    let version = INFERNO_VERSION.to_owned();
+    Tool { package: "inferno", program: "inferno-flamegraph", version }.ensure(workspace)
 }
 
 impl Tool {
@@ -71,7 +79,17 @@ impl Tool {
         cargo
     }
 
+    /// As cargo lists what it installed: for programs that do not tell their version.
+    fn listed_version(&self, workspace: &Workspace) -> Option<String> {
+        let mut cargo = command("cargo", workspace.root());
+        let listed = capture(cargo.args(["install", "--list", "--root"]).arg(workspace.tools())).ok()?;
+        listed_version(&listed, self.package).map(str::to_owned)
+    }
+
     fn installed_version(&self, workspace: &Workspace) -> Option<String> {
+        if self.package == "inferno" {
+            return self.listed_version(workspace);
+        }
         let path = workspace.tool(self.program);
         let mut program = command(path, workspace.root());
         // This one answers only as the subcommand that cargo would call.
@@ -79,6 +97,11 @@ impl Tool {
         let printed = capture(program.arg("--version")).ok()?;
         first_version(&printed).map(str::to_owned)
     }
+}
+
+/// `inferno v0.12.8:`, with its programs below.
+fn listed_version<'a>(listed: &'a str, package: &str) -> Option<&'a str> {
+    listed.lines().find_map(|line| line.strip_prefix(package)?.strip_prefix(" v")?.strip_suffix(':'))
 }
 
 fn build_dir(workspace: &Workspace) -> PathBuf {
@@ -101,5 +124,8 @@ mod tests {
         assert_eq!(first_version("cargo-deny 0.20.2"), Some("0.20.2"));
         assert_eq!(first_version("tool-1.2 0.8.7 (abc 2026)"), Some("0.8.7"));
         assert_eq!(first_version("no version at all"), None);
+        let listed = "cargo-deny v0.20.2:\n    cargo-deny\ninferno v0.12.8:\n    inferno-flamegraph\n";
+        assert_eq!(listed_version(listed, "inferno"), Some("0.12.8"));
+        assert_eq!(listed_version(listed, "cargo"), None);
     }
 }
