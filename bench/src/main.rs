@@ -75,7 +75,7 @@ const SHAPES_OF_SOAK: u32 = 20_000;
 const CLIENTS: u32 = 1_000;
 const CLIENTS_OF_SOAK: u32 = 2_000;
 /// Where a soak leaves its plot and samples without `--results`.
-const SOAK_FOLDER: &str = "soak";
+const SOAK_FOLDER: &str = "target/soak";
 
 /// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
