@@ -32,7 +32,7 @@ impl<F: Files> Packs<F> {
     /// The packs of a folder that was recovered, and has no files of other shapes any more. Each is full at `bytes_max`.
     pub fn new(files: F, layout: Layout, recovered: &Recovered, bytes_max: u64) -> Self {
         let mut shapes = BTreeMap::new();
-        let places = recovered.store.shapes.iter().filter_map(|shape| shape.log.snapshot().pack);
+        let places = recovered.store.shapes.iter().filter_map(|shape| shape.log.pack());
         places.for_each(|place| *shapes.entry(place.pack).or_default() += 1);
         let next = shapes.keys().next_back().map_or(1, |last| last + 1);
         Self { files, layout, bytes_max, newest: None, next, shapes }

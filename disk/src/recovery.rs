@@ -94,7 +94,7 @@ fn settle<F: Files>(folders: &mut Folders<'_, F>, shapes: &mut [RecoveredShape])
         segment::cut(files, &dir, &shape.log)?;
         dirs.push((dir, shape.log.start().generation));
     }
-    let places = shapes.iter().filter_map(|shape| shape.log.snapshot().pack);
+    let places = shapes.iter().filter_map(|shape| shape.log.pack());
     let dirs = dirs.iter().map(|(dir, generation)| (dir.as_path(), *generation));
     segment::sync_all(files, layout, dirs, places)
 }
@@ -126,7 +126,7 @@ pub(crate) fn remove_orphans(
 ) -> io::Result<()> {
     let known: BTreeSet<String> = survivors.iter().map(|shape| shape.handle.to_string()).collect();
     let packs: BTreeSet<u64> =
-        survivors.iter().filter_map(|shape| shape.log.snapshot().pack).map(|place| place.pack).collect();
+        survivors.iter().filter_map(|shape| shape.log.pack()).map(|place| place.pack).collect();
     for name in files.list(&layout.shapes_dir())? {
         match pack_number(&name) {
             Some(number) if !packs.contains(&number) => files.remove_file(&layout.pack_file(number))?,
@@ -192,7 +192,7 @@ mod tests {
                 let recovered = recover(&Native, &layout, 1_000, 1_000).unwrap();
                 let [shape] = &recovered.store.shapes[..] else { unreachable!("one shape survives") };
                 let dir = layout.shape_dir(shape.handle);
-                let (path, at) = segment::snapshot_place(&dir, shape.log.snapshot().pack);
+                let (path, at) = segment::snapshot_place(&dir, shape.log.pack());
                 assert_eq!(fs::read(path).unwrap()[at as usize..], *CONTENT);
                 remove_orphans(&Native, &layout, &recovered.store.shapes).unwrap();
             }

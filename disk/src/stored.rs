@@ -16,7 +16,7 @@ pub fn stored_part(
 ) -> (Option<(PathBuf, Range<u64>)>, SharedBytes) {
     match part {
         Part::Snapshot(range) => {
-            let (path, at) = segment::snapshot_place(&dir(), log.snapshot().pack);
+            let (path, at) = segment::snapshot_place(&dir(), log.pack());
             (Some((path, at + range.start..at + range.end)), SharedBytes::new())
         }
         Part::Changes(range) => {

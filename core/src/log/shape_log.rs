@@ -13,54 +13,37 @@
 //! [`handle_flushed`](ShapeLog::handle_flushed) whenever convenient.
 
 use super::compaction::SegmentStart;
-use super::item::{ITEM_SUFFIX, LAST_SUFFIX};
+use super::item::ITEM_SUFFIX;
 use super::rope::{Rope, SharedBytes};
 use crate::{Lsn, Offset};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::ops::Range;
 
+mod changes;
 mod chunks;
 mod compact;
 mod read;
+mod snapshot;
 
+use changes::Changes;
 pub use chunks::Chunks;
 pub use read::{Clock, Found, IndexSearch, LogRange, Read};
+use snapshot::Snapshot;
 
-/// The log of one shape.
+/// The log of one shape. One that has not changed is small: there may be a million of them.
 #[derive(Debug, Clone)]
 pub struct ShapeLog {
-    snapshot: SnapshotProgress,
-    /// The chunks of the change log.
-    chunks: Chunks,
-    /// Where the segment begins, where that is not the log's beginning.
-    compacted: Option<Box<compact::State>>,
-    /// End of the flushed part, in bytes and in items, and the offset of its last item.
-    flushed_bytes: u64,
-    flushed_items: u64,
-    flushed_offset: Offset,
-    /// Bytes after the flushed part; those of a long item are shared with other logs.
-    tail: Rope,
-    /// The finished items in the tail.
-    marks: Vec<Mark>,
-    /// The newest item, still without its final form: it may turn out to be the transaction's last.
-    open_item: Option<OpenItem>,
-    /// The ends of complete transactions and moves that are not visible yet, oldest first, each with the number of items up
-    /// to it.
-    unpublished: VecDeque<(Mark, u64)>,
-    /// The visible part: its last item's offset, and its length in bytes and in items.
-    published_offset: Offset,
-    published_bytes: u64,
-    published_items: u64,
+    snapshot: Snapshot,
+    chunk_bytes_max: u64,
+    /// `None` before the first one.
+    changes: Option<Box<Changes>>,
     /// Whether the stream has come up to the snapshot: before that, the rows are ahead of any LSN that could be named.
     is_joined: bool,
-    /// The commit LSN up to which transactions are visible, where a move is pending; `None` where all of them are.
-    visible_up_to: Option<Lsn>,
+    /// The commit LSN up to which transactions are visible, where a move is pending; `MAX` where all of them are.
+    visible_up_to: u64,
     /// A commit LSN that the visible rows include, where a move brought them further than its offset tells.
     covered_up_to: Lsn,
-    /// The part of the tail that was handed out last, and where it is in the change log.
-    shared: Option<Box<(Range<u64>, SharedBytes)>>,
 }
 
 /// How far the snapshot is written.
@@ -120,45 +103,33 @@ pub struct Checkpoint {
     pub last: Option<(u64, u64)>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct OpenItem {
-    tx: u64,
-    op: u64,
-    /// Where the item starts in the tail, behind its comma.
-    start: usize,
-}
-
 impl ShapeLog {
     /// An empty log whose chunks close at `chunk_bytes_max` item bytes.
     #[must_use]
     pub const fn new(chunk_bytes_max: u64) -> Self {
         Self {
-            snapshot: SnapshotProgress { bytes: 0, chunk_ends: Vec::new(), complete: false, pack: None },
-            chunks: Chunks::new(chunk_bytes_max),
-            compacted: None,
-            flushed_bytes: 0,
-            flushed_items: 0,
-            flushed_offset: Offset::SNAPSHOT_END,
-            tail: Rope::new(),
-            marks: Vec::new(),
-            open_item: None,
-            unpublished: VecDeque::new(),
-            published_offset: Offset::SNAPSHOT_END,
-            published_bytes: 0,
-            published_items: 0,
+            snapshot: Snapshot::Begun,
+            chunk_bytes_max,
+            changes: None,
             is_joined: false,
-            visible_up_to: None,
+            visible_up_to: u64::MAX,
             covered_up_to: Lsn::ZERO,
-            shared: None,
         }
     }
 
     /// The log as a checkpoint left it.
     #[must_use]
     pub fn restore(chunk_bytes_max: u64, checkpoint: Checkpoint) -> Self {
+        let log = Self { snapshot: checkpoint.snapshot.into(), ..Self::new(chunk_bytes_max) };
+        let is_changed = checkpoint.last.is_some()
+            || checkpoint.flushed_bytes > 0
+            || checkpoint.open_chunk_bytes > 0
+            || !checkpoint.start.is_default();
+        if !is_changed {
+            return log;
+        }
         let last = checkpoint.last.map_or(Offset::SNAPSHOT_END, |(tx, op)| Offset::new(tx, op));
-        Self {
-            snapshot: checkpoint.snapshot,
+        let changes = Changes {
             chunks: Chunks::restore(chunk_bytes_max, checkpoint.closed, checkpoint.open_chunk_bytes),
             compacted: compact::State::of(checkpoint.start),
             flushed_bytes: checkpoint.flushed_bytes,
@@ -167,34 +138,51 @@ impl ShapeLog {
             published_offset: last,
             published_bytes: checkpoint.flushed_bytes,
             published_items: checkpoint.flushed_items,
-            ..Self::new(chunk_bytes_max)
-        }
+            ..Changes::new(chunk_bytes_max)
+        };
+        Self { changes: Some(Box::new(changes)), ..log }
     }
 
     /// The state that a restart needs; `None` while the tail is not flushed or a transaction is open.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        let whole = self.tail.is_empty() && self.open_item.is_none();
+        let changes = self.changes();
+        let whole = changes.tail.is_empty() && changes.open_item.is_none();
         whole.then(|| Checkpoint {
-            snapshot: self.snapshot.clone(),
-            closed: self.chunks.closed().to_vec(),
-            open_chunk_bytes: self.chunks.open_bytes(),
+            snapshot: self.snapshot(),
+            closed: changes.chunks.closed().to_vec(),
+            open_chunk_bytes: changes.chunks.open_bytes(),
             start: self.start(),
-            flushed_bytes: self.flushed_bytes,
-            flushed_items: self.flushed_items,
-            last: number(self.flushed_offset),
+            flushed_bytes: changes.flushed_bytes,
+            flushed_items: changes.flushed_items,
+            last: number(changes.flushed_offset),
         })
+    }
+
+    fn changes(&self) -> &Changes {
+        self.changes.as_deref().unwrap_or(&changes::NONE)
+    }
+
+    fn changes_mut(&mut self) -> &mut Changes {
+        let chunk_bytes_max = self.chunk_bytes_max;
+        self.changes.get_or_insert_with(|| Box::new(Changes::new(chunk_bytes_max)))
     }
 
     /// The snapshot has grown.
     pub fn handle_snapshot_progress(&mut self, progress: SnapshotProgress) {
-        self.snapshot = progress;
+        self.snapshot = progress.into();
     }
 
     /// How far the snapshot is.
     #[must_use]
-    pub const fn snapshot(&self) -> &SnapshotProgress {
-        &self.snapshot
+    pub fn snapshot(&self) -> SnapshotProgress {
+        self.snapshot.progress()
+    }
+
+    /// The place of the snapshot's bytes, if they share a file with those of other shapes.
+    #[must_use]
+    pub fn pack(&self) -> Option<PackPlace> {
+        self.snapshot.pack()
     }
 
     /// Appends an item of the open transaction. Offsets must increase; an item at or before the newest one
@@ -220,15 +208,11 @@ impl ShapeLog {
 
     fn append_by(&mut self, tx: u64, op: u64, copied: usize, push: impl FnOnce(&mut Rope)) -> bool {
         let offset = Offset::new(tx, op);
-        let newest = self.open_item.map_or(self.last_finished(), |open| Offset::new(open.tx, open.op));
-        if offset <= newest {
-            return offset > self.published_offset;
+        let changes = self.changes();
+        if offset <= changes.newest() {
+            return offset > changes.published_offset;
         }
-        self.finish_item(false);
-        self.tail.reserve(1 + copied + LAST_SUFFIX.len() - ITEM_SUFFIX.len());
-        self.tail.push(b',');
-        self.open_item = Some(OpenItem { tx, op, start: self.tail.len() });
-        push(&mut self.tail);
+        self.changes_mut().append(tx, op, copied, push);
         true
     }
 
@@ -237,16 +221,21 @@ impl ShapeLog {
     ///
     /// Returns true where something became visible.
     pub fn commit(&mut self) -> bool {
-        self.finish_item(true);
-        self.note_end();
+        self.end_items(true);
         self.publish()
     }
 
     /// Ends a move: like a transaction, but its messages carry no mark (protocol §4.8), and it becomes visible only
     /// by [`set_visible_up_to`](Self::set_visible_up_to), once it is durable.
     pub fn end_move(&mut self) {
-        self.finish_item(false);
-        self.note_end();
+        self.end_items(false);
+    }
+
+    fn end_items(&mut self, are_transaction: bool) {
+        if let Some(changes) = &mut self.changes {
+            changes.finish_item(are_transaction);
+            changes.note_end();
+        }
     }
 
     /// The stream has come up to the snapshot: there are LSNs that replies can name.
@@ -265,89 +254,79 @@ impl ShapeLog {
     ///
     /// Returns true where something became visible.
     pub fn set_visible_up_to(&mut self, up_to: Option<Lsn>, processed: Lsn) -> bool {
-        self.visible_up_to = up_to;
+        self.visible_up_to = up_to.map_or(u64::MAX, Lsn::as_u64);
         self.covered_up_to = self.covered_up_to.max(up_to.map_or(processed, |up_to| up_to.min(processed)));
         self.publish()
     }
 
     /// Makes visible what is complete and may be.
     fn publish(&mut self) -> bool {
-        let before = self.published_bytes;
-        let up_to = self.visible_up_to.map_or(u64::MAX, Lsn::as_u64);
-        while let Some((end, items)) = self.unpublished.pop_front_if(|(end, _)| end.tx <= up_to) {
-            self.published_items = items;
-            self.published_bytes = end.end;
-            self.published_offset = Offset::new(end.tx, end.op);
-        }
-        self.published_bytes > before
+        let up_to = self.visible_up_to;
+        self.changes.as_mut().is_some_and(|changes| changes.publish(up_to))
     }
 
-    fn note_end(&mut self) {
-        let end = self.flushed_bytes + self.tail.len() as u64;
-        let known = self.unpublished.back().map_or(self.published_bytes, |(last, _)| last.end);
-        if let (true, Some((tx, op))) = (end > known, number(self.last_finished())) {
-            let items = self.flushed_items + self.marks.len() as u64;
-            self.unpublished.push_back((Mark { tx, op, end }, items));
-        }
+    /// The bound of the visible part, where it has one.
+    fn visible_up_to(&self) -> Option<Lsn> {
+        (self.visible_up_to != u64::MAX).then_some(Lsn::new(self.visible_up_to))
     }
 
     /// The offset of the last visible item; `0_inf` where there is none.
     #[must_use]
-    pub const fn last_offset(&self) -> Offset {
-        self.published_offset
+    pub fn last_offset(&self) -> Offset {
+        self.changes().published_offset
     }
 
     /// The number of items before the segment's end.
     #[must_use]
-    pub const fn flushed_items(&self) -> u64 {
-        self.flushed_items
+    pub fn flushed_items(&self) -> u64 {
+        self.changes().flushed_items
     }
 
     /// The position of the segment's end in bytes: what lies beyond is in the tail.
     #[must_use]
-    pub const fn flushed_bytes(&self) -> u64 {
-        self.flushed_bytes
+    pub fn flushed_bytes(&self) -> u64 {
+        self.changes().flushed_bytes
     }
 
     /// The part of `range` (positions in the change log) that is in memory.
     #[must_use]
     pub fn tail_part(&self, range: Range<u64>) -> Rope {
-        let position = |at: u64| usize::try_from(at.saturating_sub(self.flushed_bytes)).unwrap_or(usize::MAX);
-        self.tail.part(position(range.start)..position(range.end))
+        self.changes().tail_part(range)
     }
 
     /// The part of `range` that is in memory, to be sent. Whoever asks for the same part, as all do that wait for the
     /// same change, gets the same bytes, not a copy of them. They are kept until another part is asked for, or the tail
     /// is flushed; `range` lies in the visible part, whose bytes never change.
     pub fn shared_tail_part(&mut self, range: Range<u64>) -> SharedBytes {
-        let range = range.start.max(self.flushed_bytes)..range.end;
+        let Some(changes) = &mut self.changes else { return SharedBytes::new() };
+        let range = range.start.max(changes.flushed_bytes)..range.end;
         if range.is_empty() {
             return SharedBytes::new();
         }
-        if let Some((_, bytes)) = self.shared.as_deref().filter(|(shared, _)| *shared == range) {
+        if let Some((_, bytes)) = changes.shared.as_deref().filter(|(shared, _)| *shared == range) {
             return bytes.clone();
         }
-        let bytes = self.tail_part(range.clone()).into_shared();
-        self.shared = Some(Box::new((range, bytes.clone())));
+        let bytes = changes.tail_part(range.clone()).into_shared();
+        changes.shared = Some(Box::new((range, bytes.clone())));
         bytes
     }
 
     /// Bytes held in memory.
     #[must_use]
     pub fn tail_bytes(&self) -> usize {
-        self.tail.len()
+        self.changes().tail.len()
     }
 
     /// The marks of the tail's finished items, to be appended to the segment's index. Their bytes, to be appended to the
     /// segment, are those up to the end of the last one. Empty where there is nothing to flush.
     #[must_use]
     pub fn flushable(&self) -> &[Mark] {
-        &self.marks
+        &self.changes().marks
     }
 
     /// Notes that the bytes which [`flushable`](Self::flushable) gave are in the segment.
     pub fn handle_flushed(&mut self) {
-        if let Some(last) = self.marks.last() {
+        if let Some(last) = self.flushable().last() {
             self.handle_flushed_to(last.end);
         }
     }
@@ -355,40 +334,9 @@ impl ShapeLog {
     /// The items up to byte `end` of the change log are in the segment. What was appended since they were taken
     /// from [`flushable`](Self::flushable) stays in the tail.
     pub fn handle_flushed_to(&mut self, end: u64) {
-        let items = self.marks.partition_point(|mark| mark.end <= end);
-        let Some(last) = items.checked_sub(1).and_then(|index| self.marks.get(index)).copied() else {
-            return;
-        };
-        let bytes = (last.end - self.flushed_bytes) as usize;
-        self.tail.cut_start(bytes);
-        if let Some(open) = &mut self.open_item {
-            open.start -= bytes;
+        if let Some(changes) = &mut self.changes {
+            changes.handle_flushed_to(end);
         }
-        self.shared = None;
-        self.flushed_items += items as u64;
-        self.flushed_bytes = last.end;
-        self.flushed_offset = Offset::new(last.tx, last.op);
-        self.marks.drain(..items);
-        self.marks.shrink_to_fit();
-        self.tail.shrink_to_fit();
-    }
-
-    /// The offset of the last finished item.
-    fn last_finished(&self) -> Offset {
-        self.marks.last().map_or(self.flushed_offset, |mark| Offset::new(mark.tx, mark.op))
-    }
-
-    /// Gives the newest item its final form; where that fills the open chunk, closes it.
-    fn finish_item(&mut self, last_of_transaction: bool) {
-        let Some(item) = self.open_item.take() else { return };
-        if last_of_transaction {
-            self.tail.cut_end(ITEM_SUFFIX.len());
-            self.tail.extend_from_slice(LAST_SUFFIX);
-        }
-        let end = self.flushed_bytes + self.tail.len() as u64;
-        let mark = Mark { tx: item.tx, op: item.op, end };
-        self.marks.push(mark);
-        self.chunks.push(mark, (self.tail.len() - item.start) as u64);
     }
 }
 

@@ -304,7 +304,7 @@ impl<S: SharedShape + Clone> Writer<S> {
     /// commit log makes them durable; `None` where its file was synced.
     pub fn handle_snapshot_done(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
         if let Some(shape) = self.logs.shape(id) {
-            let progress = shape.with_log(|log| log.snapshot().clone());
+            let progress = shape.with_log(|log| log.snapshot());
             self.logs.handle_snapshot_done(SnapshotDone { id, filter, progress, content });
         }
     }

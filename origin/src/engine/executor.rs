@@ -161,7 +161,7 @@ impl Executor {
             let sync = move || {
                 let generation = |shape: &Shape| shape.log().start().generation;
                 let dirs: Vec<_> = shapes.iter().map(|shape| (shape.dir(), generation(shape))).collect();
-                let places = shapes.iter().filter_map(|shape| shape.log().snapshot().pack);
+                let places = shapes.iter().filter_map(|shape| shape.log().pack());
                 segment::sync_all(
                     &Native,
                     &layout,

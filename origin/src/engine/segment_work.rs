@@ -90,7 +90,7 @@ impl SegmentWork {
                 None
             }
             Self::RemoveFolder { shape } => {
-                let place = shape.log().snapshot().pack;
+                let place = shape.log().pack();
                 if let Err(error) = folder.remove_shape(&shape.dir(), place) {
                     warn_of_leftovers(&shape, error);
                 }

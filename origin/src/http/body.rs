@@ -286,10 +286,8 @@ async fn next_grown(state: Option<Growing>) -> Option<(io::Result<Bytes>, Option
         let changed = shape.changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let (written, chunk_end) = {
-            let log = shape.log();
-            (log.snapshot().bytes, log.snapshot().chunk_ends.first().copied())
-        };
+        let snapshot = shape.log().snapshot();
+        let (written, chunk_end) = (snapshot.bytes, snapshot.chunk_ends.first().copied());
         let end = chunk_end.unwrap_or(written);
         if growing.next < end {
             let bytes = match read(&growing.file, growing.next..end).await {

@@ -118,7 +118,7 @@ fn a_snapshot_that_only_the_commit_log_holds_is_written_again() {
     let (store, changes) = recover_with(vec![created(1), small_snapshot(1), created(2), done(2)], 0);
     assert_eq!(ids(&store), [1, 2]);
     assert_eq!(changes.snapshots, [(1, Some(PLACE), b",1".to_vec())]);
-    let places: Vec<_> = store.shapes.iter().map(|shape| shape.log.snapshot().pack).collect();
+    let places: Vec<_> = store.shapes.iter().map(|shape| shape.log.pack()).collect();
     assert_eq!(places, [Some(PLACE), None]);
 }
 

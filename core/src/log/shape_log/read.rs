@@ -3,7 +3,7 @@
 //! This is the only place that decides whether what was read is up to date, and up to which LSN. What a request then
 //! gets, [`Reading`](crate::log::Reading) decides.
 
-use super::ShapeLog;
+use super::{Changes, ShapeLog};
 use crate::log::compaction::SegmentStart;
 use crate::{Lsn, Offset};
 use std::ops::Range;
@@ -97,11 +97,12 @@ impl ShapeLog {
         if let Some(read) = self.read_snapshot(after) {
             return read;
         }
-        if after > self.published_offset {
+        let published = self.last_offset();
+        if after > published {
             let is_known = after.tx() <= self.shown_up_to(clock).as_u64();
             return if is_known { self.end(after, clock) } else { Read::Ahead };
         }
-        if after == self.published_offset {
+        if after == published {
             return self.end(after, clock);
         }
         self.locate(after).map_or(Read::Search, |position| self.read_behind(after, position, clock))
@@ -122,24 +123,24 @@ impl ShapeLog {
     /// that its commit log does not have to the end.
     #[must_use]
     pub fn index_search(&self) -> IndexSearch {
-        let start = self.start();
-        IndexSearch {
-            start,
-            entries: self.flushed_items.min(self.published_items).saturating_sub(start.item),
-        }
+        let (start, changes) = (self.start(), self.changes());
+        let entries = changes.flushed_items.min(changes.published_items).saturating_sub(start.item);
+        IndexSearch { start, entries }
     }
 
     fn read_behind(&self, after: Offset, position: u64, clock: Clock) -> Read {
-        if position >= self.published_bytes {
-            return self.end(after.max(self.published_offset), clock);
+        let Changes { chunks, published_bytes, published_offset, .. } = self.changes();
+        let (published_bytes, published_offset) = (*published_bytes, *published_offset);
+        if position >= published_bytes {
+            return self.end(after.max(published_offset), clock);
         }
-        let closed = self.chunks.closed();
+        let closed = chunks.closed();
         let chunk = closed.partition_point(|chunk| chunk.end <= position);
-        let chunk = closed.get(chunk).filter(|chunk| chunk.end <= self.published_bytes);
-        let (end, offset) = chunk.map_or((self.published_bytes, self.published_offset), |chunk| {
+        let chunk = closed.get(chunk).filter(|chunk| chunk.end <= published_bytes);
+        let (end, offset) = chunk.map_or((published_bytes, published_offset), |chunk| {
             (chunk.end, Offset::new(chunk.tx, chunk.op))
         });
-        let is_last = offset >= self.published_offset;
+        let is_last = offset >= published_offset;
         let up_to_date = (is_last && self.is_complete(offset)).then(|| self.lsn_at(offset, clock)).flatten();
         // A chunk that ends the log is closed only once something follows: what a reply says of the end changes.
         let range = LogRange { start: self.start(), bytes: position..end };
@@ -149,7 +150,7 @@ impl ShapeLog {
     /// The end of the log, for a client that has none of its rows: those may be ahead of the LSN.
     #[must_use]
     pub fn read_end(&self, clock: Clock) -> Read {
-        let offset = self.published_offset;
+        let offset = self.last_offset();
         Read::End { offset, up_to_date: self.lsn_at(offset, clock) }
     }
 
@@ -164,7 +165,7 @@ impl ShapeLog {
     /// Whether the visible items up to `offset` are the rows at some LSN that can be named. They are not before the
     /// stream has come up to the snapshot, nor where a crash left more in the log than its visible part.
     fn is_complete(&self, offset: Offset) -> bool {
-        self.is_joined && self.visible_up_to.is_none_or(|up_to| offset.tx() <= up_to.as_u64())
+        self.is_joined && self.visible_up_to().is_none_or(|up_to| offset.tx() <= up_to.as_u64())
     }
 
     /// The greatest LSN whose changes are all among the items up to `offset`, which is the log's end.
@@ -175,7 +176,7 @@ impl ShapeLog {
 
     /// The commit LSN up to which the log shows what the server has processed.
     fn shown_up_to(&self, clock: Clock) -> Lsn {
-        self.visible_up_to.map_or(clock.processed, |up_to| up_to.min(clock.processed))
+        self.visible_up_to().map_or(clock.processed, |up_to| up_to.min(clock.processed))
     }
 
     fn read_snapshot(&self, after: Offset) -> Option<Read> {
@@ -184,15 +185,14 @@ impl ShapeLog {
             Offset::At { tx: 0, op: crate::Op::Number(op) } => op.checked_add(1)?,
             Offset::At { .. } => return None,
         };
-        let ends = &self.snapshot.chunk_ends;
         // A chunk number beyond the address space is beyond the snapshot as well.
         let index = usize::try_from(chunk).ok()?;
-        let start = index.checked_sub(1).map_or(Some(&0), |previous| ends.get(previous));
+        let start = index.checked_sub(1).map_or(Some(0), |previous| self.snapshot.chunk_end(previous));
         let offset = Offset::snapshot_chunk(chunk);
-        match (start, ends.get(index)) {
-            (Some(&start), Some(&end)) => Some(Read::Snapshot { start, end: Some(end), offset }),
-            _ if self.snapshot.complete => None,
-            (Some(&start), None) if chunk == 0 => Some(Read::Snapshot { start, end: None, offset }),
+        match (start, self.snapshot.chunk_end(index)) {
+            (Some(start), Some(end)) => Some(Read::Snapshot { start, end: Some(end), offset }),
+            _ if self.snapshot.is_complete() => None,
+            (Some(start), None) if chunk == 0 => Some(Read::Snapshot { start, end: None, offset }),
             _ => Some(Read::Pending),
         }
     }
@@ -203,12 +203,13 @@ impl ShapeLog {
         if after.is_virtual() {
             return Some(self.start().byte);
         }
-        if after >= self.flushed_offset || self.flushed_bytes == 0 {
-            let next = self.marks.partition_point(|mark| Offset::new(mark.tx, mark.op) <= after);
-            let before = next.checked_sub(1).and_then(|index| self.marks.get(index));
-            return Some(before.map_or(self.flushed_bytes, |mark| mark.end));
+        let Changes { chunks, flushed_bytes, flushed_offset, marks, .. } = self.changes();
+        if after >= *flushed_offset || *flushed_bytes == 0 {
+            let next = marks.partition_point(|mark| Offset::new(mark.tx, mark.op) <= after);
+            let before = next.checked_sub(1).and_then(|index| marks.get(index));
+            return Some(before.map_or(*flushed_bytes, |mark| mark.end));
         }
-        let closed = self.chunks.closed();
+        let closed = chunks.closed();
         let chunk = closed.binary_search_by_key(&after, |chunk| Offset::new(chunk.tx, chunk.op));
         chunk.ok().and_then(|index| closed.get(index)).map(|chunk| chunk.end)
     }

@@ -240,7 +240,7 @@ fn flushing_keeps_every_position() {
     assert_eq!(log.read(Offset::new(2, 0), at(5)), Read::Search);
     assert_eq!(
         log.read(Offset::new(3, 0), at(5)),
-        log.read_at(Offset::new(3, 0), found(log.chunks.closed()[0].end), at(5))
+        log.read_at(Offset::new(3, 0), found(log.changes().chunks.closed()[0].end), at(5))
     );
     assert_eq!(log.read(Offset::new(4, 0), at(5)), Read::Search);
     assert_eq!(log.read_at(Offset::new(4, 0), found(marks_end(&before)), at(5)), before);
@@ -332,7 +332,7 @@ fn offsets_are_searched_among_the_visible_items() {
     assert_eq!(log.read(Offset::new(1, 0), at(2)), Read::Search);
     assert_eq!(
         log.read(Offset::new(2, 0), at(2)),
-        log.read_at(Offset::new(2, 0), found(log.published_bytes), at(2))
+        log.read_at(Offset::new(2, 0), found(log.changes().published_bytes), at(2))
     );
     log.commit();
     assert_eq!(log.index_search().entries, 3, "the fourth is in memory");
@@ -404,7 +404,7 @@ fn readers_of_one_part_of_the_tail_share_its_bytes() {
     let longer = read(&mut log, Offset::SNAPSHOT_END);
     assert_eq!((longer.len(), first.len()), (2 * first.len(), LAST_ITEM_BYTES));
     log.handle_flushed();
-    assert!(log.shared.is_none(), "the tail's memory is free again");
+    assert!(log.changes().shared.is_none(), "the tail's memory is free again");
     assert!(log.shared_tail_part(0..log.flushed_bytes()).is_empty());
     assert_eq!(longer.len(), 2 * LAST_ITEM_BYTES);
 }

@@ -151,7 +151,7 @@ impl Origin {
         let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
         let generation = |shape: &Shape| shape.log.get().start().generation;
         let dirs: Vec<_> = shapes.iter().map(|shape| (shape.dir(), generation(shape))).collect();
-        let places = shapes.iter().filter_map(|shape| shape.log.get().snapshot().pack);
+        let places = shapes.iter().filter_map(|shape| shape.log.get().pack());
         let dirs = dirs.iter().map(|(dir, generation)| (&**dir, *generation));
         segment::sync_all(&self.files, &layout(), dirs, places)?;
         self.writer.handle_segments_synced(file);

@@ -35,7 +35,7 @@ impl Origin {
                 self.surviving(segment::remove(&files, &shape.dir(), generation))?;
             }
             Some(SegmentWork::RemoveFolder(shape)) => {
-                let place = shape.log.get().snapshot().pack;
+                let place = shape.log.get().pack();
                 place.map_or(Ok(()), |place| self.packs.release(place))?;
                 segment::remove_dir(&files, &shape.dir())?;
             }

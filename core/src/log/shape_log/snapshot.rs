@@ -1,0 +1,104 @@
+//! How far a snapshot is, in little memory: of many logs that nobody reads or changes it is all there is.
+
+use super::{PackPlace, SnapshotProgress};
+
+/// [`SnapshotProgress`], in 16 bytes where it is that of a small snapshot.
+#[derive(Debug, Clone)]
+pub(super) enum Snapshot {
+    /// Nothing is written.
+    Begun,
+    /// It is complete, is one chunk, and lies in a pack.
+    Packed { bytes: u32, pack: u32, at: u32 },
+    /// Any other.
+    Other(Box<SnapshotProgress>),
+}
+
+impl Snapshot {
+    pub(super) fn progress(&self) -> SnapshotProgress {
+        match self {
+            Self::Begun => SnapshotProgress::default(),
+            Self::Packed { bytes, .. } => {
+                let bytes = u64::from(*bytes);
+                SnapshotProgress { bytes, chunk_ends: vec![bytes], complete: true, pack: self.pack() }
+            }
+            Self::Other(progress) => progress.as_ref().clone(),
+        }
+    }
+
+    /// [`SnapshotProgress::pack`]
+    pub(super) fn pack(&self) -> Option<PackPlace> {
+        match self {
+            Self::Begun => None,
+            Self::Packed { pack, at, .. } => Some(PackPlace { pack: u64::from(*pack), at: u64::from(*at) }),
+            Self::Other(progress) => progress.pack,
+        }
+    }
+
+    /// Where closed chunk number `index` ends.
+    pub(super) fn chunk_end(&self, index: usize) -> Option<u64> {
+        match self {
+            Self::Begun => None,
+            Self::Packed { bytes, .. } => (index == 0).then_some(u64::from(*bytes)),
+            Self::Other(progress) => progress.chunk_ends.get(index).copied(),
+        }
+    }
+
+    /// [`SnapshotProgress::complete`]
+    pub(super) fn is_complete(&self) -> bool {
+        match self {
+            Self::Begun => false,
+            Self::Packed { .. } => true,
+            Self::Other(progress) => progress.complete,
+        }
+    }
+}
+
+impl From<SnapshotProgress> for Snapshot {
+    fn from(progress: SnapshotProgress) -> Self {
+        if progress == SnapshotProgress::default() {
+            return Self::Begun;
+        }
+        let place = progress.pack.filter(|_| progress.complete && progress.chunk_ends == [progress.bytes]);
+        let packed = place.and_then(|PackPlace { pack, at }| {
+            let number = |number: u64| u32::try_from(number).ok();
+            Some(Self::Packed { bytes: number(progress.bytes)?, pack: number(pack)?, at: number(at)? })
+        });
+        packed.unwrap_or_else(|| Self::Other(Box::new(progress)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn every_snapshot_is_what_it_was_and_a_small_one_takes_no_memory_of_its_own() {
+        let small = SnapshotProgress {
+            bytes: 450,
+            chunk_ends: vec![450],
+            complete: true,
+            pack: Some(PackPlace { pack: 7, at: 900 }),
+        };
+        assert!(matches!(Snapshot::from(small.clone()), Snapshot::Packed { .. }));
+        let beyond = u64::from(u32::MAX) + 1;
+        let others = [
+            SnapshotProgress::default(),
+            SnapshotProgress { complete: false, ..small.clone() },
+            SnapshotProgress { pack: None, ..small.clone() },
+            SnapshotProgress { chunk_ends: vec![20, 450], ..small.clone() },
+            SnapshotProgress { bytes: beyond, chunk_ends: vec![beyond], ..small.clone() },
+            SnapshotProgress { pack: Some(PackPlace { pack: beyond, at: 0 }), ..small.clone() },
+            SnapshotProgress { pack: Some(PackPlace { pack: 0, at: beyond }), ..small.clone() },
+        ];
+        for progress in others.into_iter().chain([small]) {
+            let snapshot = Snapshot::from(progress.clone());
+            assert_eq!((snapshot.pack(), snapshot.is_complete()), (progress.pack, progress.complete));
+            let ends: Vec<u64> = (0..).map_while(|index| snapshot.chunk_end(index)).collect();
+            assert_eq!(ends, progress.chunk_ends);
+            assert_eq!(snapshot.progress(), progress);
+        }
+        assert_eq!(size_of::<Snapshot>(), 16);
+    }
+}
