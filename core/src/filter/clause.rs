@@ -9,7 +9,8 @@ use super::subquery::{Dependency, SubqueryFilter};
 use super::syntax::ast::{Kind, Node};
 use super::syntax::parse::{self, Subqueries};
 use super::syntax::subject::Subject;
-use crate::pg::{QualifiedName, Relation};
+use super::text::FilterText;
+use crate::pg::{Column, QualifiedName, Relation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use std::sync::Arc;
 pub enum Clause {
     /// The row alone.
     Plain(Arc<Filter>),
+    /// The same, as it is kept of a shape whose rows others judge.
+    AtRest(Arc<FilterText>),
     /// The row and the rows of other tables.
     Subqueries(Arc<SubqueryFilter>),
     /// The row alone, but only Postgres knows how.
@@ -85,6 +88,7 @@ impl Clause {
     pub fn sql(&self) -> &str {
         match self {
             Self::Plain(filter) => filter.sql(),
+            Self::AtRest(text) => text.sql(),
             Self::Subqueries(filter) => filter.sql(),
             Self::Postgres(filter) => filter.sql(),
         }
@@ -95,17 +99,30 @@ impl Clause {
     pub fn columns(&self) -> &[usize] {
         match self {
             Self::Plain(filter) => filter.columns(),
+            Self::AtRest(text) => text.columns(),
             Self::Subqueries(filter) => filter.columns(),
             Self::Postgres(filter) => filter.columns(),
         }
     }
 
-    /// The filter of a clause for which the row alone decides, and core knows how.
+    /// The clause in as little memory as it can be kept in.
     #[must_use]
-    pub fn plain(&self) -> Option<&Filter> {
+    pub fn at_rest(self) -> Self {
         match self {
-            Self::Plain(filter) => Some(filter),
-            Self::Subqueries(_) | Self::Postgres(_) => None,
+            Self::Plain(filter) => Self::AtRest(Arc::clone(filter.text())),
+            other => other,
+        }
+    }
+
+    /// The filter of a clause for which the row alone decides, and core knows how. `columns` are those of its relation.
+    ///
+    /// # Errors
+    /// Where a clause at rest was read for other columns.
+    pub fn plain(&self, columns: &[Column]) -> Result<Option<Arc<Filter>>, FilterError> {
+        match self {
+            Self::Plain(filter) => Ok(Some(Arc::clone(filter))),
+            Self::AtRest(text) => text.read(columns).map(|filter| Some(Arc::new(filter))),
+            Self::Subqueries(_) | Self::Postgres(_) => Ok(None),
         }
     }
 
@@ -113,7 +130,7 @@ impl Clause {
     #[must_use]
     pub fn subqueries(&self) -> Option<&SubqueryFilter> {
         match self {
-            Self::Plain(_) | Self::Postgres(_) => None,
+            Self::Plain(_) | Self::AtRest(_) | Self::Postgres(_) => None,
             Self::Subqueries(filter) => Some(filter),
         }
     }
@@ -122,7 +139,7 @@ impl Clause {
     #[must_use]
     pub fn postgres(&self) -> Option<&PostgresFilter> {
         match self {
-            Self::Plain(_) | Self::Subqueries(_) => None,
+            Self::Plain(_) | Self::AtRest(_) | Self::Subqueries(_) => None,
             Self::Postgres(filter) => Some(filter),
         }
     }

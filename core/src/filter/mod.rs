@@ -22,6 +22,7 @@ mod resolver;
 mod sql;
 mod subquery;
 mod syntax;
+mod text;
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use sql::postgres::{Claims, PostgresFilter, PurityClaim, STABLE_FUNCTIONS, S
 pub use subquery::{Condition, Dependency, Position, SubqueryFilter};
 pub use syntax::order_by::{OrderBy, OrderByError};
 pub use syntax::subject::Subject;
+pub use text::FilterText;
 
 use crate::pg::{Column, Row};
 use data_type::operator::{Comparison, Order};
@@ -44,6 +46,7 @@ use data_type::value::Value;
 use eval::expr::Expr;
 use limits::check_size;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use syntax::parse::{self, Subqueries};
 
 /// A WHERE clause that was parsed and checked. Two filters are equal when their canonical texts and the
@@ -51,8 +54,7 @@ use syntax::parse::{self, Subqueries};
 #[derive(Debug, Clone)]
 pub struct Filter {
     expr: Expr,
-    sql: String,
-    columns: Vec<usize>,
+    text: Arc<FilterText>,
 }
 
 impl Filter {
@@ -86,15 +88,21 @@ impl Filter {
     fn of(expr: Expr) -> Self {
         let mut columns = BTreeSet::new();
         expr.collect_columns(&mut columns);
-        let columns = columns.into_iter().collect();
-        Self { sql: sql::canonical::text(&expr), columns, expr }
+        let text = FilterText::new(&sql::canonical::text(&expr), columns.into_iter().collect());
+        Self { text, expr }
     }
 
     /// The canonical text: columns quoted, parameters inlined as `'v'::type`, constants folded, operations in
     /// parentheses, operands in their order. It belongs into parentheses before AND or NOT.
     #[must_use]
     pub fn sql(&self) -> &str {
-        &self.sql
+        self.text.sql()
+    }
+
+    /// The clause as its text, which outlives what was read from it.
+    #[must_use]
+    pub const fn text(&self) -> &Arc<FilterText> {
+        &self.text
     }
 
     /// Whether a row satisfies the clause: it belongs to the shape only on `Some(true)`.
@@ -108,7 +116,7 @@ impl Filter {
     /// Positions of the columns that the clause mentions, sorted.
     #[must_use]
     pub fn columns(&self) -> &[usize] {
-        &self.columns
+        self.text.columns()
     }
 
     /// A column whose text must be equal to one value in every row that satisfies the clause.
@@ -130,7 +138,7 @@ impl Filter {
 
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
-        self.sql == other.sql && self.columns == other.columns
+        self.text == other.text
     }
 }
 

@@ -54,7 +54,9 @@ pub trait ShapeFiles {
 #[derive(Debug)]
 struct Shapes {
     tail_bytes_max: usize,
-    by_id: BTreeMap<ShapeId, (AddedShape, Option<SnapshotFilter>)>,
+    by_id: BTreeMap<ShapeId, (AddedShape, Option<Arc<SnapshotFilter>>)>,
+    /// The last one that came: shapes share snapshots.
+    filter: Option<Arc<SnapshotFilter>>,
 }
 
 /// A shape that survived.
@@ -65,7 +67,7 @@ pub struct RecoveredShape {
     /// Its handle.
     pub handle: Handle,
     /// Which transactions its snapshot holds.
-    pub filter: SnapshotFilter,
+    pub filter: Arc<SnapshotFilter>,
     /// Its log, whose tail is still to be flushed.
     pub log: ShapeLog,
     /// Whether the stream had come up to its snapshot.
@@ -79,7 +81,7 @@ impl RecoveredShape {
     fn checkpoint(&self) -> Option<ShapeCheckpoint<Arc<Relation>>> {
         Some(ShapeCheckpoint {
             created: self.created.clone(),
-            filter: Some(self.filter.clone()),
+            filter: Some(self.filter.as_ref().clone()),
             log: self.log.checkpoint()?,
             is_joined: self.is_joined,
             dependent: self.dependent.clone(),
@@ -121,7 +123,7 @@ impl Recovery {
     #[must_use]
     pub fn new(survey: Survey, chunk_bytes_max: u64, tail_bytes_max: usize) -> Self {
         let replay = Replay::new(Policy::UntilLastCommit(survey), chunk_bytes_max);
-        Self { replay, shapes: Shapes { tail_bytes_max, by_id: BTreeMap::new() } }
+        Self { replay, shapes: Shapes { tail_bytes_max, by_id: BTreeMap::new(), filter: None } }
     }
 
     /// Takes the next record. What the commit log alone makes durable goes to the shapes' files: snapshots, and tails that
@@ -138,7 +140,7 @@ impl Recovery {
     #[must_use]
     pub fn finish(self) -> RecoveredStore {
         let processed = self.replay.processed();
-        let survivor = |(shape, filter): (AddedShape, Option<SnapshotFilter>)| {
+        let survivor = |(shape, filter): (AddedShape, Option<Arc<SnapshotFilter>>)| {
             let AddedShape { created, handle, mut log, dependent } = shape;
             let is_joined = log.is_joined();
             // A restart reads on from Postgres before it says anything. A shape with subqueries may hold back what it
@@ -167,9 +169,12 @@ impl Shapes {
                 self.by_id.insert(shape.created.id, (*shape, None));
             }
             Event::Readable(id, filter) => {
+                let shared = self.filter.take().filter(|shared| **shared == filter);
+                let shared = shared.unwrap_or_else(|| Arc::new(filter));
                 if let Some((_, known)) = self.by_id.get_mut(&id) {
-                    *known = Some(filter);
+                    *known = Some(Arc::clone(&shared));
                 }
+                self.filter = Some(shared);
             }
             Event::Log(id, change) => return self.change_log(id, change, files),
             Event::Snapshot { id, pack, content } => {

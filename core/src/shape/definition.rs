@@ -19,7 +19,7 @@ pub struct Definition {
     /// The table, as the catalog described it when the request was resolved.
     pub relation: Arc<Relation>,
     /// Which columns are shown.
-    pub projection: Projection,
+    pub projection: Arc<Projection>,
     /// Which rows belong to the shape; all where absent.
     pub filter: Option<Clause>,
     /// How much of a row an update or a delete shows.
@@ -68,11 +68,18 @@ impl Definition {
         };
         Ok(Self {
             relation: Arc::clone(relation),
-            projection,
+            projection: Arc::new(projection),
             filter,
             replica: request.replica,
             log_mode: request.log_mode,
         })
+    }
+
+    /// The definition in as little memory as it can be kept in: its clause is read again where somebody asks more of it
+    /// than its text.
+    #[must_use]
+    pub fn at_rest(self) -> Self {
+        Self { filter: self.filter.map(Clause::at_rest), ..self }
     }
 
     /// The canonical text of the definition: equal texts mean one shape (protocol §8.1).
@@ -126,12 +133,19 @@ impl Definition {
     /// matter where the clause demands one label of the column, since rows with another one are not looked at, nor where
     /// Postgres judges the rows.
     fn is_judged_alike(&self, index: usize, now: &Relation) -> bool {
+        if is_compared_alike(&self.relation, index, now, false) {
+            return true;
+        }
         let any_labels = match &self.filter {
-            Some(Clause::Plain(filter)) => filter.equality().is_some_and(|equality| equality.column == index),
             Some(Clause::Postgres(_)) => true,
             Some(Clause::Subqueries(_)) | None => false,
+            Some(clause) => {
+                let filter = clause.plain(&self.relation.columns).ok().flatten();
+                let equality = filter.and_then(|filter| filter.equality());
+                equality.is_some_and(|equality| equality.column == index)
+            }
         };
-        is_compared_alike(&self.relation, index, now, any_labels)
+        any_labels && is_compared_alike(&self.relation, index, now, true)
     }
 
     /// The same of a table that subqueries read: its name and every column that they mention.

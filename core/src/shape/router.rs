@@ -9,6 +9,7 @@
 
 mod joins;
 mod settle;
+mod shape_tables;
 
 use super::definition::Definition;
 use super::dependent::{Dependent, DependentState, LogEntry, Role, Rounds, View, Watch};
@@ -28,6 +29,7 @@ use crate::pgoutput::{Message, OldTuple, Tuple};
 use crate::{Lsn, ShapeId};
 use joins::Joins;
 use settle::Settling;
+use shape_tables::ShapeTables;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -36,8 +38,7 @@ use std::sync::Arc;
 pub struct Router {
     /// By relation oid; more than one entry where the table's description changed between shapes.
     tables: HashMap<u32, Vec<Table>>,
-    /// The tables of each shape.
-    shapes: HashMap<ShapeId, Tables>,
+    shapes: ShapeTables,
     /// Shapes with subqueries.
     rounds: Rounds,
     /// Changes that only Postgres can judge.
@@ -60,14 +61,6 @@ pub struct Router {
     candidates: Candidates,
     /// Spare room for the rows of a change: nothing is allocated per row.
     cells: [Vec<Option<&'static [u8]>>; 2],
-}
-
-/// The tables of a shape, its own first.
-#[derive(Debug)]
-enum Tables {
-    One(u32),
-    /// Its own and those of its subqueries.
-    Several(Box<[u32]>),
 }
 
 /// A relation of the stream, as the catalog describes it.
@@ -130,15 +123,6 @@ struct OpenTransaction {
     repeated: bool,
 }
 
-impl Tables {
-    fn oids(&self) -> &[u32] {
-        match self {
-            Self::One(oid) => std::slice::from_ref(oid),
-            Self::Several(oids) => oids,
-        }
-    }
-}
-
 impl Router {
     /// Adds a shape whose snapshot is about to be taken: its changes wait until
     /// [`handle_snapshot`](Self::handle_snapshot).
@@ -158,15 +142,17 @@ impl Router {
         id: ShapeId,
         definition: &Definition,
         salt: &str,
-        filter: SnapshotFilter,
+        filter: impl Into<Arc<SnapshotFilter>>,
         state: DependentState,
     ) {
+        let filter = filter.into();
         match &definition.filter {
             Some(Clause::Subqueries(subqueries)) => {
                 let dependent = Dependent::new(id, definition, subqueries, salt);
+                let filter = Arc::unwrap_or_clone(filter);
                 self.add_dependent(id, definition, dependent.restore(filter, state));
             }
-            _ => self.add(id, definition, Joining::Filtering(Box::new(filter))),
+            _ => self.add(id, definition, Joining::Filtering(filter)),
         }
     }
 
@@ -175,13 +161,12 @@ impl Router {
         self.rounds.remove(id);
         self.asked.take(id);
         self.forget_join(id);
-        let tables = self.shapes.remove(&id);
-        for oid in tables.iter().flat_map(Tables::oids) {
-            let Some(tables) = self.tables.get_mut(oid) else { continue };
+        for oid in self.shapes.remove(id) {
+            let Some(tables) = self.tables.get_mut(&oid) else { continue };
             tables.iter_mut().for_each(|table| table.remove(id));
             tables.retain(|table| !table.is_unused());
             if tables.is_empty() {
-                self.tables.remove(oid);
+                self.tables.remove(&oid);
             }
         }
         self.end_judged();
@@ -193,7 +178,7 @@ impl Router {
     pub fn handle_snapshot(&mut self, id: ShapeId, filter: &SnapshotFilter) -> Vec<Fragment> {
         let Some(route) = self.route_mut(id) else { return Vec::new() };
         let Joining::Waiting(waiting) =
-            std::mem::replace(&mut route.joining, Joining::Filtering(Box::new(filter.clone())))
+            std::mem::replace(&mut route.joining, Joining::Filtering(Arc::new(filter.clone())))
         else {
             return Vec::new();
         };
@@ -241,8 +226,7 @@ impl Router {
     #[must_use]
     pub fn questions(&self) -> Vec<RowsQuestion> {
         let question = |id: ShapeId| {
-            let oids = self.shapes.get(&id)?.oids();
-            let tables = oids.iter().filter_map(|oid| self.tables.get(oid)).flatten();
+            let tables = self.tables.get(&self.shapes.own(id)?).into_iter().flatten();
             let (filter, sql) = tables.filter_map(|table| table.postgres_filter(id)).next()?;
             Some(self.asked.question(id, filter, sql))
         };
@@ -254,7 +238,7 @@ impl Router {
         let mut answers = answers.iter().copied();
         for change in self.asked.take(id) {
             let belongs = [&change.old, &change.new].map(|row| row.is_some() && answers.next() == Some(true));
-            let tables = self.shapes.get(&id).and_then(|tables| self.tables.get_mut(tables.oids().first()?));
+            let tables = self.shapes.own(id).and_then(|own| self.tables.get_mut(&own));
             let table = tables.into_iter().flatten().find(|table| table.routes.contains_key(&id));
             let Some(table) = table else { continue };
             let (old, new) = (change.old.as_ref().map(HeldRow::row), change.new.as_ref().map(HeldRow::row));
@@ -424,7 +408,7 @@ impl Router {
     fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let oid = definition.relation.oid;
         self.table(&definition.relation).add(id, definition, joining);
-        self.shapes.insert(id, Tables::One(oid));
+        self.shapes.insert(id, oid, Box::default());
         self.begin_join(id);
     }
 
@@ -432,7 +416,8 @@ impl Router {
         // So that its table is found by the pointer.
         dependent.share_relation(&self.table(&definition.relation).relation);
         let watched = dependent.tables();
-        self.shapes.insert(id, Tables::Several(watched.iter().map(|watch| watch.relation.oid).collect()));
+        let oids = watched.iter().map(|watch| watch.relation.oid).collect();
+        self.shapes.insert(id, definition.relation.oid, oids);
         for watch in watched {
             let all_columns = watch.role == Role::Outer && definition.projection.all;
             let Watch { role, relation, columns, filter } = watch;

@@ -8,7 +8,7 @@ use super::index::{Candidate, Candidates, Find, Side};
 use super::postgres_judged::Asked;
 use super::rotation::RotationCause;
 use super::row::Row;
-use super::table::{Joining, Route, RouteFilter, Table};
+use super::table::{Joining, Route, RouteFilter, Table, read};
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::pgoutput::{Cell, Tuple};
@@ -76,7 +76,7 @@ pub(super) fn route(
         let judged = match (&route.filter, row, find) {
             (_, None, _) | (_, _, Find::None) => Ok(Some(false)),
             (RouteFilter::Index(_), Some(_), Find::There) => Ok(Some(true)),
-            (RouteFilter::Index(filter), Some(row), Find::Unknown) => filter.evaluate(row),
+            (RouteFilter::Index(text), Some(row), Find::Unknown) => read(text, &table.relation).evaluate(row),
             (RouteFilter::Core(index), Some(row), _) => filters.evaluate(*index, side, row),
             (RouteFilter::All | RouteFilter::Postgres(_), Some(_), _) => Ok(Some(true)),
         };

@@ -12,7 +12,7 @@ use super::net::NetChanges;
 use super::row::Row;
 use super::waiting::Waiting;
 use crate::ShapeId;
-use crate::filter::{Access, Clause, Filter, PostgresFilter};
+use crate::filter::{Access, Clause, Filter, FilterText, PostgresFilter};
 use crate::log::ItemFormat;
 use crate::pg::Row as _;
 use crate::pg::{Relation, SnapshotFilter};
@@ -109,8 +109,8 @@ impl FormatIndex {
 pub(super) enum RouteFilter {
     /// Every row does.
     All,
-    /// The index; core where it cannot tell.
-    Index(Arc<Filter>),
+    /// The index; core where it cannot tell, which is rare.
+    Index(Arc<FilterText>),
     /// Core.
     Core(FilterIndex),
     /// Postgres.
@@ -123,7 +123,7 @@ pub(super) enum Joining {
     /// The snapshot's bounds are not known yet.
     Waiting(Box<Waiting>),
     /// Transactions that the snapshot holds may still come.
-    Filtering(Box<SnapshotFilter>),
+    Filtering(Arc<SnapshotFilter>),
     /// Every transaction belongs into the log.
     Done,
 }
@@ -173,6 +173,7 @@ impl Table {
         let format = self.format(definition);
         let filter = match &definition.filter {
             Some(Clause::Plain(filter)) => self.place(id, filter),
+            Some(Clause::AtRest(text)) => self.place(id, &Arc::new(read(text, &self.relation))),
             Some(Clause::Postgres(filter)) => {
                 self.scanned.insert(id);
                 RouteFilter::Postgres(Arc::clone(filter))
@@ -193,7 +194,7 @@ impl Table {
             Some(access) => {
                 self.index.insert(id, &access);
                 if access.exact {
-                    return RouteFilter::Index(Arc::clone(filter));
+                    return RouteFilter::Index(Arc::clone(filter.text()));
                 }
             }
             None => _ = self.scanned.insert(id),
@@ -234,7 +235,7 @@ impl Table {
         let Some(route) = self.routes.remove(&id) else { return };
         let filter = match route.filter {
             RouteFilter::All | RouteFilter::Postgres(_) => None,
-            RouteFilter::Index(filter) => Some(filter),
+            RouteFilter::Index(text) => Some(Arc::new(read(&text, &self.relation))),
             RouteFilter::Core(index) => self.filters.give_back(index),
         };
         match filter.as_deref().and_then(Filter::access) {
@@ -326,7 +327,7 @@ impl Table {
     fn filter_columns<'a>(&'a self, route: &'a Route) -> &'a [usize] {
         match &route.filter {
             RouteFilter::All => &[],
-            RouteFilter::Index(filter) => filter.columns(),
+            RouteFilter::Index(text) => text.columns(),
             RouteFilter::Core(index) => self.filters.get(*index).map_or(&[], Filter::columns),
             RouteFilter::Postgres(filter) => filter.columns(),
         }
@@ -342,9 +343,8 @@ impl Table {
     }
 
     fn format(&mut self, definition: &Definition) -> FormatIndex {
-        let Definition {
-            projection: super::definition::Projection { columns: projection, .. }, replica, ..
-        } = definition;
+        let Definition { projection, replica, .. } = definition;
+        let projection = &projection.columns;
         let known = self.formats.iter().position(|f| f.replica == *replica && f.projection == *projection);
         let place = known.unwrap_or_else(|| {
             let items = ItemFormat::new(&self.relation, projection, *replica);
@@ -353,6 +353,11 @@ impl Table {
         });
         FormatIndex(u32::try_from(place).expect("a shape has one format, and a 32-bit number"))
     }
+}
+
+/// The clause of a text that was read for the same table before.
+pub(super) fn read(text: &FilterText, relation: &Relation) -> Filter {
+    text.read(&relation.columns).expect("a canonical text is read for the columns that it was written for")
 }
 
 /// The newest relation message of a table, kept for shapes that come later.

@@ -23,6 +23,7 @@ use crate::shape::DropCause;
 use crate::shape::dependent::Move;
 use crate::{Lsn, Offset, ShapeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 /// Every shape's log, with what makes it durable.
 ///
@@ -111,10 +112,11 @@ impl<S: SharedShape + Clone> Logs<S> {
         &mut self,
         id: ShapeId,
         (shape, has_subqueries): (S, bool),
-        filter: SnapshotFilter,
+        filter: impl Into<Arc<SnapshotFilter>>,
         visible_up_to: Option<Lsn>,
         is_joined: bool,
     ) {
+        let filter = filter.into();
         if !is_joined {
             self.joining.insert((Lsn::new(filter.ends_at), id));
         }
@@ -337,7 +339,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn handle_snapshot_done(&mut self, done: SnapshotDone) {
         let Some(tracked) = self.shapes.get_mut(&done.id) else { return };
         tracked.has_grown |= done.content.is_some();
-        tracked.snapshot = Snapshot::Done(done.filter.clone());
+        tracked.snapshot = Snapshot::Done(Arc::new(done.filter.clone()));
         let shape = tracked.shape.clone();
         let ticket = self.record(&Record::SnapshotDone(done));
         self.deferred.push_back((ticket, Effect::SnapshotDurable { shape }));

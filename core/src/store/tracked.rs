@@ -6,6 +6,7 @@ use super::visibility::Visibility;
 use crate::log::ShapeLog;
 use crate::pg::snapshot::SnapshotFilter;
 use crate::{Lsn, ShapeId};
+use std::sync::Arc;
 
 /// A shape and the state that only the write path has of it.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(super) enum Snapshot {
     /// Taken; its rows are being written.
     Taken,
     /// Written; the record that says so is queued.
-    Done(SnapshotFilter),
+    Done(Arc<SnapshotFilter>),
 }
 
 impl<S: SharedShape> Tracked<S> {
@@ -73,7 +74,7 @@ impl<S: SharedShape> Tracked<S> {
     /// The snapshot's filter, once the snapshot is written.
     pub(super) fn filter(&self) -> Option<&SnapshotFilter> {
         match &self.snapshot {
-            Snapshot::Done(filter) => Some(filter),
+            Snapshot::Done(filter) => Some(filter.as_ref()),
             Snapshot::Awaited { .. } | Snapshot::Taken => None,
         }
     }

@@ -11,6 +11,12 @@ use std::collections::VecDeque;
 /// process reads the same folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Visibility {
+    /// In memory of its own: hardly any shape has one.
+    bounds: Option<Box<Bounds>>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Bounds {
     up_to: Option<Lsn>,
     /// The bounds that hold once a ticket is durable, oldest first.
     later: VecDeque<(Ticket, Option<Lsn>)>,
@@ -18,42 +24,49 @@ pub(super) struct Visibility {
 
 impl Visibility {
     /// The bound that a restart found.
-    pub(super) const fn new(up_to: Option<Lsn>) -> Self {
-        Self { up_to, later: VecDeque::new() }
+    pub(super) fn new(up_to: Option<Lsn>) -> Self {
+        let bound = |up_to| Box::new(Bounds { up_to: Some(up_to), later: VecDeque::new() });
+        Self { bounds: up_to.map(bound) }
     }
 
     /// The bound that holds now.
-    pub(super) const fn up_to(&self) -> Option<Lsn> {
-        self.up_to
+    pub(super) fn up_to(&self) -> Option<Lsn> {
+        self.bounds.as_ref()?.up_to
     }
 
     /// True where the log is visible to its end, and stays so.
-    pub(super) fn is_unbounded(&self) -> bool {
-        self.up_to.is_none() && self.later.is_empty()
+    pub(super) const fn is_unbounded(&self) -> bool {
+        self.bounds.is_none()
     }
 
     /// Sets the bound; `ticket` is that of the record which says so. It replaces the newest one that does not hold
     /// yet.
     pub(super) fn set(&mut self, up_to: Option<Lsn>, ticket: Ticket) {
-        match self.later.back_mut() {
+        let bounds = self.bounds.get_or_insert_default();
+        match bounds.later.back_mut() {
             Some(later) => *later = (ticket, up_to),
-            None if is_lower(up_to, self.up_to) => self.up_to = up_to,
-            None => self.later.push_back((ticket, up_to)),
+            None if is_lower(up_to, bounds.up_to) => bounds.up_to = up_to,
+            None => bounds.later.push_back((ticket, up_to)),
         }
     }
 
     /// A move was appended: the bound stays until `ticket` is durable, with which the move is.
     pub(super) fn handle_move(&mut self, ticket: Ticket) {
-        let up_to = self.later.back().map_or(self.up_to, |(_, up_to)| *up_to);
-        self.later.push_back((ticket, up_to));
+        let bounds = self.bounds.get_or_insert_default();
+        let up_to = bounds.later.back().map_or(bounds.up_to, |(_, up_to)| *up_to);
+        bounds.later.push_back((ticket, up_to));
     }
 
     /// Everything up to `durable` is durable. True where something became visible by it.
     pub(super) fn handle_synced(&mut self, durable: Ticket) -> bool {
+        let Some(bounds) = &mut self.bounds else { return false };
         let mut is_raised = false;
-        while let Some((_, up_to)) = self.later.pop_front_if(|(ticket, _)| *ticket <= durable) {
-            self.up_to = up_to;
+        while let Some((_, up_to)) = bounds.later.pop_front_if(|(ticket, _)| *ticket <= durable) {
+            bounds.up_to = up_to;
             is_raised = true;
+        }
+        if bounds.up_to.is_none() && bounds.later.is_empty() {
+            self.bounds = None;
         }
         is_raised
     }

@@ -16,6 +16,7 @@ use crate::shape::dependent::{DependentState, LogEntry, RoundOutcome, View};
 use crate::shape::postgres_judged::RowsQuestion;
 use crate::shape::{Definition, Described, DropCause, RouteError, Router, Step};
 use crate::{Lsn, ShapeId};
+use std::sync::Arc;
 
 /// Everything that decides what happens to a change: which shapes it belongs to, what is written, shown and confirmed.
 ///
@@ -157,12 +158,13 @@ impl<S: SharedShape + Clone> Writer<S> {
         id: ShapeId,
         (shape, definition): (S, &Definition),
         salt: &str,
-        (filter, is_joined): (SnapshotFilter, bool),
+        (filter, is_joined): (impl Into<Arc<SnapshotFilter>>, bool),
         state: DependentState,
     ) {
+        let filter = filter.into();
         let visible_up_to = stored_bound(state.visible_up_to);
         let shape = (shape, !definition.subqueries().is_empty());
-        self.logs.restore(id, shape, filter.clone(), visible_up_to, is_joined);
+        self.logs.restore(id, shape, Arc::clone(&filter), visible_up_to, is_joined);
         self.router.add_restored(id, definition, salt, filter, state);
     }
 

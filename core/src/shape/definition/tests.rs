@@ -124,7 +124,7 @@ fn queryable_columns_bound_the_selection() {
     let text = "The following columns are not found on the table: n";
     refused("queryable_columns=id,a&columns=id,n", "columns", text);
     let selected = resolve("queryable_columns=id,a").projection;
-    assert_eq!(selected, Projection { columns: vec![0, 1], all: false });
+    assert_eq!(*selected, Projection { columns: vec![0, 1], all: false });
     assert!(resolve_on(relation(), "queryable_columns=id,a&where=n%3D10").is_ok());
 }
 

@@ -3,38 +3,49 @@
 use super::super::table::{Joining, Route};
 use super::Router;
 use crate::{Lsn, ShapeId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Shapes that are joined at one commit: after a start there are many.
 const JOINED_PER_COMMIT: usize = 64;
 
 /// Shapes by the position beyond which nothing is in their snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Joins(BTreeSet<(u64, ShapeId)>);
+pub(super) struct Joins(BTreeMap<u64, BTreeSet<ShapeId>>);
+
+impl Joins {
+    fn remove(&mut self, ends_at: u64, id: ShapeId) {
+        let Some(ids) = self.0.get_mut(&ends_at) else { return };
+        ids.remove(&id);
+        if ids.is_empty() {
+            self.0.remove(&ends_at);
+        }
+    }
+}
 
 impl Router {
     /// A shape's snapshot is known, and transactions that it holds may still come.
     pub(super) fn begin_join(&mut self, id: ShapeId) {
         if let Some(ends_at) = self.ends_at(id) {
-            self.joins.0.insert((ends_at, id));
+            self.joins.0.entry(ends_at).or_default().insert(id);
         }
     }
 
     /// A shape goes.
     pub(super) fn forget_join(&mut self, id: ShapeId) {
         if let Some(ends_at) = self.ends_at(id) {
-            self.joins.0.remove(&(ends_at, id));
+            self.joins.remove(ends_at, id);
         }
     }
 
     /// Every transaction up to `committed` was routed.
     pub(super) fn end_joins(&mut self, committed: u64) {
         for _ in 0..JOINED_PER_COMMIT {
-            let Some(&(ends_at, id)) = self.joins.0.first().filter(|(ends_at, _)| *ends_at < committed)
+            let first = self.joins.0.first_key_value().filter(|(ends_at, _)| **ends_at < committed);
+            let Some((ends_at, Some(id))) = first.map(|(ends_at, ids)| (*ends_at, ids.first().copied()))
             else {
                 return;
             };
-            self.joins.0.remove(&(ends_at, id));
+            self.joins.remove(ends_at, id);
             let Some(route) = self.route_mut(id) else { continue };
             if matches!(&route.joining, Joining::Filtering(filter) if filter.is_over(Lsn::new(committed))) {
                 route.joining = Joining::Done;
@@ -50,8 +61,8 @@ impl Router {
     }
 
     pub(super) fn route_mut(&mut self, id: ShapeId) -> Option<&mut Route> {
-        let own = self.shapes.get(&id)?.oids().first()?;
-        self.tables.get_mut(own)?.iter_mut().find_map(|table| table.routes.get_mut(&id))
+        let own = self.shapes.own(id)?;
+        self.tables.get_mut(&own)?.iter_mut().find_map(|table| table.routes.get_mut(&id))
     }
 }
 

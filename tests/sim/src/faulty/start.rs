@@ -26,7 +26,7 @@ pub fn recover(files: &Files, layout: &Layout, settings: &Settings, faults: Faul
     }
     for shape in recovered.store.shapes.iter_mut().filter(|_| faults.has(Fault::ForgetsSnapshotFilter)) {
         let bounds = SnapshotBounds { xmin: 0, xmax: 0, xip: Vec::new() };
-        shape.filter = SnapshotFilter { bounds, ends_at: 0 };
+        shape.filter = SnapshotFilter { bounds, ends_at: 0 }.into();
     }
     Ok(recovered)
 }

@@ -38,7 +38,7 @@ fn relation() -> Arc<Relation> {
 fn definition(relation: &Arc<Relation>, clause: Clause) -> Definition {
     Definition {
         relation: Arc::clone(relation),
-        projection: Projection { columns: (0..KINDS.len()).collect(), all: true },
+        projection: Arc::new(Projection { columns: (0..KINDS.len()).collect(), all: true }),
         filter: Some(clause),
         replica: Replica::Default,
         log_mode: LogMode::Full,
