@@ -101,8 +101,9 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         let RecoveredShape { created, handle, filter, log, is_joined, dependent: state } = recovered;
         let (snapshot, salt) = ((filter, is_joined), created.handle.clone());
         let place = (layout.clone(), &registry.schemas);
-        let shape = Arc::new(Shape::new(created, handle, definition, place, log, Life::Readable));
-        writer.restore(shape.id, (shape.clone(), &shape.definition), &salt, snapshot, state);
+        let kept = definition.clone();
+        let shape = Arc::new(Shape::new(created, handle, kept, place, log, Life::Readable));
+        writer.restore(shape.id, (shape.clone(), &definition), &salt, snapshot, state);
         registry.insert(&shape);
     }
     let move_session = MoveSession::start(link.config().clone(), handle.clone());

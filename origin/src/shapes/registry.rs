@@ -24,8 +24,7 @@ impl Registry {
     /// The living shape that this spelling of a definition led to before.
     #[must_use]
     pub fn by_spelling(&self, request: &DefinitionRequest) -> Option<Arc<Shape>> {
-        let spelling = request.request_key();
-        self.maps().by_spelling(&spelling)
+        self.maps().by_spelling(request)
     }
 
     /// The living shape of this handle.
@@ -58,13 +57,12 @@ impl Registry {
 
     /// Remembers that a spelling leads to a shape, for as long as the shape is here.
     pub fn remember(&self, request: &DefinitionRequest, shape: &Shape) {
-        let spelling = request.request_key();
-        self.maps().remember(&spelling, shape);
+        self.maps().remember(request, shape);
     }
 
     /// The same for the spelling that the shape itself knows.
     pub fn remember_own(&self, shape: &Shape) {
-        self.maps().remember(&shape.spelling, shape);
+        self.maps().remember(&shape.request(), shape);
     }
 
     /// Removes a shape, unless another has taken its place.
@@ -76,14 +74,13 @@ impl Registry {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Shape>> {
         let maps = self.maps();
-        let shapes = maps.by_handle.values().map(|known| &known.shape);
-        shapes.filter(|shape| shape.is_alive()).cloned().collect()
+        maps.all().filter(|shape| shape.is_alive()).cloned().collect()
     }
 
     /// How many shapes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.maps().by_handle.len()
+        self.maps().len()
     }
 
     /// True where there is none.
@@ -182,12 +179,12 @@ pub(crate) mod tests {
         registry.insert(&other);
         spellings.iter().chain(&spellings).for_each(|spelling| registry.remember(spelling, &one));
         registry.remember(&request("id=2"), &other);
-        assert_eq!(registry.maps().spellings(), 4, "each once");
+        assert_eq!(registry.maps().spelling_count(), 4, "each once");
         registry.remove(&one);
-        assert_eq!(registry.maps().spellings(), 1);
+        assert_eq!(registry.maps().spelling_count(), 1);
         assert_eq!(registry.by_spelling(&request("id=2")).map(|shape| shape.id), Some(other.id));
         registry.remember(&spellings[0], &one);
-        assert_eq!(registry.maps().spellings(), 1, "nothing leads to a shape that has gone");
+        assert_eq!(registry.maps().spelling_count(), 1, "nothing leads to a shape that has gone");
     }
 
     #[test]
@@ -200,7 +197,7 @@ pub(crate) mod tests {
         (0..SPELLINGS_MAX).for_each(|n| registry.remember(&other(n), &shape));
         assert!(registry.by_spelling(&other(7)).is_some());
         registry.remember(&other(SPELLINGS_MAX), &shape);
-        assert_eq!(registry.maps().spellings(), 2, "its own, and the last");
+        assert_eq!(registry.maps().spelling_count(), 2, "its own, and the last");
         assert!([&request, &other(SPELLINGS_MAX)].iter().all(|known| registry.by_spelling(known).is_some()));
         assert!(registry.by_spelling(&other(7)).is_none());
     }
@@ -228,7 +225,7 @@ pub(crate) mod tests {
         let found = registry.by_spelling(&request).expect("the recovered shape");
         assert!(Arc::ptr_eq(&found, &recovered));
         registry.remove(&recovered);
-        assert_eq!(registry.maps().spellings(), 0);
+        assert_eq!(registry.maps().spelling_count(), 0);
     }
 
     /// `cargo test -p limn-origin dropping_many_shapes -- --ignored --nocapture`

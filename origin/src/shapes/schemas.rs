@@ -1,37 +1,54 @@
-//! Schema headers, which shapes that show the same columns of a table share.
+//! What shapes share: schema headers and projections, where they show the same columns of a table, and requests.
 
+use super::asked::{Asked, Families};
 use limn_core::pg::Relation;
-use limn_core::shape::{Definition, schema_header};
+use limn_core::protocol::request::DefinitionRequest;
+use limn_core::shape::{Definition, Projection, schema_header};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The headers that shapes have, by the oid of the table.
+/// What shapes share.
 #[derive(Debug, Default)]
-pub struct Schemas(Mutex<HashMap<u32, Vec<Shared>>>);
+pub struct Schemas {
+    /// By the oid of the table.
+    headers: Mutex<HashMap<u32, Vec<Shared>>>,
+    families: Families,
+}
 
 #[derive(Debug)]
 struct Shared {
     relation: Arc<Relation>,
-    columns: Vec<usize>,
+    projection: Arc<Projection>,
     header: Arc<str>,
 }
 
 impl Schemas {
     /// The `electric-schema` header of a definition's shapes.
     pub fn header(&self, definition: &Definition) -> Arc<str> {
-        let Definition { relation, projection, .. } = definition;
-        let mut headers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.share(&mut definition.clone())
+    }
+
+    /// A request, to be kept.
+    pub fn keep(&self, request: &DefinitionRequest) -> Asked {
+        self.families.keep(request)
+    }
+
+    /// The same header; the definition's projection becomes that of others with it.
+    pub fn share(&self, definition: &mut Definition) -> Arc<str> {
+        let Definition { relation, projection, .. } = &mut *definition;
+        let mut headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
         let of_table = headers.entry(relation.oid).or_default();
         let is_it =
-            |known: &&Shared| Arc::ptr_eq(&known.relation, relation) && known.columns == projection.columns;
+            |known: &&Shared| Arc::ptr_eq(&known.relation, relation) && known.projection == *projection;
         if let Some(known) = of_table.iter().find(is_it) {
+            *projection = known.projection.clone();
             return known.header.clone();
         }
+        let (relation, projection) = (relation.clone(), projection.clone());
         let header: Arc<str> = schema_header(definition.columns()).into();
         // Those of shapes that have gone.
         of_table.retain(|known| Arc::strong_count(&known.header) > 1);
-        let (relation, columns) = (relation.clone(), projection.columns.clone());
-        of_table.push(Shared { relation, columns, header: header.clone() });
+        of_table.push(Shared { relation, projection, header: header.clone() });
         header
     }
 }
@@ -57,6 +74,6 @@ mod tests {
         assert_eq!(*first, *schema_header(&relation.columns));
         drop((first, second));
         header(&Arc::new(Relation { has_children: false, ..relation.as_ref().clone() }));
-        assert_eq!(schemas.0.lock().expect("nobody panicked")[&1].len(), 1);
+        assert_eq!(schemas.headers.lock().expect("nobody panicked")[&1].len(), 1);
     }
 }

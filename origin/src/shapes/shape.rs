@@ -1,5 +1,6 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
+use super::asked::Asked;
 use super::live_reply::{LiveReply, LiveReplyKey, Waiting, Waits};
 use super::schemas::Schemas;
 use anyhow::Result;
@@ -19,7 +20,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -30,9 +31,9 @@ pub struct Shape {
     pub id: ShapeId,
     /// Its name on the wire.
     pub handle: Handle,
-    /// The request that first asked for it, as text: that takes less memory than its parts.
-    pub spelling: Box<str>,
-    /// The definition that all its requests share.
+    /// The request that first asked for it.
+    asked: Asked,
+    /// The definition that all its requests share, at rest.
     pub definition: Definition,
     layout: Layout,
     facts: Mutex<Facts>,
@@ -41,18 +42,33 @@ pub struct Shape {
     is_outdated: AtomicBool,
     /// Rises with every read of any shape.
     last_read: AtomicU64,
+    /// Those who wait for it. Most shapes have never had any.
+    readers: OnceLock<Box<Readers>>,
+    generation: u64,
+}
+
+#[derive(Debug, Default)]
+struct Readers {
     changed: Notify,
     waiting: Waiting,
-    generation: u64,
 }
 
 /// The state that changes beside its log.
 #[derive(Debug)]
 struct Facts {
     schema: Arc<str>,
-    /// The tables below each that it reads, itself or in a subquery; those without any are left out.
-    partitions: BTreeMap<u32, Vec<u32>>,
-    life: Life,
+    /// The tables below each that it reads, itself or in a subquery; `None` where there are none.
+    partitions: Option<Box<BTreeMap<u32, Vec<u32>>>>,
+    stage: Stage,
+}
+
+/// A [`Life`] that takes little memory.
+#[derive(Debug)]
+enum Stage {
+    Creating,
+    Readable,
+    Failed(Box<Failure>),
+    Removed,
 }
 /// The number of shapes that this process has held.
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
@@ -94,22 +110,23 @@ impl Shape {
         log: ShapeLog,
         life: Life,
     ) -> Self {
-        let schema = schemas.header(&definition);
+        let mut definition = definition.at_rest();
+        let schema = schemas.share(&mut definition);
         let mut partitions = created.inner_partitions;
         partitions.insert(definition.relation.oid, created.partitions);
         partitions.retain(|_, below| !below.is_empty());
+        let partitions = (!partitions.is_empty()).then(|| Box::new(partitions));
         Self {
             id: created.id,
             handle,
-            spelling: created.request.request_key().into(),
+            asked: schemas.keep(&created.request),
             definition,
             layout,
-            facts: Mutex::new(Facts { schema, partitions, life }),
+            facts: Mutex::new(Facts { schema, partitions, stage: life.into() }),
             log: Mutex::new(log),
             is_outdated: AtomicBool::new(false),
             last_read: AtomicU64::new(0),
-            changed: Notify::new(),
-            waiting: Waiting::default(),
+            readers: OnceLock::new(),
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -125,19 +142,22 @@ impl Shape {
     }
 
     /// The request that first asked for it.
-    ///
-    /// # Panics
-    /// Never: its spelling was made of a request.
     #[must_use]
     pub fn request(&self) -> DefinitionRequest {
-        DefinitionRequest::from_request_key(&self.spelling).expect("a request's key")
+        self.asked.request()
+    }
+
+    /// Whether that request has the same [key](DefinitionRequest::request_key) as another one.
+    #[must_use]
+    pub fn is_asked_by(&self, request: &DefinitionRequest) -> bool {
+        self.asked.is(request)
     }
 
     /// The shape's identity, as the commit log keeps it.
     #[must_use]
     pub fn created(&self) -> CreatedShape {
         let own = self.definition.relation.oid;
-        let mut inner_partitions = self.facts().partitions.clone();
+        let mut inner_partitions = self.facts().partitions.as_deref().cloned().unwrap_or_default();
         CreatedShape {
             id: self.id,
             handle: self.handle.to_string(),
@@ -177,13 +197,14 @@ impl Shape {
     /// The tables below one that it reads, whose rows it includes, in order of their oids.
     #[must_use]
     pub fn partitions(&self, table: u32) -> Vec<u32> {
-        self.facts().partitions.get(&table).cloned().unwrap_or_default()
+        let facts = self.facts();
+        facts.partitions.as_ref().and_then(|below| below.get(&table)).cloned().unwrap_or_default()
     }
 
     /// Partitions were made since: empty ones, so that nothing is missing.
     pub fn set_partitions(&self, now: &ShapePartitions) {
         let table = now.table.unwrap_or(self.definition.relation.oid);
-        self.facts().partitions.insert(table, now.partitions.clone());
+        self.facts().partitions.get_or_insert_default().insert(table, now.partitions.clone());
     }
 
     /// The table has changed in ways that the shape outlives, such as nullability: the header follows.
@@ -272,16 +293,21 @@ impl Shape {
     /// Where it is in its life.
     #[must_use]
     pub fn life(&self) -> Life {
-        self.facts().life.clone()
+        match &self.facts().stage {
+            Stage::Creating => Life::Creating,
+            Stage::Readable => Life::Readable,
+            Stage::Failed(failure) => Life::Failed(failure.as_ref().clone()),
+            Stage::Removed => Life::Removed,
+        }
     }
 
     /// Goes on in its life and wakes everyone. Nothing follows `Removed`, nor `Failed`: who wakes late must still
     /// learn why.
     pub fn set_life(&self, life: Life) {
         {
-            let current = &mut self.facts().life;
-            if !matches!(*current, Life::Removed | Life::Failed(_)) {
-                *current = life;
+            let stage = &mut self.facts().stage;
+            if !matches!(*stage, Stage::Removed | Stage::Failed(_)) {
+                *stage = life.into();
             }
         }
         self.wake();
@@ -301,13 +327,13 @@ impl Shape {
     /// True while its log can be read.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.facts().life == Life::Readable
+        matches!(self.facts().stage, Stage::Readable)
     }
 
     /// True while it may be found under its definition.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        matches!(self.facts().life, Life::Creating | Life::Readable)
+        matches!(self.facts().stage, Stage::Creating | Stage::Readable)
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -316,12 +342,12 @@ impl Shape {
 
     /// Resolves at the next [`wake`](Self::wake) after the call (once polled or enabled).
     pub fn changed(&self) -> Notified<'_> {
-        self.changed.notified()
+        self.readers().changed.notified()
     }
 
     /// Counts a live request that waits for news.
     pub fn waits(&self) -> Waits<'_> {
-        self.waiting.begin()
+        self.readers().waiting.begin()
     }
 
     /// The live reply of that key: made once for all who wait for it.
@@ -330,11 +356,28 @@ impl Shape {
         key: &LiveReplyKey,
         make: impl FnOnce() -> Option<LiveReply>,
     ) -> Option<LiveReply> {
-        self.waiting.reply(key, make)
+        self.readers().waiting.reply(key, make)
     }
 
     /// Tells everyone who waits that there is something new.
     pub fn wake(&self) {
-        self.changed.notify_waiters();
+        if let Some(readers) = self.readers.get() {
+            readers.changed.notify_waiters();
+        }
+    }
+
+    fn readers(&self) -> &Readers {
+        self.readers.get_or_init(Box::default)
+    }
+}
+
+impl From<Life> for Stage {
+    fn from(life: Life) -> Self {
+        match life {
+            Life::Creating => Self::Creating,
+            Life::Readable => Self::Readable,
+            Life::Failed(failure) => Self::Failed(Box::new(failure)),
+            Life::Removed => Self::Removed,
+        }
     }
 }

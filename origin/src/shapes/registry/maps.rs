@@ -4,6 +4,7 @@
 use crate::shapes::Shape;
 use hashbrown::HashTable;
 use limn_core::Handle;
+use limn_core::protocol::request::DefinitionRequest;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -15,21 +16,17 @@ pub(super) const SPELLINGS_MAX: usize = 200_000;
 #[derive(Debug, Default)]
 pub(super) struct Maps {
     hasher: RandomState,
-    pub(super) by_handle: HashMap<Handle, Known>,
+    /// By the hash of the handle.
+    by_handle: HashTable<Arc<Shape>>,
     /// By the hash of the identity.
     by_identity: HashTable<(u64, Arc<Shape>)>,
     /// By the hash of the spelling: spares known clients the catalog.
     by_spelling: HashTable<Spelling>,
+    /// The hashes of the spellings that lead to a shape: they go with it, without a search among all. Shapes that nobody
+    /// has asked for since a start have none.
+    spellings: HashMap<Handle, Vec<u64>>,
     /// The number of those that are not the first of their shape.
     other_spellings: usize,
-}
-
-/// A shape, and the spellings that lead to it: they go with it, without a search among all.
-#[derive(Debug)]
-pub(super) struct Known {
-    pub(super) shape: Arc<Shape>,
-    /// The hashes of its spellings.
-    spellings: Vec<u64>,
 }
 
 /// A spelling that leads to a shape.
@@ -43,7 +40,27 @@ struct Spelling {
 
 impl Maps {
     pub(super) fn by_handle(&self, handle: Handle) -> Option<Arc<Shape>> {
-        self.by_handle.get(&handle).map(|known| &known.shape).filter(|shape| shape.is_alive()).cloned()
+        self.of_handle(handle).filter(|shape| shape.is_alive()).cloned()
+    }
+
+    /// Every shape, alive or not.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Shape>> {
+        self.by_handle.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_handle.len()
+    }
+
+    fn of_handle(&self, handle: Handle) -> Option<&Arc<Shape>> {
+        self.by_handle.find(self.hasher.hash_one(handle), |shape| shape.handle == handle)
+    }
+
+    fn remove_handle(&mut self, handle: Handle) {
+        let hash = self.hasher.hash_one(handle);
+        if let Ok(entry) = self.by_handle.find_entry(hash, |shape| shape.handle == handle) {
+            entry.remove();
+        }
     }
 
     pub(super) fn by_identity(&self, identity: &str) -> Option<Arc<Shape>> {
@@ -52,21 +69,23 @@ impl Maps {
         shape.is_alive().then(|| shape.clone())
     }
 
-    pub(super) fn by_spelling(&self, spelling: &str) -> Option<Arc<Shape>> {
+    pub(super) fn by_spelling(&self, request: &DefinitionRequest) -> Option<Arc<Shape>> {
+        let spelling = request.request_key();
         let is_it = |known: &Spelling| {
-            let shape = self.by_handle.get(&known.handle).map(|known| &known.shape);
-            shape.is_some_and(|shape| shape.is_alive() && known.is(spelling, shape))
+            let shape = self.of_handle(known.handle);
+            shape.is_some_and(|shape| shape.is_alive() && known.is(&spelling, request, shape))
         };
-        let found = self.by_spelling.find(self.hasher.hash_one(spelling), is_it)?;
+        let found = self.by_spelling.find(self.hasher.hash_one(&spelling), is_it)?;
         self.by_handle(found.handle)
     }
 
     /// Adds a shape. One that takes another's place under the same handle, as after a takeover, is found by the other's
     /// spellings too.
     pub(super) fn insert(&mut self, shape: &Arc<Shape>) {
-        let replaced = self.by_handle.remove(&shape.handle);
-        let spellings = replaced.map(|known| known.spellings).unwrap_or_default();
-        self.by_handle.insert(shape.handle, Known { shape: shape.clone(), spellings });
+        self.remove_handle(shape.handle);
+        let Self { hasher, by_handle, .. } = &mut *self;
+        let hash = hasher.hash_one(shape.handle);
+        by_handle.insert_unique(hash, shape.clone(), |shape| hasher.hash_one(shape.handle));
         let identity = shape.identity();
         let hash = self.hasher.hash_one(&identity);
         if let Ok(entry) = self.by_identity.find_entry(hash, |(_, known)| known.identity() == identity) {
@@ -76,18 +95,21 @@ impl Maps {
     }
 
     /// Lets a spelling lead to a shape that is here.
-    pub(super) fn remember(&mut self, spelling: &str, shape: &Shape) {
+    pub(super) fn remember(&mut self, request: &DefinitionRequest, shape: &Shape) {
         if self.other_spellings >= SPELLINGS_MAX {
             self.forget_other_spellings();
         }
-        let Some(known) = self.by_handle.get_mut(&shape.handle) else { return };
-        let (handle, hash) = (shape.handle, self.hasher.hash_one(spelling));
-        let is_it = |known: &Spelling| known.handle == handle && known.is(spelling, shape);
+        if self.of_handle(shape.handle).is_none() {
+            return;
+        }
+        let spelling = request.request_key();
+        let (handle, hash) = (shape.handle, self.hasher.hash_one(&spelling));
+        let is_it = |known: &Spelling| known.handle == handle && known.is(&spelling, request, shape);
         if self.by_spelling.find(hash, is_it).is_some() {
             return;
         }
-        known.spellings.push(hash);
-        let other = (*shape.spelling != *spelling).then(|| spelling.into());
+        self.spellings.entry(handle).or_default().push(hash);
+        let other = (!shape.is_asked_by(request)).then(|| spelling.into());
         self.other_spellings += usize::from(other.is_some());
         self.by_spelling.insert_unique(hash, Spelling { hash, handle, other }, |known| known.hash);
     }
@@ -99,10 +121,9 @@ impl Maps {
         if let Ok(entry) = self.by_identity.find_entry(hash, |(_, known)| is_it(known)) {
             entry.remove();
         }
-        if self.by_handle.get(&shape.handle).is_some_and(|known| is_it(&known.shape))
-            && let Some(known) = self.by_handle.remove(&shape.handle)
-        {
-            for hash in known.spellings {
+        if self.of_handle(shape.handle).is_some_and(is_it) {
+            self.remove_handle(shape.handle);
+            for hash in self.spellings.remove(&shape.handle).unwrap_or_default() {
                 let of_shape = |known: &Spelling| known.hash == hash && known.handle == shape.handle;
                 if let Ok(entry) = self.by_spelling.find_entry(hash, of_shape) {
                     self.other_spellings -= usize::from(entry.remove().0.other.is_some());
@@ -112,26 +133,24 @@ impl Maps {
     }
 
     fn forget_other_spellings(&mut self) {
-        let Self { by_handle, by_spelling, other_spellings, .. } = self;
+        let Self { spellings, by_spelling, other_spellings, .. } = self;
         by_spelling.retain(|known| known.other.is_none());
-        by_handle.values_mut().for_each(|known| known.spellings.clear());
+        spellings.clear();
         for known in by_spelling.iter() {
-            if let Some(shape) = by_handle.get_mut(&known.handle) {
-                shape.spellings.push(known.hash);
-            }
+            spellings.entry(known.handle).or_default().push(known.hash);
         }
         *other_spellings = 0;
     }
 
     #[cfg(test)]
-    pub(super) fn spellings(&self) -> usize {
+    pub(super) fn spelling_count(&self) -> usize {
         self.by_spelling.len()
     }
 }
 
 impl Spelling {
-    /// True where it is this one, if it leads to `shape`.
-    fn is(&self, spelling: &str, shape: &Shape) -> bool {
-        self.other.as_deref().unwrap_or(&shape.spelling) == spelling
+    /// True where it is that of a request, if it leads to `shape`.
+    fn is(&self, spelling: &str, request: &DefinitionRequest, shape: &Shape) -> bool {
+        self.other.as_deref().map_or_else(|| shape.is_asked_by(request), |other| other == spelling)
     }
 }

@@ -1,0 +1,161 @@
+//! The requests by which shapes were first asked for. Most of them differ in constants only, and share all else.
+
+use limn_core::protocol::request::DefinitionRequest;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What requests have in common that differ in constants only.
+#[derive(Debug, Default)]
+pub struct Families(Mutex<HashMap<(String, Constants), Arc<Family>>>);
+
+/// A request without its constants.
+#[derive(Debug)]
+struct Family {
+    rest: DefinitionRequest,
+    constants: Constants,
+}
+
+/// Where the constants of a request are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Constants {
+    /// It has none.
+    None,
+    /// In its clause, which is taken as a whole.
+    Where,
+    /// In its parameters.
+    Params,
+}
+
+/// A request as it is kept of a shape.
+#[derive(Debug)]
+pub struct Asked {
+    family: Arc<Family>,
+    constants: Box<str>,
+}
+
+/// Families beyond which those without shapes are forgotten.
+const FEW: usize = 64;
+
+impl Families {
+    /// A request, to be kept.
+    pub fn keep(&self, request: &DefinitionRequest) -> Asked {
+        let mut rest = request.clone();
+        let (constants, text) = if !rest.params.is_empty() {
+            let params = std::mem::take(&mut rest.params);
+            (Constants::Params, serde_json::to_string(&params).expect("texts by names are plain data"))
+        } else if let Some(clause) = rest.where_clause.take() {
+            (Constants::Where, clause)
+        } else {
+            (Constants::None, String::new())
+        };
+        Asked { family: self.share(rest, constants), constants: text.into() }
+    }
+
+    fn share(&self, rest: DefinitionRequest, constants: Constants) -> Arc<Family> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= FEW && known.len() == known.capacity() {
+            known.retain(|_, family| Arc::strong_count(family) > 1);
+        }
+        let family = known.entry((rest.request_key(), constants));
+        family.or_insert_with(|| Arc::new(Family { rest, constants })).clone()
+    }
+}
+
+impl Asked {
+    /// The request.
+    ///
+    /// # Panics
+    /// Never: its constants are those of a request.
+    #[must_use]
+    pub fn request(&self) -> DefinitionRequest {
+        let rest = self.family.rest.clone();
+        match self.family.constants {
+            Constants::None => rest,
+            Constants::Where => DefinitionRequest { where_clause: Some(self.constants.to_string()), ..rest },
+            Constants::Params => {
+                let params: BTreeMap<String, String> =
+                    serde_json::from_str(&self.constants).expect("texts by names");
+                DefinitionRequest { params, ..rest }
+            }
+        }
+    }
+
+    /// Whether another request has the same [key](DefinitionRequest::request_key).
+    #[must_use]
+    pub fn is(&self, other: &DefinitionRequest) -> bool {
+        let Family { rest, constants } = &*self.family;
+        let DefinitionRequest {
+            table,
+            columns,
+            queryable_columns,
+            where_clause,
+            params,
+            replica,
+            log_mode,
+            compaction,
+        } = other;
+        let are_constants_equal = match constants {
+            Constants::None => params.is_empty() && *where_clause == rest.where_clause,
+            Constants::Where => params.is_empty() && where_clause.as_deref() == Some(&self.constants),
+            Constants::Params => {
+                *where_clause == rest.where_clause
+                    && serde_json::to_string(params).is_ok_and(|params| *params == *self.constants)
+            }
+        };
+        are_constants_equal
+            && *table == rest.table
+            && *columns == rest.columns
+            && *queryable_columns == rest.queryable_columns
+            && (*replica, *log_mode, *compaction) == (rest.replica, rest.log_mode, rest.compaction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use limn_core::protocol::request::parse_shape_request;
+    use limn_core::protocol::route::Method;
+
+    fn request(query: &str) -> DefinitionRequest {
+        parse_shape_request(Method::Get, &format!("table=t&offset=-1{query}")).expect("valid").definition
+    }
+
+    #[test]
+    fn a_request_is_kept_as_it_was_and_shares_all_but_its_constants() {
+        let families = Families::default();
+        let params = "&where=a%3D%241&params%5B1%5D=";
+        let queries = [
+            "",
+            "&replica=full",
+            "&where=a%3D1",
+            "&where=a%3D2&columns=a,b",
+            "&where=a%3D2",
+            &format!("{params}17"),
+            &format!("{params}%00%22"),
+            "&params%5B1%5D=7",
+        ];
+        for query in queries {
+            let asked = families.keep(&request(query));
+            assert_eq!(asked.request(), request(query), "{query}");
+            for other in queries {
+                assert_eq!(asked.is(&request(other)), query == other, "{query} and {other}");
+            }
+        }
+        let [one, other] = ["1", "2"].map(|n| families.keep(&request(&format!("{params}{n}"))));
+        assert!(Arc::ptr_eq(&one.family, &other.family));
+        let [one, other] = ["1", "2"].map(|n| families.keep(&request(&format!("&where=a%3D{n}"))));
+        assert!(Arc::ptr_eq(&one.family, &other.family));
+        assert_eq!(size_of::<Asked>(), 24);
+    }
+
+    #[test]
+    fn families_without_shapes_are_forgotten() {
+        let families = Families::default();
+        let kept = families.keep(&request("&columns=kept"));
+        for n in 0..10 * FEW {
+            families.keep(&request(&format!("&columns=c{n}")));
+        }
+        assert!(families.0.lock().expect("nobody panicked").len() < 4 * FEW);
+        assert!(Arc::ptr_eq(&families.keep(&request("&columns=kept")).family, &kept.family));
+    }
+}
