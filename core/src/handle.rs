@@ -28,6 +28,18 @@ impl Handle {
         Self { hash: if hash < HASH_MIN { hash + HASH_MIN } else { hash }, created_us }
     }
 
+    /// Its hash and the microseconds, to be stored.
+    #[must_use]
+    pub const fn to_parts(self) -> (u32, u64) {
+        (self.hash, self.created_us)
+    }
+
+    /// The handle of what [`to_parts`](Self::to_parts) gave.
+    #[must_use]
+    pub const fn from_parts(hash: u32, created_us: u64) -> Self {
+        Self { hash, created_us }
+    }
+
     /// When the handle was made, in microseconds since 1970.
     #[must_use]
     pub const fn created_us(self) -> u64 {

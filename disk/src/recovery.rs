@@ -13,7 +13,7 @@ use limn_core::journal::record::RecordError;
 use limn_core::journal::recovery::{RecoveredShape, RecoveredStore, Recovery, ShapeFiles};
 use limn_core::journal::replay::Survey;
 use limn_core::log::shape_log::{PackPlace, ShapeLog};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -87,9 +87,10 @@ fn settle<F: Files>(folders: &mut Folders<'_, F>, shapes: &mut [RecoveredShape])
     let Folders { files, layout } = *folders;
     shapes.iter_mut().try_for_each(|shape| folders.flush_tail(shape.handle, &mut shape.log))?;
     // Most shapes may have no folder: asking the operating system for each of them would take longest of all.
-    let names: BTreeSet<String> = files.list(&layout.shapes_dir())?.into_iter().collect();
+    let names: HashSet<Handle> =
+        files.list(&layout.shapes_dir())?.iter().filter_map(|name| name.parse().ok()).collect();
     let mut dirs = Vec::new();
-    for shape in shapes.iter().filter(|shape| names.contains(&shape.handle.to_string())) {
+    for shape in shapes.iter().filter(|shape| names.contains(&shape.handle)) {
         let dir = layout.shape_dir(shape.handle);
         segment::cut(files, &dir, &shape.log)?;
         dirs.push((dir, shape.log.start().generation));
@@ -124,13 +125,15 @@ pub(crate) fn remove_orphans(
     layout: &Layout,
     survivors: &[RecoveredShape],
 ) -> io::Result<()> {
-    let known: BTreeSet<String> = survivors.iter().map(|shape| shape.handle.to_string()).collect();
+    let known: HashSet<Handle> = survivors.iter().map(|shape| shape.handle).collect();
     let packs: BTreeSet<u64> =
         survivors.iter().filter_map(|shape| shape.log.pack()).map(|place| place.pack).collect();
     for name in files.list(&layout.shapes_dir())? {
         match pack_number(&name) {
             Some(number) if !packs.contains(&number) => files.remove_file(&layout.pack_file(number))?,
-            None if !known.contains(&name) => files.remove_dir_all(&layout.shapes_dir().join(name))?,
+            None if !name.parse().is_ok_and(|handle| known.contains(&handle)) => {
+                files.remove_dir_all(&layout.shapes_dir().join(name))?
+            }
             _ => {}
         }
     }

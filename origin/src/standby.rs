@@ -86,12 +86,12 @@ impl Followed for Held {
     type Error = io::Error;
 
     fn add(&mut self, shape: AddedShape) -> Option<Arc<Shape>> {
-        let AddedShape { created, handle, log, .. } = shape;
+        let AddedShape { created, log, .. } = shape;
         let definition = Shape::stored_definition(&created)
             .inspect_err(|error| tracing::warn!(%error, "a shape is left out"))
             .ok()?;
         let place = (self.folder.layout(), &self.registry.schemas);
-        Some(Arc::new(Shape::new(created, handle, definition, place, log, Life::Creating)))
+        Some(Arc::new(Shape::new(created, definition, place, log, Life::Creating)))
     }
 
     fn release_tail(&mut self, shape: &Arc<Shape>) -> io::Result<()> {

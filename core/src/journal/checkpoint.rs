@@ -1,13 +1,15 @@
-//! Checkpoints: everything that is true at the beginning of a commit log file.
+//! Checkpoints: everything that is true at the beginning of a commit log file. Older versions stored one as it stands here;
+//! how one is stored now, `packed` tells.
 
+use super::kept_shape::KeptShape;
+use super::packed::KeptCheckpoint;
 use super::record::CreatedShape;
 use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::shape_log::Checkpoint;
-use crate::pg::{Relation, SnapshotFilter};
+use crate::pg::SnapshotFilter;
+use crate::protocol::kept_request::Families;
 use crate::shape::dependent::DependentState;
-use serde::ser::SerializeStruct;
-use serde::{Deserialize, Serialize, Serializer};
-use std::cell::RefCell;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Everything that is true at the beginning of a commit log file.
@@ -27,9 +29,9 @@ pub struct StoreCheckpoint {
 
 /// One shape at the beginning of a commit log file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShapeCheckpoint<T = TableRef> {
+pub struct ShapeCheckpoint {
     /// The record with which the shape began.
-    pub created: CreatedShape<T>,
+    pub created: CreatedShape<TableRef>,
     /// The transactions that its snapshot holds; absent while the snapshot is not durable.
     pub filter: Option<SnapshotFilter>,
     /// Its log.
@@ -43,58 +45,14 @@ pub struct ShapeCheckpoint<T = TableRef> {
     pub dependent: DependentState,
 }
 
-impl<T> ShapeCheckpoint<T> {
-    /// The same with its tables told in another way; `None` where one cannot be.
-    pub fn map_tables<U>(self, told: impl FnMut(T) -> Option<U>) -> Option<ShapeCheckpoint<U>> {
+impl ShapeCheckpoint {
+    /// The shape as it is kept in memory; `None` where nobody was ever given its handle, or nobody has described one of its
+    /// tables.
+    pub(super) fn keep(self, tables: &mut Tables, families: &mut Families) -> Option<KeptCheckpoint> {
         let Self { created, filter, log, is_joined, dependent } = self;
-        Some(ShapeCheckpoint { created: created.map_tables(told)?, filter, log, is_joined, dependent })
-    }
-}
-
-/// A [`StoreCheckpoint`] that is made while it is written: all shapes at once would take memory for a copy of each.
-pub(super) struct Streamed<'a, S> {
-    processed: u64,
-    last_handle_us: u64,
-    shapes: RefCell<Numbered<'a, S>>,
-}
-
-impl<'a, S> Streamed<'a, S> {
-    pub(super) const fn new(processed: u64, last_handle_us: u64, shapes: S, tables: &'a mut Tables) -> Self {
-        Self { processed, last_handle_us, shapes: RefCell::new(Numbered { shapes, tables }) }
-    }
-}
-
-impl<S: Iterator<Item = ShapeCheckpoint<Arc<Relation>>>> Serialize for Streamed<'_, S> {
-    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        let mut out = serializer.serialize_struct("StoreCheckpoint", 4)?;
-        out.serialize_field("processed", &self.processed)?;
-        out.serialize_field("last_handle_us", &self.last_handle_us)?;
-        out.serialize_field("shapes", &Each(&self.shapes))?;
-        // Behind the shapes, which may be the first to name a table.
-        out.serialize_field("tables", &self.shapes.borrow().tables.stored().collect::<Vec<_>>())?;
-        out.end()
-    }
-}
-
-/// Shapes whose tables are named by numbers.
-struct Numbered<'a, S> {
-    shapes: S,
-    tables: &'a mut Tables,
-}
-
-impl<S: Iterator<Item = ShapeCheckpoint<Arc<Relation>>>> Iterator for Numbered<'_, S> {
-    type Item = ShapeCheckpoint;
-
-    fn next(&mut self) -> Option<ShapeCheckpoint> {
-        let Self { shapes, tables } = self;
-        shapes.next()?.map_tables(|relation| Some(TableRef::Number(tables.refer(&relation).0)))
-    }
-}
-
-struct Each<'a, I>(&'a RefCell<I>);
-
-impl<I: Iterator<Item: Serialize>> Serialize for Each<'_, I> {
-    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        serializer.collect_seq(&mut *self.0.borrow_mut())
+        let handle = created.handle.parse().ok()?;
+        let created = created.map_tables(|table| tables.resolve(table))?;
+        let shape = KeptShape::of(created, handle, families);
+        Some(KeptCheckpoint { shape, filter: filter.map(Arc::new), log, is_joined, dependent })
     }
 }

@@ -3,6 +3,8 @@
 pub mod checkpoint;
 mod created_shape;
 pub mod flush;
+pub mod kept_shape;
+pub mod packed;
 pub mod pending;
 pub mod recent_commits;
 pub mod record;
@@ -13,6 +15,8 @@ mod samples;
 pub mod tables;
 
 pub use flush::FlushTracker;
+pub use kept_shape::KeptShape;
+pub use packed::KeptCheckpoint;
 pub use pending::{Pending, Ticket};
 pub use recent_commits::RecentCommits;
 pub use record::Record;

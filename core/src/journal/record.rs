@@ -6,6 +6,7 @@
 //! payload = kind:u8 body
 //! items   = tx:u64 count:u32 { op:u64 shapes:u32 shape:u32* length:u32 bytes }*
 //! commit  = tx:u64
+//! packed  = see `packed`
 //! move    = head_length:u32 head:JSON items
 //! snapshot = head_length:u32 head:JSON bytes
 //! others  = JSON
@@ -15,18 +16,18 @@
 //! follows is replayed over it. Reading stops at the first frame that is cut off or damaged: it was never
 //! reported as durable. Items count only up to the last commit (a transaction is whole or absent).
 
-use super::checkpoint::{ShapeCheckpoint, StoreCheckpoint, Streamed};
+use super::checkpoint::StoreCheckpoint;
 pub use super::created_shape::CreatedShape;
+use super::packed::{Head, KeptCheckpoint, PackedCheckpoint, Packer};
 use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::Rope;
 use crate::log::compaction::Compacted;
 use crate::log::fragment::Fragment;
 use crate::log::shape_log::SnapshotProgress;
-use crate::pg::{Relation, SnapshotFilter};
+use crate::pg::SnapshotFilter;
 use crate::shape::dependent::{Move, View, ViewChange};
 use crate::{Lsn, ShapeId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The largest payload that is written or believed: far above any fragment's size.
@@ -38,8 +39,10 @@ pub const FRAME_HEAD_BYTES: usize = 12;
 /// One record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// The state at the beginning of the file.
+    /// The state at the beginning of the file, as older versions wrote it.
     Checkpoint(Box<StoreCheckpoint>),
+    /// The state at the beginning of the file.
+    Packed(PackedCheckpoint),
     /// A table that later records name by its number.
     Table(Box<StoredTable>),
     /// A shape was created; its snapshot is not there yet.
@@ -182,6 +185,7 @@ const JOINED: u8 = 12;
 const SNAPSHOT: u8 = 13;
 const TABLE: u8 = 14;
 const COMPACTED: u8 = 15;
+const PACKED: u8 = 16;
 
 impl Record {
     /// Appends the record as a frame.
@@ -195,6 +199,7 @@ impl Record {
     pub fn encode_shared(&self, out: &mut Rope) {
         match self {
             Self::Checkpoint(checkpoint) => encode_json(out, CHECKPOINT, checkpoint),
+            Self::Packed(packed) => frame(out, PACKED, |out| packed.encode(out)),
             Self::Table(table) => encode_json(out, TABLE, table),
             Self::Created(created) => encode_json(out, CREATED, created),
             Self::SnapshotDone(done) => match &done.content {
@@ -232,6 +237,7 @@ impl Record {
         let cut_off = || RecordError::cut_off(kind);
         match kind {
             CHECKPOINT => decode_json(kind, body).map(Self::Checkpoint),
+            PACKED => PackedCheckpoint::decode(body).map(Self::Packed).ok_or_else(cut_off),
             TABLE => decode_json(kind, body).map(Self::Table),
             CREATED => decode_json(kind, body).map(Self::Created),
             SNAPSHOT_DONE => decode_json(kind, body).map(Self::SnapshotDone),
@@ -251,14 +257,17 @@ impl Record {
     }
 }
 
-/// Appends a [`Record::Checkpoint`] as a frame, with all `tables`, among which those of the shapes will be.
+/// Appends a [`Record::Packed`] as a frame, with all `tables`, among which those of the shapes will be.
 pub fn encode_checkpoint(
     out: &mut Rope,
     (processed, last_handle_us): (u64, u64),
-    shapes: impl Iterator<Item = ShapeCheckpoint<Arc<Relation>>>,
+    shapes: impl Iterator<Item = KeptCheckpoint>,
     tables: &mut Tables,
 ) {
-    encode_json(out, CHECKPOINT, &Streamed::new(processed, last_handle_us, shapes, tables));
+    frame(out, PACKED, |out| {
+        let mut packer = Packer::begin(out, Head { processed, last_handle_us }, tables);
+        shapes.for_each(|shape| packer.push(shape));
+    });
 }
 
 /// Appends the items of a transaction as a frame, without taking them.
@@ -379,7 +388,7 @@ fn decode_head<T: for<'de> Deserialize<'de>>(kind: u8, body: &[u8]) -> Result<(T
     Ok((decode_json(kind, head)?, reader.0))
 }
 
-fn push_count(out: &mut Rope, count: usize) {
+pub(super) fn push_count(out: &mut Rope, count: usize) {
     let count = u32::try_from(count).expect("a fragment is bounded");
     out.extend_from_slice(&count.to_le_bytes());
 }
@@ -400,20 +409,24 @@ fn decode_fragment(body: &[u8]) -> Option<Fragment> {
     reader.0.is_empty().then_some(fragment)
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
         Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 }
@@ -424,7 +437,7 @@ mod tests {
     use crate::log::compaction::SegmentStart;
     use crate::log::rope::SHARED_BYTES_MIN;
     use crate::log::shape_log::{ChunkEnd, PackPlace};
-    use crate::pg::SnapshotBounds;
+    use crate::pg::{Relation, SnapshotBounds};
     use crate::shape::dependent::{DependentState, Member};
     use std::collections::BTreeMap;
     #[cfg(target_arch = "wasm32")]

@@ -9,13 +9,14 @@
 //! `limn_disk::recover` feeds it the records and does what it says to the files; which shapes survive, [`Recovery::finish`]
 //! decides. They go to [`store::Writer::restore`](crate::store::Writer::restore).
 
-use super::checkpoint::ShapeCheckpoint;
-use super::record::{CreatedShape, Record, ShapePartitions, encode_checkpoint, stored_bound};
+use super::kept_shape::KeptShape;
+use super::packed::KeptCheckpoint;
+use super::record::{Record, encode_checkpoint, stored_bound};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
 use super::tables::Tables;
 use crate::log::Rope;
 use crate::log::shape_log::{PackPlace, ShapeLog};
-use crate::pg::{Relation, SnapshotFilter};
+use crate::pg::SnapshotFilter;
 use crate::shape::dependent::DependentState;
 use crate::{Handle, Lsn, ShapeId};
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ pub trait ShapeFiles {
 #[derive(Debug)]
 struct Shapes {
     tail_bytes_max: usize,
-    by_id: BTreeMap<ShapeId, (AddedShape, Option<Arc<SnapshotFilter>>)>,
+    by_id: BTreeMap<ShapeId, (Box<AddedShape>, Option<Arc<SnapshotFilter>>)>,
     /// The last one that came: shapes share snapshots.
     filter: Option<Arc<SnapshotFilter>>,
 }
@@ -62,8 +63,8 @@ struct Shapes {
 /// A shape that survived.
 #[derive(Debug)]
 pub struct RecoveredShape {
-    /// The record with which the shape began.
-    pub created: CreatedShape,
+    /// The shape.
+    pub created: KeptShape,
     /// Its handle.
     pub handle: Handle,
     /// Which transactions its snapshot holds.
@@ -78,10 +79,10 @@ pub struct RecoveredShape {
 
 impl RecoveredShape {
     /// The shape's entry in the checkpoint that a start writes; `None` while its log has a tail that was not flushed.
-    fn checkpoint(&self) -> Option<ShapeCheckpoint<Arc<Relation>>> {
-        Some(ShapeCheckpoint {
-            created: self.created.clone(),
-            filter: Some(self.filter.as_ref().clone()),
+    fn checkpoint(&self) -> Option<KeptCheckpoint> {
+        Some(KeptCheckpoint {
+            shape: self.created.clone(),
+            filter: Some(Arc::clone(&self.filter)),
             log: self.log.checkpoint()?,
             is_joined: self.is_joined,
             dependent: self.dependent.clone(),
@@ -140,8 +141,8 @@ impl Recovery {
     #[must_use]
     pub fn finish(self) -> RecoveredStore {
         let processed = self.replay.processed();
-        let survivor = |(shape, filter): (AddedShape, Option<Arc<SnapshotFilter>>)| {
-            let AddedShape { created, handle, mut log, dependent } = shape;
+        let survivor = |(shape, filter): (Box<AddedShape>, Option<Arc<SnapshotFilter>>)| {
+            let AddedShape { created, handle, mut log, dependent } = *shape;
             let is_joined = log.is_joined();
             // A restart reads on from Postgres before it says anything. A shape with subqueries may hold back what it
             // reads, and joins by what it shows.
@@ -166,11 +167,11 @@ impl Shapes {
     fn handle_event<F: ShapeFiles>(&mut self, event: Event<'_>, files: &mut F) -> Result<(), F::Error> {
         match event {
             Event::Added(shape) => {
-                self.by_id.insert(shape.created.id, (*shape, None));
+                self.by_id.insert(shape.created.id, (shape, None));
             }
             Event::Readable(id, filter) => {
-                let shared = self.filter.take().filter(|shared| **shared == filter);
-                let shared = shared.unwrap_or_else(|| Arc::new(filter));
+                let shared = self.filter.take().filter(|shared| *shared == filter);
+                let shared = shared.unwrap_or(filter);
                 if let Some((_, known)) = self.by_id.get_mut(&id) {
                     *known = Some(Arc::clone(&shared));
                 }
@@ -184,7 +185,7 @@ impl Shapes {
             }
             Event::Partitions(now) => {
                 if let Some(shape) = self.get_mut(now.id) {
-                    set_partitions(&mut shape.created, now);
+                    shape.created.set_partitions(now);
                 }
             }
             Event::Views(views) => {
@@ -227,16 +228,7 @@ impl Shapes {
     }
 
     fn get_mut(&mut self, id: ShapeId) -> Option<&mut AddedShape> {
-        self.by_id.get_mut(&id).map(|(shape, _)| shape)
-    }
-}
-
-fn set_partitions(created: &mut CreatedShape, now: &ShapePartitions) {
-    match now.table {
-        Some(table) if table != created.relation.oid => {
-            created.inner_partitions.insert(table, now.partitions.clone());
-        }
-        _ => created.partitions.clone_from(&now.partitions),
+        self.by_id.get_mut(&id).map(|(shape, _)| shape.as_mut())
     }
 }
 

@@ -7,15 +7,19 @@
 //! carried out in their order.
 
 use super::checkpoint::StoreCheckpoint;
-use super::record::{CreatedShape, Record, ShapePartitions, ShapeViews, stored_bound};
-use super::tables::{TableRef, Tables};
+use super::kept_shape::KeptShape;
+use super::packed::{Head, KeptCheckpoint, PackedCheckpoint};
+use super::record::{Record, ShapePartitions, ShapeViews, stored_bound};
+use super::tables::Tables;
 use crate::log::compaction::Compacted;
 use crate::log::fragment::{Fragment, ShapeItem};
 use crate::log::shape_log::{PackPlace, ShapeLog, SnapshotProgress};
 use crate::pg::SnapshotFilter;
+use crate::protocol::kept_request::Families;
 use crate::shape::dependent::{DependentState, Move};
 use crate::{Handle, Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Facts of the last records of a commit log that must be known before the earlier ones are replayed.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +68,7 @@ pub struct Replay {
     chunk_bytes_max: u64,
     records: u64,
     tables: Tables,
+    families: Families,
     shapes: BTreeSet<ShapeId>,
     /// Shapes that the open transaction has reached.
     open: BTreeSet<ShapeId>,
@@ -75,8 +80,8 @@ pub struct Replay {
 /// A shape that the commit log speaks of for the first time.
 #[derive(Debug)]
 pub struct AddedShape {
-    /// The record with which the shape began.
-    pub created: CreatedShape,
+    /// The shape.
+    pub created: KeptShape,
     /// Its handle.
     pub handle: Handle,
     /// Its log, up to here.
@@ -101,7 +106,7 @@ pub enum Event<'a> {
         content: &'a [u8],
     },
     /// A shape's snapshot is durable, and holds the transactions that the filter tells.
-    Readable(ShapeId, SnapshotFilter),
+    Readable(ShapeId, Arc<SnapshotFilter>),
     /// A shape's log changes.
     Log(ShapeId, LogChange<'a>),
     /// The tables whose rows a shape includes are others now.
@@ -179,6 +184,7 @@ impl Replay {
             chunk_bytes_max,
             records: 0,
             tables: Tables::default(),
+            families: Families::default(),
             shapes: BTreeSet::new(),
             open: BTreeSet::new(),
             processed: Lsn::ZERO,
@@ -199,6 +205,7 @@ impl Replay {
         self.records += 1;
         let each = &mut each;
         match record {
+            Record::Packed(checkpoint) => self.handle_packed(&checkpoint, each),
             Record::Checkpoint(checkpoint) => self.handle_checkpoint(*checkpoint, each),
             Record::Table(table) => {
                 self.tables.handle_stored(*table);
@@ -206,7 +213,15 @@ impl Replay {
             }
             Record::Created(created) => {
                 let log = ShapeLog::new(self.chunk_bytes_max);
-                self.add(*created, log, DependentState::default(), each).map(drop)
+                self.next_id = self.next_id.max(created.id.0 + 1);
+                // A handle that cannot be read was never given to anybody.
+                let Ok(handle) = created.handle.parse::<Handle>() else { return Ok(()) };
+                // Nor was one whose tables are unknown, since they are described before.
+                let Some(created) = created.map_tables(|table| self.tables.resolve(table)) else {
+                    return Ok(());
+                };
+                let shape = KeptShape::of(created, handle, &mut self.families);
+                self.add(shape, log, DependentState::default(), each).map(drop)
             }
             Record::Removed(id) => self.remove(id, each),
             Record::Items(fragment) if self.counts() => {
@@ -252,7 +267,7 @@ impl Replay {
                     each(Event::Snapshot { id: done.id, pack: done.progress.pack, content })?;
                 }
                 each(Event::Log(done.id, LogChange::Snapshot(done.progress)))?;
-                each(Event::Readable(done.id, done.filter))
+                each(Event::Readable(done.id, Arc::new(done.filter)))
             }
             Record::Joined(joined) => {
                 self.raise_processed(joined.processed);
@@ -321,57 +336,96 @@ impl Replay {
         }
     }
 
-    /// The first checkpoint says what there is. A later one says what the records before it say already, and names
-    /// what outlived the writer, should that have started again: a snapshot that was not finished did not.
+    fn handle_packed<E>(
+        &mut self,
+        checkpoint: &PackedCheckpoint,
+        each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.begin_checkpoint(checkpoint.head, || checkpoint.ids().collect(), each)?;
+        let (mut tables, mut families) =
+            (std::mem::take(&mut self.tables), std::mem::take(&mut self.families));
+        let mut shapes = checkpoint.shapes(&mut tables, |shape, tables| shape.keep(tables, &mut families));
+        let added = shapes.try_for_each(|shape| self.add_at_checkpoint(shape, checkpoint.head, each));
+        drop(shapes);
+        (self.tables, self.families) = (tables, families);
+        added?;
+        each(Event::Processed(self.processed))
+    }
+
     fn handle_checkpoint<E>(
         &mut self,
         checkpoint: StoreCheckpoint,
         each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.raise_processed(checkpoint.processed);
-        self.last_handle_us = self.last_handle_us.max(checkpoint.last_handle_us);
-        checkpoint.tables.into_iter().for_each(|table| self.tables.handle_stored(table));
-        let named: BTreeSet<ShapeId> = checkpoint.shapes.iter().map(|shape| shape.created.id).collect();
-        let gone: Vec<ShapeId> = self.shapes.difference(&named).copied().collect();
-        gone.into_iter().try_for_each(|id| self.remove(id, each))?;
-        for shape in checkpoint.shapes {
-            let id = shape.created.id;
-            let up_to = stored_bound(shape.dependent.visible_up_to);
-            let log = ShapeLog::restore(self.chunk_bytes_max, shape.log);
-            if self.shapes.contains(&id) || !self.add(shape.created, log, shape.dependent, each)? {
-                continue;
-            }
-            // Before a shape has joined, what it is still to resolve may have been read already.
-            let covers = if shape.is_joined { Lsn::new(checkpoint.processed) } else { Lsn::ZERO };
-            each(Event::Bound { id, up_to, processed: covers })?;
-            if shape.is_joined {
-                each(Event::Log(id, LogChange::Joined))?;
-            }
-            if let Some(filter) = shape.filter {
-                each(Event::Readable(id, filter))?;
+        let StoreCheckpoint { processed, last_handle_us, shapes, tables } = checkpoint;
+        let head = Head { processed, last_handle_us };
+        tables.into_iter().for_each(|table| self.tables.handle_stored(table));
+        let ids = || shapes.iter().map(|shape| shape.created.id).collect();
+        self.begin_checkpoint(head, ids, each)?;
+        for shape in shapes {
+            self.next_id = self.next_id.max(shape.created.id.0 + 1);
+            if let Some(shape) = shape.keep(&mut self.tables, &mut self.families) {
+                self.add_at_checkpoint(shape, head, each)?;
             }
         }
         each(Event::Processed(self.processed))
     }
 
+    /// The first checkpoint says what there is. A later one says what the records before it say already, and names
+    /// what outlived the writer, should that have started again: a snapshot that was not finished did not.
+    fn begin_checkpoint<E>(
+        &mut self,
+        head: Head,
+        named: impl FnOnce() -> BTreeSet<ShapeId>,
+        each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.raise_processed(head.processed);
+        self.last_handle_us = self.last_handle_us.max(head.last_handle_us);
+        if self.shapes.is_empty() {
+            return Ok(());
+        }
+        let gone: Vec<ShapeId> = self.shapes.difference(&named()).copied().collect();
+        gone.into_iter().try_for_each(|id| self.remove(id, each))
+    }
+
+    fn add_at_checkpoint<E>(
+        &mut self,
+        checkpoint: KeptCheckpoint,
+        head: Head,
+        each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let KeptCheckpoint { shape, filter, log, is_joined, dependent } = checkpoint;
+        let (id, up_to) = (shape.id, stored_bound(dependent.visible_up_to));
+        let log = ShapeLog::restore(self.chunk_bytes_max, log);
+        if self.shapes.contains(&id) || !self.add(shape, log, dependent, each)? {
+            return Ok(());
+        }
+        // Before a shape has joined, what it is still to resolve may have been read already.
+        let covers = if is_joined { Lsn::new(head.processed) } else { Lsn::ZERO };
+        each(Event::Bound { id, up_to, processed: covers })?;
+        if is_joined {
+            each(Event::Log(id, LogChange::Joined))?;
+        }
+        if let Some(filter) = filter {
+            each(Event::Readable(id, filter))?;
+        }
+        Ok(())
+    }
+
     /// Adds a shape; false where it is left out.
     fn add<E>(
         &mut self,
-        created: CreatedShape<TableRef>,
+        created: KeptShape,
         mut log: ShapeLog,
         dependent: DependentState,
         each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let id = created.id;
+        let (id, handle) = (created.id, created.handle);
         self.next_id = self.next_id.max(id.0 + 1);
-        // A handle that cannot be read was never given to anybody.
-        let Ok(handle) = created.handle.parse::<Handle>() else { return Ok(false) };
         self.last_handle_us = self.last_handle_us.max(handle.created_us());
         if matches!(&self.policy, Policy::UntilLastCommit(survey) if survey.removed.contains(&id)) {
             return Ok(false);
         }
-        // Nor was one whose tables are unknown, since they are described before.
-        let Some(created) = created.map_tables(|table| self.tables.resolve(table)) else { return Ok(false) };
         self.shapes.insert(id);
         if let Policy::UntilLastCommit(survey) = &self.policy
             && let Some(segment) = survey.compacted.get(&id)

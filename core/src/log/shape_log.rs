@@ -84,7 +84,7 @@ pub struct ChunkEnd {
 pub type Mark = ChunkEnd;
 
 /// The state of a log that a restart needs, taken when its tail is empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The snapshot, which may be unfinished.
     pub snapshot: SnapshotProgress,

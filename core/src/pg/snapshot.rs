@@ -4,7 +4,7 @@ use crate::Lsn;
 use serde::{Deserialize, Serialize};
 
 /// The result of `pg_current_snapshot()` inside the snapshot's transaction: 64-bit transaction ids.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotBounds {
     /// Every transaction below is visible (or rolled back).
     pub xmin: u64,
@@ -20,7 +20,7 @@ pub struct SnapshotBounds {
 /// not visible and still be visible itself. The filter therefore stays until commits lie beyond
 /// `ends_at`, the WAL insert position noted *after* the snapshot was taken: whatever commits later
 /// cannot be visible.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotFilter {
     /// The transactions that the snapshot sees.
     pub bounds: SnapshotBounds,

@@ -12,6 +12,7 @@ pub mod events;
 pub mod fault_code;
 pub mod header;
 pub mod identifier;
+pub mod kept_request;
 pub mod message;
 pub mod parameter;
 pub mod query;

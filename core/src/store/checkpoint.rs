@@ -6,8 +6,9 @@
 use super::effect::{Effect, SharedShape};
 use super::logs::Logs;
 use crate::ShapeId;
-use crate::journal::checkpoint::ShapeCheckpoint;
 use crate::journal::record::encode_checkpoint;
+use crate::journal::{KeptCheckpoint, KeptShape};
+use crate::protocol::kept_request::Families;
 use crate::shape::dependent::DependentState;
 
 /// How far the next checkpoint is.
@@ -73,12 +74,15 @@ impl<S: SharedShape + Clone> Logs<S> {
         let ids = self.ids();
         let Self { pending, shapes, tables, processed, .. } = self;
         tables.forget_unused();
+        let mut families = Families::default();
         let shape = |id| {
             let tracked = shapes.get(&id)?;
             let log = tracked.shape.with_log(|log| log.checkpoint())?;
             let (created, filter) = (tracked.shape.created(), tracked.filter().cloned());
+            let handle = created.handle.parse().ok()?;
+            let shape = KeptShape::of(created, handle, &mut families);
             let (is_joined, dependent) = (tracked.is_joined, dependent(id).unwrap_or_default());
-            Some(ShapeCheckpoint { created, filter, log, is_joined, dependent })
+            Some(KeptCheckpoint { shape, filter, log, is_joined, dependent })
         };
         let positions = (processed.as_u64(), last_handle_us);
         pending.push_with(|out| {

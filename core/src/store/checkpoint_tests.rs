@@ -105,7 +105,7 @@ impl Store {
             let Ok::<(), ()>(()) = replay.handle_record(record, |event| {
                 match event {
                     Event::Added(shape) => {
-                        assert_eq!(shape.created.inner, std::slice::from_ref(&shape.created.relation));
+                        assert_eq!(shape.created.inner(), std::slice::from_ref(&shape.created.relation));
                         found.insert(shape.created.id.0, shape.created.relation);
                     }
                     Event::Removed(id) => drop(found.remove(&id.0)),
@@ -124,7 +124,7 @@ impl Store {
 fn descriptions(records: &[Record]) -> usize {
     let described = |record: &Record| match record {
         Record::Table(_) => 1,
-        Record::Checkpoint(checkpoint) => checkpoint.tables.len(),
+        Record::Packed(checkpoint) => checkpoint.table_count(),
         _ => 0,
     };
     records.iter().map(described).sum()

@@ -157,9 +157,9 @@ fn records(mut bytes: &[u8]) -> String {
     let mut names = Vec::new();
     while let Some((payload, length)) = read_frame(bytes) {
         let shown = match Record::decode(payload).unwrap() {
-            Record::Checkpoint(checkpoint) => {
-                let shapes: Vec<_> = checkpoint.shapes.iter().map(|shape| shape.created.id.0).collect();
-                format!("checkpoint at {} of {shapes:?}", checkpoint.processed)
+            Record::Packed(checkpoint) => {
+                let shapes: Vec<_> = checkpoint.ids().map(|id| id.0).collect();
+                format!("checkpoint at {} of {shapes:?}", checkpoint.head.processed)
             }
             Record::Commit(tx) => format!("commit {tx}"),
             Record::Bound(bound) if bound.up_to == u64::MAX => "visible to its end".to_owned(),

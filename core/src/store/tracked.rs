@@ -72,9 +72,9 @@ impl<S: SharedShape> Tracked<S> {
     }
 
     /// The snapshot's filter, once the snapshot is written.
-    pub(super) fn filter(&self) -> Option<&SnapshotFilter> {
+    pub(super) const fn filter(&self) -> Option<&Arc<SnapshotFilter>> {
         match &self.snapshot {
-            Snapshot::Done(filter) => Some(filter.as_ref()),
+            Snapshot::Done(filter) => Some(filter),
             Snapshot::Awaited { .. } | Snapshot::Taken => None,
         }
     }

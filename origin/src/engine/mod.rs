@@ -99,10 +99,10 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     let mut writer = Writer::new(Limits::default(), next_file, store.tables, Lsn::new(store.processed));
     for (definition, recovered) in definitions?.into_iter().zip(store.shapes) {
         let RecoveredShape { created, handle, filter, log, is_joined, dependent: state } = recovered;
-        let (snapshot, salt) = ((filter, is_joined), created.handle.clone());
+        let (snapshot, salt) = ((filter, is_joined), handle.to_string());
         let place = (layout.clone(), &registry.schemas);
         let kept = definition.clone();
-        let shape = Arc::new(Shape::new(created, handle, kept, place, log, Life::Readable));
+        let shape = Arc::new(Shape::new(created, kept, place, log, Life::Readable));
         writer.restore(shape.id, (shape.clone(), &definition), &salt, snapshot, state);
         registry.insert(&shape);
     }

@@ -214,7 +214,8 @@ impl Creator {
         };
         let log = ShapeLog::new(parts.chunk_bytes_max);
         let place = (parts.folder.layout(), &parts.registry.schemas);
-        Shape::new(created, handle, definition.clone(), place, log, Life::Creating)
+        let created = parts.registry.schemas.keep(created, handle);
+        Shape::new(created, definition.clone(), place, log, Life::Creating)
     }
 
     /// Takes the shape through its creation, whatever comes of it.

@@ -1,6 +1,5 @@
 //! The shapes of this server: which there are, how one is made, and when one has to go.
 
-mod asked;
 mod catalog_changes;
 pub mod creation;
 pub mod expiry;

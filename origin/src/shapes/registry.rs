@@ -160,11 +160,11 @@ pub(crate) mod tests {
             inner_partitions: Default::default(),
         };
         let definition = definition.expect("the clause fits the table");
+        let schemas = Schemas::default();
         Arc::new(Shape::new(
-            created,
-            handle,
+            schemas.keep(created, handle),
             definition,
-            (Layout::new("".into()), &Schemas::default()),
+            (Layout::new("".into()), &schemas),
             ShapeLog::new(1),
             Life::Readable,
         ))

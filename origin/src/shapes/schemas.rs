@@ -1,8 +1,10 @@
 //! What shapes share: schema headers and projections, where they show the same columns of a table, and requests.
 
-use super::asked::{Asked, Families};
+use limn_core::Handle;
+use limn_core::journal::KeptShape;
+use limn_core::journal::record::CreatedShape;
 use limn_core::pg::Relation;
-use limn_core::protocol::request::DefinitionRequest;
+use limn_core::protocol::kept_request::Families;
 use limn_core::shape::{Definition, Projection, schema_header};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Schemas {
     /// By the oid of the table.
     headers: Mutex<HashMap<u32, Vec<Shared>>>,
-    families: Families,
+    families: Mutex<Families>,
 }
 
 #[derive(Debug)]
@@ -28,9 +30,10 @@ impl Schemas {
         self.share(&mut definition.clone())
     }
 
-    /// A request, to be kept.
-    pub fn keep(&self, request: &DefinitionRequest) -> Asked {
-        self.families.keep(request)
+    /// A new shape, as it is kept.
+    pub fn keep(&self, created: CreatedShape, handle: Handle) -> KeptShape {
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        KeptShape::of(created, handle, &mut families)
     }
 
     /// The same header; the definition's projection becomes that of others with it.

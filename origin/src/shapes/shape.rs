@@ -1,15 +1,16 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
-use super::asked::Asked;
 use super::live_reply::{LiveReply, LiveReplyKey, Waiting, Waits};
 use super::schemas::Schemas;
 use anyhow::Result;
+use limn_core::journal::KeptShape;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
 use limn_core::log::reading::Part;
 use limn_core::log::rope::SharedBytes;
 use limn_core::log::{Clock, Read, ShapeLog};
 use limn_core::pg::Relation;
 use limn_core::protocol::RequestError;
+use limn_core::protocol::kept_request::KeptRequest;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, GeneratedColumns, schema_header};
@@ -32,7 +33,7 @@ pub struct Shape {
     /// Its name on the wire.
     pub handle: Handle,
     /// The request that first asked for it.
-    asked: Asked,
+    asked: KeptRequest,
     /// The definition that all its requests share, at rest.
     pub definition: Definition,
     layout: Layout,
@@ -103,8 +104,7 @@ impl Shape {
     /// A shape with its log.
     #[must_use]
     pub fn new(
-        created: CreatedShape,
-        handle: Handle,
+        created: KeptShape,
         definition: Definition,
         (layout, schemas): (Layout, &Schemas),
         log: ShapeLog,
@@ -112,14 +112,12 @@ impl Shape {
     ) -> Self {
         let mut definition = definition.at_rest();
         let schema = schemas.share(&mut definition);
-        let mut partitions = created.inner_partitions;
-        partitions.insert(definition.relation.oid, created.partitions);
-        partitions.retain(|_, below| !below.is_empty());
+        let partitions = created.partitions();
         let partitions = (!partitions.is_empty()).then(|| Box::new(partitions));
         Self {
             id: created.id,
-            handle,
-            asked: schemas.keep(&created.request),
+            handle: created.handle,
+            asked: created.request,
             definition,
             layout,
             facts: Mutex::new(Facts { schema, partitions, stage: life.into() }),
@@ -135,9 +133,9 @@ impl Shape {
     ///
     /// # Errors
     /// Where it does not fit the table that is stored with it.
-    pub fn stored_definition(created: &CreatedShape) -> Result<Definition> {
-        let CreatedShape { handle, request, relation, inner, .. } = created;
-        Definition::resolve(request, relation, &GeneratedColumns::Checked, inner)
+    pub fn stored_definition(created: &KeptShape) -> Result<Definition> {
+        let KeptShape { handle, request, relation, .. } = created;
+        Definition::resolve(&request.request(), relation, &GeneratedColumns::Checked, created.inner())
             .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))
     }
 

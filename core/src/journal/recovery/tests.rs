@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Offset;
+use crate::journal::record::ShapePartitions;
 use crate::journal::record::{ShapeBound, ShapeJoined, ShapeViews};
 use crate::journal::samples::{
     self, Changes, ITEM, LAST, NOT_LAST, PLACE, checkpoint, compacted, created, done, items, moved,
@@ -237,7 +238,7 @@ fn partitions_are_those_that_were_told_last() {
         |table, oid| Record::Partitions(ShapePartitions { id: ShapeId(1), table, partitions: vec![oid] });
     let records =
         vec![created(1), done(1), partitions(None, 8), partitions(Some(1), 9), partitions(Some(7), 10)];
-    let created = &recover(records).shapes[0].created;
+    let created = &recover(records).shapes[0].created.created();
     assert_eq!(created.partitions, [9]);
     assert_eq!(created.inner_partitions.iter().collect::<Vec<_>>(), [(&7, &vec![10])]);
 }

@@ -1,6 +1,7 @@
 //! What each record changes, and that both policies come to the same.
 
 use super::*;
+use crate::journal::record::CreatedShape;
 use crate::journal::record::{ShapeBound, ShapeJoined};
 use crate::journal::samples::{checkpoint, compacted, created, done, items, moved};
 use std::convert::Infallible;

@@ -109,7 +109,8 @@ impl Origin {
         let mut writer = Writer::new(writer, faults);
         for it in store.shapes {
             let (id, salt) = (it.created.id, it.handle.to_string());
-            let shape = Rc::new(Shape::new(it.created, it.handle, Log::of_first(it.log, faults), true));
+            let shape =
+                Rc::new(Shape::new(it.created.created(), it.handle, Log::of_first(it.log, faults), true));
             let definition = &shape.kind().definition;
             writer.restore(id, (shape.clone(), definition), &salt, (it.filter, it.is_joined), it.dependent);
         }

@@ -77,7 +77,7 @@ impl Followed for Held {
 
     fn add(&mut self, shape: AddedShape) -> Option<Shape> {
         let AddedShape { created, handle, log, .. } = shape;
-        Some(Shape::new(created, handle, Log::of_second(log, self.faults), false))
+        Some(Shape::new(created.created(), handle, Log::of_second(log, self.faults), false))
     }
 
     fn release_tail(&mut self, shape: &Shape) -> io::Result<()> {

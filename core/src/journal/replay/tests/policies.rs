@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Offset;
+use crate::journal::KeptShape;
 use crate::journal::checkpoint::ShapeCheckpoint;
 use crate::journal::recovery::{RecoveredShape, RecoveredStore};
 use crate::journal::samples::{self, filter};
@@ -16,7 +17,7 @@ const CHUNK_BYTES_MAX: u64 = 40;
 /// What there is of a shape, and what a reader of all of it gets.
 #[derive(Debug, PartialEq)]
 struct Seen {
-    created: CreatedShape,
+    created: KeptShape,
     stored: Option<Checkpoint>,
     text: String,
     bound: Option<Lsn>,
@@ -24,7 +25,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(created: &CreatedShape, log: &ShapeLog, bound: Option<Lsn>) -> Self {
+    fn of(created: &KeptShape, log: &ShapeLog, bound: Option<Lsn>) -> Self {
         let text = String::from_utf8(log.tail_part(0..u64::MAX).to_vec()).unwrap();
         let mut flushed = log.clone();
         flushed.handle_flushed();
@@ -74,7 +75,7 @@ impl Along {
                     shape.added.log.set_visible_up_to(up_to, processed);
                 }
                 Event::Partitions(now) => {
-                    shapes.get_mut(&now.id).unwrap().added.created.partitions.clone_from(&now.partitions);
+                    shapes.get_mut(&now.id).unwrap().added.created.set_partitions(now);
                 }
                 Event::Removed(id) => assert!(shapes.remove(&id).is_some()),
                 Event::Processed(now) => *processed = now,
@@ -94,7 +95,7 @@ impl Along {
     /// what is durable.
     fn checkpoint(&self, is_restart: bool, recovered: &RecoveredStore) -> StoreCheckpoint {
         let survivors = recovered.shapes.iter().map(|shape| {
-            let (created, dependent) = (shape.created.clone().described(), shape.dependent.clone());
+            let (created, dependent) = (shape.created.created().described(), shape.dependent.clone());
             let mut log = shape.log.clone();
             log.handle_flushed();
             let (log, is_joined) = (log.checkpoint().unwrap(), shape.is_joined);
@@ -103,7 +104,7 @@ impl Along {
         let unfinished =
             self.shapes.values().filter(|shape| !is_restart && !shape.is_readable).map(|shape| {
                 let (created, dependent) =
-                    (shape.added.created.clone().described(), DependentState::default());
+                    (shape.added.created.created().described(), DependentState::default());
                 let mut log = shape.added.log.clone();
                 log.handle_flushed();
                 let log = log.checkpoint().unwrap();

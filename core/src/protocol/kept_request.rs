@@ -1,22 +1,25 @@
-//! The requests by which shapes were first asked for. Most of them differ in constants only, and share all else.
+//! The requests by which shapes were first asked for, as they are kept: most of them differ in constants only, and share
+//! all else.
 
-use limn_core::protocol::request::DefinitionRequest;
+use super::request::DefinitionRequest;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// What requests have in common that differ in constants only.
 #[derive(Debug, Default)]
-pub struct Families(Mutex<HashMap<(String, Constants), Arc<Family>>>);
+pub struct Families(HashMap<(String, Constants), Arc<Family>>);
 
 /// A request without its constants.
-#[derive(Debug)]
-struct Family {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
     rest: DefinitionRequest,
     constants: Constants,
 }
 
 /// Where the constants of a request are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Constants {
     /// It has none.
     None,
@@ -27,8 +30,8 @@ enum Constants {
 }
 
 /// A request as it is kept of a shape.
-#[derive(Debug)]
-pub struct Asked {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRequest {
     family: Arc<Family>,
     constants: Box<str>,
 }
@@ -38,7 +41,7 @@ const FEW: usize = 64;
 
 impl Families {
     /// A request, to be kept.
-    pub fn keep(&self, request: &DefinitionRequest) -> Asked {
+    pub fn keep(&mut self, request: &DefinitionRequest) -> KeptRequest {
         let mut rest = request.clone();
         let (constants, text) = if !rest.params.is_empty() {
             let params = std::mem::take(&mut rest.params);
@@ -48,11 +51,11 @@ impl Families {
         } else {
             (Constants::None, String::new())
         };
-        Asked { family: self.share(rest, constants), constants: text.into() }
+        KeptRequest { family: self.share(rest, constants), constants: text.into() }
     }
 
-    fn share(&self, rest: DefinitionRequest, constants: Constants) -> Arc<Family> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn share(&mut self, rest: DefinitionRequest, constants: Constants) -> Arc<Family> {
+        let known = &mut self.0;
         if known.len() >= FEW && known.len() == known.capacity() {
             known.retain(|_, family| Arc::strong_count(family) > 1);
         }
@@ -61,7 +64,49 @@ impl Families {
     }
 }
 
-impl Asked {
+impl Family {
+    /// The family as text.
+    ///
+    /// # Panics
+    /// Never: a definition is plain data.
+    #[must_use]
+    pub fn stored(&self) -> String {
+        serde_json::to_string(&(&self.rest, self.constants)).expect("a definition is plain data")
+    }
+
+    /// The family of a text.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn from_stored(stored: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(stored).map(|(rest, constants)| Self { rest, constants })
+    }
+}
+
+impl KeptRequest {
+    /// The request of a family with these constants; `None` where they cannot be read.
+    #[must_use]
+    pub fn new(family: Arc<Family>, constants: &str) -> Option<Self> {
+        let is_readable = match family.constants {
+            Constants::None => constants.is_empty(),
+            Constants::Where => true,
+            Constants::Params => serde_json::from_str::<BTreeMap<String, String>>(constants).is_ok(),
+        };
+        is_readable.then(|| Self { family, constants: constants.into() })
+    }
+
+    /// What it has in common with others.
+    #[must_use]
+    pub const fn family(&self) -> &Arc<Family> {
+        &self.family
+    }
+
+    /// What it has not.
+    #[must_use]
+    pub fn constants(&self) -> &str {
+        &self.constants
+    }
+
     /// The request.
     ///
     /// # Panics
@@ -113,8 +158,10 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use limn_core::protocol::request::parse_shape_request;
-    use limn_core::protocol::route::Method;
+    use crate::protocol::request::parse_shape_request;
+    use crate::protocol::route::Method;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn request(query: &str) -> DefinitionRequest {
         parse_shape_request(Method::Get, &format!("table=t&offset=-1{query}")).expect("valid").definition
@@ -122,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_request_is_kept_as_it_was_and_shares_all_but_its_constants() {
-        let families = Families::default();
+        let mut families = Families::default();
         let params = "&where=a%3D%241&params%5B1%5D=";
         let queries = [
             "",
@@ -135,27 +182,28 @@ mod tests {
             "&params%5B1%5D=7",
         ];
         for query in queries {
-            let asked = families.keep(&request(query));
-            assert_eq!(asked.request(), request(query), "{query}");
+            let kept = families.keep(&request(query));
+            assert_eq!(kept.request(), request(query), "{query}");
             for other in queries {
-                assert_eq!(asked.is(&request(other)), query == other, "{query} and {other}");
+                assert_eq!(kept.is(&request(other)), query == other, "{query} and {other}");
             }
         }
         let [one, other] = ["1", "2"].map(|n| families.keep(&request(&format!("{params}{n}"))));
         assert!(Arc::ptr_eq(&one.family, &other.family));
         let [one, other] = ["1", "2"].map(|n| families.keep(&request(&format!("&where=a%3D{n}"))));
         assert!(Arc::ptr_eq(&one.family, &other.family));
-        assert_eq!(size_of::<Asked>(), 24);
+        let stored = Family::from_stored(one.family().stored().as_bytes()).expect("a family");
+        assert_eq!(KeptRequest::new(Arc::new(stored), one.constants()), Some(one));
     }
 
     #[test]
     fn families_without_shapes_are_forgotten() {
-        let families = Families::default();
+        let mut families = Families::default();
         let kept = families.keep(&request("&columns=kept"));
         for n in 0..10 * FEW {
             families.keep(&request(&format!("&columns=c{n}")));
         }
-        assert!(families.0.lock().expect("nobody panicked").len() < 4 * FEW);
+        assert!(families.0.len() < 4 * FEW);
         assert!(Arc::ptr_eq(&families.keep(&request("&columns=kept")).family, &kept.family));
     }
 }

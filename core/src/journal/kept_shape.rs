@@ -1,0 +1,131 @@
+//! A shape's identity, as it is kept in memory: there may be a million of them, most of which differ in the constants
+//! of their clause only.
+
+use super::record::{CreatedShape, ShapePartitions};
+use crate::pg::Relation;
+use crate::protocol::kept_request::{Families, KeptRequest};
+use crate::{Handle, ShapeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// [`CreatedShape`] in little memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptShape {
+    /// The number by which other records name it.
+    pub id: ShapeId,
+    /// Its handle.
+    pub handle: Handle,
+    /// The definition as it was asked for.
+    pub request: KeptRequest,
+    /// The table as it was then.
+    pub relation: Arc<Relation>,
+    others: Option<Box<OtherTables>>,
+}
+
+/// The tables of a shape beside its own. Most shapes have none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct OtherTables {
+    /// [`CreatedShape::inner`]
+    inner: Vec<Arc<Relation>>,
+    /// The tables below its own and below each of those, as far as there are some.
+    partitions: BTreeMap<u32, Vec<u32>>,
+}
+
+impl KeptShape {
+    /// A shape of a table without partitions, whose clause has no subqueries.
+    #[must_use]
+    pub const fn new(id: ShapeId, handle: Handle, request: KeptRequest, relation: Arc<Relation>) -> Self {
+        Self { id, handle, request, relation, others: None }
+    }
+
+    /// The shape that a record tells of.
+    pub fn of(created: CreatedShape, handle: Handle, families: &mut Families) -> Self {
+        let CreatedShape { id, request, relation, partitions, inner, inner_partitions, .. } = created;
+        let mut all = inner_partitions;
+        all.insert(relation.oid, partitions);
+        all.retain(|_, below| !below.is_empty());
+        let others = OtherTables { inner, partitions: all };
+        let others = (others != OtherTables::default()).then(|| Box::new(others));
+        Self { id, handle, request: families.keep(&request), relation, others }
+    }
+
+    /// The shape as a record tells of it.
+    #[must_use]
+    pub fn created(&self) -> CreatedShape {
+        let mut inner_partitions = self.partitions();
+        CreatedShape {
+            id: self.id,
+            handle: self.handle.to_string(),
+            request: self.request.request(),
+            relation: Arc::clone(&self.relation),
+            partitions: inner_partitions.remove(&self.relation.oid).unwrap_or_default(),
+            inner: self.inner().to_vec(),
+            inner_partitions,
+        }
+    }
+
+    /// The tables that its subqueries read, as they were when it was made.
+    #[must_use]
+    pub fn inner(&self) -> &[Arc<Relation>] {
+        self.others.as_ref().map_or(&[], |others| &others.inner)
+    }
+
+    /// The tables below each that it reads, itself or in a subquery; those without any are left out.
+    #[must_use]
+    pub fn partitions(&self) -> BTreeMap<u32, Vec<u32>> {
+        self.others.as_ref().map(|others| others.partitions.clone()).unwrap_or_default()
+    }
+
+    /// True where it reads no table but its own, which has no partitions.
+    #[must_use]
+    pub const fn is_of_one_table(&self) -> bool {
+        self.others.is_none()
+    }
+
+    /// The tables below one that it reads are others now.
+    pub fn set_partitions(&mut self, now: &ShapePartitions) {
+        let table = now.table.unwrap_or(self.relation.oid);
+        let mut others = self.others.take().unwrap_or_default();
+        others.partitions.insert(table, now.partitions.clone());
+        others.partitions.retain(|_, below| !below.is_empty());
+        self.others = (*others != OtherTables::default()).then_some(others);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_shape_is_kept_as_it_was_created() {
+        let mut families = Families::default();
+        let plain = CreatedShape::sample(ShapeId(7));
+        let others = CreatedShape {
+            partitions: vec![3],
+            inner: vec![Arc::clone(&plain.relation)],
+            inner_partitions: BTreeMap::from([(2, vec![4])]),
+            ..plain.clone()
+        };
+        for created in [plain, others] {
+            let handle = created.handle.parse().unwrap();
+            assert_eq!(KeptShape::of(created.clone(), handle, &mut families).created(), created);
+        }
+    }
+
+    #[test]
+    fn partitions_come_and_go() {
+        let created = CreatedShape::sample(ShapeId(7));
+        let handle = created.handle.parse().unwrap();
+        let mut kept = KeptShape::of(created, handle, &mut Families::default());
+        let mut set = |table, partitions: &[u32]| {
+            kept.set_partitions(&ShapePartitions { id: ShapeId(7), table, partitions: partitions.to_vec() });
+            (kept.partitions(), kept.is_of_one_table())
+        };
+        assert_eq!(set(None, &[5]), (BTreeMap::from([(1, vec![5])]), false));
+        assert_eq!(set(Some(2), &[6]), (BTreeMap::from([(1, vec![5]), (2, vec![6])]), false));
+        set(Some(2), &[]);
+        assert_eq!(set(Some(1), &[]), (BTreeMap::new(), true));
+    }
+}
