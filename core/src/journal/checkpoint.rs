@@ -1,9 +1,8 @@
 //! Checkpoints: everything that is true at the beginning of a commit log file. Older versions stored one as it stands here;
 //! how one is stored now, `packed` tells.
 
-use super::kept_shape::KeptShape;
-use super::packed::KeptCheckpoint;
-use super::record::CreatedShape;
+use super::created_shape::CreatedShape;
+use super::kept_shape::{KeptCheckpoint, KeptShape};
 use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::shape_log::Checkpoint;
 use crate::pg::SnapshotFilter;

@@ -1,9 +1,11 @@
 //! A shape's identity, as it is kept in memory: there may be a million of them, most of which differ in the constants
 //! of their clause only.
 
-use super::record::{CreatedShape, ShapePartitions};
-use crate::pg::Relation;
+use super::created_shape::CreatedShape;
+use crate::log::shape_log::Checkpoint;
+use crate::pg::{Relation, SnapshotFilter};
 use crate::protocol::kept_request::{Families, KeptRequest};
+use crate::shape::dependent::DependentState;
 use crate::{Handle, ShapeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +22,21 @@ pub struct KeptShape {
     /// The table as it was then.
     pub relation: Arc<Relation>,
     others: Option<Box<OtherTables>>,
+}
+
+/// A shape at a checkpoint, as it is kept in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptCheckpoint {
+    /// The shape.
+    pub shape: KeptShape,
+    /// The transactions that its snapshot holds; absent while the snapshot is not durable.
+    pub filter: Option<Arc<SnapshotFilter>>,
+    /// Its log.
+    pub log: Checkpoint,
+    /// Whether the stream has come up to its snapshot.
+    pub is_joined: bool,
+    /// The results of its subqueries, where it has some.
+    pub dependent: DependentState,
 }
 
 /// The tables of a shape beside its own. Most shapes have none.
@@ -82,11 +99,11 @@ impl KeptShape {
         self.others.is_none()
     }
 
-    /// The tables below one that it reads are others now.
-    pub fn set_partitions(&mut self, now: &ShapePartitions) {
-        let table = now.table.unwrap_or(self.relation.oid);
+    /// The tables below `table`, or below its own where none is named, are these now.
+    pub fn set_partitions(&mut self, table: Option<u32>, below: &[u32]) {
+        let table = table.unwrap_or(self.relation.oid);
         let mut others = self.others.take().unwrap_or_default();
-        others.partitions.insert(table, now.partitions.clone());
+        others.partitions.insert(table, below.to_vec());
         others.partitions.retain(|_, below| !below.is_empty());
         self.others = (*others != OtherTables::default()).then_some(others);
     }
@@ -120,7 +137,7 @@ mod tests {
         let handle = created.handle.parse().unwrap();
         let mut kept = KeptShape::of(created, handle, &mut Families::default());
         let mut set = |table, partitions: &[u32]| {
-            kept.set_partitions(&ShapePartitions { id: ShapeId(7), table, partitions: partitions.to_vec() });
+            kept.set_partitions(table, partitions);
             (kept.partitions(), kept.is_of_one_table())
         };
         assert_eq!(set(None, &[5]), (BTreeMap::from([(1, vec![5])]), false));

@@ -15,7 +15,7 @@
 //! durable.
 
 use super::checkpoint::ShapeCheckpoint;
-use super::kept_shape::KeptShape;
+use super::kept_shape::{KeptCheckpoint, KeptShape};
 use super::record::{Reader, push_count};
 use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::Rope;
@@ -27,21 +27,6 @@ use crate::{Handle, ShapeId};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// A shape at a checkpoint, as it is kept in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptCheckpoint {
-    /// The shape.
-    pub shape: KeptShape,
-    /// The transactions that its snapshot holds; absent while the snapshot is not durable.
-    pub filter: Option<Arc<SnapshotFilter>>,
-    /// Its log.
-    pub log: Checkpoint,
-    /// Whether the stream has come up to its snapshot.
-    pub is_joined: bool,
-    /// The results of its subqueries, where it has some.
-    pub dependent: DependentState,
-}
 
 /// A checkpoint as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

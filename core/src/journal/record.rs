@@ -18,7 +18,8 @@
 
 use super::checkpoint::StoreCheckpoint;
 pub use super::created_shape::CreatedShape;
-use super::packed::{Head, KeptCheckpoint, PackedCheckpoint, Packer};
+use super::kept_shape::KeptCheckpoint;
+use super::packed::{Head, PackedCheckpoint, Packer};
 use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::Rope;
 use crate::log::compaction::Compacted;

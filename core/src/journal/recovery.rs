@@ -9,8 +9,7 @@
 //! `limn_disk::recover` feeds it the records and does what it says to the files; which shapes survive, [`Recovery::finish`]
 //! decides. They go to [`store::Writer::restore`](crate::store::Writer::restore).
 
-use super::kept_shape::KeptShape;
-use super::packed::KeptCheckpoint;
+use super::kept_shape::{KeptCheckpoint, KeptShape};
 use super::record::{Record, encode_checkpoint, stored_bound};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
 use super::tables::Tables;
@@ -185,7 +184,7 @@ impl Shapes {
             }
             Event::Partitions(now) => {
                 if let Some(shape) = self.get_mut(now.id) {
-                    shape.created.set_partitions(now);
+                    shape.created.set_partitions(now.table, &now.partitions);
                 }
             }
             Event::Views(views) => {

@@ -7,8 +7,8 @@
 //! carried out in their order.
 
 use super::checkpoint::StoreCheckpoint;
-use super::kept_shape::KeptShape;
-use super::packed::{Head, KeptCheckpoint, PackedCheckpoint};
+use super::kept_shape::{KeptCheckpoint, KeptShape};
+use super::packed::{Head, PackedCheckpoint};
 use super::record::{Record, ShapePartitions, ShapeViews, stored_bound};
 use super::tables::Tables;
 use crate::log::compaction::Compacted;

@@ -75,7 +75,7 @@ impl Along {
                     shape.added.log.set_visible_up_to(up_to, processed);
                 }
                 Event::Partitions(now) => {
-                    shapes.get_mut(&now.id).unwrap().added.created.set_partitions(now);
+                    shapes.get_mut(&now.id).unwrap().added.created.set_partitions(now.table, &now.partitions);
                 }
                 Event::Removed(id) => assert!(shapes.remove(&id).is_some()),
                 Event::Processed(now) => *processed = now,
