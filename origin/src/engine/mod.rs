@@ -81,31 +81,20 @@ struct Engine {
 /// Where the commit log cannot be started.
 pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> {
     let EngineParts { link, inbox, handle, folder, lock, recovered, registry, status, metrics } = parts;
-    let layout = folder.layout();
+    status.handle_processed(recovered.store.processed);
     let start_log =
-        || CommitLog::start(layout.clone(), &recovered, registry.last_handle_us(), metrics.commit.clone());
+        || CommitLog::start(folder.layout(), &recovered, registry.last_handle_us(), metrics.commit.clone());
     // Where there are many shapes, both take a while.
-    let (started, definitions) = thread::scope(|scope| {
+    let (started, writer) = thread::scope(|scope| {
         let starting = scope.spawn(start_log);
-        let created = recovered.store.shapes.iter().map(|shape| &shape.created);
-        (starting.join(), created.map(Shape::stored_definition).collect::<Result<Vec<_>>>())
+        (starting.join(), restore(&recovered, &folder, &registry))
     });
     let started = started.map_err(|_| anyhow::anyhow!("the start of the commit log panicked"))?;
     let (commit_log, durable) =
         started.context("cannot write to the storage folder; is its disk full or read-only?")?;
     folder.open_packs(&recovered);
-    let Recovered { store, next_file } = recovered;
-    status.handle_processed(store.processed);
-    let mut writer = Writer::new(Limits::default(), next_file, store.tables, Lsn::new(store.processed));
-    for (definition, recovered) in definitions?.into_iter().zip(store.shapes) {
-        let RecoveredShape { created, handle, filter, log, is_joined, dependent: state } = recovered;
-        let (snapshot, salt) = ((filter, is_joined), handle.to_string());
-        let place = (layout.clone(), &registry.schemas);
-        let kept = definition.clone();
-        let shape = Arc::new(Shape::new(created, kept, place, log, Life::Readable));
-        writer.restore(shape.id, (shape.clone(), &definition), &salt, snapshot, state);
-        registry.insert(&shape);
-    }
+    drop(recovered);
+    let writer = writer?;
     let move_session = MoveSession::start(link.config().clone(), handle.clone());
     let segment_worker = SegmentWorker::start(folder.clone(), handle.clone());
     let engine = Engine {
@@ -128,6 +117,23 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
         pulse_due: false,
     };
     Ok(tokio::spawn(engine.run()))
+}
+
+/// The write path with the shapes that a start has found, which can be found from now on. One after the other: a definition
+/// that is not at rest takes much memory.
+fn restore(recovered: &Recovered, folder: &Folder, registry: &Registry) -> Result<Writer<Arc<Shape>>> {
+    let (store, layout) = (&recovered.store, folder.layout());
+    let processed = Lsn::new(store.processed);
+    let mut writer = Writer::new(Limits::default(), recovered.next_file, store.tables.clone(), processed);
+    for RecoveredShape { created, handle, filter, log, is_joined, dependent } in &store.shapes {
+        let definition = Shape::stored_definition(created)?;
+        let (kept, place) = (definition.clone(), (layout.clone(), &registry.schemas));
+        let shape = Arc::new(Shape::new(created.clone(), kept, place, log.clone(), Life::Readable));
+        let (snapshot, salt) = ((filter.clone(), *is_joined), handle.to_string());
+        writer.restore(shape.id, (shape.clone(), &definition), &salt, snapshot, dependent.clone());
+        registry.insert(&shape);
+    }
+    Ok(writer)
 }
 
 impl Engine {
