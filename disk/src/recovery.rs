@@ -85,7 +85,8 @@ pub fn recover<F: Files>(
 /// Makes the shapes' files hold all that the commit log said, and nothing else, durably.
 fn settle<F: Files>(folders: &mut Folders<'_, F>, shapes: &mut [RecoveredShape]) -> io::Result<()> {
     let Folders { files, layout } = *folders;
-    shapes.iter_mut().try_for_each(|shape| folders.flush_tail(shape.handle, &mut shape.log))?;
+    let mut grown = shapes.iter_mut().filter(|shape| shape.log.tail_bytes() > 0);
+    grown.try_for_each(|shape| folders.flush_tail(shape.handle, &mut shape.log))?;
     // Most shapes may have no folder: asking the operating system for each of them would take longest of all.
     let names: HashSet<Handle> =
         files.list(&layout.shapes_dir())?.iter().filter_map(|name| name.parse().ok()).collect();

@@ -7,7 +7,6 @@ use crate::pg::copy::ProjectedRow;
 use crate::pg::{Column, Relation};
 use crate::protocol::RequestError;
 use crate::protocol::request::{DefinitionRequest, LogMode, Replica};
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -86,15 +85,18 @@ impl Definition {
     ///
     /// Spelling does not count (case and quotes of names, order of columns, blanks in the clause); the
     /// tables' oids do, since a table made anew under an old name is another one.
+    ///
+    /// # Panics
+    /// Never: it is made of plain data.
     #[must_use]
     pub fn identity(&self) -> String {
         let mut columns: Vec<&str> = self.columns().map(|column| column.name.as_str()).collect();
         columns.sort_unstable();
         let key = if self.relation.has_primary_key() { self.relation.key_columns() } else { Vec::new() };
-        json!([
+        let identity = (
             self.relation.oid,
-            self.relation.name.schema,
-            self.relation.name.name,
+            &self.relation.name.schema,
+            &self.relation.name.name,
             names(&self.relation, &key),
             columns,
             self.projection.all,
@@ -102,8 +104,8 @@ impl Definition {
             self.inner_relations().iter().map(|relation| relation.oid).collect::<Vec<_>>(),
             self.replica.as_str(),
             self.log_mode.as_str(),
-        ])
-        .to_string()
+        );
+        serde_json::to_string(&identity).expect("names and texts are plain data")
     }
 
     /// True where the definition means the same of the table as it is now: name, key, and every column that

@@ -4,7 +4,7 @@
 mod clauses;
 mod families;
 
-use super::{Candidates, Find};
+use super::{Candidates, Find, Index};
 use crate::ShapeId;
 use crate::filter::{Access, Clause, Filter};
 use crate::pg::{QualifiedName, Relation};
@@ -67,6 +67,18 @@ fn expected(
 
 fn restored(filter: &Filter, relation: &Relation) -> Arc<Filter> {
     Arc::new(Filter::restore(filter.sql(), &relation.columns).expect("it was written by core"))
+}
+
+/// A shape leaves the index by its clause read again.
+fn assert_text_leads_to_the_same_places(filter: &Filter, relation: &Relation) {
+    let (mut index, again) = (Index::default(), restored(filter, relation));
+    let is_exact = |filter: &Filter| filter.access().map(|access| access.exact);
+    assert_eq!(is_exact(filter), is_exact(&again), "{}", filter.sql());
+    if let (Some(access), Some(again)) = (filter.access(), again.access()) {
+        index.insert(ShapeId(1), &access);
+        index.remove(ShapeId(1), &again);
+        assert!(index.is_empty(), "{}", filter.sql());
+    }
 }
 
 fn row(cells: &Cells) -> Row<'static> {
@@ -170,7 +182,9 @@ fn the_index_finds_what_evaluation_finds() {
             if shapes.insert(id, Arc::clone(&filter)).is_some() {
                 router.remove(id);
             }
+            assert_text_leads_to_the_same_places(&filter, &relation);
             let definition = definition(&relation, Clause::Plain(filter));
+            let definition = if id.0 % 2 == 0 { definition.at_rest() } else { definition };
             router.add_restored(id, &definition, "", nothing_running(), DependentState::default());
         }
         while shapes.len() > SHAPES || (case % 500 == 499 && shapes.len() > 3) {
