@@ -13,6 +13,7 @@ use limn_core::Lsn;
 use limn_core::journal::record::ShapePartitions;
 use limn_core::journal::replay::AddedShape;
 use limn_core::log::shape_log::PackPlace;
+use limn_core::shape::StoredResolver;
 use limn_core::store::limits::TAIL_BYTES_MAX;
 use limn_core::store::{Followed, Follower};
 use limn_disk::{Native, RecoveryError, Tail, segment};
@@ -35,6 +36,7 @@ struct Held {
     folder: Arc<Folder>,
     registry: Arc<Registry>,
     status: Arc<Status>,
+    resolver: StoredResolver,
 }
 
 impl Standby {
@@ -49,7 +51,7 @@ impl Standby {
         Self {
             tail: Tail::new(Native, folder.layout()),
             follower: Follower::new(chunk_bytes_max, TAIL_BYTES_MAX),
-            held: Held { folder, registry, status },
+            held: Held { folder, registry, status, resolver: StoredResolver::default() },
         }
     }
 
@@ -87,7 +89,7 @@ impl Followed for Held {
 
     fn add(&mut self, shape: AddedShape) -> Option<Arc<Shape>> {
         let AddedShape { created, log, .. } = shape;
-        let definition = Shape::stored_definition(&created)
+        let definition = Shape::stored_definition(&created, &mut self.resolver)
             .inspect_err(|error| tracing::warn!(%error, "a shape is left out"))
             .ok()?;
         let place = (self.folder.layout(), &self.registry.schemas);

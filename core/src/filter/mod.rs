@@ -11,6 +11,7 @@
 //! what a request's clause turns out to be.
 
 mod access;
+mod alike;
 mod check;
 mod clause;
 mod data_type;

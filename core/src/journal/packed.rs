@@ -36,7 +36,7 @@ pub struct PackedCheckpoint {
     entries: Vec<u8>,
 }
 
-/// What a checkpoint says beside its shapes.
+/// The positions at a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The commit LSN of the last transaction before.

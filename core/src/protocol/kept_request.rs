@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// What requests have in common that differ in constants only.
+/// The families of the requests that are kept.
 #[derive(Debug, Default)]
 pub struct Families(HashMap<(String, Constants), Arc<Family>>);
 
@@ -17,7 +17,7 @@ pub struct Family {
     constants: Constants,
 }
 
-/// Where the constants of a request are.
+/// The part of a request in which its constants are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Constants {
@@ -95,13 +95,32 @@ impl KeptRequest {
         is_readable.then(|| Self { family, constants: constants.into() })
     }
 
-    /// What it has in common with others.
+    /// `where`
+    #[must_use]
+    pub fn where_clause(&self) -> Option<&str> {
+        match self.family.constants {
+            Constants::Where => Some(&self.constants),
+            Constants::None | Constants::Params => self.family.rest.where_clause.as_deref(),
+        }
+    }
+
+    /// The value of `$1`, where that is its only parameter.
+    #[must_use]
+    pub fn only_param(&self) -> Option<String> {
+        if self.family.constants != Constants::Params {
+            return None;
+        }
+        let mut params: BTreeMap<String, String> = serde_json::from_str(&self.constants).ok()?;
+        if params.len() == 1 { params.remove("1") } else { None }
+    }
+
+    /// The part that it has in common with others.
     #[must_use]
     pub const fn family(&self) -> &Arc<Family> {
         &self.family
     }
 
-    /// What it has not.
+    /// The part that is its own, as text.
     #[must_use]
     pub fn constants(&self) -> &str {
         &self.constants
@@ -125,7 +144,7 @@ impl KeptRequest {
         }
     }
 
-    /// Whether another request has the same [key](DefinitionRequest::request_key).
+    /// True where another request has the same [key](DefinitionRequest::request_key).
     #[must_use]
     pub fn is(&self, other: &DefinitionRequest) -> bool {
         let Family { rest, constants } = &*self.family;

@@ -1,5 +1,9 @@
 //! The definition of a shape: a request that the catalog has confirmed.
 
+mod resolver;
+
+pub use resolver::StoredResolver;
+
 use super::dependent::{Tagger, View};
 use super::generated::GeneratedColumns;
 use crate::filter::{Clause, Dependency, FilterError, SubqueryFilter};

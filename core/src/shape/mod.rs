@@ -28,7 +28,7 @@ pub(crate) mod tests;
 pub mod typescript;
 mod waiting;
 
-pub use definition::{Definition, Projection};
+pub use definition::{Definition, Projection, StoredResolver};
 pub use drop_cause::DropCause;
 pub use generated::GeneratedColumns;
 pub use rotation::RotationCause;

@@ -26,7 +26,7 @@ use limn_core::Lsn;
 use limn_core::journal::recovery::RecoveredShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
-use limn_core::shape::{Described, DropCause};
+use limn_core::shape::{Described, DropCause, StoredResolver};
 use limn_core::store::{Limits, Progress, Question, Writer};
 use limn_disk::Recovered;
 use link::{Connected, LinkEvent};
@@ -125,8 +125,9 @@ fn restore(recovered: &Recovered, folder: &Folder, registry: &Registry) -> Resul
     let (store, layout) = (&recovered.store, folder.layout());
     let processed = Lsn::new(store.processed);
     let mut writer = Writer::new(Limits::default(), recovered.next_file, store.tables.clone(), processed);
+    let mut resolver = StoredResolver::default();
     for RecoveredShape { created, handle, filter, log, is_joined, dependent } in &store.shapes {
-        let definition = Shape::stored_definition(created)?;
+        let definition = Shape::stored_definition(created, &mut resolver)?;
         let (kept, place) = (definition.clone(), (layout.clone(), &registry.schemas));
         let shape = Arc::new(Shape::new(created.clone(), kept, place, log.clone(), Life::Readable));
         let (snapshot, salt) = ((filter.clone(), *is_joined), handle.to_string());

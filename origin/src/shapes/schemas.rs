@@ -1,4 +1,4 @@
-//! What shapes share: schema headers and projections, where they show the same columns of a table, and requests.
+//! Shapes share schema headers and projections, if they show the same columns of a table, and most of their requests.
 
 use limn_core::Handle;
 use limn_core::journal::KeptShape;
@@ -9,7 +9,7 @@ use limn_core::shape::{Definition, Projection, schema_header};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What shapes share.
+/// The parts that shapes share.
 #[derive(Debug, Default)]
 pub struct Schemas {
     /// By the oid of the table.

@@ -13,7 +13,7 @@ use limn_core::protocol::RequestError;
 use limn_core::protocol::kept_request::KeptRequest;
 use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
-use limn_core::shape::{Definition, GeneratedColumns, schema_header};
+use limn_core::shape::{Definition, StoredResolver, schema_header};
 use limn_core::{Handle, Offset, ShapeId};
 use limn_disk::{Layout, Native, segment, stored_part};
 use std::collections::BTreeMap;
@@ -133,9 +133,10 @@ impl Shape {
     ///
     /// # Errors
     /// Where it does not fit the table that is stored with it.
-    pub fn stored_definition(created: &KeptShape) -> Result<Definition> {
+    pub fn stored_definition(created: &KeptShape, resolver: &mut StoredResolver) -> Result<Definition> {
         let KeptShape { handle, request, relation, .. } = created;
-        Definition::resolve(&request.request(), relation, &GeneratedColumns::Checked, created.inner())
+        resolver
+            .resolve(request, relation, created.inner())
             .map_err(|error| anyhow::anyhow!("stored shape {handle} cannot be read: {error:?}"))
     }
 
@@ -145,7 +146,7 @@ impl Shape {
         self.asked.request()
     }
 
-    /// Whether that request has the same [key](DefinitionRequest::request_key) as another one.
+    /// True where that request has the same [key](DefinitionRequest::request_key) as another one.
     #[must_use]
     pub fn is_asked_by(&self, request: &DefinitionRequest) -> bool {
         self.asked.is(request)

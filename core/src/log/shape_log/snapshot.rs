@@ -34,7 +34,7 @@ impl Snapshot {
         }
     }
 
-    /// Where closed chunk number `index` ends.
+    /// The end of closed chunk number `index`.
     pub(super) fn chunk_end(&self, index: usize) -> Option<u64> {
         match self {
             Self::Begun => None,
