@@ -51,7 +51,9 @@ async fn judge(table: &Table, recorded: &Recorded) -> Outcome {
         (Err(_), None) => return Outcome::Agrees,
         (Err(_), Some(_)) => return Outcome::BeyondCore(format!("never: {}", recorded.clause)),
         (Ok(Clause::Postgres(filter)), _) => return judge_in_postgres(table, recorded, &filter).await,
-        (Ok(Clause::Subqueries(_)), _) => return Outcome::Differs("no clause has a subquery".to_owned()),
+        (Ok(Clause::Subqueries(_) | Clause::AtRest(_)), _) => {
+            return Outcome::Differs("no clause has a subquery, and none is at rest".to_owned());
+        }
         (Ok(Clause::Plain(filter)), _) => filter,
     };
     let selected = table.select(filter.sql()).await;
