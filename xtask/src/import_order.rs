@@ -28,7 +28,7 @@ const FILTER: [&[&str]; 7] = [
     &["eval"],
     &["check"],
     &["sql"],
-    &["access", "clause", "membership", "mod", "resolver", "subquery"],
+    &["access", "alike", "clause", "membership", "mod", "resolver", "subquery", "text"],
 ];
 
 /// Origin's modules, the same. Of `health` and `shapes` some parts are what the engine works with, others work with the

@@ -26,10 +26,11 @@ mod compact;
 mod read;
 mod snapshot;
 
-use changes::Changes;
-pub use chunks::Chunks;
+use changes::{Changes, State, number};
+pub use chunks::{ChunkEnd, Chunks, Mark};
 pub use read::{Clock, Found, IndexSearch, LogRange, Read};
 use snapshot::Snapshot;
+pub use snapshot::{PackPlace, SnapshotProgress};
 
 /// The log of one shape. One that has not changed is small: there may be a million of them.
 #[derive(Debug, Clone)]
@@ -45,43 +46,6 @@ pub struct ShapeLog {
     /// A commit LSN that the visible rows include, where a move brought them further than its offset tells.
     covered_up_to: Lsn,
 }
-
-/// How far the snapshot is written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotProgress {
-    /// Bytes written so far.
-    pub bytes: u64,
-    /// Where each closed chunk ends.
-    pub chunk_ends: Vec<u64>,
-    /// True once the snapshot-end message is written.
-    pub complete: bool,
-    /// The place of the bytes, if they share a file with those of other shapes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pack: Option<PackPlace>,
-}
-
-/// The place of a small shape's snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackPlace {
-    /// The number of the file that the shapes share.
-    pub pack: u64,
-    /// Byte position of the snapshot in it.
-    pub at: u64,
-}
-
-/// The end of a closed chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChunkEnd {
-    /// Commit LSN of the chunk's last item.
-    pub tx: u64,
-    /// Operation of the chunk's last item.
-    pub op: u64,
-    /// Byte position behind it.
-    pub end: u64,
-}
-
-/// One finished item: its offset, and the byte position behind it.
-pub type Mark = ChunkEnd;
 
 /// The state of a log that a restart needs, taken when its tail is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +95,7 @@ impl ShapeLog {
         let last = checkpoint.last.map_or(Offset::SNAPSHOT_END, |(tx, op)| Offset::new(tx, op));
         let changes = Changes {
             chunks: Chunks::restore(chunk_bytes_max, checkpoint.closed, checkpoint.open_chunk_bytes),
-            compacted: compact::State::of(checkpoint.start),
+            compacted: State::of(checkpoint.start),
             flushed_bytes: checkpoint.flushed_bytes,
             flushed_items: checkpoint.flushed_items,
             flushed_offset: last,
@@ -337,13 +301,6 @@ impl ShapeLog {
         if let Some(changes) = &mut self.changes {
             changes.handle_flushed_to(end);
         }
-    }
-}
-
-const fn number(offset: Offset) -> Option<(u64, u64)> {
-    match offset {
-        Offset::At { tx, op: crate::Op::Number(op) } if tx > 0 => Some((tx, op)),
-        _ => None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The changes of a log that has some: which are in the segment, which in memory, and which of them are visible.
 
-use super::{Chunks, Mark, compact, number};
+use super::chunks::{Chunks, Mark};
 use crate::Offset;
+use crate::log::compaction::SegmentStart;
 use crate::log::item::{ITEM_SUFFIX, LAST_SUFFIX};
 use crate::log::rope::{Rope, SharedBytes};
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ pub(super) struct Changes {
     /// Their chunks.
     pub(super) chunks: Chunks,
     /// Where the segment begins, where that is not the log's beginning.
-    pub(super) compacted: Option<Box<compact::State>>,
+    pub(super) compacted: Option<Box<State>>,
     /// End of the flushed part, in bytes and in items, and the offset of its last item.
     pub(super) flushed_bytes: u64,
     pub(super) flushed_items: u64,
@@ -33,6 +34,20 @@ pub(super) struct Changes {
     pub(super) published_items: u64,
     /// The part of the tail that was handed out last, and where it is in the change log.
     pub(super) shared: Option<Box<(Range<u64>, SharedBytes)>>,
+}
+
+/// The segment of a log that was compacted.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) start: SegmentStart,
+    /// Up to here the bytes at a position may be others than in the segment before.
+    pub(super) differs_up_to: u64,
+}
+
+impl State {
+    pub(super) fn of(start: SegmentStart) -> Option<Box<Self>> {
+        (!start.is_default()).then(|| Box::new(Self { start, differs_up_to: 0 }))
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -143,5 +158,13 @@ impl Changes {
         self.marks.drain(..items);
         self.marks.shrink_to_fit();
         self.tail.shrink_to_fit();
+    }
+}
+
+/// An offset of an item as numbers; `None` for any other.
+pub(super) const fn number(offset: Offset) -> Option<(u64, u64)> {
+    match offset {
+        Offset::At { tx, op: crate::Op::Number(op) } if tx > 0 => Some((tx, op)),
+        _ => None,
     }
 }

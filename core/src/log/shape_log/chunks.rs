@@ -1,6 +1,20 @@
 //! The chunks of a change log: where a reply may end before the log does.
 
-use super::ChunkEnd;
+use serde::{Deserialize, Serialize};
+
+/// The end of a closed chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkEnd {
+    /// Commit LSN of the chunk's last item.
+    pub tx: u64,
+    /// Operation of the chunk's last item.
+    pub op: u64,
+    /// Byte position behind it.
+    pub end: u64,
+}
+
+/// One finished item: its offset, and the byte position behind it.
+pub type Mark = ChunkEnd;
 
 /// The chunks of a change log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,21 +1,8 @@
 //! A log whose segment is written anew ([`compaction`](crate::log::compaction)).
 
+use super::changes::State;
 use super::{ChunkEnd, Chunks, Offset, ShapeLog};
 use crate::log::compaction::{Compacted, Cut, Plan, SegmentStart};
-
-/// The segment of a log that was compacted.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    start: SegmentStart,
-    /// Up to here the bytes at a position may be others than in the segment before.
-    differs_up_to: u64,
-}
-
-impl State {
-    pub(super) fn of(start: SegmentStart) -> Option<Box<Self>> {
-        (!start.is_default()).then(|| Box::new(Self { start, differs_up_to: 0 }))
-    }
-}
 
 impl ShapeLog {
     /// Where the segment begins.

@@ -1,6 +1,29 @@
 //! How far a snapshot is, in little memory: of many logs that nobody reads or changes it is all there is.
 
-use super::{PackPlace, SnapshotProgress};
+use serde::{Deserialize, Serialize};
+
+/// How far the snapshot is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotProgress {
+    /// Bytes written so far.
+    pub bytes: u64,
+    /// Where each closed chunk ends.
+    pub chunk_ends: Vec<u64>,
+    /// True once the snapshot-end message is written.
+    pub complete: bool,
+    /// The place of the bytes, if they share a file with those of other shapes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<PackPlace>,
+}
+
+/// The place of a small shape's snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackPlace {
+    /// The number of the file that the shapes share.
+    pub pack: u64,
+    /// Byte position of the snapshot in it.
+    pub at: u64,
+}
 
 /// [`SnapshotProgress`], in 16 bytes where it is that of a small snapshot.
 #[derive(Debug, Clone)]
