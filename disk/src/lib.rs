@@ -25,8 +25,9 @@ pub mod segment;
 mod snapshot;
 mod stored;
 mod tail;
+mod work;
 
-pub use commit_log::{CommitWriter, Piece};
+pub use commit_log::CommitWriter;
 pub use files::Files;
 pub use layout::Layout;
 pub use native::Native;
@@ -35,3 +36,4 @@ pub use recovery::{Recovered, RecoveryError, recover};
 pub use snapshot::{SnapshotOut, WrittenSnapshot};
 pub use stored::stored_part;
 pub use tail::{Reached, Tail};
+pub use work::{WorkFailure, Worked, sync_segments, work_on_segment, write_tail};

@@ -3,6 +3,7 @@
 use super::checkpoint::Checkpointing;
 use super::compaction::Compactions;
 use super::effect::{Effect, SharedShape};
+use super::file_work::{Piece, SegmentWork, TailWrite};
 use super::limits::Limits;
 use super::tails::Tails;
 use super::tracked::{Snapshot, Tracked};
@@ -156,7 +157,8 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.viewless.remove(&id);
         self.departed.extend(tracked.visibility.up_to().map(|up_to| (ticket, up_to)));
         let shape = tracked.shape;
-        self.deferred.push_back((ticket, Effect::RemoveFolder { shape: shape.clone() }));
+        self.deferred
+            .push_back((ticket, Effect::WorkOnSegment(SegmentWork::RemoveFolder { shape: shape.clone() })));
         self.effects.push_back(Effect::Dropped { shape, cause });
     }
 
@@ -446,7 +448,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn end_turn(&mut self) {
         if let Some((ticket, bytes)) = self.pending.take() {
             self.file_bytes += bytes.len() as u64;
-            self.effects.push_back(Effect::Append { ticket, bytes });
+            self.effects.push_back(Effect::CommitLog(Piece::Append { ticket, bytes }));
         }
     }
 
@@ -461,7 +463,7 @@ impl<S: SharedShape + Clone> Logs<S> {
             };
             self.tails.begin(&mut tracked.tail, append.end());
             tracked.has_grown = true;
-            return Some(Effect::WriteTail { id, shape: tracked.shape.clone(), append });
+            return Some(Effect::WriteTail(TailWrite { id, shape: tracked.shape.clone(), append }));
         }
         None
     }

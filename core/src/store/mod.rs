@@ -12,6 +12,7 @@ pub mod compaction;
 #[cfg(test)]
 mod compaction_tests;
 mod effect;
+mod file_work;
 mod follower;
 pub mod limits;
 mod logs;
@@ -26,7 +27,8 @@ mod writer;
 #[cfg(test)]
 mod writer_tests;
 
-pub use effect::{Effect, SharedShape};
+pub use effect::{Effect, NamedShape, ShapeIdentity, SharedShape};
+pub use file_work::{Piece, Report, SegmentSync, SegmentWork, TailWrite};
 pub use follower::{Followed, Follower};
 pub use limits::Limits;
 pub use logs::Logs;

@@ -1,11 +1,11 @@
 //! The writer: from the messages of the replication stream to the effects that make shapes durable and visible.
 
 use super::effect::{Effect, SharedShape};
+use super::file_work::Report;
 use super::limits::Limits;
 use super::logs::Logs;
+use crate::journal::Tables;
 use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
-use crate::journal::{Tables, Ticket};
-use crate::log::compaction::{Compacted, Draft};
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
 use crate::shape::dependent::{DependentState, LogEntry, RoundOutcome, View};
@@ -320,32 +320,16 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.take_log_entries();
     }
 
-    /// Everything up to and including `ticket` is durable.
-    pub fn handle_synced(&mut self, ticket: Ticket) {
-        self.logs.handle_synced(ticket);
-    }
-
-    /// Notes that the bytes which [`Effect::WriteTail`] gave for this shape are in its segment.
-    pub fn handle_flushed(&mut self, id: ShapeId) {
-        self.logs.handle_flushed(id);
-        self.continue_work();
-    }
-
-    /// The draft that [`Effect::Compact`] asked for is written; `None` where that failed.
-    pub fn handle_drafted(&mut self, id: ShapeId, draft: Option<Draft>) {
-        self.logs.handle_drafted(id, draft);
-        self.continue_work();
-    }
-
-    /// The new segment that [`Effect::FinishCompaction`] asked for is durable; `None` where that failed.
-    pub fn handle_compacted(&mut self, id: ShapeId, compacted: Option<Compacted>) {
-        self.logs.handle_compacted(id, compacted);
-        self.continue_work();
-    }
-
-    /// The segments that [`Effect::SyncSegments`] named are durable.
-    pub fn handle_segments_synced(&mut self, file: u64) {
-        self.logs.handle_segments_synced(file);
+    /// Takes what came of an effect.
+    pub fn handle_report(&mut self, report: Report) {
+        match report {
+            // A tail or a segment that a checkpoint waits for is none the further by it.
+            Report::Synced(ticket) => return self.logs.handle_synced(ticket),
+            Report::Flushed(id) => self.logs.handle_flushed(id),
+            Report::SegmentsSynced(file) => self.logs.handle_segments_synced(file),
+            Report::Drafted(id, draft) => self.logs.handle_drafted(id, draft),
+            Report::Compacted(id, compacted) => self.logs.handle_compacted(id, compacted),
+        }
         self.continue_work();
     }
 

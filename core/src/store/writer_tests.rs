@@ -77,9 +77,10 @@ impl Run {
     fn effects(&mut self) -> Vec<String> {
         let mut effects = Vec::new();
         while let Some(effect) = self.writer.poll_effect() {
-            let flushed = if let Effect::WriteTail { id, .. } = &effect { Some(*id) } else { None };
+            let flushed =
+                if let Effect::WriteTail(TailWrite { id, .. }) = &effect { Some(*id) } else { None };
             effects.push(shown(effect));
-            flushed.into_iter().for_each(|id| self.writer.handle_flushed(id));
+            flushed.into_iter().for_each(|id| self.writer.handle_report(Report::Flushed(id)));
         }
         effects
     }
@@ -266,7 +267,7 @@ fn a_tail_can_wait_until_too_much_is_in_memory() {
     }
     assert_eq!(prompt, ["publish 100 [0]"], "readers do not wait for the disk");
     assert!(!run.writer.logs().are_tails_full());
-    assert!(matches!(run.writer.poll_effect(), Some(Effect::WriteTail { .. })));
+    assert!(matches!(run.writer.poll_effect(), Some(Effect::WriteTail(_))));
 
     let mut run = Run::new(&[""], Limits { tails_bytes_max: 1, ..limits });
     for frame in [begin(100, 900), describe(&COLUMNS)] {

@@ -3,10 +3,10 @@
 use crate::shapes::Shape;
 use limn_core::ShapeId;
 use limn_core::journal::record::ShapePartitions;
-use limn_core::log::compaction::{Compacted, Draft};
 use limn_core::pg::SnapshotFilter;
 use limn_core::shape::DropCause;
 use limn_core::shape::dependent::{RoundOutcome, View};
+use limn_core::store::Report;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -32,12 +32,10 @@ pub(super) enum Command {
     Reconnect { starts_over: bool, done: oneshot::Sender<()> },
     /// A request of a round was carried out.
     Round(RoundOutcome),
-    /// The segments are durable up to the beginning of this commit log file, or cannot be made so.
-    SegmentsSynced { file: u64, synced: io::Result<()> },
-    /// A shape's compacted segment is written; `None` where that failed.
-    Drafted { id: ShapeId, draft: Option<Draft> },
-    /// A shape's compacted segment is durable; `None` where that failed.
-    Compacted { id: ShapeId, compacted: Option<Compacted> },
+    /// The segments of a checkpoint are durable, or cannot be made so.
+    SegmentsSynced(io::Result<Report>),
+    /// Work on a segment was done.
+    Report(Report),
     /// Make everything durable and stop.
     Stop { done: oneshot::Sender<()> },
 }
@@ -155,8 +153,8 @@ impl EngineHandle {
         let _ = self.ask(|done| Command::Stop { done }).await;
     }
 
-    pub(super) async fn segments_synced(&self, file: u64, synced: io::Result<()>) {
-        let _ = self.send(Command::SegmentsSynced { file, synced }).await;
+    pub(super) async fn segments_synced(&self, synced: io::Result<Report>) {
+        let _ = self.send(Command::SegmentsSynced(synced)).await;
     }
 
     /// Reports the end of what the engine has asked for.

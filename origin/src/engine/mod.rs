@@ -27,7 +27,7 @@ use limn_core::journal::recovery::RecoveredShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
-use limn_core::store::{Limits, Progress, Question, Writer};
+use limn_core::store::{Limits, Progress, Question, Report, Writer};
 use limn_disk::Recovered;
 use link::{Connected, LinkEvent};
 use move_session::MoveSession;
@@ -341,16 +341,15 @@ impl Engine {
                 self.handle_disconnect();
                 let _ = done.send(());
             }
-            Command::SegmentsSynced { file, synced } => {
+            Command::SegmentsSynced(synced) => {
                 // A second sync may succeed without having written anything; a restart writes it all again.
-                synced.context(
+                let report = synced.context(
                     "cannot sync the shapes' segments. Nothing is lost: the commit log holds what they were to \
                      hold. Look at the storage folder's disk and start again",
                 )?;
-                self.writer.handle_segments_synced(file);
+                self.writer.handle_report(report);
             }
-            Command::Drafted { id, draft } => self.writer.handle_drafted(id, draft),
-            Command::Compacted { id, compacted } => self.writer.handle_compacted(id, compacted),
+            Command::Report(report) => self.writer.handle_report(report),
             Command::Stop { .. } => unreachable!("handled by the loop"),
         }
         Ok(())
@@ -358,7 +357,7 @@ impl Engine {
 
     fn handle_durable(&mut self) -> Result<()> {
         match &*self.durable.borrow_and_update() {
-            Durable::Ticket(ticket) => self.writer.handle_synced(*ticket),
+            Durable::Ticket(ticket) => self.writer.handle_report(Report::Synced(*ticket)),
             Durable::Failed(reason) => anyhow::bail!(
                 "cannot write the commit log: {reason}. Nothing is lost: Postgres keeps what was not \
                  confirmed. Make room on the storage folder's disk and start again"

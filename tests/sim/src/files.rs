@@ -49,6 +49,14 @@ impl Files {
         self.is_starting.set(is_starting);
     }
 
+    /// Fails where the power is off.
+    ///
+    /// # Errors
+    /// As everything that is asked of the disk.
+    pub fn check_power(&self) -> io::Result<()> {
+        if self.disk().is_off() { Err(io::Error::other("the power is off")) } else { Ok(()) }
+    }
+
     /// A part of a file.
     ///
     /// # Errors

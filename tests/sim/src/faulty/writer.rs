@@ -7,7 +7,7 @@ use limn_core::log::Rope;
 use limn_core::pg::SnapshotFilter;
 use limn_core::shape::dependent::View;
 use limn_core::shape::{Definition, Described};
-use limn_core::store::{self, Effect, SharedShape};
+use limn_core::store::{self, Effect, Piece, Report, SegmentWork, SharedShape};
 use limn_core::{Lsn, ShapeId};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -85,19 +85,26 @@ impl<S: SharedShape + Clone> Writer<S> {
         let mut effect = self.added.pop_front().or_else(|| self.writer.poll_effect())?;
         let Some(fault) = self.faults.0 else { return Some(effect) };
         match (fault, &mut effect) {
-            (Fault::ConfirmsBeforeSync, Effect::Append { ticket, .. }) => self.writer.handle_synced(*ticket),
-            (fault, Effect::Append { bytes, .. }) => *bytes = without(bytes, |record| fault.forgets(record)),
-            (Fault::SegmentsNotSynced, Effect::SyncSegments { shapes, .. }) => shapes.clear(),
-            (Fault::ReportsTailsFirst, Effect::WriteTail { id, .. }) => self.writer.handle_flushed(*id),
-            (Fault::RemovesSegmentFirst, Effect::FinishCompaction { shape, draft, .. }) => {
+            (Fault::ConfirmsBeforeSync, Effect::CommitLog(Piece::Append { ticket, .. })) => {
+                self.writer.handle_report(Report::Synced(*ticket));
+            }
+            (fault, Effect::CommitLog(Piece::Append { bytes, .. })) => {
+                *bytes = without(bytes, |record| fault.forgets(record));
+            }
+            (Fault::SegmentsNotSynced, Effect::SyncSegments(sync)) => sync.shapes.clear(),
+            (Fault::ReportsTailsFirst, Effect::WriteTail(write)) => {
+                self.writer.handle_report(Report::Flushed(write.id));
+            }
+            (Fault::RemovesSegmentFirst, Effect::WorkOnSegment(SegmentWork::Finish { shape, draft, .. })) => {
                 let (shape, generation) = (shape.clone(), draft.plan.start.generation);
-                self.added.push_back(Effect::RemoveSegment { shape, generation });
+                self.added.push_back(Effect::WorkOnSegment(SegmentWork::Remove { shape, generation }));
             }
             (Fault::ProcessedTooEarly, Effect::Began { commit, .. }) => {
                 self.added.push_back(Effect::Publish { processed: *commit, grown: Vec::new() });
             }
             (Fault::RemovesFilesFirst, Effect::Dropped { shape, .. }) => {
-                self.added.push_back(Effect::RemoveFolder { shape: shape.clone() });
+                self.added
+                    .push_back(Effect::WorkOnSegment(SegmentWork::RemoveFolder { shape: shape.clone() }));
             }
             _ => {}
         }

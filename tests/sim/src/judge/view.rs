@@ -4,7 +4,7 @@ use super::Event;
 use crate::origin::Origin;
 use crate::postgres::Postgres;
 use limn_core::Handle;
-use limn_core::store::Effect;
+use limn_core::store::{Effect, Report};
 
 impl Origin {
     /// The events since this was last asked.
@@ -14,7 +14,7 @@ impl Origin {
 
     /// The handles that a crash now may take away: shapes whose snapshot is not durable.
     pub fn unfinished(&mut self) -> Vec<Handle> {
-        self.writer.handle_synced(self.durable);
+        self.writer.handle_report(Report::Synced(self.durable));
         while let Some(effect) = self.writer.poll_effect() {
             if let Effect::SnapshotDurable { shape } = effect {
                 shape.is_durable.set(true);

@@ -1,15 +1,14 @@
 //! The stream and the effects, as `limn_origin::engine` has them.
 
-use super::segment_work::SegmentWork;
-use super::{Origin, Shape, layout};
+use super::{Origin, layout};
 use crate::faulty::keepalive;
 use crate::judge::Event;
 use crate::postgres::{Frame, Postgres, Walsender, described};
 use crate::random::Random;
 use limn_core::Lsn;
 use limn_core::pgoutput::decode;
-use limn_core::store::{Effect, Progress, Question};
-use limn_disk::{Piece, segment};
+use limn_core::store::{Effect, Piece, Progress, Question, Report, SegmentWork};
+use limn_disk::{sync_segments, work_on_segment, write_tail};
 use std::io;
 
 impl Origin {
@@ -85,31 +84,20 @@ impl Origin {
     pub(super) fn execute(&mut self) -> io::Result<()> {
         while let Some(effect) = self.writer.poll_effect() {
             match effect {
-                Effect::Append { ticket, bytes } => {
-                    self.events.push(Event::Queued(bytes.clone()));
-                    self.commit_queue.push_back(Piece::Append { ticket, bytes });
+                Effect::CommitLog(piece) => {
+                    if let Piece::Append { bytes, .. } = &piece {
+                        self.events.push(Event::Queued(bytes.clone()));
+                    }
+                    self.commit_queue.push_back(piece);
                 }
-                Effect::StartFile { number, ticket, checkpoint: bytes } => {
-                    self.commit_queue.extend([Piece::StartFile { number }, Piece::Append { ticket, bytes }]);
-                }
-                Effect::DeleteFilesBefore { file: number } => {
-                    self.commit_queue.push_back(Piece::DeleteBefore { number });
-                }
-                Effect::SyncSegments { file, shapes } => self.syncing = Some((file, shapes)),
-                Effect::WriteTail { id, shape, append } => self.writing.push_back((id, shape, append)),
-                Effect::RemoveFolder { shape } => {
-                    // Nothing is written to a folder that goes.
-                    self.write_queued_tails(usize::MAX)?;
-                    self.segment_work.push_back(SegmentWork::RemoveFolder(shape));
-                }
-                Effect::Compact { id, shape, plan, stops } => {
-                    self.segment_work.push_back(SegmentWork::Compact(id, shape, plan, stops));
-                }
-                Effect::FinishCompaction { id, shape, draft, end } => {
-                    self.segment_work.push_back(SegmentWork::Finish(id, shape, draft, end));
-                }
-                Effect::RemoveSegment { shape, generation } => {
-                    self.segment_work.push_back(SegmentWork::Remove(shape, generation));
+                Effect::SyncSegments(sync) => self.syncing = Some(sync),
+                Effect::WriteTail(write) => self.writing.push_back(write),
+                Effect::WorkOnSegment(work) => {
+                    if matches!(work, SegmentWork::RemoveFolder { .. }) {
+                        // Nothing is written to a folder that goes.
+                        self.write_queued_tails(usize::MAX)?;
+                    }
+                    self.segment_work.push_back(work);
                 }
                 Effect::Publish { processed, .. } => self.processed = self.processed.max(processed),
                 Effect::Joined { shape } => shape.log.change(|log| log.handle_joined()),
@@ -139,28 +127,33 @@ impl Origin {
     }
 
     fn write_queued_tails(&mut self, count: usize) -> io::Result<()> {
-        for (id, shape, append) in self.writing.drain(..count.min(self.writing.len())) {
-            segment::write(&self.files, &shape.dir(), &append)?;
-            self.writer.handle_flushed(id);
+        for write in self.writing.drain(..count.min(self.writing.len())) {
+            self.writer.handle_report(write_tail(&self.files, &layout(), &write)?);
         }
         Ok(())
     }
 
     /// The segments of a checkpoint are synced.
     pub fn sync_segments(&mut self) -> io::Result<()> {
-        let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
-        let generation = |shape: &Shape| shape.log.get().start().generation;
-        let dirs: Vec<_> = shapes.iter().map(|shape| (shape.dir(), generation(shape))).collect();
-        let places = shapes.iter().filter_map(|shape| shape.log.get().snapshot().pack);
-        let dirs = dirs.iter().map(|(dir, generation)| (&**dir, *generation));
-        segment::sync_all(&self.files, &layout(), dirs, places)?;
-        self.writer.handle_segments_synced(file);
+        let Some(sync) = self.syncing.take() else { return Ok(()) };
+        self.writer.handle_report(sync_segments(&self.files, &layout(), &sync)?);
+        self.execute()
+    }
+
+    /// The thread that works on segments takes its next step. Where that fails, the shape's old segment stays.
+    pub fn work_on_segments(&mut self) -> io::Result<()> {
+        if let Some(work) = self.segment_work.pop_front() {
+            let release_pack = |place| self.packs.release(place);
+            let worked = work_on_segment(&self.files, &layout(), work, || true, release_pack);
+            self.files.check_power()?;
+            worked.report.into_iter().for_each(|report| self.writer.handle_report(report));
+        }
         self.execute()
     }
 
     /// The engine hears what is durable.
     pub fn handle_durable(&mut self, postgres: &mut Postgres) -> io::Result<()> {
-        self.writer.handle_synced(self.durable);
+        self.writer.handle_report(Report::Synced(self.durable));
         self.end_turn(postgres)
     }
 

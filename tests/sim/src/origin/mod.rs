@@ -4,7 +4,6 @@
 mod creation;
 mod engine;
 mod request;
-mod segment_work;
 mod standby;
 
 use crate::fault::Faults;
@@ -18,11 +17,11 @@ use creation::{Creation, Run};
 use limn_core::journal::Ticket;
 use limn_core::journal::record::CreatedShape;
 use limn_core::log::ShapeLog;
-use limn_core::log::segment::SegmentAppend;
-use limn_core::store::{self, SharedShape, Snapshots};
-use limn_core::{Handle, HandleClock, Lsn, ShapeId};
-use limn_disk::{CommitWriter, Layout, Packs, Piece, Recovered};
-use segment_work::SegmentWork;
+use limn_core::store::{
+    self, NamedShape, Piece, SegmentSync, SegmentWork, ShapeIdentity, SharedShape, Snapshots, TailWrite,
+};
+use limn_core::{Handle, HandleClock, Lsn};
+use limn_disk::{CommitWriter, Layout, Packs, Recovered};
 pub use standby::Standby;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -68,6 +67,12 @@ impl SharedShape for Shape {
     }
 }
 
+impl NamedShape for Shape {
+    fn identity(&self) -> ShapeIdentity<'_> {
+        ShapeIdentity { id: self.created.id, handle: self.handle, definition: &self.kind().definition }
+    }
+}
+
 /// The process.
 #[derive(Debug)]
 pub struct Origin {
@@ -81,10 +86,10 @@ pub struct Origin {
     pub durable: Ticket,
     packs: Packs<Files>,
     /// Tails that another thread is about to write.
-    pub writing: VecDeque<(ShapeId, Rc<Shape>, SegmentAppend)>,
-    pub segment_work: VecDeque<SegmentWork>,
+    pub writing: VecDeque<TailWrite<Rc<Shape>>>,
+    pub segment_work: VecDeque<SegmentWork<Rc<Shape>>>,
     /// The file whose checkpoint waits for segments to be synced.
-    syncing: Option<(u64, Vec<Rc<Shape>>)>,
+    syncing: Option<SegmentSync<Rc<Shape>>>,
     pub move_session: MoveSession,
     pub snapshots: Snapshots<Vec<u32>, Rc<Creation>>,
     runs: Vec<Run>,
