@@ -110,10 +110,17 @@ pub struct ShapeIdentity<'a> {
 pub trait NamedShape: SharedShape {
     /// What names it.
     fn identity(&self) -> ShapeIdentity<'_>;
+
+    /// Lets readers have what its log has of its snapshot by now.
+    fn show_snapshot(&self);
 }
 
 impl<P: Deref<Target: NamedShape>> NamedShape for P {
     fn identity(&self) -> ShapeIdentity<'_> {
         self.deref().identity()
+    }
+
+    fn show_snapshot(&self) {
+        self.deref().show_snapshot();
     }
 }

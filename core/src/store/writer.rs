@@ -1,17 +1,19 @@
 //! The writer: from the messages of the replication stream to the effects that make shapes durable and visible.
 
-use super::effect::{Effect, SharedShape};
+use super::effect::{Effect, NamedShape, ShapeIdentity, SharedShape};
 use super::file_work::Report;
 use super::limits::Limits;
 use super::logs::Logs;
 use crate::journal::Tables;
-use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
+use crate::journal::record::{CreatedShape, Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
+use crate::journal::recovery::RecoveredShape;
+use crate::log::ShapeLog;
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
 use crate::shape::dependent::{DependentState, LogEntry, RoundOutcome, View};
 use crate::shape::postgres_judged::RowsQuestion;
 use crate::shape::{Definition, Described, DropCause, RouteError, Router, Step};
-use crate::{Lsn, ShapeId};
+use crate::{Handle, Lsn, ShapeId};
 
 /// Everything that decides what happens to a change: which shapes it belongs to, what is written, shown and confirmed.
 ///
@@ -146,9 +148,26 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.confirmed = confirmed;
     }
 
-    /// Adds a shape that a restart found: its snapshot's filter, whether the stream had come up to that, and what was kept
-    /// of its subqueries.
+    /// Adds a shape that a restart found, which `make` makes of what it was created as and its log. Returns the shape.
     pub fn restore(
+        &mut self,
+        found: RecoveredShape,
+        make: impl FnOnce(CreatedShape, Handle, ShapeLog) -> S,
+    ) -> S
+    where
+        S: NamedShape,
+    {
+        let RecoveredShape { created, handle, filter, log, is_joined, dependent } = found;
+        let shape = make(created, handle, log);
+        let ShapeIdentity { id, handle, definition } = shape.identity();
+        let salt = handle.to_string();
+        self.add_restored(id, (shape.clone(), definition), &salt, (filter, is_joined), dependent);
+        shape
+    }
+
+    /// Adds a shape that a restart found: its snapshot's filter, whether the stream had come up to that, and what was kept
+    /// of its subqueries. `salt` tells the tags of its rows from those of others.
+    pub(super) fn add_restored(
         &mut self,
         id: ShapeId,
         (shape, definition): (S, &Definition),
@@ -162,10 +181,15 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.router.add_restored(id, definition, salt, filter, state);
     }
 
-    /// Adds a new shape, from now on its changes are kept. `salt` tells the tags of its rows from those of others.
-    pub fn register(&mut self, id: ShapeId, shape: S, definition: &Definition, salt: &str) {
-        self.router.add_waiting(id, definition, salt);
-        self.logs.register(id, shape, !definition.subqueries().is_empty());
+    /// Adds a new shape, from now on its changes are kept.
+    pub(super) fn register(&mut self, shape: S)
+    where
+        S: NamedShape,
+    {
+        let ShapeIdentity { id, handle, definition } = shape.identity();
+        self.router.add_waiting(id, definition, &handle.to_string());
+        let has_subqueries = !definition.subqueries().is_empty();
+        self.logs.register(id, shape, has_subqueries);
     }
 
     /// Drops a shape.
@@ -274,7 +298,12 @@ impl<S: SharedShape + Clone> Writer<S> {
 
     /// A shape's snapshot was taken, in which its subqueries return `views`. False where the snapshot lacks a
     /// transaction that the shape will not get otherwise: another one must be taken.
-    pub fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) -> bool {
+    pub(super) fn handle_snapshot_taken(
+        &mut self,
+        id: ShapeId,
+        filter: &SnapshotFilter,
+        views: Vec<View>,
+    ) -> bool {
         if !self.logs.is_snapshot_complete(id, &filter.bounds) {
             return false;
         }
@@ -298,7 +327,12 @@ impl<S: SharedShape + Clone> Writer<S> {
 
     /// A shape's snapshot, which holds these transactions, is written to its end. `content` are its bytes where the
     /// commit log makes them durable; `None` where its file was synced.
-    pub fn handle_snapshot_done(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
+    pub(super) fn handle_snapshot_written(
+        &mut self,
+        id: ShapeId,
+        filter: SnapshotFilter,
+        content: Option<Vec<u8>>,
+    ) {
         if let Some(shape) = self.logs.shape(id) {
             let progress = shape.with_log(|log| log.snapshot().clone());
             self.logs.handle_snapshot_done(SnapshotDone { id, filter, progress, content });

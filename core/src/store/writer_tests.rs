@@ -35,7 +35,7 @@ impl Run {
             run.shapes.push(shape.clone());
             let definition = definition(query, &relation());
             let state = DependentState::default();
-            run.writer.restore(ShapeId(id), (shape, &definition), "", (nothing_running(), true), state);
+            run.writer.add_restored(ShapeId(id), (shape, &definition), "", (nothing_running(), true), state);
         }
         run.writer.handle_connected(Lsn::new(60), Lsn::new(60));
         assert_eq!(run.effects(), ["publish 59 []", "caught up"]);

@@ -3,10 +3,9 @@
 use crate::shapes::Shape;
 use limn_core::ShapeId;
 use limn_core::journal::record::ShapePartitions;
-use limn_core::pg::SnapshotFilter;
 use limn_core::shape::DropCause;
-use limn_core::shape::dependent::{RoundOutcome, View};
-use limn_core::store::Report;
+use limn_core::shape::dependent::RoundOutcome;
+use limn_core::store::{NewShapes, NewShapesAnswer, Report};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -17,13 +16,8 @@ const COMMANDS_MAX: usize = 256;
 /// A request to the engine; `done` is answered once it took effect.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// From now on, keep the changes of these shapes.
-    Register { shapes: Vec<Arc<Shape>>, done: oneshot::Sender<()> },
-    /// The shape's snapshot was taken: these transactions it holds, and this its subqueries return in it.
-    /// Answered with whether it can be used.
-    SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<bool> },
-    /// A shape's snapshot is written.
-    SnapshotDone { id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>> },
+    /// Something is known of new shapes.
+    NewShapes { new: NewShapes<Arc<Shape>>, done: oneshot::Sender<NewShapesAnswer> },
     /// The tables below one that the shape reads are others now.
     Partitions(ShapePartitions),
     /// Drop the shape.
@@ -81,39 +75,12 @@ impl EngineHandle {
         (Self { commands: sender }, Inbox { commands })
     }
 
-    /// Keeps the changes of shapes from now on, until their snapshots are known.
+    /// Tells what is known of new shapes.
     ///
     /// # Errors
     /// Where the engine has stopped.
-    pub async fn register(&self, shapes: Vec<Arc<Shape>>) -> Result<(), Stopped> {
-        self.ask(|done| Command::Register { shapes, done }).await
-    }
-
-    /// Says which transactions a shape's snapshot holds, and what its subqueries return in it. False where it
-    /// lacks a transaction that the shape will not get otherwise: another one must be taken.
-    ///
-    /// # Errors
-    /// Where the engine has stopped.
-    pub async fn snapshot_taken(
-        &self,
-        id: ShapeId,
-        filter: SnapshotFilter,
-        views: Vec<View>,
-    ) -> Result<bool, Stopped> {
-        self.ask(|done| Command::SnapshotTaken { id, filter, views, done }).await
-    }
-
-    /// Says that a shape's snapshot is written.
-    ///
-    /// # Errors
-    /// Where the engine has stopped.
-    pub async fn snapshot_done(
-        &self,
-        id: ShapeId,
-        filter: SnapshotFilter,
-        content: Option<Vec<u8>>,
-    ) -> Result<(), Stopped> {
-        self.send(Command::SnapshotDone { id, filter, content }).await
+    pub async fn tell_of_new(&self, new: NewShapes<Arc<Shape>>) -> Result<NewShapesAnswer, Stopped> {
+        self.ask(|done| Command::NewShapes { new, done }).await
     }
 
     /// Notes the tables below one that a shape reads.

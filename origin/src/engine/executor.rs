@@ -51,6 +51,11 @@ impl NamedShape for Shape {
     fn identity(&self) -> ShapeIdentity<'_> {
         ShapeIdentity { id: self.id, handle: self.handle, definition: &self.definition }
     }
+
+    /// The first bytes make the shape readable, later ones wake those who read along.
+    fn show_snapshot(&self) {
+        self.set_life(Life::Readable);
+    }
 }
 
 impl Executor {

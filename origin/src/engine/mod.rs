@@ -23,7 +23,6 @@ use anyhow::{Context, Result};
 use command::Command;
 use executor::Executor;
 use limn_core::Lsn;
-use limn_core::journal::recovery::RecoveredShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
@@ -98,11 +97,10 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     status.handle_processed(store.processed);
     let mut writer = Writer::new(Limits::default(), next_file, store.tables, Lsn::new(store.processed));
     for (definition, recovered) in definitions?.into_iter().zip(store.shapes) {
-        let RecoveredShape { created, handle, filter, log, is_joined, dependent: state } = recovered;
-        let (snapshot, salt) = ((filter, is_joined), created.handle.clone());
         let place = (layout.clone(), &registry.schemas);
-        let shape = Arc::new(Shape::new(created, handle, definition, place, log, Life::Readable));
-        writer.restore(shape.id, (shape.clone(), &shape.definition), &salt, snapshot, state);
+        let shape = writer.restore(recovered, |created, handle, log| {
+            Arc::new(Shape::new(created, handle, definition, place, log, Life::Readable))
+        });
         registry.insert(&shape);
     }
     let move_session = MoveSession::start(link.config().clone(), handle.clone());
@@ -305,22 +303,12 @@ impl Engine {
 
     async fn handle_command(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Register { shapes, done } => {
-                for shape in shapes {
-                    let salt = shape.handle.to_string();
-                    self.writer.register(shape.id, shape.clone(), &shape.definition, &salt);
-                }
-                let _ = done.send(());
-            }
-            Command::SnapshotTaken { id, filter, views, done } => {
-                let is_complete = self.writer.handle_snapshot_taken(id, &filter, views);
+            Command::NewShapes { new, done } => {
+                let answer = self.writer.handle_new_shapes(new);
                 self.execute().await?;
-                let _ = done.send(is_complete);
+                let _ = done.send(answer);
             }
             Command::Round(outcome) => self.writer.handle_round(outcome),
-            Command::SnapshotDone { id, filter, content } => {
-                self.writer.handle_snapshot_done(id, filter, content);
-            }
             Command::Partitions(now) => {
                 if let Some(shape) = self.writer.logs().shape(now.id) {
                     shape.set_partitions(&now);

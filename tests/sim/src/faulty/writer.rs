@@ -1,14 +1,12 @@
 //! Core's writer.
 
 use crate::fault::{Fault, Faults};
+use limn_core::Lsn;
 use limn_core::journal::Record;
 use limn_core::journal::record::read_frame;
-use limn_core::log::Rope;
-use limn_core::pg::SnapshotFilter;
-use limn_core::shape::dependent::View;
-use limn_core::shape::{Definition, Described};
-use limn_core::store::{self, Effect, Piece, Report, SegmentWork, SharedShape};
-use limn_core::{Lsn, ShapeId};
+use limn_core::log::{Rope, ShapeLog};
+use limn_core::shape::Described;
+use limn_core::store::{self, Effect, NamedShape, NewShapes, NewShapesAnswer, Piece, Report, SegmentWork};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
@@ -35,19 +33,11 @@ impl<S> DerefMut for Writer<S> {
     }
 }
 
-impl<S: SharedShape + Clone> Writer<S> {
+impl<S: NamedShape + Clone> Writer<S> {
     /// The writer, with a bug or without.
     #[must_use]
     pub const fn new(writer: store::Writer<S>, faults: Faults) -> Self {
         Self { writer, faults, added: VecDeque::new() }
-    }
-
-    /// [`store::Writer::register`]
-    pub fn register(&mut self, id: ShapeId, shape: S, definition: &Definition, salt: &str) {
-        if self.faults.has(Fault::ForgetsToJoin) {
-            shape.with_log(|log| log.handle_joined());
-        }
-        self.writer.register(id, shape, definition, salt);
     }
 
     /// [`store::Writer::handle_connected`]
@@ -62,22 +52,27 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.writer.handle_described(oid, if forgets { Described::default() } else { described });
     }
 
-    /// [`store::Writer::handle_snapshot_taken`]
-    pub fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) -> bool {
-        let is_taken = self.writer.handle_snapshot_taken(id, filter, views.clone());
-        if is_taken || !self.faults.has(Fault::TakesSnapshotTooEarly) {
-            return is_taken;
+    /// [`store::Writer::handle_new_shapes`]
+    pub fn handle_new_shapes(&mut self, mut new: NewShapes<S>) -> NewShapesAnswer {
+        match (self.faults.0, &mut new) {
+            (Some(Fault::ForgetsToJoin), NewShapes::Register(shapes)) => {
+                shapes.iter().for_each(|shape| shape.with_log(ShapeLog::handle_joined));
+            }
+            (Some(Fault::ForgetsSmallSnapshots), NewShapes::Written { content, .. }) => *content = None,
+            _ => {}
         }
-        // As if it held everything that was read.
-        let mut believed = filter.clone();
-        believed.bounds.xip.clear();
-        self.writer.handle_snapshot_taken(id, &believed, views)
-    }
-
-    /// [`store::Writer::handle_snapshot_done`]
-    pub fn handle_snapshot_done(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
-        let kept = content.filter(|_| !self.faults.has(Fault::ForgetsSmallSnapshots));
-        self.writer.handle_snapshot_done(id, filter, kept);
+        let mut believed = new.clone();
+        let answer = self.writer.handle_new_shapes(new);
+        match &mut believed {
+            NewShapes::Taken { filter, .. }
+                if answer == NewShapesAnswer::Incomplete && self.faults.has(Fault::TakesSnapshotTooEarly) =>
+            {
+                // As if it held everything that was read.
+                filter.bounds.xip.clear();
+                self.writer.handle_new_shapes(believed)
+            }
+            _ => answer,
+        }
     }
 
     /// [`store::Writer::poll_effect`]
