@@ -86,7 +86,7 @@ pub fn work_on_segment<S: NamedShape>(
             failures.extend(removed.err().map(WorkFailure::Removal));
             None
         }
-        SegmentWork::RemoveFolder { shape } => {
+        SegmentWork::RemoveFolder { shape, .. } => {
             let place = shape.with_log(|log| log.snapshot().pack);
             let released = place.map_or(Ok(()), release_pack);
             let removed = released.and_then(|()| segment::remove_dir(files, &dir(layout, &shape)));

@@ -94,6 +94,11 @@ impl<S> Compactions<S> {
             }
         }
     }
+
+    /// True while this shape's tail stays in memory, although it counts as being written.
+    pub(super) fn holds_tail_of(&self, id: ShapeId) -> bool {
+        matches!(&self.stage, Stage::Finishing(held, ..) | Stage::Recording(held, ..) if *held == id)
+    }
 }
 
 impl<S: SharedShape + Clone> Logs<S> {

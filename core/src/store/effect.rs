@@ -19,8 +19,7 @@ pub enum Effect<S> {
     WriteTail(TailWrite<S>),
     /// Make the files of some shapes durable.
     SyncSegments(SegmentSync<S>),
-    /// Do something with a shape's files, behind all that was asked for before; where the folder goes, also behind the
-    /// tails that are to be written.
+    /// Do something with a shape's files, behind all such work that was asked for before.
     WorkOnSegment(SegmentWork<S>),
     /// Every shape shows the transactions up to `processed`: raise the LSN that replies may name, then wake the readers
     /// of these shapes.

@@ -86,8 +86,10 @@ pub enum SegmentWork<S> {
         /// The generation.
         generation: u64,
     },
-    /// Delete the files of a shape that was dropped.
+    /// Delete the files of a shape that was dropped. None of its tails is being written any more.
     RemoveFolder {
+        /// The shape's number.
+        id: ShapeId,
         /// The shape.
         shape: S,
     },
@@ -100,7 +102,7 @@ impl<S> SegmentWork<S> {
             Self::Compact { shape, .. }
             | Self::Finish { shape, .. }
             | Self::Remove { shape, .. }
-            | Self::RemoveFolder { shape } => shape,
+            | Self::RemoveFolder { shape, .. } => shape,
         }
     }
 }

@@ -146,8 +146,8 @@ pub(super) fn shown(effect: Effect<TestShape>) -> String {
         Effect::WorkOnSegment(SegmentWork::Remove { shape, generation }) => {
             format!("remove segment {generation} of {}", shape.id.0)
         }
-        Effect::WorkOnSegment(SegmentWork::RemoveFolder { shape }) => {
-            format!("remove folder of {}", shape.id.0)
+        Effect::WorkOnSegment(SegmentWork::RemoveFolder { id, .. }) => {
+            format!("remove folder of {}", id.0)
         }
         Effect::Publish { processed, grown } => format!("publish {} {:?}", processed.as_u64(), ids(&grown)),
         Effect::Joined { shape } => format!("joined {}", shape.id.0),

@@ -12,7 +12,7 @@ use limn_core::journal::record::CreatedShape;
 use limn_core::log::ShapeLog;
 use limn_core::shape::{DropCause, RotationCause};
 use limn_core::store::{
-    Effect, NamedShape, Report, SegmentSync, SegmentWork, ShapeIdentity, SharedShape, TailWrite, Writer,
+    Effect, NamedShape, Report, SegmentSync, ShapeIdentity, SharedShape, TailWrite, Writer,
 };
 use limn_disk::{Layout, Native, sync_segments, write_tail};
 use std::io;
@@ -73,7 +73,7 @@ impl Executor {
             while batch.bytes < WRITE_BYTES_MAX
                 && let Some(effect) = self.poll_effect(writer)
             {
-                self.carry_out(effect, &mut batch, writer).await?;
+                self.carry_out(effect, &mut batch).await;
             }
             if batch.writes.is_empty() {
                 return Ok(());
@@ -115,21 +115,10 @@ impl Executor {
         Ok(())
     }
 
-    async fn carry_out(
-        &mut self,
-        effect: Effect<Arc<Shape>>,
-        batch: &mut Batch,
-        writer: &mut Writer<Arc<Shape>>,
-    ) -> Result<()> {
+    async fn carry_out(&mut self, effect: Effect<Arc<Shape>>, batch: &mut Batch) {
         match effect {
             Effect::WriteTail(write) => batch.push(write),
-            Effect::WorkOnSegment(work) => {
-                if matches!(work, SegmentWork::RemoveFolder { .. }) {
-                    // Nothing is written to a folder that goes.
-                    self.finish_writing(writer).await?;
-                }
-                self.segment_worker.request(work);
-            }
+            Effect::WorkOnSegment(work) => self.segment_worker.request(work),
             Effect::CommitLog(piece) => self.commit_log.queue(piece).await,
             Effect::SyncSegments(sync) => self.sync_segments(sync),
             Effect::Began { commit, xid } => self.status.handle_commit(commit.as_u64(), xid),
@@ -150,7 +139,6 @@ impl Executor {
             }
             Effect::Dropped { shape, cause } => self.drop_shape(&shape, cause),
         }
-        Ok(())
     }
 
     fn sync_segments(&self, sync: SegmentSync<Arc<Shape>>) {

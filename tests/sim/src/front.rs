@@ -2,8 +2,7 @@
 
 use crate::fault::Faults;
 use crate::faulty::Shape;
-use crate::files::Files;
-use crate::origin::layout;
+use crate::files::{Files, layout};
 use crate::reply::Reply;
 use crate::shapes::Kind;
 use limn_core::journal::record::CreatedShape;

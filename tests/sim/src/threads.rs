@@ -1,8 +1,7 @@
 //! The threads of a process that write to the disk. Each has a queue, and takes something from it when the world says so.
 
 use crate::faulty::Shape;
-use crate::files::Files;
-use crate::origin::layout;
+use crate::files::{Files, layout};
 use limn_core::journal::Ticket;
 use limn_core::store::{Piece, Report, SegmentSync, SegmentWork, TailWrite};
 use limn_disk::{CommitWriter, Packs, sync_segments, work_on_segment, write_tail};

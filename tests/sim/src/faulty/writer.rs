@@ -1,12 +1,15 @@
 //! Core's writer.
 
 use crate::fault::{Fault, Faults};
+use crate::postgres::described;
 use limn_core::Lsn;
 use limn_core::journal::Record;
 use limn_core::journal::record::read_frame;
 use limn_core::log::{Rope, ShapeLog};
 use limn_core::shape::Described;
-use limn_core::store::{self, Effect, NamedShape, NewShapes, NewShapesAnswer, Piece, Report, SegmentWork};
+use limn_core::store::{
+    self, Effect, NamedShape, NewShapes, NewShapesAnswer, Piece, Question, Report, SegmentWork,
+};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
@@ -46,10 +49,14 @@ impl<S: NamedShape + Clone> Writer<S> {
         self.added.extend(self.faults.has(Fault::ActiveTooEarly).then_some(Effect::CaughtUp));
     }
 
-    /// [`store::Writer::handle_described`]
-    pub fn handle_described(&mut self, oid: u32, described: Described) {
+    /// Has the model's catalog answer a question.
+    ///
+    /// # Panics
+    /// If it is about a clause that core cannot judge: no shape has one.
+    pub fn ask(&mut self, question: &Question) {
+        let Question::Relation { oid, .. } = question else { unreachable!("core judges every clause") };
         let forgets = self.faults.has(Fault::ForgetsPartitions);
-        self.writer.handle_described(oid, if forgets { Described::default() } else { described });
+        self.writer.handle_described(*oid, if forgets { Described::default() } else { described(*oid) });
     }
 
     /// [`store::Writer::handle_new_shapes`]
@@ -98,8 +105,8 @@ impl<S: NamedShape + Clone> Writer<S> {
                 self.added.push_back(Effect::Publish { processed: *commit, grown: Vec::new() });
             }
             (Fault::RemovesFilesFirst, Effect::Dropped { shape, .. }) => {
-                self.added
-                    .push_back(Effect::WorkOnSegment(SegmentWork::RemoveFolder { shape: shape.clone() }));
+                let (id, shape) = (shape.identity().id, shape.clone());
+                self.added.push_back(Effect::WorkOnSegment(SegmentWork::RemoveFolder { id, shape }));
             }
             _ => {}
         }

@@ -1,8 +1,8 @@
 //! Makes shapes as `limn_origin::shapes::creation` does: by the steps that core says, on the model's tables.
 
-use super::{Origin, layout};
+use super::Origin;
 use crate::faulty::{Session, Shape};
-use crate::files::{File, Files};
+use crate::files::{File, Files, layout};
 use crate::judge::Event;
 use crate::postgres::{Postgres, TableRow};
 use crate::random::Random;
@@ -52,23 +52,17 @@ impl Origin {
         while let Some(id) = self.snapshots.poll_run() {
             self.runs.push(Run { id, session: Session::default(), out: None });
         }
-        if self.runs.is_empty() {
-            return Ok(());
-        }
-        let mut run = self.runs.swap_remove(random.index(self.runs.len()));
-        match self.snapshots.next(run.id) {
-            SnapshotStep::Over => return Ok(self.snapshots.end(run.id)),
-            step => {
-                if self.step(&mut run, step, postgres, random).is_err() {
-                    self.files.check_power()?;
-                    (run.session, run.out) = (Session::default(), None);
-                    for failed in self.snapshots.handle_failed(run.id) {
-                        self.writer.remove(failed.created.id, DropCause::CreationFailed);
-                    }
-                }
+        let Some(mut run) = random.take(&mut self.runs) else { return Ok(()) };
+        let step = self.snapshots.next(run.id);
+        let is_over = matches!(step, SnapshotStep::Over);
+        if self.step(&mut run, step, postgres, random).is_err() {
+            self.files.check_power()?;
+            (run.session, run.out) = (Session::default(), None);
+            for failed in self.snapshots.handle_failed(run.id) {
+                self.writer.remove(failed.created.id, DropCause::CreationFailed);
             }
         }
-        self.runs.push(run);
+        self.runs.extend((!is_over).then_some(run));
         Ok(())
     }
 
@@ -109,10 +103,11 @@ impl Origin {
                 self.snapshots.handle_synced(run.id);
             }
             SnapshotStep::Pause => self.snapshots.handle_paused(run.id),
-            SnapshotStep::Over => {}
+            SnapshotStep::Over => self.snapshots.end(run.id),
         }
         Ok(())
     }
+
     /// Copies some rows; ends behind the last one.
     fn copy(
         &mut self,

@@ -2,13 +2,13 @@
 
 use super::Origin;
 use crate::judge::Event;
-use crate::postgres::{Frame, Postgres, Walsender, described};
+use crate::postgres::{Frame, Postgres, Walsender};
 use crate::threads::Thread;
 use limn_core::Lsn;
 use limn_core::log::ShapeLog;
 use limn_core::log::reading::Standing;
 use limn_core::pgoutput::decode;
-use limn_core::store::{Effect, Followed, Progress, Question, SegmentWork, SharedShape};
+use limn_core::store::{Effect, Followed, Progress, SharedShape};
 use std::io;
 
 impl Origin {
@@ -41,12 +41,7 @@ impl Origin {
                 self.writer.handle_message(&message, at).expect("the model keeps the stream's rules");
             self.execute()?;
             let Progress::Again(questions) = progress else { return Ok(()) };
-            for question in questions {
-                let Question::Relation { oid, .. } = question else {
-                    unreachable!("core judges every clause")
-                };
-                self.writer.handle_described(oid, described(oid));
-            }
+            questions.iter().for_each(|question| self.writer.ask(question));
         }
     }
 
@@ -76,13 +71,7 @@ impl Origin {
                 Effect::CommitLog(piece) => self.threads.pieces.push_back(piece),
                 Effect::WriteTail(write) => self.threads.tails.push_back(write),
                 Effect::SyncSegments(sync) => self.threads.syncs.push_back(sync),
-                Effect::WorkOnSegment(work) => {
-                    if matches!(work, SegmentWork::RemoveFolder { .. }) {
-                        // Nothing is written to a folder that goes.
-                        self.run(Thread::Tails, usize::MAX)?;
-                    }
-                    self.threads.segments.push_back(work);
-                }
+                Effect::WorkOnSegment(work) => self.threads.segments.push_back(work),
                 Effect::Publish { processed, .. } => self.front.publish(processed),
                 Effect::Joined { shape } => shape.with_log(ShapeLog::handle_joined),
                 Effect::SnapshotDurable { shape } => shape.is_durable.set(true),

@@ -6,7 +6,7 @@ mod engine;
 
 use crate::fault::Faults;
 use crate::faulty::{MoveSession, Shape, Writer, recover, start_commit_log};
-use crate::files::{File, Files};
+use crate::files::{File, Files, layout};
 use crate::front::Front;
 use crate::judge::Event;
 use crate::postgres::Walsender;
@@ -16,9 +16,8 @@ use creation::Run;
 use limn_core::log::reading::Standing;
 use limn_core::store::{self, Snapshots};
 use limn_core::{HandleClock, Lsn};
-use limn_disk::{Layout, Packs, Recovered};
+use limn_disk::{Packs, Recovered};
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 /// The process.
@@ -47,10 +46,9 @@ impl Origin {
         let commit_writer = start_commit_log(files, layout(), &recovered, &handles, faults)?;
         let packs = Packs::new(files.clone(), layout(), &recovered, settings.pack_bytes_max);
         let Recovered { store, next_file } = recovered;
-        let processed = Lsn::new(store.processed);
-        let writer = store::Writer::new(settings.limits, next_file, store.tables, processed);
-        let (mut writer, mut front) =
-            (Writer::new(writer, faults), Front::new(files, Standing::Away, processed, faults));
+        let mut front = Front::new(files, Standing::Away, Lsn::new(store.processed), faults);
+        let writer = store::Writer::new(settings.limits, next_file, store.tables, front.processed);
+        let mut writer = Writer::new(writer, faults);
         front.shapes.extend(store.shapes.into_iter().map(|found| {
             writer
                 .restore(found, |created, handle, log| Shape::of_first(created, (handle, log), true, faults))
@@ -71,9 +69,4 @@ impl Origin {
             events: Vec::new(),
         })
     }
-}
-
-/// The paths on the disk.
-pub fn layout() -> Layout {
-    Layout::new(PathBuf::new())
 }
