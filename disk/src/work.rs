@@ -116,3 +116,131 @@ fn or_undone<T>(
 fn dir(layout: &Layout, shape: &impl NamedShape) -> PathBuf {
     layout.shape_dir(shape.identity().handle)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+    use crate::{Native, read_log};
+    use limn_core::journal::record::CreatedShape;
+    use limn_core::log::shape_log::SnapshotProgress;
+    use limn_core::log::{Clock, Read, ShapeLog};
+    use limn_core::pg::{Column, QualifiedName, Relation, oid};
+    use limn_core::protocol::request::parse_shape_request;
+    use limn_core::protocol::route::Method;
+    use limn_core::shape::{Definition, GeneratedColumns};
+    use limn_core::store::{ShapeIdentity, SharedShape};
+    use limn_core::{Handle, Lsn, Offset, ShapeId};
+    use std::cell::RefCell;
+    use std::fs;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    const ID: ShapeId = ShapeId(7);
+
+    struct Shape {
+        created: CreatedShape,
+        definition: Definition,
+        log: RefCell<ShapeLog>,
+    }
+
+    impl SharedShape for Shape {
+        fn with_log<T>(&self, change: impl FnOnce(&mut ShapeLog) -> T) -> T {
+            change(&mut self.log.borrow_mut())
+        }
+
+        fn created(&self) -> CreatedShape {
+            self.created.clone()
+        }
+    }
+
+    impl NamedShape for Shape {
+        fn identity(&self) -> ShapeIdentity<'_> {
+            ShapeIdentity { id: ID, handle: Handle::new(1, 1), definition: &self.definition }
+        }
+
+        fn show_snapshot(&self) {}
+    }
+
+    /// A folder with one shape, whose log has these transactions.
+    fn shape(name: &str, transactions: u64) -> (Scratch, Layout, Rc<Shape>) {
+        let scratch = Scratch::new(name);
+        let layout = Layout::new(scratch.path().to_owned());
+        fs::create_dir(layout.shapes_dir()).unwrap();
+        let request = parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition;
+        let id = Column { not_null: true, pk_index: Some(0), ..Column::new("id", oid::INT4, "int4") };
+        let relation = Arc::new(Relation::new(1, QualifiedName::new("public", "t"), vec![id]));
+        let definition = Definition::resolve(&request, &relation, &GeneratedColumns::Never, &[]).unwrap();
+        let created = CreatedShape::new(ID, Handle::new(1, 1), &request, &definition);
+        let mut log = ShapeLog::new(1_000_000);
+        log.handle_snapshot_progress(SnapshotProgress { complete: true, ..SnapshotProgress::default() });
+        log.handle_joined();
+        for tx in 1..=transactions {
+            let item = format!(
+                r#"{{"key":"1","value":{{"id":"1"}},"headers":{{"operation":"update","lsn":"{tx}","op_position":0}}}}"#
+            );
+            log.append(tx, 0, item.as_bytes());
+            log.commit();
+        }
+        segment::flush_tail(&Native, &layout.shape_dir(Handle::new(1, 1)), &mut log).unwrap();
+        (scratch, layout, Rc::new(Shape { created, definition, log: RefCell::new(log) }))
+    }
+
+    fn work(layout: &Layout, work: SegmentWork<Rc<Shape>>, goes_on: bool) -> Worked {
+        work_on_segment(&Native, layout, work, || goes_on, |_| Ok(()))
+    }
+
+    fn compact(shape: &Rc<Shape>) -> SegmentWork<Rc<Shape>> {
+        let plan = shape.with_log(|log| log.plan_compaction()).unwrap();
+        SegmentWork::Compact { id: ID, shape: shape.clone(), plan, stops: Vec::new() }
+    }
+
+    #[test]
+    fn a_compaction_that_fails_leaves_nothing() {
+        let (_scratch, layout, shape) = shape("work-fails", 9);
+        let names = || {
+            let mut names = Native.list(&layout.shape_dir(Handle::new(1, 1))).unwrap();
+            names.sort();
+            names
+        };
+        let Worked { report, failures } = work(&layout, compact(&shape), false);
+        assert!(matches!(report, Some(Report::Drafted(ID, None))), "{report:?}");
+        assert!(matches!(failures[..], [WorkFailure::Compaction(_)]), "{failures:?}");
+        assert_eq!(names(), ["index", "log"]);
+        let Worked { report, failures } = work(&layout, compact(&shape), true);
+        assert!(matches!(report, Some(Report::Drafted(ID, Some(_)))) && failures.is_empty(), "{report:?}");
+        assert_eq!(names(), ["index", "index.1", "log", "log.1"]);
+    }
+
+    #[test]
+    fn a_folder_goes_with_its_place_in_a_pack() {
+        let (_scratch, layout, shape) = shape("work-folder", 1);
+        let pack = Some(PackPlace { pack: 3, at: 5 });
+        let progress = SnapshotProgress { complete: true, pack, ..SnapshotProgress::default() };
+        shape.with_log(|log| log.handle_snapshot_progress(progress));
+        let mut released = None;
+        let removal = SegmentWork::RemoveFolder { id: ID, shape };
+        let worked = work_on_segment(
+            &Native,
+            &layout,
+            removal,
+            || true,
+            |place| {
+                released = Some(place);
+                Ok(())
+            },
+        );
+        assert!(worked.report.is_none() && worked.failures.is_empty());
+        assert_eq!((released, Native.list(&layout.shapes_dir()).unwrap().len()), (pack, 0));
+    }
+
+    #[test]
+    fn an_index_that_is_missing_is_an_error_only_where_it_should_be_there() {
+        let (_scratch, layout, shape) = shape("work-read", 9);
+        let clock = Clock { processed: Lsn::new(9), is_current: true };
+        let read = || read_log(&Native, &layout, &shape, Offset::new(3, 0), clock);
+        assert!(matches!(read(), Ok(Read::Changes { .. })));
+        fs::remove_dir_all(layout.shape_dir(Handle::new(1, 1))).unwrap();
+        assert_eq!(read().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -75,11 +75,16 @@ impl EngineHandle {
         (Self { commands: sender }, Inbox { commands })
     }
 
-    /// Tells what is known of new shapes.
+    /// Tells what is known of new shapes. That one is written is only sent: nothing waits for it.
     ///
     /// # Errors
     /// Where the engine has stopped.
     pub async fn tell_of_new(&self, new: NewShapes<Arc<Shape>>) -> Result<NewShapesAnswer, Stopped> {
+        if matches!(new, NewShapes::Written { .. }) {
+            let (done, _) = oneshot::channel();
+            self.send(Command::NewShapes { new, done }).await?;
+            return Ok(NewShapesAnswer::Noted);
+        }
         self.ask(|done| Command::NewShapes { new, done }).await
     }
 

@@ -26,7 +26,7 @@ use limn_core::Lsn;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause};
-use limn_core::store::{Limits, Progress, Question, Report, Writer};
+use limn_core::store::{Limits, NewShapes, Progress, Question, Report, Writer};
 use limn_disk::Recovered;
 use link::{Connected, LinkEvent};
 use move_session::MoveSession;
@@ -304,8 +304,11 @@ impl Engine {
     async fn handle_command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::NewShapes { new, done } => {
+                let is_taken = matches!(new, NewShapes::Taken { .. });
                 let answer = self.writer.handle_new_shapes(new);
-                self.execute().await?;
+                if is_taken {
+                    self.execute().await?;
+                }
                 let _ = done.send(answer);
             }
             Command::Round(outcome) => self.writer.handle_round(outcome),
