@@ -8,32 +8,11 @@ use crate::recovery::remove_orphans;
 use crate::{Files, Layout, Recovered};
 use limn_core::journal::Ticket;
 use limn_core::log::Rope;
+use limn_core::store::Piece;
 use std::io;
 
 /// Bytes that one group gathers before it is synced.
 const GROUP_BYTES_MAX: usize = 4 << 20;
-
-/// A request to the commit log's writer, which carries them out in their order.
-#[derive(Debug)]
-pub enum Piece {
-    /// Records, which are durable with this ticket.
-    Append {
-        /// Their ticket.
-        ticket: Ticket,
-        /// Their frames.
-        bytes: Rope,
-    },
-    /// Later records go to a new file.
-    StartFile {
-        /// The file's number.
-        number: u64,
-    },
-    /// The files before this one have become superfluous by what was queued before.
-    DeleteBefore {
-        /// The number of the first file that stays.
-        number: u64,
-    },
-}
 
 /// Writes to the newest file.
 #[derive(Debug)]
@@ -90,11 +69,13 @@ impl<F: Files> CommitWriter<F> {
                     group.append(bytes);
                     last_ticket = Some(ticket);
                 }
-                Piece::StartFile { number } => {
+                Piece::StartFile { number, ticket, checkpoint } => {
                     self.write_and_sync(&mut group, &mut around_sync)?;
                     self.file = self.files.create(&self.layout.commit_file(number))?;
                     self.at = 0;
                     self.files.sync_dir(&self.layout.commit_dir())?;
+                    group.append(checkpoint);
+                    last_ticket = Some(ticket);
                 }
                 Piece::DeleteBefore { number } => {
                     // The checkpoint that makes them superfluous may be in this very group.

@@ -26,6 +26,7 @@
 mod commit_log;
 pub mod compaction;
 mod files;
+mod followed;
 mod layout;
 mod native;
 mod packs;
@@ -37,13 +38,16 @@ pub mod segment;
 mod snapshot;
 mod stored;
 mod tail;
+mod work;
 
-pub use commit_log::{CommitWriter, Piece};
+pub use commit_log::CommitWriter;
 pub use files::Files;
+pub use followed::FollowedFolder;
 pub use layout::Layout;
 pub use native::Native;
 pub use packs::Packs;
 pub use recovery::{Recovered, RecoveryError, recover};
-pub use snapshot::{SnapshotOut, WrittenSnapshot};
-pub use stored::stored_part;
+pub use snapshot::{SnapshotOut, SnapshotSizes};
+pub use stored::{read_log, stored_part};
 pub use tail::{Reached, Tail};
+pub use work::{WorkFailure, Worked, sync_segments, work_on_segment, write_tail};

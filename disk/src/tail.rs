@@ -3,7 +3,6 @@
 use crate::records::Records;
 use crate::{Files, Layout, RecoveryError};
 use limn_core::journal::record::Record;
-use limn_core::store::{Followed, Follower};
 use std::io;
 
 /// Reads along behind the process that owns the folder. Nothing is written, and a record that is not
@@ -30,23 +29,6 @@ impl<F: Files> Tail<F> {
     /// A tail that has read nothing.
     pub const fn new(files: F, layout: Layout) -> Self {
         Self { files, layout, current: None }
-    }
-
-    /// Has a follower take up everything that has come since.
-    ///
-    /// # Errors
-    /// Where the folder cannot be read.
-    pub fn follow<H: Followed<Error = io::Error>>(
-        &mut self,
-        follower: &mut Follower<H::Shape>,
-        owner: &mut H,
-    ) -> Result<(), RecoveryError> {
-        follower.begin_turn(owner);
-        while self.read(|record| follower.handle_record(record, owner))? == Reached::Gap {
-            follower.handle_gap();
-        }
-        follower.end_turn(owner);
-        Ok(())
     }
 
     /// Hands every record that has come since to `each`.

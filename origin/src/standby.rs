@@ -10,14 +10,14 @@ use crate::shapes::{Life, Registry, Shape};
 use crate::store::{Folder, FolderLock};
 use anyhow::{Context, Result};
 use limn_core::Lsn;
+use limn_core::journal::KeptShape;
 use limn_core::journal::record::ShapePartitions;
-use limn_core::journal::replay::AddedShape;
-use limn_core::log::shape_log::PackPlace;
+use limn_core::log::ShapeLog;
 use limn_core::shape::StoredResolver;
+use limn_core::store::Followed;
 use limn_core::store::limits::TAIL_BYTES_MAX;
-use limn_core::store::{Followed, Follower};
-use limn_disk::{Native, RecoveryError, Tail, segment};
-use std::io;
+use limn_disk::{FollowedFolder, Native};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +26,7 @@ const PERIOD: Duration = Duration::from_millis(250);
 
 /// Reads along behind the process that writes to a folder.
 pub struct Standby {
-    tail: Tail<Native>,
-    follower: Follower<Arc<Shape>>,
-    held: Held,
+    followed: FollowedFolder<Native, Held>,
 }
 
 /// The parts of the server in which the other process's shapes are found.
@@ -48,11 +46,9 @@ impl Standby {
         status: Arc<Status>,
         chunk_bytes_max: u64,
     ) -> Self {
-        Self {
-            tail: Tail::new(Native, folder.layout()),
-            follower: Follower::new(chunk_bytes_max, TAIL_BYTES_MAX),
-            held: Held { folder, registry, status, resolver: StoredResolver::default() },
-        }
+        let layout = folder.layout();
+        let held = Held { folder, registry, status, resolver: StoredResolver::default() };
+        Self { followed: FollowedFolder::new(Native, layout, chunk_bytes_max, TAIL_BYTES_MAX, held) }
     }
 
     /// Serves until the folder is free, and takes it; `None` where the server is to end before.
@@ -62,33 +58,26 @@ impl Standby {
     pub async fn wait(mut self, inbox: &mut Inbox) -> Result<Option<(FolderLock, Retired)>> {
         tracing::info!("another process writes to the storage folder: serving what it holds until it ends");
         loop {
-            if let Some(lock) = self.held.folder.try_lock()? {
+            if let Some(lock) = self.followed.owner.folder.try_lock()? {
                 tracing::info!("the storage folder is free: taking over");
-                let shapes = self.follower.into_shapes().collect();
-                return Ok(Some((lock, Retired { shapes, registry: self.held.registry })));
+                let (Held { registry, .. }, shapes) = self.followed.into_parts();
+                return Ok(Some((lock, Retired { shapes: shapes.collect(), registry })));
             }
-            let reading = tokio::task::spawn_blocking(move || self.follow().map(|()| self));
+            let reading = tokio::task::spawn_blocking(move || self.followed.follow().map(|()| self));
             self = reading.await.context("reading the storage folder was cut off")??;
-            self.held.status.set_phase(Phase::Reading);
+            self.followed.owner.status.set_phase(Phase::Reading);
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}
                 () = inbox.stopped() => return Ok(None),
             }
         }
     }
-
-    /// Takes up what the folder holds now.
-    fn follow(&mut self) -> Result<(), RecoveryError> {
-        self.tail.follow(&mut self.follower, &mut self.held)
-    }
 }
 
 impl Followed for Held {
     type Shape = Arc<Shape>;
-    type Error = io::Error;
 
-    fn add(&mut self, shape: AddedShape) -> Option<Arc<Shape>> {
-        let AddedShape { created, log, .. } = shape;
+    fn add(&mut self, created: KeptShape, log: ShapeLog) -> Option<Arc<Shape>> {
         let definition = Shape::stored_definition(&created, &mut self.resolver)
             .inspect_err(|error| tracing::warn!(%error, "a shape is left out"))
             .ok()?;
@@ -96,21 +85,8 @@ impl Followed for Held {
         Some(Arc::new(Shape::new(created, definition, place, log, Life::Creating)))
     }
 
-    fn release_tail(&mut self, shape: &Arc<Shape>) -> io::Result<()> {
-        segment::release_tail(&Native, &shape.dir(), &mut shape.log())
-    }
-
-    fn handle_unreleased(&mut self, shape: &Arc<Shape>, error: io::Error) {
+    fn handle_unreleased(&mut self, shape: &Arc<Shape>, error: &dyn Display) {
         tracing::warn!(handle = %shape.handle, %error, "cannot read a shape's index");
-    }
-
-    fn has_snapshot(
-        &mut self,
-        shape: &Arc<Shape>,
-        pack: Option<PackPlace>,
-        content: &[u8],
-    ) -> io::Result<bool> {
-        segment::has_snapshot(&Native, &shape.dir(), pack, content)
     }
 
     fn show(&mut self, shape: &Arc<Shape>) {

@@ -60,7 +60,7 @@ struct Shapes {
 }
 
 /// A shape that survived.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RecoveredShape {
     /// The shape.
     pub created: KeptShape,

@@ -4,6 +4,7 @@
 //! segment that has grown be synced after it, before the older files are deleted.
 
 use super::effect::{Effect, SharedShape};
+use super::file_work::{Piece, SegmentSync};
 use super::logs::Logs;
 use crate::ShapeId;
 use crate::journal::record::encode_checkpoint;
@@ -52,9 +53,9 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.file_number += 1;
         self.file_bytes = 0;
         let file = self.file_number;
-        self.effects.push_back(Effect::StartFile { number: file, ticket, checkpoint });
+        self.effects.push_back(Effect::CommitLog(Piece::StartFile { number: file, ticket, checkpoint }));
         let shapes = self.take_grown();
-        self.effects.push_back(Effect::SyncSegments { file, shapes });
+        self.effects.push_back(Effect::SyncSegments(SegmentSync { file, shapes }));
         self.checkpointing = Checkpointing::Syncing(file);
     }
 
@@ -62,7 +63,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn handle_segments_synced(&mut self, file: u64) {
         if self.checkpointing == Checkpointing::Syncing(file) {
             self.checkpointing = Checkpointing::Idle;
-            self.effects.push_back(Effect::DeleteFilesBefore { file });
+            self.effects.push_back(Effect::CommitLog(Piece::DeleteBefore { number: file }));
         }
     }
 

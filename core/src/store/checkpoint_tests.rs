@@ -1,7 +1,7 @@
 //! The tables of the shapes, as the commit log describes them.
 
 use super::effect::{Effect, SharedShape};
-use super::{Limits, Logs};
+use super::{Limits, Logs, Piece};
 use crate::journal::record::{CreatedShape, Record, read_frame};
 use crate::journal::replay::{Event, Policy, Replay};
 use crate::journal::{Tables, Ticket};
@@ -78,8 +78,12 @@ impl Store {
         self.logs.end_turn();
         while let Some(effect) = self.logs.poll_prompt_effect().or_else(|| self.logs.poll_tail()) {
             match effect {
-                Effect::Append { bytes, .. } => self.files.last_mut().unwrap().append(&mut bytes.into_vec()),
-                Effect::StartFile { checkpoint, .. } => self.files.push(checkpoint.into_vec()),
+                Effect::CommitLog(Piece::Append { bytes, .. }) => {
+                    self.files.last_mut().unwrap().append(&mut bytes.into_vec());
+                }
+                Effect::CommitLog(Piece::StartFile { checkpoint, .. }) => {
+                    self.files.push(checkpoint.into_vec());
+                }
                 _ => {}
             }
         }

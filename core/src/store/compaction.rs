@@ -2,12 +2,13 @@
 //!
 //! A segment is compacted once it has twice the bytes that it had after the last time, so that each byte is written a
 //! bounded number of times; only what is older than a tick, so that clients that keep up see every change. The new segment
-//! is written while the old one grows ([`Effect::Compact`]); then, while the shape's tail is not written, the rest is
-//! copied and made durable ([`Effect::FinishCompaction`]). It takes the place of the old one once the commit log has told
+//! is written while the old one grows ([`SegmentWork::Compact`]); then, while the shape's tail is not written, the rest is
+//! copied and made durable ([`SegmentWork::Finish`]). It takes the place of the old one once the commit log has told
 //! of it, durably. The old one goes a tick later: who has looked into it reads to the end.
 
 use super::checkpoint::Checkpointing;
 use super::effect::{Effect, SharedShape};
+use super::file_work::SegmentWork;
 use super::logs::Logs;
 use super::tails::TailState;
 use super::tracked::Tracked;
@@ -93,6 +94,11 @@ impl<S> Compactions<S> {
             }
         }
     }
+
+    /// True while this shape's tail stays in memory, although it counts as being written.
+    pub(super) fn holds_tail_of(&self, id: ShapeId) -> bool {
+        matches!(&self.stage, Stage::Finishing(held, ..) | Stage::Recording(held, ..) if *held == id)
+    }
 }
 
 impl<S: SharedShape + Clone> Logs<S> {
@@ -115,7 +121,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         while let Some(Retired { shape, generation, .. }) =
             compactions.retired.pop_front_if(|retired| retired.tick + 1 < ticks)
         {
-            self.effects.push_back(Effect::RemoveSegment { shape, generation });
+            self.effects.push_back(Effect::WorkOnSegment(SegmentWork::Remove { shape, generation }));
         }
         self.begin_compaction();
     }
@@ -150,11 +156,11 @@ impl<S: SharedShape + Clone> Logs<S> {
             compactions.stage = Stage::Drafting(id, plan);
             let shape = tracked.shape.clone();
             let stops = shape.with_log(|log| log.chunk_ends_before(plan.cut));
-            self.effects.push_back(Effect::Compact { id, shape, plan, stops });
+            self.effects.push_back(Effect::WorkOnSegment(SegmentWork::Compact { id, shape, plan, stops }));
         }
     }
 
-    /// The draft that [`Effect::Compact`] asked for is written; `None` where that failed, and nothing is left of it.
+    /// The draft that [`SegmentWork::Compact`] asked for is written; `None` where that failed, and nothing is left of it.
     pub fn handle_drafted(&mut self, id: ShapeId, draft: Option<Draft>) {
         let Stage::Drafting(drafting, plan) = self.compactions.stage else { return };
         if drafting != id {
@@ -165,7 +171,7 @@ impl<S: SharedShape + Clone> Logs<S> {
             unworthy => {
                 if let (Some(draft), Some(tracked)) = (unworthy, self.shapes.get(&id)) {
                     let (shape, generation) = (tracked.shape.clone(), draft.start().generation);
-                    self.effects.push_back(Effect::RemoveSegment { shape, generation });
+                    self.effects.push_back(Effect::WorkOnSegment(SegmentWork::Remove { shape, generation }));
                 }
                 self.end_compaction(id, plan.len_bytes());
             }
@@ -190,11 +196,11 @@ impl<S: SharedShape + Clone> Logs<S> {
         let shape = tracked.shape.clone();
         let stage = std::mem::replace(&mut self.compactions.stage, Stage::Finishing(id, plan, bytes));
         if let Stage::Drafted(_, draft) = stage {
-            self.effects.push_back(Effect::FinishCompaction { id, shape, draft, end });
+            self.effects.push_back(Effect::WorkOnSegment(SegmentWork::Finish { id, shape, draft, end }));
         }
     }
 
-    /// The new segment that [`Effect::FinishCompaction`] asked for is durable; `None` where that failed, and nothing is left
+    /// The new segment that [`SegmentWork::Finish`] asked for is durable; `None` where that failed, and nothing is left
     /// of it.
     pub fn handle_compacted(&mut self, id: ShapeId, compacted: Option<Compacted>) {
         let Stage::Finishing(finishing, plan, left_bytes) = self.compactions.stage else { return };

@@ -3,7 +3,7 @@
 use super::compaction::{CANDIDATES_MAX, SMALL_SEGMENTS_MAX};
 use super::effect::{Effect, SharedShape};
 use super::tests::{TestShape, shown};
-use super::{Limits, Logs};
+use super::{Limits, Logs, SegmentWork, TailWrite};
 use crate::journal::{Tables, Ticket};
 use crate::log::compaction::{Compacted, Draft};
 use crate::log::shape_log::{Chunks, Mark, SnapshotProgress};
@@ -62,20 +62,22 @@ impl Store {
         self.logs.end_turn();
         while let Some(effect) = self.logs.poll_prompt_effect().or_else(|| self.logs.poll_tail()) {
             match &effect {
-                Effect::WriteTail { id, .. } => self.logs.handle_flushed(*id),
-                Effect::Compact { id, plan, .. } => {
+                Effect::WriteTail(TailWrite { id, .. }) => self.logs.handle_flushed(*id),
+                Effect::WorkOnSegment(SegmentWork::Compact { id, plan, .. }) => {
                     let (bytes, items) = (plan.len_bytes() / 2, 1);
                     let draft = Draft { plan: *plan, bytes, items, chunks: Chunks::new(1_000_000) };
                     self.draft = Some((*id, draft));
                     self.told.push(shown(effect));
                 }
-                Effect::FinishCompaction { id, shape, draft, end } => {
+                Effect::WorkOnSegment(SegmentWork::Finish { id, shape, draft, end }) => {
                     let offset = shape.log.borrow().last_offset();
                     let last = Mark { tx: offset.tx(), op: 0, end: end.byte };
                     self.compacted = Some((*id, draft.finish(last, end.item)));
                     self.told.push(shown(effect));
                 }
-                Effect::RemoveSegment { .. } | Effect::RemoveFolder { .. } => self.told.push(shown(effect)),
+                Effect::WorkOnSegment(SegmentWork::Remove { .. } | SegmentWork::RemoveFolder { .. }) => {
+                    self.told.push(shown(effect));
+                }
                 _ => {}
             }
         }

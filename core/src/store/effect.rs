@@ -3,94 +3,27 @@
 //! They come from [`Writer`](super::Writer) and [`Logs`](super::Logs); origin's `engine::executor` and the simulation carry them
 //! out.
 
-use crate::Lsn;
-use crate::ShapeId;
-use crate::journal::Ticket;
+use super::file_work::{Piece, SegmentSync, SegmentWork, TailWrite};
 use crate::journal::record::CreatedShape;
-use crate::log::compaction::{Cut, Draft, Plan};
-use crate::log::segment::SegmentAppend;
-use crate::log::shape_log::ChunkEnd;
-use crate::log::{Rope, ShapeLog};
+use crate::log::ShapeLog;
 use crate::shape::dependent::RoundRequest;
-use crate::shape::{DropCause, RotationCause};
+use crate::shape::{Definition, DropCause, RotationCause};
+use crate::{Handle, Lsn, ShapeId};
 use std::ops::Deref;
 
 /// An action for the owner of files, readers and connection, to be carried out in the order in which
-/// [`Writer::poll_effect`](super::Writer::poll_effect) gives them; what has to be reported back says so.
+/// [`Writer::poll_effect`](super::Writer::poll_effect) gives them. What is done with files is
+/// [reported back](super::Report).
 #[derive(Debug)]
 pub enum Effect<S> {
-    /// Write these records to the commit log. `handle_synced` is due once they are durable, and everything before.
-    Append {
-        /// The piece's number.
-        ticket: Ticket,
-        /// Frames of the commit log.
-        bytes: Rope,
-    },
-    /// Start a new file of the commit log with this checkpoint. The older files stay.
-    StartFile {
-        /// The file's number.
-        number: u64,
-        /// The checkpoint's ticket, to be reported like that of any other piece.
-        ticket: Ticket,
-        /// The file's first frame.
-        checkpoint: Rope,
-    },
-    /// Make the files of these shapes durable, then call `handle_segments_synced`.
-    SyncSegments {
-        /// The commit log file whose checkpoint believes them.
-        file: u64,
-        /// The shapes.
-        shapes: Vec<S>,
-    },
-    /// Delete the files of the commit log before this one, once everything that was appended is durable.
-    DeleteFilesBefore {
-        /// The oldest file that stays.
-        file: u64,
-    },
-    /// Write to a shape's segment, without a sync, then call `handle_flushed`.
-    WriteTail {
-        /// The shape's number.
-        id: ShapeId,
-        /// The shape.
-        shape: S,
-        /// The bytes, and their place in the segment.
-        append: SegmentAppend,
-    },
-    /// Compact a shape's segment as planned, then call `handle_drafted`. It may grow meanwhile.
-    Compact {
-        /// The shape's number.
-        id: ShapeId,
-        /// The shape.
-        shape: S,
-        /// The plan.
-        plan: Plan,
-        /// The ends of the segment's closed chunks up to there.
-        stops: Vec<ChunkEnd>,
-    },
-    /// Take up into a draft what the shape's segment holds up to `end`, and make it durable, then call
-    /// `handle_compacted`. The segment does not grow meanwhile.
-    FinishCompaction {
-        /// The shape's number.
-        id: ShapeId,
-        /// The shape.
-        shape: S,
-        /// The draft.
-        draft: Draft,
-        /// The segment's end.
-        end: Cut,
-    },
-    /// Delete the segment of a generation, before anything else is done with the shape's segments.
-    RemoveSegment {
-        /// The shape.
-        shape: S,
-        /// The generation.
-        generation: u64,
-    },
-    /// Delete the files of a shape that was dropped.
-    RemoveFolder {
-        /// The shape.
-        shape: S,
-    },
+    /// Queue this for the commit log's writer.
+    CommitLog(Piece),
+    /// Write a tail to its segment.
+    WriteTail(TailWrite<S>),
+    /// Make the files of some shapes durable.
+    SyncSegments(SegmentSync<S>),
+    /// Do something with a shape's files, behind all such work that was asked for before.
+    WorkOnSegment(SegmentWork<S>),
     /// Every shape shows the transactions up to `processed`: raise the LSN that replies may name, then wake the readers
     /// of these shapes.
     Publish {
@@ -161,5 +94,35 @@ impl<P: Deref<Target: SharedShape>> SharedShape for P {
 
     fn created(&self) -> CreatedShape {
         self.deref().created()
+    }
+}
+
+/// What names a shape, and says what it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct ShapeIdentity<'a> {
+    /// Its number in the commit log.
+    pub id: ShapeId,
+    /// Its name on the wire, and that of its folder.
+    pub handle: Handle,
+    /// What it holds.
+    pub definition: &'a Definition,
+}
+
+/// A shape that tells what it is.
+pub trait NamedShape: SharedShape {
+    /// What names it.
+    fn identity(&self) -> ShapeIdentity<'_>;
+
+    /// Lets readers have what its log has of its snapshot by now.
+    fn show_snapshot(&self);
+}
+
+impl<P: Deref<Target: NamedShape>> NamedShape for P {
+    fn identity(&self) -> ShapeIdentity<'_> {
+        self.deref().identity()
+    }
+
+    fn show_snapshot(&self) {
+        self.deref().show_snapshot();
     }
 }

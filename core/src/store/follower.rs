@@ -1,40 +1,41 @@
 //! The shapes of a folder that another process writes to, as its commit log tells of them.
 
 use super::effect::SharedShape;
+use crate::journal::KeptShape;
 use crate::journal::record::{Record, ShapePartitions};
 use crate::journal::replay::{AddedShape, Event, LogChange, Policy, Replay};
-use crate::log::shape_log::PackPlace;
+use crate::log::shape_log::{PackPlace, ShapeLog};
 use crate::{Lsn, ShapeId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
-/// Everything that a [`Follower`] has its owner do. An owner without readers that wait need not be told of what concerns
-/// these alone.
-pub trait Followed {
-    /// A shape as the owner holds it.
-    type Shape: SharedShape;
+/// The files of the shapes, which another process writes.
+pub trait FollowedFiles<S> {
     /// The reason why a shape's files cannot be read.
-    type Error;
-
-    /// Makes a shape, which is not to be found yet; `None` where it is left out.
-    fn add(&mut self, shape: AddedShape) -> Option<Self::Shape>;
+    type Error: Display;
 
     /// Forgets the items of a log's tail that the shape's segment holds.
     ///
     /// # Errors
     /// Whatever the files report; the tail is then kept.
-    fn release_tail(&mut self, shape: &Self::Shape) -> Result<(), Self::Error>;
+    fn release_tail(&self, shape: &S) -> Result<(), Self::Error>;
 
     /// Whether a shape's snapshot is where the commit log says. Of a small one the commit log alone is durable: a power
     /// failure may take the file's bytes, which are back once the other process has started.
     ///
     /// # Errors
     /// Whatever the files report; the snapshot then counts as missing.
-    fn has_snapshot(
-        &mut self,
-        shape: &Self::Shape,
-        pack: Option<PackPlace>,
-        content: &[u8],
-    ) -> Result<bool, Self::Error>;
+    fn has_snapshot(&self, shape: &S, pack: Option<PackPlace>, content: &[u8]) -> Result<bool, Self::Error>;
+}
+
+/// Everything that a [`Follower`] has its owner do. An owner without readers that wait need not be told of what concerns
+/// these alone.
+pub trait Followed {
+    /// A shape as the owner holds it.
+    type Shape: SharedShape;
+
+    /// Makes a shape, which is not to be found yet; `None` where it is left out.
+    fn add(&mut self, created: KeptShape, log: ShapeLog) -> Option<Self::Shape>;
 
     /// Lets clients find a shape: its snapshot is durable.
     fn show(&mut self, shape: &Self::Shape);
@@ -44,7 +45,7 @@ pub trait Followed {
 
     /// A tail stays in memory for now, since its segment's index cannot be read: what that does not tell now it may tell
     /// later.
-    fn handle_unreleased(&mut self, _shape: &Self::Shape, _error: Self::Error) {}
+    fn handle_unreleased(&mut self, _shape: &Self::Shape, _error: &dyn Display) {}
 
     /// Wakes a shape's readers.
     fn wake(&mut self, _shape: &Self::Shape) {}
@@ -102,17 +103,17 @@ impl<S: SharedShape> Follower<S> {
     }
 
     /// Releases the tails that the writer has moved to the segments meanwhile.
-    pub fn begin_turn(&mut self, owner: &mut impl Followed<Shape = S>) {
+    pub fn begin_turn(&mut self, files: &impl FollowedFiles<S>, owner: &mut impl Followed<Shape = S>) {
         let shapes = &self.shapes;
         self.dirty.retain(|id| {
             let Some(shape) = shapes.get(id) else { return false };
-            let released = owner.release_tail(shape);
-            released.unwrap_or_else(|error| owner.handle_unreleased(shape, error));
+            let released = files.release_tail(shape);
+            released.unwrap_or_else(|error| owner.handle_unreleased(shape, &error));
             shape.with_log(|log| log.tail_bytes() > 0)
         });
         self.missing.retain(|id, (pack, content)| {
             let Some(shape) = shapes.get(id) else { return false };
-            let is_missing = !owner.has_snapshot(shape, *pack, content).unwrap_or(false);
+            let is_missing = !files.has_snapshot(shape, *pack, content).unwrap_or(false);
             if !is_missing {
                 owner.show(shape);
             }
@@ -124,21 +125,25 @@ impl<S: SharedShape> Follower<S> {
     ///
     /// # Errors
     /// Where a tail that is too long cannot be released. The follower cannot go on then.
-    pub fn handle_record<H: Followed<Shape = S>>(
+    pub fn handle_record<F: FollowedFiles<S>>(
         &mut self,
         record: Record,
-        owner: &mut H,
-    ) -> Result<(), H::Error> {
+        files: &F,
+        owner: &mut impl Followed<Shape = S>,
+    ) -> Result<(), F::Error> {
         let Self { tail_bytes_max, replay, shapes, dirty, missing, .. } = self;
         replay.handle_record(record, |event| {
             match event {
                 Event::Added(shape) => {
-                    let id = shape.created.id;
-                    shapes.extend(owner.add(*shape).map(|shape| (id, shape)));
+                    let AddedShape { created, log, .. } = *shape;
+                    let id = created.id;
+                    shapes.extend(owner.add(created, log).map(|shape| (id, shape)));
                 }
                 Event::Log(id, change) => {
                     if let Some(shape) = shapes.get(&id) {
-                        change_log(shape, change, *tail_bytes_max, owner)?;
+                        if change_log(shape, change, *tail_bytes_max, files)? {
+                            owner.wake(shape);
+                        }
                         if shape.with_log(|log| log.tail_bytes() > 0) {
                             dirty.insert(id);
                         }
@@ -146,7 +151,7 @@ impl<S: SharedShape> Follower<S> {
                 }
                 Event::Snapshot { id, pack, content } => {
                     if let Some(shape) = shapes.get(&id)
-                        && !owner.has_snapshot(shape, pack, content).unwrap_or(false)
+                        && !files.has_snapshot(shape, pack, content).unwrap_or(false)
                     {
                         missing.insert(id, (pack, content.to_vec()));
                     }
@@ -188,20 +193,18 @@ impl<S: SharedShape> Follower<S> {
     }
 }
 
-fn change_log<H: Followed>(
-    shape: &H::Shape,
+/// True where readers may be told more.
+fn change_log<S: SharedShape, F: FollowedFiles<S>>(
+    shape: &S,
     change: LogChange<'_>,
     tail_bytes_max: usize,
-    owner: &mut H,
-) -> Result<(), H::Error> {
+    files: &F,
+) -> Result<bool, F::Error> {
     let (can_tell_more, tail_bytes) = shape.with_log(|log| (change.apply(log), log.tail_bytes()));
     if tail_bytes > tail_bytes_max {
-        owner.release_tail(shape)?;
+        files.release_tail(shape)?;
     }
-    if can_tell_more {
-        owner.wake(shape);
-    }
-    Ok(())
+    Ok(can_tell_more)
 }
 
 #[cfg(test)]
@@ -218,34 +221,29 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Writes down what it is to do.
+    /// What was asked of the owner and of the files, in order.
+    type Done = Rc<RefCell<Vec<String>>>;
+
+    fn note(done: &Done, what: &str, shape: &TestShape) {
+        done.borrow_mut().push(format!("{what} {}", shape.id.0));
+    }
+
+    /// Write down what they are to do.
     #[derive(Default)]
-    struct Owner {
-        done: Vec<String>,
+    struct Owner(Done);
+
+    #[derive(Default)]
+    struct Files {
+        done: Done,
         has_index: bool,
         has_snapshot: bool,
     }
 
-    impl Owner {
-        fn note(&mut self, what: &str, shape: &TestShape) {
-            self.done.push(format!("{what} {}", shape.id.0));
-        }
-
-        fn take(&mut self) -> String {
-            std::mem::take(&mut self.done).join(", ")
-        }
-    }
-
-    impl Followed for Owner {
-        type Shape = TestShape;
+    impl FollowedFiles<TestShape> for Files {
         type Error = &'static str;
 
-        fn add(&mut self, shape: AddedShape) -> Option<TestShape> {
-            Some(TestShape { id: shape.created.id, log: Rc::new(RefCell::new(shape.log)) })
-        }
-
-        fn release_tail(&mut self, shape: &TestShape) -> Result<(), &'static str> {
-            self.note("release", shape);
+        fn release_tail(&self, shape: &TestShape) -> Result<(), &'static str> {
+            note(&self.done, "release", shape);
             if !self.has_index {
                 return Err("no index");
             }
@@ -254,7 +252,7 @@ mod tests {
         }
 
         fn has_snapshot(
-            &mut self,
+            &self,
             shape: &TestShape,
             pack: Option<PackPlace>,
             content: &[u8],
@@ -262,9 +260,35 @@ mod tests {
             assert_eq!((shape.id, pack, content), (ShapeId(7), None, &b",1"[..]));
             self.has_snapshot.then_some(true).ok_or("no file")
         }
+    }
 
-        fn handle_unreleased(&mut self, shape: &TestShape, error: &'static str) {
-            self.note(error, shape);
+    impl Owner {
+        fn note(&self, what: &str, shape: &TestShape) {
+            note(&self.0, what, shape);
+        }
+    }
+
+    impl Files {
+        fn take(&self) -> String {
+            self.done.take().join(", ")
+        }
+    }
+
+    fn parts(tail_bytes_max: usize) -> (Follower<TestShape>, Files, Owner) {
+        let files = Files::default();
+        let owner = Owner(files.done.clone());
+        (Follower::new(1_000, tail_bytes_max), files, owner)
+    }
+
+    impl Followed for Owner {
+        type Shape = TestShape;
+
+        fn add(&mut self, created: KeptShape, log: ShapeLog) -> Option<TestShape> {
+            Some(TestShape { id: created.id, log: Rc::new(RefCell::new(log)) })
+        }
+
+        fn handle_unreleased(&mut self, shape: &TestShape, error: &dyn Display) {
+            self.note(&error.to_string(), shape);
         }
 
         fn show(&mut self, shape: &TestShape) {
@@ -280,7 +304,7 @@ mod tests {
         }
 
         fn publish(&mut self, processed: Lsn) {
-            self.done.push(format!("publish {}", processed.as_u64()));
+            self.0.borrow_mut().push(format!("publish {}", processed.as_u64()));
         }
 
         fn retire(&mut self, shape: TestShape) {
@@ -303,25 +327,25 @@ mod tests {
 
     fn take(
         follower: &mut Follower<TestShape>,
-        owner: &mut Owner,
+        (files, owner): (&Files, &mut Owner),
         records: impl IntoIterator<Item = Record>,
     ) {
         for record in records {
-            follower.handle_record(record, owner).unwrap();
+            follower.handle_record(record, files, owner).unwrap();
         }
     }
 
     #[test]
     fn readers_are_woken_by_commits_and_tails_are_released_at_the_next_turn() {
-        let (mut follower, mut owner) = (Follower::new(1_000, 1_000), Owner::default());
-        take(&mut follower, &mut owner, created(7).into_iter().chain(transaction(10, 7)));
-        assert_eq!(owner.take(), "wake 7, publish 10");
-        follower.begin_turn(&mut owner);
-        assert_eq!(owner.take(), "release 7, no index 7");
-        owner.has_index = true;
-        follower.begin_turn(&mut owner);
-        follower.begin_turn(&mut owner);
-        assert_eq!(owner.take(), "release 7", "it has no tail any more");
+        let (mut follower, mut files, mut owner) = parts(1_000);
+        take(&mut follower, (&files, &mut owner), created(7).into_iter().chain(transaction(10, 7)));
+        assert_eq!(files.take(), "wake 7, publish 10");
+        follower.begin_turn(&files, &mut owner);
+        assert_eq!(files.take(), "release 7, no index 7");
+        files.has_index = true;
+        follower.begin_turn(&files, &mut owner);
+        follower.begin_turn(&files, &mut owner);
+        assert_eq!(files.take(), "release 7", "it has no tail any more");
     }
 
     fn small_snapshot(id: u32) -> Record {
@@ -333,39 +357,39 @@ mod tests {
 
     #[test]
     fn a_shape_is_shown_once_its_snapshot_is_there() {
-        let (mut follower, mut owner) = (Follower::new(1_000, 1_000), Owner::default());
+        let (mut follower, mut files, mut owner) = parts(1_000);
         let records = || created(7).into_iter().chain([small_snapshot(7)]);
-        take(&mut follower, &mut owner, records());
-        follower.begin_turn(&mut owner);
-        assert_eq!(owner.take(), "", "a power failure took it");
-        owner.has_snapshot = true;
-        follower.begin_turn(&mut owner);
-        follower.begin_turn(&mut owner);
-        assert_eq!(owner.take(), "show 7");
+        take(&mut follower, (&files, &mut owner), records());
+        follower.begin_turn(&files, &mut owner);
+        assert_eq!(files.take(), "", "a power failure took it");
+        files.has_snapshot = true;
+        follower.begin_turn(&files, &mut owner);
+        follower.begin_turn(&files, &mut owner);
+        assert_eq!(files.take(), "show 7");
         follower.handle_gap();
-        take(&mut follower, &mut owner, records());
-        assert_eq!(owner.take(), "show 7", "as it should be");
+        take(&mut follower, (&files, &mut owner), records());
+        assert_eq!(files.take(), "show 7", "as it should be");
     }
 
     #[test]
     fn a_tail_that_is_too_long_is_released_at_once() {
-        let (mut follower, mut owner) = (Follower::new(1_000, 1), Owner::default());
-        take(&mut follower, &mut owner, created(7));
+        let (mut follower, files, mut owner) = parts(1);
+        take(&mut follower, (&files, &mut owner), created(7));
         let [items, _] = transaction(10, 7);
-        assert_eq!(follower.handle_record(items, &mut owner), Err("no index"));
+        assert_eq!(follower.handle_record(items, &files, &mut owner), Err("no index"));
     }
 
     #[test]
     fn shapes_from_before_a_gap_go_once_those_in_their_place_are_there() {
-        let (mut follower, mut owner) = (Follower::new(1_000, 1_000), Owner::default());
-        take(&mut follower, &mut owner, created(7).into_iter().chain(created(8)));
-        take(&mut follower, &mut owner, [Record::Removed(ShapeId(8))]);
-        assert_eq!(owner.take(), "retire 8");
+        let (mut follower, files, mut owner) = parts(1_000);
+        take(&mut follower, (&files, &mut owner), created(7).into_iter().chain(created(8)));
+        take(&mut follower, (&files, &mut owner), [Record::Removed(ShapeId(8))]);
+        assert_eq!(files.take(), "retire 8");
         follower.handle_gap();
-        take(&mut follower, &mut owner, created(7));
-        assert_eq!((follower.shapes().count(), owner.take()), (1, String::new()));
+        take(&mut follower, (&files, &mut owner), created(7));
+        assert_eq!((follower.shapes().count(), files.take()), (1, String::new()));
         follower.end_turn(&mut owner);
-        assert_eq!(owner.take(), "retire 7");
+        assert_eq!(files.take(), "retire 7");
         assert_eq!(follower.into_shapes().count(), 1);
     }
 }

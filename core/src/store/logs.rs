@@ -9,8 +9,9 @@
 use super::checkpoint::Checkpointing;
 use super::compaction::Compactions;
 use super::effect::{Effect, SharedShape};
+use super::file_work::{Piece, SegmentWork, TailWrite};
 use super::limits::Limits;
-use super::tails::Tails;
+use super::tails::{TailState, Tails};
 use super::tracked::{Snapshot, Tracked};
 use super::visibility::Visibility;
 use crate::journal::record::{CreatedShape, Record, ShapeBound, ShapeJoined, SnapshotDone};
@@ -66,6 +67,9 @@ pub struct Logs<S> {
     /// The bounds of shapes that were dropped, each with the ticket of that: until it is durable a crash brings the shape
     /// back, which then needs from Postgres what it has to resolve.
     departed: VecDeque<(Ticket, Lsn)>,
+    /// Shapes that were dropped while their tail was being written, with the removal of their folder once it is due:
+    /// nothing is written to a folder that goes.
+    unflushed: BTreeMap<ShapeId, Option<Effect<S>>>,
     /// Scratch space for grouping.
     pairs: Vec<(ShapeId, u32)>,
 }
@@ -97,6 +101,7 @@ impl<S: SharedShape + Clone> Logs<S> {
             bounded: BTreeSet::new(),
             viewless: BTreeMap::new(),
             departed: VecDeque::new(),
+            unflushed: BTreeMap::new(),
             pairs: Vec::new(),
         }
     }
@@ -159,12 +164,18 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn remove(&mut self, id: ShapeId, cause: DropCause) {
         let Some(tracked) = self.shapes.remove(&id) else { return };
         let ticket = self.record(&Record::Removed(id));
+        if matches!(tracked.tail, TailState::Writing(_)) && !self.compactions.holds_tail_of(id) {
+            self.unflushed.insert(id, None);
+        }
         self.tails.forget(id, tracked.tail, tracked.shape.with_log(|log| log.tail_bytes()));
         self.bounded.remove(&id);
         self.viewless.remove(&id);
         self.departed.extend(tracked.visibility.up_to().map(|up_to| (ticket, up_to)));
         let shape = tracked.shape;
-        self.deferred.push_back((ticket, Effect::RemoveFolder { shape: shape.clone() }));
+        self.deferred.push_back((
+            ticket,
+            Effect::WorkOnSegment(SegmentWork::RemoveFolder { id, shape: shape.clone() }),
+        ));
         self.effects.push_back(Effect::Dropped { shape, cause });
     }
 
@@ -380,7 +391,14 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.durable = self.durable.max(ticket);
         self.flush.handle_synced(ticket);
         while let Some((_, effect)) = self.deferred.pop_front_if(|(waits_for, _)| *waits_for <= ticket) {
-            self.effects.push_back(effect);
+            match &effect {
+                Effect::WorkOnSegment(SegmentWork::RemoveFolder { id, .. })
+                    if self.unflushed.contains_key(id) =>
+                {
+                    self.unflushed.insert(*id, Some(effect));
+                }
+                _ => self.effects.push_back(effect),
+            }
         }
         self.handle_compaction_synced();
         while self.departed.pop_front_if(|(waits_for, _)| *waits_for <= ticket).is_some() {}
@@ -441,7 +459,10 @@ impl<S: SharedShape + Clone> Logs<S> {
 
     /// The bytes of the shape's last [`Effect::WriteTail`] are in its segment.
     pub fn handle_flushed(&mut self, id: ShapeId) {
-        let Some(tracked) = self.shapes.get_mut(&id) else { return };
+        let Some(tracked) = self.shapes.get_mut(&id) else {
+            self.effects.extend(self.unflushed.remove(&id).flatten());
+            return;
+        };
         if let Some(end) = self.tails.end(&mut tracked.tail) {
             tracked.change(&mut self.tails, |log| log.handle_flushed_to(end));
             self.note_growth(id);
@@ -454,7 +475,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn end_turn(&mut self) {
         if let Some((ticket, bytes)) = self.pending.take() {
             self.file_bytes += bytes.len() as u64;
-            self.effects.push_back(Effect::Append { ticket, bytes });
+            self.effects.push_back(Effect::CommitLog(Piece::Append { ticket, bytes }));
         }
     }
 
@@ -469,7 +490,7 @@ impl<S: SharedShape + Clone> Logs<S> {
             };
             self.tails.begin(&mut tracked.tail, append.end());
             tracked.has_grown = true;
-            return Some(Effect::WriteTail { id, shape: tracked.shape.clone(), append });
+            return Some(Effect::WriteTail(TailWrite { id, shape: tracked.shape.clone(), append }));
         }
         None
     }

@@ -23,9 +23,11 @@ pub mod compaction;
 #[cfg(test)]
 mod compaction_tests;
 mod effect;
+mod file_work;
 mod follower;
 pub mod limits;
 mod logs;
+mod new_shapes;
 mod snapshot_queue;
 mod snapshot_run;
 mod tails;
@@ -37,10 +39,12 @@ mod writer;
 #[cfg(test)]
 mod writer_tests;
 
-pub use effect::{Effect, SharedShape};
-pub use follower::{Followed, Follower};
+pub use effect::{Effect, NamedShape, ShapeIdentity, SharedShape};
+pub use file_work::{Piece, Report, SegmentSync, SegmentWork, TailWrite};
+pub use follower::{Followed, FollowedFiles, Follower};
 pub use limits::Limits;
 pub use logs::Logs;
+pub use new_shapes::{NewShapes, NewShapesAnswer};
 pub use snapshot_queue::SnapshotLimits;
-pub use snapshot_run::{RunId, SnapshotStep, Snapshots};
+pub use snapshot_run::{RunId, SnapshotStep, Snapshots, WrittenSnapshot};
 pub use writer::{Progress, Question, Writer};

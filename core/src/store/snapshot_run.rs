@@ -1,7 +1,9 @@
 //! The steps by which snapshots are taken for new shapes.
 
+use super::new_shapes::{NewShapes, NewShapesAnswer};
 use super::snapshot_queue::{Batch, SnapshotLimits, SnapshotQueue};
 use crate::pg::SnapshotFilter;
+use crate::shape::dependent::View;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -10,22 +12,18 @@ use std::time::Duration;
 pub struct RunId(u64);
 
 /// The next step of a run. Its outcome is to be told before the one after it is asked for. Where a step fails,
-/// [`Snapshots::handle_failed`] is its outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SnapshotStep<S> {
-    /// Have the writer keep the changes of these shapes; then [`Snapshots::handle_registered`].
-    Register(Vec<S>),
+/// [`Snapshots::handle_failed`] is its outcome. `F` is an open file.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SnapshotStep<S, F> {
+    /// Tell the writer ([`Writer::handle_new_shapes`](super::Writer::handle_new_shapes)); then
+    /// [`Snapshots::handle_answer`].
+    Tell(NewShapes<S>),
     /// Begin a snapshot of the tables that this shape reads, and note its position behind that; then
     /// [`Snapshots::handle_begun`].
     Begin(S),
-    /// Ask inside the snapshot what the shape's subqueries return, and tell the writer that the snapshot was taken; then
-    /// [`Snapshots::handle_taken`], [`Snapshots::handle_incomplete`] or [`Snapshots::handle_refused`].
-    Take {
-        /// The shape.
-        shape: S,
-        /// The transactions that the snapshot holds.
-        filter: SnapshotFilter,
-    },
+    /// Ask inside the snapshot what the shape's subqueries return; then [`Snapshots::handle_views`], or
+    /// [`Snapshots::handle_refused`].
+    Ask(S),
     /// Copy the shape's rows to the disk. [`Snapshots::handle_written`] while more are to come, and
     /// [`Snapshots::handle_slow`] where they take long; then [`Snapshots::handle_copied`].
     Copy {
@@ -33,19 +31,17 @@ pub enum SnapshotStep<S> {
         shape: S,
         /// The transactions that the snapshot holds.
         filter: SnapshotFilter,
+        /// What the shape's subqueries return in it.
+        views: Vec<View>,
     },
     /// End the snapshot's transaction; then [`Snapshots::handle_closed`].
     Close,
     /// Sync the file of the shape's snapshot; then [`Snapshots::handle_synced`].
-    Sync(S),
-    /// Tell the writer that the shape's snapshot is written; then [`Snapshots::handle_done`].
-    Finish {
+    Sync {
         /// The shape.
         shape: S,
-        /// The transactions that the snapshot holds.
-        filter: SnapshotFilter,
-        /// The bytes of a snapshot that the commit log makes durable; `None` where its file was synced.
-        content: Option<Vec<u8>>,
+        /// The file.
+        file: F,
     },
     /// Let some milliseconds go by, in which commits may become visible; then [`Snapshots::handle_paused`].
     Pause,
@@ -53,17 +49,26 @@ pub enum SnapshotStep<S> {
     Over,
 }
 
+/// A snapshot that is written, and not durable yet.
+#[derive(Debug)]
+pub enum WrittenSnapshot<F> {
+    /// Its bytes, which are also in a pack.
+    Small(Vec<u8>),
+    /// The file, which is to be synced.
+    Large(F),
+}
+
 /// Takes snapshots for the shapes that wait: which of them share one, and what is done with it.
-/// `T` says which tables a shape reads, `S` is the shape.
+/// `T` says which tables a shape reads, `S` is the shape, `F` an open file.
 ///
 /// Order of calls: [`push`](Self::push); after each call [`poll_run`](Self::poll_run) until it gives nothing; for each
 /// run [`next`](Self::next) and what its step names, until the run is over; at last, and also where it is given up,
 /// [`end`](Self::end). Runs do not wait for each other.
 #[derive(Debug)]
-pub struct Snapshots<T, S> {
+pub struct Snapshots<T, S, F> {
     limits: SnapshotLimits,
     queue: SnapshotQueue<T, Waiting<S>>,
-    runs: BTreeMap<RunId, Run<T, S>>,
+    runs: BTreeMap<RunId, Run<T, S, F>>,
     next_run: u64,
 }
 
@@ -77,9 +82,9 @@ struct Waiting<S> {
 }
 
 #[derive(Debug)]
-struct Run<T, S> {
+struct Run<T, S, F> {
     batch: Batch<T, Waiting<S>>,
-    stage: Stage,
+    stage: Stage<F>,
     /// The transactions that the snapshot holds, once it was begun.
     filter: Option<SnapshotFilter>,
     /// The shape at hand.
@@ -87,23 +92,25 @@ struct Run<T, S> {
     /// Shapes that need another snapshot.
     later: Vec<Waiting<S>>,
     /// Shapes whose files are to be synced once the snapshot's session is not needed any more.
-    unsynced: VecDeque<Waiting<S>>,
+    unsynced: VecDeque<(Waiting<S>, F)>,
 }
 
+/// What a stage holds goes with its step.
 #[derive(Debug)]
-enum Stage {
+enum Stage<F> {
     Register,
     Begin,
-    Take,
-    Copy,
+    Ask,
+    Taken(Vec<View>),
+    Copy(Vec<View>),
     Close,
-    Sync,
-    Finish(Option<Vec<u8>>),
+    Sync(Option<F>),
+    Written { content: Option<Vec<u8>>, is_small: bool },
     Pause,
     Over,
 }
 
-impl<T: Clone + Ord, S: Clone> Snapshots<T, S> {
+impl<T: Clone + Ord, S: Clone, F> Snapshots<T, S, F> {
     /// No shape waits.
     #[must_use]
     pub fn new(limits: SnapshotLimits) -> Self {
@@ -127,8 +134,8 @@ impl<T: Clone + Ord, S: Clone> Snapshots<T, S> {
 
     /// The next step of a run.
     #[must_use]
-    pub fn next(&self, run: RunId) -> SnapshotStep<S> {
-        self.runs.get(&run).and_then(Run::next).unwrap_or(SnapshotStep::Over)
+    pub fn next(&mut self, run: RunId) -> SnapshotStep<S, F> {
+        self.runs.get_mut(&run).and_then(Run::next).unwrap_or(SnapshotStep::Over)
     }
 
     /// The tables that a run's snapshot is of.
@@ -137,12 +144,32 @@ impl<T: Clone + Ord, S: Clone> Snapshots<T, S> {
         self.runs.get(&run).map(|run| run.batch.tables())
     }
 
-    /// The writer keeps the changes of the run's shapes.
-    pub fn handle_registered(&mut self, run: RunId) {
-        if let Some(run) = self.runs.get_mut(&run) {
-            run.batch.iter_mut().for_each(|waiting| waiting.is_registered = true);
-            run.stage = Stage::Begin;
+    /// The writer's answer to the step at hand. Returns the shape at hand where its making has failed by it: it was
+    /// dropped, or has got no snapshot that holds all that it needs for too long. `now` is any clock's time.
+    #[must_use]
+    pub fn handle_answer(&mut self, run: RunId, answer: NewShapesAnswer, now: Duration) -> Option<S> {
+        let run = self.runs.get_mut(&run)?;
+        match (&mut run.stage, answer) {
+            (_, NewShapesAnswer::Incomplete) => return run.handle_incomplete(now, self.limits.visible_wait),
+            (_, NewShapesAnswer::Gone) => {
+                let gone = run.current.take();
+                run.take_next();
+                return gone.map(|waiting| waiting.shape);
+            }
+            (Stage::Register, NewShapesAnswer::Noted) => {
+                run.batch.iter_mut().for_each(|waiting| waiting.is_registered = true);
+                run.stage = Stage::Begin;
+            }
+            // It holds all that the shape needs.
+            (Stage::Taken(views), NewShapesAnswer::Noted) => run.stage = Stage::Copy(std::mem::take(views)),
+            (Stage::Written { is_small, .. }, NewShapesAnswer::Noted) => {
+                let is_open = *is_small;
+                run.current = None;
+                run.go_on(is_open);
+            }
+            (_, NewShapesAnswer::Noted) => {}
         }
+        None
     }
 
     /// The snapshot is open, and holds these transactions: the next one of its tables may be begun.
@@ -154,24 +181,11 @@ impl<T: Clone + Ord, S: Clone> Snapshots<T, S> {
         }
     }
 
-    /// The snapshot holds all that the shape at hand needs: its rows are copied next.
-    pub fn handle_taken(&mut self, run: RunId) {
-        self.runs.get_mut(&run).into_iter().for_each(|run| run.stage = Stage::Copy);
-    }
-
-    /// The snapshot lacks a transaction that the shape at hand will not get otherwise: another one may have it. Returns
-    /// the shape where that has gone on for too long; its making has failed then. `now` is any clock's time.
-    #[must_use]
-    pub fn handle_incomplete(&mut self, run: RunId, now: Duration) -> Option<S> {
-        let run = self.runs.get_mut(&run)?;
-        let mut waiting = run.current.take()?;
-        run.take_next();
-        let since = *waiting.incomplete_since.get_or_insert(now);
-        if now.saturating_sub(since) > self.limits.visible_wait {
-            return Some(waiting.shape);
+    /// The shape's subqueries return this in the snapshot.
+    pub fn handle_views(&mut self, run: RunId, views: Vec<View>) {
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.stage = Stage::Taken(views);
         }
-        run.later.push(waiting);
-        None
     }
 
     /// The shape at hand was removed, or its tables are not what it was made for: it gets no snapshot, the others do.
@@ -199,14 +213,16 @@ impl<T: Clone + Ord, S: Clone> Snapshots<T, S> {
         }
     }
 
-    /// All rows of the shape at hand are written: `content` are those of a small snapshot, which the commit log makes
-    /// durable; `None` where a file of its own is to be synced.
-    pub fn handle_copied(&mut self, run: RunId, content: Option<Vec<u8>>) {
+    /// All rows of the shape at hand are written: a small snapshot the commit log makes durable, the file of another one is
+    /// to be synced.
+    pub fn handle_copied(&mut self, run: RunId, written: WrittenSnapshot<F>) {
         let Some(run) = self.runs.get_mut(&run) else { return };
-        match content {
-            Some(_) => run.stage = Stage::Finish(content),
-            None => {
-                run.unsynced.extend(run.current.take());
+        match written {
+            WrittenSnapshot::Small(content) => {
+                run.stage = Stage::Written { content: Some(content), is_small: true };
+            }
+            WrittenSnapshot::Large(file) => {
+                run.unsynced.extend(run.current.take().map(|waiting| (waiting, file)));
                 run.take_next();
             }
         }
@@ -219,17 +235,8 @@ impl<T: Clone + Ord, S: Clone> Snapshots<T, S> {
 
     /// The file of the shape at hand is durable.
     pub fn handle_synced(&mut self, run: RunId) {
-        self.runs.get_mut(&run).into_iter().for_each(|run| run.stage = Stage::Finish(None));
-    }
-
-    /// The writer makes the snapshot of the shape at hand durable.
-    pub fn handle_done(&mut self, run: RunId) {
-        if let Some(run) = self.runs.get_mut(&run)
-            && let Stage::Finish(content) = &run.stage
-        {
-            let is_open = content.is_some();
-            run.current = None;
-            run.go_on(is_open);
+        if let Some(run) = self.runs.get_mut(&run) {
+            run.stage = Stage::Written { content: None, is_small: false };
         }
     }
 
@@ -242,12 +249,12 @@ impl<T: Clone + Ord, S: Clone> Snapshots<T, S> {
                 run.stage = Stage::Over;
                 return run.batch.take().into_iter().map(|waiting| waiting.shape).collect();
             }
-            Stage::Take | Stage::Copy => {
+            Stage::Ask | Stage::Taken(_) | Stage::Copy(_) => {
                 run.later.extend(run.batch.take());
                 false
             }
-            Stage::Finish(content) => content.is_some(),
-            Stage::Close | Stage::Sync | Stage::Pause | Stage::Over => false,
+            Stage::Written { is_small, .. } => *is_small,
+            Stage::Close | Stage::Sync(_) | Stage::Pause | Stage::Over => false,
         };
         let failed = run.current.take();
         run.go_on(is_open);
@@ -282,31 +289,52 @@ impl<T: Clone + Ord, S: Clone> Snapshots<T, S> {
     }
 }
 
-impl<T: Clone, S: Clone> Run<T, S> {
-    fn next(&self) -> Option<SnapshotStep<S>> {
+impl<T: Clone, S: Clone, F> Run<T, S, F> {
+    fn next(&mut self) -> Option<SnapshotStep<S, F>> {
         let current = || self.current.as_ref().map(|waiting| waiting.shape.clone());
         let inside = || Some((current()?, self.filter.clone()?));
-        match &self.stage {
+        match &mut self.stage {
             Stage::Register => {
                 let new = self.batch.iter().filter(|waiting| !waiting.is_registered);
-                Some(SnapshotStep::Register(new.map(|waiting| waiting.shape.clone()).collect()))
+                let new = new.map(|waiting| waiting.shape.clone()).collect();
+                Some(SnapshotStep::Tell(NewShapes::Register(new)))
             }
             Stage::Begin => self.batch.iter().next().map(|first| SnapshotStep::Begin(first.shape.clone())),
-            Stage::Take => inside().map(|(shape, filter)| SnapshotStep::Take { shape, filter }),
-            Stage::Copy => inside().map(|(shape, filter)| SnapshotStep::Copy { shape, filter }),
+            Stage::Ask => current().map(SnapshotStep::Ask),
+            Stage::Taken(views) => {
+                let (shape, filter) = inside()?;
+                Some(SnapshotStep::Tell(NewShapes::Taken { shape, filter, views: views.clone() }))
+            }
+            Stage::Copy(views) => {
+                let ((shape, filter), views) = (inside()?, std::mem::take(views));
+                Some(SnapshotStep::Copy { shape, filter, views })
+            }
             Stage::Close => Some(SnapshotStep::Close),
-            Stage::Sync => current().map(SnapshotStep::Sync),
-            Stage::Finish(content) => {
-                let content = content.clone();
-                inside().map(|(shape, filter)| SnapshotStep::Finish { shape, filter, content })
+            Stage::Sync(file) => Some(SnapshotStep::Sync { shape: current()?, file: file.take()? }),
+            Stage::Written { content, .. } => {
+                let ((shape, filter), content) = (inside()?, content.take());
+                Some(SnapshotStep::Tell(NewShapes::Written { shape, filter, content }))
             }
             Stage::Pause => Some(SnapshotStep::Pause),
             Stage::Over => None,
         }
     }
 
+    /// The snapshot lacks a transaction that the shape at hand will not get otherwise: another one may have it.
+    fn handle_incomplete(&mut self, now: Duration, visible_wait: Duration) -> Option<S> {
+        let mut waiting = self.current.take()?;
+        self.take_next();
+        let since = *waiting.incomplete_since.get_or_insert(now);
+        if now.saturating_sub(since) > visible_wait {
+            return Some(waiting.shape);
+        }
+        self.later.push(waiting);
+        None
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Waiting<S>> {
-        self.batch.iter().chain(&self.current).chain(&self.later).chain(&self.unsynced)
+        let unsynced = self.unsynced.iter().map(|(waiting, _)| waiting);
+        self.batch.iter().chain(&self.current).chain(&self.later).chain(unsynced)
     }
 
     fn go_on(&mut self, is_open: bool) {
@@ -316,14 +344,15 @@ impl<T: Clone, S: Clone> Run<T, S> {
     /// Goes on with the next shape inside the snapshot.
     fn take_next(&mut self) {
         self.current = self.batch.poll();
-        self.stage = if self.current.is_some() { Stage::Take } else { Stage::Close };
+        self.stage = if self.current.is_some() { Stage::Ask } else { Stage::Close };
     }
 
     /// Goes on behind the snapshot.
     fn sync_next(&mut self) {
-        self.current = self.unsynced.pop_front();
-        self.stage = match (&self.current, self.later.is_empty()) {
-            (Some(_), _) => Stage::Sync,
+        let (current, file) = self.unsynced.pop_front().unzip();
+        self.current = current;
+        self.stage = match (file, self.later.is_empty()) {
+            (Some(file), _) => Stage::Sync(Some(file)),
             (None, false) => Stage::Pause,
             (None, true) => Stage::Over,
         };
@@ -332,7 +361,9 @@ impl<T: Clone, S: Clone> Run<T, S> {
 
 #[cfg(test)]
 mod tests {
-    use super::SnapshotStep::{Begin, Close, Copy, Finish, Over, Pause, Register, Sync, Take};
+    use super::NewShapesAnswer::{Gone, Incomplete, Noted};
+    use super::SnapshotStep::{Ask, Begin, Close, Copy, Over, Pause, Sync, Tell};
+    use super::WrittenSnapshot::{Large, Small};
     use super::*;
     use crate::pg::SnapshotBounds;
     #[cfg(target_arch = "wasm32")]
@@ -342,9 +373,11 @@ mod tests {
         SnapshotFilter { bounds: SnapshotBounds { xmin: 800, xmax: 806, xip: vec![800] }, ends_at: 1_000 }
     }
 
+    type Taken = Snapshots<&'static str, u32, &'static str>;
+
     const NOW: Duration = Duration::from_secs(100);
 
-    fn snapshots(shapes: &[u32]) -> Snapshots<&'static str, u32> {
+    fn snapshots(shapes: &[u32]) -> Taken {
         let visible_wait = Duration::from_secs(20);
         let limits = SnapshotLimits { snapshots_max: 2, batch_max: 3, large_bytes: 100, visible_wait };
         let mut snapshots = Snapshots::new(limits);
@@ -353,14 +386,24 @@ mod tests {
     }
 
     /// A run whose snapshot is open.
-    fn open(snapshots: &mut Snapshots<&'static str, u32>) -> RunId {
+    fn open(snapshots: &mut Taken) -> RunId {
         let run = snapshots.poll_run().unwrap();
-        snapshots.handle_registered(run);
+        assert_eq!(answer(snapshots, run, Noted), None);
         snapshots.handle_begun(run, filter());
         run
     }
 
-    fn waiting(snapshots: &Snapshots<&'static str, u32>) -> Vec<u32> {
+    /// The snapshot holds all that the shape at hand needs.
+    fn take(snapshots: &mut Taken, run: RunId) {
+        snapshots.handle_views(run, Vec::new());
+        assert_eq!(answer(snapshots, run, Noted), None);
+    }
+
+    fn answer(snapshots: &mut Taken, run: RunId, answer: NewShapesAnswer) -> Option<u32> {
+        snapshots.handle_answer(run, answer, NOW)
+    }
+
+    fn waiting(snapshots: &Taken) -> Vec<u32> {
         snapshots.iter().copied().collect()
     }
 
@@ -369,26 +412,32 @@ mod tests {
         let mut snapshots = snapshots(&[1, 2]);
         let run = snapshots.poll_run().unwrap();
         assert_eq!(snapshots.tables(run), Some(&"a"));
-        assert_eq!(snapshots.next(run), Register(vec![1, 2]));
-        snapshots.handle_registered(run);
+        assert_eq!(snapshots.next(run), Tell(NewShapes::Register(vec![1, 2])));
+        assert_eq!(answer(&mut snapshots, run, Noted), None);
         assert_eq!(snapshots.next(run), Begin(1));
         snapshots.handle_begun(run, filter());
-        assert_eq!(snapshots.next(run), Take { shape: 1, filter: filter() });
-        snapshots.handle_taken(run);
-        assert_eq!(snapshots.next(run), Copy { shape: 1, filter: filter() });
-        snapshots.handle_copied(run, None);
-        assert_eq!(snapshots.next(run), Take { shape: 2, filter: filter() });
-        snapshots.handle_taken(run);
-        snapshots.handle_copied(run, Some(b",1".to_vec()));
-        assert_eq!(snapshots.next(run), Finish { shape: 2, filter: filter(), content: Some(b",1".to_vec()) });
-        snapshots.handle_done(run);
+        assert_eq!(snapshots.next(run), Ask(1));
+        take(&mut snapshots, run);
+        assert_eq!(snapshots.next(run), Copy { shape: 1, filter: filter(), views: vec![] });
+        snapshots.handle_copied(run, Large("file"));
+        assert_eq!(snapshots.next(run), Ask(2));
+        take(&mut snapshots, run);
+        snapshots.handle_copied(run, Small(b",1".to_vec()));
+        assert_eq!(
+            snapshots.next(run),
+            Tell(NewShapes::Written { shape: 2, filter: filter(), content: Some(b",1".to_vec()) })
+        );
+        assert_eq!(answer(&mut snapshots, run, Noted), None);
         assert_eq!(snapshots.next(run), Close);
         snapshots.handle_closed(run);
-        assert_eq!(snapshots.next(run), Sync(1));
+        assert_eq!(snapshots.next(run), Sync { shape: 1, file: "file" });
         snapshots.handle_synced(run);
-        assert_eq!(snapshots.next(run), Finish { shape: 1, filter: filter(), content: None });
+        assert_eq!(
+            snapshots.next(run),
+            Tell(NewShapes::Written { shape: 1, filter: filter(), content: None })
+        );
         assert_eq!(waiting(&snapshots), [1]);
-        snapshots.handle_done(run);
+        assert_eq!(answer(&mut snapshots, run, Noted), None);
         assert_eq!(snapshots.next(run), Over);
         snapshots.end(run);
         assert!(snapshots.is_idle());
@@ -399,8 +448,9 @@ mod tests {
     fn an_incomplete_snapshot_is_followed_by_another_one_for_a_while() {
         let mut snapshots = snapshots(&[1, 2]);
         let run = open(&mut snapshots);
-        assert_eq!(snapshots.handle_incomplete(run, NOW), None);
-        assert_eq!(snapshots.next(run), Take { shape: 2, filter: filter() }, "the other one may be served");
+        snapshots.handle_views(run, Vec::new());
+        assert_eq!(answer(&mut snapshots, run, Incomplete), None);
+        assert_eq!(snapshots.next(run), Ask(2), "the other one may be served");
         snapshots.handle_refused(run);
         snapshots.handle_closed(run);
         assert_eq!(snapshots.next(run), Pause);
@@ -408,24 +458,37 @@ mod tests {
         assert_eq!(snapshots.next(run), Over);
         snapshots.end(run);
         let run = snapshots.poll_run().unwrap();
-        assert_eq!(snapshots.next(run), Register(vec![]), "the writer knows it");
-        snapshots.handle_registered(run);
+        assert_eq!(snapshots.next(run), Tell(NewShapes::Register(vec![])), "the writer knows it");
+        assert_eq!(answer(&mut snapshots, run, Noted), None);
         snapshots.handle_begun(run, filter());
-        assert_eq!(snapshots.handle_incomplete(run, NOW + Duration::from_secs(20)), None);
+        snapshots.handle_views(run, Vec::new());
+        assert_eq!(snapshots.handle_answer(run, Incomplete, NOW + Duration::from_secs(20)), None);
         snapshots.handle_closed(run);
         snapshots.handle_paused(run);
         snapshots.end(run);
         let run = open(&mut snapshots);
-        assert_eq!(snapshots.handle_incomplete(run, NOW + Duration::from_secs(21)), Some(1));
+        snapshots.handle_views(run, Vec::new());
+        assert_eq!(snapshots.handle_answer(run, Incomplete, NOW + Duration::from_secs(21)), Some(1));
         snapshots.handle_closed(run);
         assert_eq!(snapshots.next(run), Over);
+    }
+
+    #[test]
+    fn a_shape_that_was_dropped_meanwhile_is_passed_over() {
+        let mut snapshots = snapshots(&[1, 2]);
+        let run = open(&mut snapshots);
+        snapshots.handle_views(run, Vec::new());
+        let taken = NewShapes::Taken { shape: 1, filter: filter(), views: vec![] };
+        assert_eq!(snapshots.next(run), Tell(taken));
+        assert_eq!(answer(&mut snapshots, run, Gone), Some(1));
+        assert_eq!(snapshots.next(run), Ask(2));
     }
 
     #[test]
     fn without_a_snapshot_all_shapes_fail() {
         let mut snapshots = snapshots(&[1, 2]);
         let run = snapshots.poll_run().unwrap();
-        snapshots.handle_registered(run);
+        assert_eq!(answer(&mut snapshots, run, Noted), None);
         assert_eq!(snapshots.handle_failed(run), [1, 2]);
         assert_eq!(snapshots.next(run), Over);
         snapshots.push("a", 3);
@@ -438,45 +501,45 @@ mod tests {
     fn a_failure_inside_the_snapshot_ends_it_and_the_others_get_another_one() {
         let mut snapshots = snapshots(&[1, 2, 3]);
         let run = open(&mut snapshots);
-        snapshots.handle_taken(run);
-        snapshots.handle_copied(run, None);
-        snapshots.handle_taken(run);
+        take(&mut snapshots, run);
+        snapshots.handle_copied(run, Large("file"));
+        take(&mut snapshots, run);
         assert_eq!(snapshots.handle_failed(run), [2]);
-        assert_eq!(snapshots.next(run), Sync(1), "what is written is kept");
+        assert_eq!(snapshots.next(run), Sync { shape: 1, file: "file" }, "what is written is kept");
         assert_eq!(snapshots.handle_failed(run), [1]);
         assert_eq!(snapshots.next(run), Pause);
         snapshots.handle_paused(run);
         let run = open(&mut snapshots);
-        assert_eq!(snapshots.next(run), Take { shape: 3, filter: filter() });
+        assert_eq!(snapshots.next(run), Ask(3));
     }
 
     #[test]
     fn a_shape_that_cannot_be_finished_fails_alone() {
         let mut snapshots = snapshots(&[1, 2]);
         let run = open(&mut snapshots);
-        snapshots.handle_taken(run);
-        snapshots.handle_copied(run, Some(Vec::new()));
+        take(&mut snapshots, run);
+        snapshots.handle_copied(run, Small(Vec::new()));
         assert_eq!(snapshots.handle_failed(run), [1]);
-        assert_eq!(snapshots.next(run), Take { shape: 2, filter: filter() });
+        assert_eq!(snapshots.next(run), Ask(2));
     }
 
     #[test]
     fn others_do_not_wait_for_a_shape_that_is_large_or_slow() {
         let mut snapshots = snapshots(&[1, 2]);
         let first = open(&mut snapshots);
-        snapshots.handle_taken(first);
+        take(&mut snapshots, first);
         snapshots.handle_written(first, 100);
         assert_eq!(snapshots.poll_run(), None);
         snapshots.handle_written(first, 101);
         let second = open(&mut snapshots);
-        assert_eq!(snapshots.next(second), Take { shape: 2, filter: filter() });
+        assert_eq!(snapshots.next(second), Ask(2));
         snapshots.push("a", 3);
         snapshots.end(first);
         let third = open(&mut snapshots);
-        snapshots.handle_taken(third);
+        take(&mut snapshots, third);
         snapshots.push("b", 4);
         snapshots.handle_slow(third);
-        assert_eq!(snapshots.next(third), Copy { shape: 3, filter: filter() });
+        assert_eq!(snapshots.next(third), Copy { shape: 3, filter: filter(), views: vec![] });
         assert_eq!(waiting(&snapshots), [4, 2, 3]);
     }
 
@@ -487,7 +550,7 @@ mod tests {
         snapshots.end(run);
         assert!(snapshots.is_idle() && waiting(&snapshots).is_empty());
         // What a task that comes late still tells is of no use to anybody.
-        snapshots.handle_taken(run);
+        take(&mut snapshots, run);
         assert!(snapshots.handle_failed(run).is_empty());
     }
 }

@@ -85,7 +85,7 @@ impl Store {
     fn effects(&mut self) -> Vec<String> {
         let mut effects = Vec::new();
         while let Some(effect) = self.logs.poll_prompt_effect().or_else(|| self.logs.poll_tail()) {
-            if let Effect::WriteTail { id, .. } = &effect
+            if let Effect::WriteTail(TailWrite { id, .. }) = &effect
                 && self.flushes
             {
                 let id = *id;
@@ -124,21 +124,31 @@ impl Store {
 pub(super) fn shown(effect: Effect<TestShape>) -> String {
     let ids = |shapes: &[TestShape]| shapes.iter().map(|shape| shape.id.0).collect::<Vec<_>>();
     match effect {
-        Effect::Append { ticket, bytes } => format!("append {ticket:?} {}", records(&bytes.to_vec())),
-        Effect::StartFile { number, ticket, checkpoint } => {
+        Effect::CommitLog(Piece::Append { ticket, bytes }) => {
+            format!("append {ticket:?} {}", records(&bytes.to_vec()))
+        }
+        Effect::CommitLog(Piece::StartFile { number, ticket, checkpoint }) => {
             format!("start file {number} {ticket:?} {}", records(&checkpoint.to_vec()))
         }
-        Effect::SyncSegments { file, shapes } => format!("sync for file {file} {:?}", ids(&shapes)),
-        Effect::DeleteFilesBefore { file } => format!("delete before {file}"),
-        Effect::WriteTail { id, append, .. } => {
+        Effect::SyncSegments(SegmentSync { file, shapes }) => {
+            format!("sync for file {file} {:?}", ids(&shapes))
+        }
+        Effect::CommitLog(Piece::DeleteBefore { number }) => format!("delete before {number}"),
+        Effect::WriteTail(TailWrite { id, append, .. }) => {
             format!("write {} at {} of {}", append.items.len(), append.items_at, id.0)
         }
-        Effect::Compact { id, plan, .. } => format!("compact {} items of {}", plan.cut.item, id.0),
-        Effect::FinishCompaction { id, end, .. } => format!("finish {} items of {}", end.item, id.0),
-        Effect::RemoveSegment { shape, generation } => {
+        Effect::WorkOnSegment(SegmentWork::Compact { id, plan, .. }) => {
+            format!("compact {} items of {}", plan.cut.item, id.0)
+        }
+        Effect::WorkOnSegment(SegmentWork::Finish { id, end, .. }) => {
+            format!("finish {} items of {}", end.item, id.0)
+        }
+        Effect::WorkOnSegment(SegmentWork::Remove { shape, generation }) => {
             format!("remove segment {generation} of {}", shape.id.0)
         }
-        Effect::RemoveFolder { shape } => format!("remove folder of {}", shape.id.0),
+        Effect::WorkOnSegment(SegmentWork::RemoveFolder { id, .. }) => {
+            format!("remove folder of {}", id.0)
+        }
         Effect::Publish { processed, grown } => format!("publish {} {:?}", processed.as_u64(), ids(&grown)),
         Effect::Joined { shape } => format!("joined {}", shape.id.0),
         Effect::Began { commit, .. } => format!("began {}", commit.as_u64()),

@@ -4,12 +4,14 @@
 //! belongs to, its [`Logs`] what is written, shown and confirmed; the effects go back to `engine`, whose `executor` carries
 //! them out.
 
-use super::effect::{Effect, SharedShape};
+use super::effect::{Effect, NamedShape, ShapeIdentity, SharedShape};
+use super::file_work::Report;
 use super::limits::Limits;
 use super::logs::Logs;
 use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
-use crate::journal::{Tables, Ticket};
-use crate::log::compaction::{Compacted, Draft};
+use crate::journal::recovery::RecoveredShape;
+use crate::journal::{KeptShape, Tables};
+use crate::log::ShapeLog;
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
 use crate::shape::dependent::{DependentState, LogEntry, RoundOutcome, View};
@@ -151,9 +153,23 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.confirmed = confirmed;
     }
 
-    /// Adds a shape that a restart found: its snapshot's filter, whether the stream had come up to that, and what was kept
-    /// of its subqueries.
+    /// Adds a shape that a restart found. Of its identity and its log `make` makes the shape as its owner holds it, which
+    /// is returned, and its definition.
     pub fn restore(
+        &mut self,
+        found: RecoveredShape,
+        make: impl FnOnce(KeptShape, ShapeLog) -> (S, Definition),
+    ) -> S {
+        let RecoveredShape { created, handle, filter, log, is_joined, dependent } = found;
+        let (id, salt) = (created.id, handle.to_string());
+        let (shape, definition) = make(created, log);
+        self.add_restored(id, (shape.clone(), &definition), &salt, (filter, is_joined), dependent);
+        shape
+    }
+
+    /// Adds a shape that a restart found: its snapshot's filter, whether the stream had come up to that, and what was kept
+    /// of its subqueries. `salt` tells the tags of its rows from those of others.
+    pub(super) fn add_restored(
         &mut self,
         id: ShapeId,
         (shape, definition): (S, &Definition),
@@ -168,10 +184,15 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.router.add_restored(id, definition, salt, filter, state);
     }
 
-    /// Adds a new shape, from now on its changes are kept. `salt` tells the tags of its rows from those of others.
-    pub fn register(&mut self, id: ShapeId, shape: S, definition: &Definition, salt: &str) {
-        self.router.add_waiting(id, definition, salt);
-        self.logs.register(id, shape, !definition.subqueries().is_empty());
+    /// Adds a new shape, from now on its changes are kept.
+    pub(super) fn register(&mut self, shape: S)
+    where
+        S: NamedShape,
+    {
+        let ShapeIdentity { id, handle, definition } = shape.identity();
+        self.router.add_waiting(id, definition, &handle.to_string());
+        let has_subqueries = !definition.subqueries().is_empty();
+        self.logs.register(id, shape, has_subqueries);
     }
 
     /// Drops a shape.
@@ -280,7 +301,12 @@ impl<S: SharedShape + Clone> Writer<S> {
 
     /// A shape's snapshot was taken, in which its subqueries return `views`. False where the snapshot lacks a
     /// transaction that the shape will not get otherwise: another one must be taken.
-    pub fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) -> bool {
+    pub(super) fn handle_snapshot_taken(
+        &mut self,
+        id: ShapeId,
+        filter: &SnapshotFilter,
+        views: Vec<View>,
+    ) -> bool {
         if !self.logs.is_snapshot_complete(id, &filter.bounds) {
             return false;
         }
@@ -304,7 +330,12 @@ impl<S: SharedShape + Clone> Writer<S> {
 
     /// A shape's snapshot, which holds these transactions, is written to its end. `content` are its bytes where the
     /// commit log makes them durable; `None` where its file was synced.
-    pub fn handle_snapshot_done(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
+    pub(super) fn handle_snapshot_written(
+        &mut self,
+        id: ShapeId,
+        filter: SnapshotFilter,
+        content: Option<Vec<u8>>,
+    ) {
         if let Some(shape) = self.logs.shape(id) {
             let progress = shape.with_log(|log| log.snapshot());
             self.logs.handle_snapshot_done(SnapshotDone { id, filter, progress, content });
@@ -326,32 +357,16 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.take_log_entries();
     }
 
-    /// Everything up to and including `ticket` is durable.
-    pub fn handle_synced(&mut self, ticket: Ticket) {
-        self.logs.handle_synced(ticket);
-    }
-
-    /// Notes that the bytes which [`Effect::WriteTail`] gave for this shape are in its segment.
-    pub fn handle_flushed(&mut self, id: ShapeId) {
-        self.logs.handle_flushed(id);
-        self.continue_work();
-    }
-
-    /// The draft that [`Effect::Compact`] asked for is written; `None` where that failed.
-    pub fn handle_drafted(&mut self, id: ShapeId, draft: Option<Draft>) {
-        self.logs.handle_drafted(id, draft);
-        self.continue_work();
-    }
-
-    /// The new segment that [`Effect::FinishCompaction`] asked for is durable; `None` where that failed.
-    pub fn handle_compacted(&mut self, id: ShapeId, compacted: Option<Compacted>) {
-        self.logs.handle_compacted(id, compacted);
-        self.continue_work();
-    }
-
-    /// The segments that [`Effect::SyncSegments`] named are durable.
-    pub fn handle_segments_synced(&mut self, file: u64) {
-        self.logs.handle_segments_synced(file);
+    /// Takes what came of an effect.
+    pub fn handle_report(&mut self, report: Report) {
+        match report {
+            // A tail or a segment that a checkpoint waits for is none the further by it.
+            Report::Synced(ticket) => return self.logs.handle_synced(ticket),
+            Report::Flushed(id) => self.logs.handle_flushed(id),
+            Report::SegmentsSynced(file) => self.logs.handle_segments_synced(file),
+            Report::Drafted(id, draft) => self.logs.handle_drafted(id, draft),
+            Report::Compacted(id, compacted) => self.logs.handle_compacted(id, compacted),
+        }
         self.continue_work();
     }
 

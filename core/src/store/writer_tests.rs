@@ -2,7 +2,7 @@
 
 use super::tests::{TestShape, shown};
 use super::*;
-use crate::journal::Tables;
+use crate::journal::{Tables, Ticket};
 use crate::log::ShapeLog;
 use crate::pgoutput::decode;
 use crate::shape::dependent::DependentState;
@@ -35,7 +35,7 @@ impl Run {
             run.shapes.push(shape.clone());
             let definition = definition(query, &relation());
             let state = DependentState::default();
-            run.writer.restore(ShapeId(id), (shape, &definition), "", (nothing_running(), true), state);
+            run.writer.add_restored(ShapeId(id), (shape, &definition), "", (nothing_running(), true), state);
         }
         run.writer.handle_connected(Lsn::new(60), Lsn::new(60));
         assert_eq!(run.effects(), ["publish 59 []", "caught up"]);
@@ -77,9 +77,10 @@ impl Run {
     fn effects(&mut self) -> Vec<String> {
         let mut effects = Vec::new();
         while let Some(effect) = self.writer.poll_effect() {
-            let flushed = if let Effect::WriteTail { id, .. } = &effect { Some(*id) } else { None };
+            let flushed =
+                if let Effect::WriteTail(TailWrite { id, .. }) = &effect { Some(*id) } else { None };
             effects.push(shown(effect));
-            flushed.into_iter().for_each(|id| self.writer.handle_flushed(id));
+            flushed.into_iter().for_each(|id| self.writer.handle_report(Report::Flushed(id)));
         }
         effects
     }
@@ -266,7 +267,7 @@ fn a_tail_can_wait_until_too_much_is_in_memory() {
     }
     assert_eq!(prompt, ["publish 100 [0]"], "readers do not wait for the disk");
     assert!(!run.writer.logs().are_tails_full());
-    assert!(matches!(run.writer.poll_effect(), Some(Effect::WriteTail { .. })));
+    assert!(matches!(run.writer.poll_effect(), Some(Effect::WriteTail(_))));
 
     let mut run = Run::new(&[""], Limits { tails_bytes_max: 1, ..limits });
     for frame in [begin(100, 900), describe(&COLUMNS)] {
@@ -276,4 +277,24 @@ fn a_tail_can_wait_until_too_much_is_in_memory() {
         assert!(run.writer.handle_message(&decode(&frame).unwrap(), Lsn::new(61)).is_ok());
     }
     assert!(run.writer.logs().are_tails_full());
+}
+
+#[test]
+fn a_folder_goes_once_nothing_is_written_to_it_any_more() {
+    let mut run = Run::new(&["", ""], Limits::default());
+    run.feed_transaction();
+    run.writer.handle_tick(0);
+    let tails = std::iter::from_fn(|| run.writer.poll_effect());
+    assert!(
+        tails.take(1).all(|effect| matches!(effect, Effect::WriteTail(TailWrite { id: ShapeId(0), .. })))
+    );
+    [0, 1].into_iter().for_each(|id| run.writer.remove(ShapeId(id), DropCause::Deleted));
+    run.writer.end_turn();
+    run.writer.handle_report(Report::Synced(Ticket::new(u64::MAX)));
+    let removals = |effects: Vec<String>| -> Vec<String> {
+        effects.into_iter().filter(|effect| effect.starts_with("remove")).collect()
+    };
+    assert_eq!(removals(run.effects()), ["remove folder of 1"], "whose tail waited in memory");
+    run.writer.handle_report(Report::Flushed(ShapeId(0)));
+    assert_eq!(removals(run.effects()), ["remove folder of 0"]);
 }

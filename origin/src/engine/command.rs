@@ -3,10 +3,9 @@
 use crate::shapes::Shape;
 use limn_core::ShapeId;
 use limn_core::journal::record::ShapePartitions;
-use limn_core::log::compaction::{Compacted, Draft};
-use limn_core::pg::SnapshotFilter;
 use limn_core::shape::DropCause;
-use limn_core::shape::dependent::{RoundOutcome, View};
+use limn_core::shape::dependent::RoundOutcome;
+use limn_core::store::{NewShapes, NewShapesAnswer, Report};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -17,13 +16,8 @@ const COMMANDS_MAX: usize = 256;
 /// A request to the engine; `done` is answered once it took effect.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// From now on, keep the changes of these shapes.
-    Register { shapes: Vec<Arc<Shape>>, done: oneshot::Sender<()> },
-    /// The shape's snapshot was taken: these transactions it holds, and this its subqueries return in it.
-    /// Answered with whether it can be used.
-    SnapshotTaken { id: ShapeId, filter: SnapshotFilter, views: Vec<View>, done: oneshot::Sender<bool> },
-    /// A shape's snapshot is written.
-    SnapshotDone { id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>> },
+    /// Something is known of new shapes.
+    NewShapes { new: NewShapes<Arc<Shape>>, done: oneshot::Sender<NewShapesAnswer> },
     /// The tables below one that the shape reads are others now.
     Partitions(ShapePartitions),
     /// Drop the shape.
@@ -32,12 +26,10 @@ pub(super) enum Command {
     Reconnect { starts_over: bool, done: oneshot::Sender<()> },
     /// A request of a round was carried out.
     Round(RoundOutcome),
-    /// The segments are durable up to the beginning of this commit log file, or cannot be made so.
-    SegmentsSynced { file: u64, synced: io::Result<()> },
-    /// A shape's compacted segment is written; `None` where that failed.
-    Drafted { id: ShapeId, draft: Option<Draft> },
-    /// A shape's compacted segment is durable; `None` where that failed.
-    Compacted { id: ShapeId, compacted: Option<Compacted> },
+    /// The segments of a checkpoint are durable, or cannot be made so.
+    SegmentsSynced(io::Result<Report>),
+    /// Work on a segment was done.
+    Report(Report),
     /// Make everything durable and stop.
     Stop { done: oneshot::Sender<()> },
 }
@@ -83,39 +75,17 @@ impl EngineHandle {
         (Self { commands: sender }, Inbox { commands })
     }
 
-    /// Keeps the changes of shapes from now on, until their snapshots are known.
+    /// Tells what is known of new shapes. That one is written is only sent: nothing waits for it.
     ///
     /// # Errors
     /// Where the engine has stopped.
-    pub async fn register(&self, shapes: Vec<Arc<Shape>>) -> Result<(), Stopped> {
-        self.ask(|done| Command::Register { shapes, done }).await
-    }
-
-    /// Says which transactions a shape's snapshot holds, and what its subqueries return in it. False where it
-    /// lacks a transaction that the shape will not get otherwise: another one must be taken.
-    ///
-    /// # Errors
-    /// Where the engine has stopped.
-    pub async fn snapshot_taken(
-        &self,
-        id: ShapeId,
-        filter: SnapshotFilter,
-        views: Vec<View>,
-    ) -> Result<bool, Stopped> {
-        self.ask(|done| Command::SnapshotTaken { id, filter, views, done }).await
-    }
-
-    /// Says that a shape's snapshot is written.
-    ///
-    /// # Errors
-    /// Where the engine has stopped.
-    pub async fn snapshot_done(
-        &self,
-        id: ShapeId,
-        filter: SnapshotFilter,
-        content: Option<Vec<u8>>,
-    ) -> Result<(), Stopped> {
-        self.send(Command::SnapshotDone { id, filter, content }).await
+    pub async fn tell_of_new(&self, new: NewShapes<Arc<Shape>>) -> Result<NewShapesAnswer, Stopped> {
+        if matches!(new, NewShapes::Written { .. }) {
+            let (done, _) = oneshot::channel();
+            self.send(Command::NewShapes { new, done }).await?;
+            return Ok(NewShapesAnswer::Noted);
+        }
+        self.ask(|done| Command::NewShapes { new, done }).await
     }
 
     /// Notes the tables below one that a shape reads.
@@ -155,8 +125,8 @@ impl EngineHandle {
         let _ = self.ask(|done| Command::Stop { done }).await;
     }
 
-    pub(super) async fn segments_synced(&self, file: u64, synced: io::Result<()>) {
-        let _ = self.send(Command::SegmentsSynced { file, synced }).await;
+    pub(super) async fn segments_synced(&self, synced: io::Result<Report>) {
+        let _ = self.send(Command::SegmentsSynced(synced)).await;
     }
 
     /// Reports the end of what the engine has asked for.

@@ -1,23 +1,20 @@
 //! Carries out what the write path decides: files, readers, metrics.
-//!
-//! The decisions come from [`limn_core::store`]. Records go to the [`CommitLog`]'s thread, tails to the shapes' segments;
-//! readers that are woken look again in `http::read`.
 
 use super::command::EngineHandle;
 use super::move_session::MoveSession;
-use super::segment_work::{SegmentWork, SegmentWorker};
+use super::segment_work::SegmentWorker;
 use crate::health::{Phase, Status};
 use crate::observe::Metrics;
 use crate::shapes::{Life, Registry, Shape};
 use crate::store::{CommitLog, Folder};
 use anyhow::{Context, Result};
-use limn_core::ShapeId;
 use limn_core::journal::record::CreatedShape;
 use limn_core::log::ShapeLog;
-use limn_core::log::segment::SegmentAppend;
 use limn_core::shape::{DropCause, RotationCause};
-use limn_core::store::{Effect, SharedShape, Writer};
-use limn_disk::{Native, segment};
+use limn_core::store::{
+    Effect, NamedShape, Report, SegmentSync, ShapeIdentity, SharedShape, TailWrite, Writer,
+};
+use limn_disk::{Layout, Native, sync_segments, write_tail};
 use std::io;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -37,7 +34,7 @@ pub(super) struct Executor {
     /// Where the end of what takes long is reported.
     pub(super) handle: EngineHandle,
     /// The thread that writes tails, one batch at a time.
-    pub(super) writing: Option<JoinHandle<io::Result<Vec<ShapeId>>>>,
+    pub(super) writing: Option<JoinHandle<io::Result<Vec<Report>>>>,
 }
 
 impl SharedShape for Shape {
@@ -47,6 +44,17 @@ impl SharedShape for Shape {
 
     fn created(&self) -> CreatedShape {
         Shape::created(self)
+    }
+}
+
+impl NamedShape for Shape {
+    fn identity(&self) -> ShapeIdentity<'_> {
+        ShapeIdentity { id: self.id, handle: self.handle, definition: &self.definition }
+    }
+
+    /// The first bytes make the shape readable, later ones wake those who read along.
+    fn show_snapshot(&self) {
+        self.set_life(Life::Readable);
     }
 }
 
@@ -65,13 +73,14 @@ impl Executor {
             while batch.bytes < WRITE_BYTES_MAX
                 && let Some(effect) = self.poll_effect(writer)
             {
-                self.carry_out(effect, &mut batch, writer).await?;
+                self.carry_out(effect, &mut batch).await;
             }
             if batch.writes.is_empty() {
                 return Ok(());
             }
             self.finish_writing(writer).await?;
-            self.writing = Some(tokio::task::spawn_blocking(move || batch.write()));
+            let layout = self.folder.layout();
+            self.writing = Some(tokio::task::spawn_blocking(move || batch.write(&layout)));
         }
     }
 
@@ -100,40 +109,18 @@ impl Executor {
     async fn finish_writing(&mut self, writer: &mut Writer<Arc<Shape>>) -> Result<()> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
         let written = writing.await.unwrap_or_else(|error| Err(error.into()));
-        for id in written.context("cannot write to the storage folder")? {
-            writer.handle_flushed(id);
+        for report in written.context("cannot write to the storage folder")? {
+            writer.handle_report(report);
         }
         Ok(())
     }
 
-    async fn carry_out(
-        &mut self,
-        effect: Effect<Arc<Shape>>,
-        batch: &mut Batch,
-        writer: &mut Writer<Arc<Shape>>,
-    ) -> Result<()> {
+    async fn carry_out(&mut self, effect: Effect<Arc<Shape>>, batch: &mut Batch) {
         match effect {
-            Effect::WriteTail { id, shape, append } => batch.push(id, shape, append),
-            Effect::RemoveFolder { shape } => {
-                // Nothing is written to a folder that goes.
-                self.finish_writing(writer).await?;
-                self.segment_worker.request(SegmentWork::RemoveFolder { shape });
-            }
-            Effect::Compact { id, shape, plan, stops } => {
-                self.segment_worker.request(SegmentWork::Compact { id, shape, plan, stops });
-            }
-            Effect::FinishCompaction { id, shape, draft, end } => {
-                self.segment_worker.request(SegmentWork::Finish { id, shape, draft, end });
-            }
-            Effect::RemoveSegment { shape, generation } => {
-                self.segment_worker.request(SegmentWork::Remove { shape, generation });
-            }
-            Effect::Append { ticket, bytes } => self.commit_log.append(ticket, bytes).await,
-            Effect::StartFile { number, ticket, checkpoint } => {
-                self.commit_log.start_file(number, ticket, checkpoint).await;
-            }
-            Effect::SyncSegments { file, shapes } => self.sync_segments(file, shapes),
-            Effect::DeleteFilesBefore { file } => self.commit_log.delete_before(file).await,
+            Effect::WriteTail(write) => batch.push(write),
+            Effect::WorkOnSegment(work) => self.segment_worker.request(work),
+            Effect::CommitLog(piece) => self.commit_log.queue(piece).await,
+            Effect::SyncSegments(sync) => self.sync_segments(sync),
             Effect::Began { commit, xid } => self.status.handle_commit(commit.as_u64(), xid),
             Effect::Moved => drop(self.metrics.moves.inc()),
             Effect::Round(request) => self.move_session.request(request),
@@ -152,25 +139,14 @@ impl Executor {
             }
             Effect::Dropped { shape, cause } => self.drop_shape(&shape, cause),
         }
-        Ok(())
     }
 
-    fn sync_segments(&self, file: u64, shapes: Vec<Arc<Shape>>) {
+    fn sync_segments(&self, sync: SegmentSync<Arc<Shape>>) {
         let (handle, layout) = (self.handle.clone(), self.folder.layout());
         tokio::spawn(async move {
-            let sync = move || {
-                let generation = |shape: &Shape| shape.log().start().generation;
-                let dirs: Vec<_> = shapes.iter().map(|shape| (shape.dir(), generation(shape))).collect();
-                let places = shapes.iter().filter_map(|shape| shape.log().pack());
-                segment::sync_all(
-                    &Native,
-                    &layout,
-                    dirs.iter().map(|(dir, generation)| (dir.as_path(), *generation)),
-                    places,
-                )
-            };
+            let sync = move || sync_segments(&Native, &layout, &sync);
             let synced = tokio::task::spawn_blocking(sync).await;
-            handle.segments_synced(file, synced.unwrap_or_else(|error| Err(error.into()))).await;
+            handle.segments_synced(synced.unwrap_or_else(|error| Err(error.into()))).await;
         });
     }
 
@@ -189,22 +165,19 @@ impl Executor {
 /// Tails that are written by one thread, in one go.
 #[derive(Default)]
 struct Batch {
-    writes: Vec<(ShapeId, Arc<Shape>, SegmentAppend)>,
+    writes: Vec<TailWrite<Arc<Shape>>>,
     bytes: usize,
 }
 
 impl Batch {
-    fn push(&mut self, id: ShapeId, shape: Arc<Shape>, append: SegmentAppend) {
-        self.bytes += append.items.len();
-        self.writes.push((id, shape, append));
+    fn push(&mut self, write: TailWrite<Arc<Shape>>) {
+        self.bytes += write.append.items.len();
+        self.writes.push(write);
     }
 
-    /// Writes the tails to their segments, and names the shapes.
-    fn write(&self) -> io::Result<Vec<ShapeId>> {
-        self.writes
-            .iter()
-            .map(|(id, shape, append)| segment::write(&Native, &shape.dir(), append).map(|()| *id))
-            .collect()
+    /// Writes the tails to their segments.
+    fn write(&self, layout: &Layout) -> io::Result<Vec<Report>> {
+        self.writes.iter().map(|write| write_tail(&Native, layout, write)).collect()
     }
 }
 

@@ -23,11 +23,10 @@ use anyhow::{Context, Result};
 use command::Command;
 use executor::Executor;
 use limn_core::Lsn;
-use limn_core::journal::recovery::RecoveredShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause, StoredResolver};
-use limn_core::store::{Limits, Progress, Question, Writer};
+use limn_core::store::{Limits, NewShapes, Progress, Question, Report, Writer};
 use limn_disk::Recovered;
 use link::{Connected, LinkEvent};
 use move_session::MoveSession;
@@ -126,12 +125,12 @@ fn restore(recovered: &Recovered, folder: &Folder, registry: &Registry) -> Resul
     let processed = Lsn::new(store.processed);
     let mut writer = Writer::new(Limits::default(), recovered.next_file, store.tables.clone(), processed);
     let mut resolver = StoredResolver::default();
-    for RecoveredShape { created, handle, filter, log, is_joined, dependent } in &store.shapes {
-        let definition = Shape::stored_definition(created, &mut resolver)?;
-        let (kept, place) = (definition.clone(), (layout.clone(), &registry.schemas));
-        let shape = Arc::new(Shape::new(created.clone(), kept, place, log.clone(), Life::Readable));
-        let (snapshot, salt) = ((filter.clone(), *is_joined), handle.to_string());
-        writer.restore(shape.id, (shape.clone(), &definition), &salt, snapshot, dependent.clone());
+    for found in &store.shapes {
+        let definition = Shape::stored_definition(&found.created, &mut resolver)?;
+        let place = (layout.clone(), &registry.schemas);
+        let shape = writer.restore(found.clone(), |created, log| {
+            (Arc::new(Shape::new(created, definition.clone(), place, log, Life::Readable)), definition)
+        });
         registry.insert(&shape);
     }
     Ok(writer)
@@ -313,22 +312,15 @@ impl Engine {
 
     async fn handle_command(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Register { shapes, done } => {
-                for shape in shapes {
-                    let salt = shape.handle.to_string();
-                    self.writer.register(shape.id, shape.clone(), &shape.definition, &salt);
+            Command::NewShapes { new, done } => {
+                let is_taken = matches!(new, NewShapes::Taken { .. });
+                let answer = self.writer.handle_new_shapes(new);
+                if is_taken {
+                    self.execute().await?;
                 }
-                let _ = done.send(());
-            }
-            Command::SnapshotTaken { id, filter, views, done } => {
-                let is_complete = self.writer.handle_snapshot_taken(id, &filter, views);
-                self.execute().await?;
-                let _ = done.send(is_complete);
+                let _ = done.send(answer);
             }
             Command::Round(outcome) => self.writer.handle_round(outcome),
-            Command::SnapshotDone { id, filter, content } => {
-                self.writer.handle_snapshot_done(id, filter, content);
-            }
             Command::Partitions(now) => {
                 if let Some(shape) = self.writer.logs().shape(now.id) {
                     shape.set_partitions(&now);
@@ -349,16 +341,15 @@ impl Engine {
                 self.handle_disconnect();
                 let _ = done.send(());
             }
-            Command::SegmentsSynced { file, synced } => {
+            Command::SegmentsSynced(synced) => {
                 // A second sync may succeed without having written anything; a restart writes it all again.
-                synced.context(
+                let report = synced.context(
                     "cannot sync the shapes' segments. Nothing is lost: the commit log holds what they were to \
                      hold. Look at the storage folder's disk and start again",
                 )?;
-                self.writer.handle_segments_synced(file);
+                self.writer.handle_report(report);
             }
-            Command::Drafted { id, draft } => self.writer.handle_drafted(id, draft),
-            Command::Compacted { id, compacted } => self.writer.handle_compacted(id, compacted),
+            Command::Report(report) => self.writer.handle_report(report),
             Command::Stop { .. } => unreachable!("handled by the loop"),
         }
         Ok(())
@@ -366,7 +357,7 @@ impl Engine {
 
     fn handle_durable(&mut self) -> Result<()> {
         match &*self.durable.borrow_and_update() {
-            Durable::Ticket(ticket) => self.writer.handle_synced(*ticket),
+            Durable::Ticket(ticket) => self.writer.handle_report(Report::Synced(*ticket)),
             Durable::Failed(reason) => anyhow::bail!(
                 "cannot write the commit log: {reason}. Nothing is lost: Postgres keeps what was not \
                  confirmed. Make room on the storage folder's disk and start again"

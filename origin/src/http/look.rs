@@ -8,6 +8,7 @@ use limn_core::log::Clock;
 use limn_core::log::reading::{Look, Standing};
 use limn_core::protocol::request::RequestOffset;
 use std::io;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Server {
@@ -15,7 +16,12 @@ impl Server {
     ///
     /// # Errors
     /// Where the segment's index cannot be read.
-    pub(super) async fn look(&self, shape: &Shape, asked: RequestOffset, began: Instant) -> io::Result<Look> {
+    pub(super) async fn look(
+        &self,
+        shape: &Arc<Shape>,
+        asked: RequestOffset,
+        began: Instant,
+    ) -> io::Result<Look> {
         let now = began.elapsed();
         let standing = self.standing(shape);
         let clock = self.clock(standing);

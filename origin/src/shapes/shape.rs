@@ -15,7 +15,7 @@ use limn_core::protocol::reply::Unavailable;
 use limn_core::protocol::request::DefinitionRequest;
 use limn_core::shape::{Definition, StoredResolver, schema_header};
 use limn_core::{Handle, Offset, ShapeId};
-use limn_disk::{Layout, Native, segment, stored_part};
+use limn_disk::{Layout, Native, read_log, stored_part};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -255,27 +255,14 @@ impl Shape {
     ///
     /// # Errors
     /// Where the index cannot be read.
-    pub async fn read(&self, after: Offset, clock: Clock) -> io::Result<Read> {
-        loop {
-            let (read, search) = {
-                let log = self.log();
-                (log.read(after, clock), log.index_search())
-            };
-            if read != Read::Search {
-                return Ok(read);
-            }
-            let dir = self.dir();
-            let find = move || segment::find(&Native, &dir, search, after);
-            let found = match tokio::task::spawn_blocking(find).await.map_err(io::Error::other)? {
-                // The log was compacted meanwhile, and the index is gone.
-                Err(_) if self.log().start() != search.start => continue,
-                found => found?,
-            };
-            let read = self.log().read_at(after, found, clock);
-            if read != Read::Search {
-                return Ok(read);
-            }
+    pub async fn read(self: &Arc<Self>, after: Offset, clock: Clock) -> io::Result<Read> {
+        let read = self.log().read(after, clock);
+        if read != Read::Search {
+            return Ok(read);
         }
+        let shape = self.clone();
+        let reading = move || read_log(&Native, &shape.layout, &shape, after, clock);
+        tokio::task::spawn_blocking(reading).await.map_err(io::Error::other)?
     }
 
     /// The end of its log, for a client that has none of its rows.

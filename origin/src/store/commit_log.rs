@@ -9,8 +9,8 @@
 
 use crate::observe::{CommitMetrics, spans};
 use limn_core::journal::Ticket;
-use limn_core::log::Rope;
-use limn_disk::{CommitWriter, Layout, Native, Piece, Recovered};
+use limn_core::store::Piece;
+use limn_disk::{CommitWriter, Layout, Native, Recovered};
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -67,28 +67,13 @@ impl CommitLog {
         Ok((Self { queue, room, writer: Some(writer) }, durable))
     }
 
-    /// Queues records; waits where the queue is full.
-    pub async fn append(&self, ticket: Ticket, bytes: Rope) {
-        self.queue(Piece::Append { ticket, bytes }).await;
-    }
-
-    /// Goes on with file `number`, which begins with `checkpoint`. The older files stay until
-    /// [`delete_before`](Self::delete_before).
-    pub async fn start_file(&self, number: u64, ticket: Ticket, checkpoint: Rope) {
-        self.queue(Piece::StartFile { number }).await;
-        self.append(ticket, checkpoint).await;
-    }
-
-    /// Deletes the files before `number`, once what was queued before is durable.
-    pub async fn delete_before(&self, number: u64) {
-        self.queue(Piece::DeleteBefore { number }).await;
-    }
-
-    async fn queue(&self, piece: Piece) {
+    /// Queues a piece; waits where the queue is full.
+    pub async fn queue(&self, piece: Piece) {
         let bytes = match &piece {
-            Piece::Append { bytes, .. } => bytes.len().min(QUEUE_BYTES_MAX),
-            Piece::StartFile { .. } | Piece::DeleteBefore { .. } => 0,
+            Piece::Append { bytes, .. } | Piece::StartFile { checkpoint: bytes, .. } => bytes.len(),
+            Piece::DeleteBefore { .. } => 0,
         };
+        let bytes = bytes.min(QUEUE_BYTES_MAX);
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(permits).await.ok();
         // A writer that has gone has reported why; its tickets simply never become durable.

@@ -1,7 +1,7 @@
 //! The storage folder: whose it is, and what it is called where.
 
 use limn_core::log::shape_log::PackPlace;
-use limn_disk::{Files, Layout, Native, Packs, Recovered, segment};
+use limn_disk::{Files, Layout, Native, Packs, Recovered};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -198,15 +198,12 @@ impl Folder {
             .append(content)
     }
 
-    /// Removes the files of a shape that is gone.
+    /// A shape whose snapshot is in a pack is gone.
     ///
     /// # Errors
-    /// Whatever the operating system says; the next start removes them then.
-    pub fn remove_shape(&self, dir: &Path, place: Option<PackPlace>) -> io::Result<()> {
-        if let (Some(place), Some(packs)) = (place, &mut *self.packs()) {
-            packs.release(place)?;
-        }
-        segment::remove_dir(&Native, dir)
+    /// Whatever the operating system says; the next start removes the pack then.
+    pub fn release_pack(&self, place: PackPlace) -> io::Result<()> {
+        self.packs().as_mut().map_or(Ok(()), |packs| packs.release(place))
     }
 
     fn packs(&self) -> MutexGuard<'_, Option<Packs<Native>>> {

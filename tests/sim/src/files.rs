@@ -6,11 +6,12 @@ use limn_core::journal::Record;
 use limn_core::journal::record::{FRAME_HEAD_BYTES, payload_bytes};
 use limn_core::log::segment::{decode_entry, encode_entry};
 use limn_core::log::shape_log::Mark;
+use limn_disk::Layout;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// The disk's files. A clone is the same disk.
@@ -20,6 +21,12 @@ pub struct Files {
     faults: Faults,
     /// True while a process takes up what is there.
     is_starting: Rc<Cell<bool>>,
+}
+
+/// The paths on the disk.
+#[must_use]
+pub fn layout() -> Layout {
+    Layout::new(PathBuf::new())
 }
 
 /// An open file.
@@ -47,6 +54,14 @@ impl Files {
     /// A process begins to take up what is there, or is done with it.
     pub fn set_starting(&self, is_starting: bool) {
         self.is_starting.set(is_starting);
+    }
+
+    /// Fails where the power is off.
+    ///
+    /// # Errors
+    /// As everything that is asked of the disk.
+    pub fn check_power(&self) -> io::Result<()> {
+        if self.disk().is_off() { Err(io::Error::other("the power is off")) } else { Ok(()) }
     }
 
     /// A part of a file.

@@ -7,6 +7,8 @@
 //! files      the same as the port that `limn_disk` writes to
 //! origin/    carries out what core decides, one step at a time
 //! faulty/    ports of the origin, with what a planted bug changes
+//! threads    queues of what is to be done with the disk
+//! front      what clients find at a process
 //! reply      what a client gets
 //! questions  what the model's Postgres answers to a move
 //! client     follows a log and keeps its rows
@@ -24,6 +26,7 @@ mod disk;
 mod fault;
 mod faulty;
 mod files;
+mod front;
 mod judge;
 mod origin;
 mod postgres;
@@ -32,6 +35,7 @@ mod random;
 mod reply;
 mod settings;
 mod shapes;
+mod threads;
 mod trace;
 mod world;
 

@@ -62,7 +62,7 @@ fn find(options: &Options) -> ExitCode {
 
 fn find_planted(options: &Options) -> ExitCode {
     // Some need a rare coincidence of crashes.
-    const SEEDS_MIN: u64 = 100_000;
+    const SEEDS_MIN: u64 = 200_000;
     let options = Options { seeds: options.seeds.max(SEEDS_MIN), ..*options };
     let mut missed = 0;
     for fault in Fault::ALL {

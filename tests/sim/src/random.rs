@@ -35,6 +35,11 @@ impl Random {
         (self.number() % length as u64) as usize
     }
 
+    /// Takes any of the entries, where there are some.
+    pub fn take<T>(&mut self, entries: &mut Vec<T>) -> Option<T> {
+        (!entries.is_empty()).then(|| entries.swap_remove(self.index(entries.len())))
+    }
+
     /// True once in `times`.
     pub const fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0

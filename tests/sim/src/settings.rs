@@ -2,21 +2,20 @@
 
 use crate::random::Random;
 use limn_core::store::{Limits, SnapshotLimits};
+use limn_disk::SnapshotSizes;
 use std::time::Duration;
 
 /// Limits, small enough that a short run passes all of them.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Item bytes at which a chunk closes.
-    pub chunk_bytes_max: u64,
+    /// Those of a snapshot's pieces.
+    pub sizes: SnapshotSizes,
     /// Those of the write path.
     pub limits: Limits,
     /// Those of the snapshots.
     pub snapshots: SnapshotLimits,
     /// The length at which a pack is full.
     pub pack_bytes_max: u64,
-    /// Bytes of a snapshot that are gathered before they are written.
-    pub write_bytes: usize,
 }
 
 impl Settings {
@@ -40,6 +39,7 @@ impl Settings {
         };
         let pack_bytes_max = 1 + random.below(2_000);
         let write_bytes = 1 + random.below(1_000) as usize;
-        Self { chunk_bytes_max, limits, snapshots, pack_bytes_max, write_bytes }
+        let sizes = SnapshotSizes { chunk_bytes_max, write_bytes };
+        Self { sizes, limits, snapshots, pack_bytes_max }
     }
 }

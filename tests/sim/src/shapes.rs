@@ -11,6 +11,8 @@ use std::sync::LazyLock;
 /// A shape that somebody may ask for.
 #[derive(Debug)]
 pub struct Kind {
+    /// Its place among [`KINDS`].
+    pub number: u64,
     /// Which table.
     pub table: usize,
     /// Which of its rows, where the tables hold these.
@@ -51,7 +53,7 @@ const OTHERS_OF_NOTED_ITEMS: Subquery =
 
 /// All kinds.
 pub static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-    vec![
+    let mut kinds = vec![
         kind(0, "table=items", |_, _| true, &[]),
         kind(0, "table=items&where=n=3", |row, _| n(row) == Some(3), &[]),
         kind(0, "table=items&where=n>3", |row, _| n(row) > Some(3), &[]),
@@ -101,7 +103,9 @@ pub static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
             |row, tables| NUMBERS_OF_ITEMS.returns(&row[ID], tables),
             &[NUMBERS_OF_ITEMS],
         ),
-    ]
+    ];
+    (0..).zip(&mut kinds).for_each(|(number, kind)| kind.number = number);
+    kinds
 });
 
 impl Kind {
@@ -112,10 +116,10 @@ impl Kind {
         columns.iter().map(|index| (COLUMNS[*index].0.to_owned(), row[*index].clone())).collect()
     }
 
-    /// Its rows, the last one first.
+    /// Its rows.
     #[must_use]
     pub fn rows(&self, tables: &Tables) -> Vec<Row> {
-        tables[self.table].values().filter(|row| (self.holds)(row, tables)).rev().cloned().collect()
+        tables[self.table].values().filter(|row| (self.holds)(row, tables)).cloned().collect()
     }
 
     /// The results of its subqueries.
@@ -161,7 +165,7 @@ fn kind(
     let relation = &inner[table];
     let definition = Definition::resolve(&request, relation, &GeneratedColumns::Never, &inner);
     let definition = definition.expect("the tables have these columns");
-    Kind { table, holds, subqueries, request, definition }
+    Kind { number: 0, table, holds, subqueries, request, definition }
 }
 
 fn n(row: &Row) -> Option<i32> {

@@ -3,16 +3,23 @@
 use crate::client::Client;
 use crate::disk::Disk;
 use crate::fault::{Fault, Faults};
-use crate::files::Files;
+use crate::faulty::keepalive;
+use crate::files::{Files, layout};
+use crate::front::{Front, Standby};
 use crate::judge::limits::{check_commit_log, check_tails};
 use crate::judge::{Event, Judge};
-use crate::origin::{Origin, Standby, layout};
+use crate::origin::Origin;
 use crate::postgres::Postgres;
 use crate::random::Random;
 use crate::reply::Reply;
 use crate::settings::Settings;
 use crate::shapes::KINDS;
+use crate::threads::Thread;
 use crate::trace::Trace;
+use limn_core::Lsn;
+use limn_core::log::reading::Standing;
+use limn_core::shape::DropCause;
+use limn_core::store::Report;
 use limn_disk::RecoveryError;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -197,7 +204,10 @@ impl World {
             7 => {
                 self.note("postgres crashes", "");
                 self.postgres.crash();
-                self.origin.iter_mut().for_each(Origin::handle_postgres_crash);
+                if let Some(origin) = &mut self.origin {
+                    origin.disconnect();
+                    origin.move_session.close();
+                }
             }
             _ => return self.delete(),
         }
@@ -211,7 +221,10 @@ impl World {
         };
         // Excused first: the process may end half way.
         self.judge.excuse(handle);
-        let deleted = origin.delete(handle);
+        let shape = origin.front.shapes.iter().find(|shape| shape.handle == handle);
+        let id = shape.map(|shape| shape.created.id);
+        id.into_iter().for_each(|id| origin.writer.remove(id, DropCause::Deleted));
+        let deleted = origin.end_turn(&mut self.postgres);
         self.note("delete", handle);
         deleted?;
         Ok(())
@@ -244,69 +257,83 @@ impl World {
     /// The process takes one of its steps: says which.
     fn step_origin(&mut self) -> Step<&'static str> {
         let Some(origin) = &mut self.origin else { return Ok("") };
-        let postgres = &mut self.postgres;
-        match self.random.below(56) {
+        let (postgres, random) = (&mut self.postgres, &mut self.random);
+        let done = match random.below(56) {
             0..=1 => {
                 origin.connect(postgres);
-                Ok("connect")
+                "connect"
             }
             2..=17 => {
-                if self.random.once_in(self.stream_pace) {
-                    let frames = 1 + self.random.below(6);
+                if random.once_in(self.stream_pace) {
+                    let frames = 1 + random.below(6);
                     self.read_stream(frames)?;
                 }
-                Ok("stream")
+                return Ok("stream");
             }
             18..=20 => {
-                origin.read_keepalive(postgres)?;
-                Ok("keepalive")
+                self.read_keepalive()?;
+                return Ok("keepalive");
             }
             21..=27 => {
-                if self.random.once_in(self.disk_pace) {
-                    origin.write_group(1 + self.random.index(12))?;
+                if random.once_in(self.disk_pace) {
+                    origin.run(Thread::CommitLog, 1 + random.index(12))?;
                 }
-                Ok("write")
+                return Ok("write");
             }
             28..=31 => {
-                origin.handle_durable(postgres)?;
-                Ok("durable")
+                origin.writer.handle_report(Report::Synced(origin.threads.durable));
+                "durable"
             }
             32..=33 => {
-                origin.handle_tick(postgres)?;
-                Ok("tick")
+                origin.writer.handle_tick(origin.handles.last_us());
+                "tick"
             }
             34..=35 => {
-                origin.sync_segments()?;
-                Ok("sync segments")
+                origin.run(Thread::Sync, 1)?;
+                "sync segments"
             }
             36..=38 => {
-                origin.write_tails(1 + self.random.index(3))?;
-                Ok("write tails")
-            }
-            52..=55 => {
-                origin.work_on_segments()?;
-                Ok("work on segments")
+                origin.run(Thread::Tails, 1 + random.index(3))?;
+                "write tails"
             }
             39..=43 => {
-                origin.step_move(postgres, &mut self.random)?;
-                Ok("move")
+                let outcome = origin.move_session.step(postgres, random);
+                outcome.into_iter().for_each(|outcome| origin.writer.handle_round(outcome));
+                "move"
+            }
+            52..=55 => {
+                origin.run(Thread::Segments, 1)?;
+                "work on segments"
             }
             _ => {
-                origin.create(postgres, &mut self.random)?;
-                Ok("create")
+                origin.create(postgres, random)?;
+                "create"
             }
-        }
+        };
+        origin.end_turn(postgres)?;
+        Ok(done)
     }
 
     /// The process reads up to so many frames in one turn.
     fn read_stream(&mut self, frames_max: u64) -> Step {
         for _ in 0..frames_max {
             let Some(origin) = &mut self.origin else { return Ok(()) };
-            if !origin.read_frame(&self.postgres)? {
-                break;
-            }
+            let Some(frame) = origin.link.as_mut().and_then(|link| link.next(&self.postgres)) else { break };
+            origin.handle_frame(&frame)?;
             self.check_tails()?;
         }
+        self.end_turn()
+    }
+
+    /// A keepalive comes.
+    fn read_keepalive(&mut self) -> Step {
+        let Some(origin) = &mut self.origin else { return Ok(()) };
+        let frame = origin.link.as_ref().map(|link| keepalive(link, &self.postgres, self.faults));
+        frame.iter().try_for_each(|frame| origin.handle_frame(frame))?;
+        self.end_turn()
+    }
+
+    fn end_turn(&mut self) -> Step {
         let ended = self.origin.as_mut().map(|origin| origin.end_turn(&mut self.postgres));
         ended.transpose()?;
         Ok(())
@@ -314,7 +341,7 @@ impl World {
 
     fn check_tails(&self) -> Step {
         if let Some(origin) = self.origin.as_ref().filter(|origin| !origin.is_writing()) {
-            let logs = origin.shapes().map(|shape| (shape.handle, shape.log.get()));
+            let logs = origin.front.shapes.iter().map(|shape| (shape.handle, shape.log()));
             check_tails(&logs.collect::<Vec<_>>(), &self.settings.limits)?;
         }
         Ok(())
@@ -334,8 +361,7 @@ impl World {
         for event in self.origin.as_mut().map(Origin::take_events).unwrap_or_default() {
             match &event {
                 Event::Snapshot(handle, _) => self.note("snapshot of", handle),
-                Event::Rotated(handle, cause) => self.note(&format!("{cause:?}"), handle),
-                Event::Failed(handle) => self.note("creation failed", handle),
+                Event::Dropped(handle, cause) => self.note(cause.as_str(), handle),
                 Event::Queued(_) => {}
             }
             self.judge.handle_event(event, &self.postgres)?;
@@ -346,12 +372,14 @@ impl World {
     fn client_step(&mut self, index: usize) -> Step {
         let Some(origin) = &mut self.origin else { return Ok(()) };
         let client = &mut self.clients[index];
-        let Some(handle) = client.handle.or_else(|| origin.find_or_create(client.kind, self.clock_us)) else {
+        let Some(handle) =
+            client.handle.or_else(|| origin.find_or_create(&KINDS[client.kind], self.clock_us))
+        else {
             return Ok(());
         };
         client.handle = Some(handle);
         let after = client.offset;
-        let reply = origin.read(handle, after);
+        let reply = origin.front.read((handle, &KINDS[client.kind]), after);
         self.trace.note(&format_args!(
             "{} client {index}: {handle} after {after}: {}",
             self.now,
@@ -380,8 +408,12 @@ impl World {
     }
 
     fn follow(&mut self) -> Step {
-        let standby =
-            self.standby.get_or_insert_with(|| Standby::new(&self.files, &self.settings, self.faults));
+        let standby = self.standby.get_or_insert_with(|| {
+            let front = Front::new(&self.files, Standing::ReadOnly, Lsn::ZERO, self.faults);
+            let Settings { sizes, limits, .. } = &self.settings;
+            let files = self.files.clone();
+            Standby::new(files, layout(), sizes.chunk_bytes_max, limits.tail_bytes_max, front)
+        });
         match standby.follow() {
             Ok(()) => self.note("follow", ""),
             // It syncs what it reads, and ends where the disk fails.
@@ -400,10 +432,12 @@ impl World {
     fn reader_step(&mut self, index: usize) -> Step {
         let Some(standby) = &self.standby else { return Ok(()) };
         let reader = &mut self.readers[index];
-        let Some(handle) = reader.handle.or_else(|| standby.find(reader.kind)) else { return Ok(()) };
+        let Some(handle) = reader.handle.or_else(|| standby.owner.find(&KINDS[reader.kind])) else {
+            return Ok(());
+        };
         reader.handle = Some(handle);
         let after = reader.offset;
-        let reply = standby.read((handle, reader.kind), after);
+        let reply = standby.owner.read((handle, &KINDS[reader.kind]), after);
         self.trace.note(&format_args!(
             "{} reader {index}: {handle} after {after}: {}",
             self.now,
@@ -455,16 +489,20 @@ impl World {
         self.origin.iter_mut().for_each(|origin| origin.connect(&self.postgres));
         self.read_stream(200)?;
         let Some(origin) = &mut self.origin else { return Ok(()) };
-        let postgres = &mut self.postgres;
-        origin.write_group(usize::MAX)?;
-        origin.handle_durable(postgres)?;
-        origin.handle_tick(postgres)?;
-        origin.write_tails(usize::MAX)?;
-        origin.sync_segments()?;
-        (0..3).try_for_each(|_| origin.work_on_segments())?;
-        origin.create(postgres, &mut self.random)?;
-        origin.step_move(postgres, &mut self.random)?;
-        origin.read_keepalive(postgres)?;
+        let (postgres, random) = (&mut self.postgres, &mut self.random);
+        origin.run(Thread::CommitLog, usize::MAX)?;
+        origin.writer.handle_report(Report::Synced(origin.threads.durable));
+        origin.writer.handle_tick(origin.handles.last_us());
+        for thread in [Thread::Tails, Thread::Sync, Thread::Segments] {
+            origin.end_turn(postgres)?;
+            origin.run(thread, usize::MAX)?;
+        }
+        origin.end_turn(postgres)?;
+        origin.create(postgres, random)?;
+        let outcome = origin.move_session.step(postgres, random);
+        outcome.into_iter().for_each(|outcome| origin.writer.handle_round(outcome));
+        origin.end_turn(postgres)?;
+        self.read_keepalive()?;
         self.judge_events()
     }
 
@@ -481,7 +519,7 @@ impl World {
         let mut hash = DefaultHasher::new();
         for (handle, kind) in self.judge.handles() {
             for after in self.judge.offsets(handle) {
-                let reply = origin.read(handle, after);
+                let reply = origin.front.read((handle, &KINDS[kind]), after);
                 hash_reply(&reply, &mut hash);
                 self.judge.check_reply(handle, after, &reply)?;
                 if reply == Reply::Unavailable {
@@ -489,7 +527,7 @@ impl World {
                 }
                 let standby = self.standby.as_ref().filter(|_| reply != Reply::MustRefetch);
                 let Some(standby) = standby else { continue };
-                let reply = standby.read((handle, kind), after);
+                let reply = standby.owner.read((handle, &KINDS[kind]), after);
                 self.judge.check_reply_of_second(handle, after, &reply)?;
                 if reply == Reply::Unavailable {
                     return Err(Stop::Violation(format!("the second never has {handle} after {after}")));

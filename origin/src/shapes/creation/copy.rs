@@ -2,16 +2,16 @@
 
 use super::error::CreateError;
 use crate::postgres::snapshot::Snapshot;
-use crate::shapes::{Life, Shape};
+use crate::shapes::Shape;
 use crate::store::Folder;
 use futures::StreamExt;
-use limn_core::log::shape_log::SnapshotProgress;
 use limn_core::pg::copy::{CopyDecoder, ProjectedRow};
 use limn_core::protocol::request::LogMode;
-use limn_core::shape::SnapshotWriter;
 use limn_core::shape::dependent::View;
-use limn_disk::{Native, SnapshotOut, WrittenSnapshot};
+use limn_core::store::WrittenSnapshot;
+use limn_disk::{Native, SnapshotOut, SnapshotSizes};
 use std::fs::File;
+use std::sync::Arc;
 
 /// Bytes of snapshot that are gathered before they are written. A snapshot that is shorter goes to a pack.
 const WRITE_BYTES: usize = 64 << 10;
@@ -19,15 +19,15 @@ const WRITE_BYTES: usize = 64 << 10;
 /// Streams the rows to the snapshot's place; readers follow behind. `views` are what the definition's subqueries return
 /// in the snapshot. `on_written` is told how many bytes there are, each time that some were written.
 pub(super) async fn copy(
-    shape: &Shape,
+    shape: &Arc<Shape>,
     snapshot: &Snapshot,
     views: Vec<View>,
     (folder, chunk_bytes_max): (&Folder, u64),
     mut on_written: impl FnMut(u64),
 ) -> Result<WrittenSnapshot<File>, CreateError> {
     let definition = &shape.definition;
-    let writer = SnapshotWriter::of(definition, shape.handle, views, chunk_bytes_max);
-    let mut out = SnapshotOut::new(Native, shape.dir(), writer, WRITE_BYTES);
+    let sizes = SnapshotSizes { chunk_bytes_max, write_bytes: WRITE_BYTES };
+    let mut out = SnapshotOut::new(Native, &folder.layout(), shape.clone(), views, sizes);
     if definition.log_mode == LogMode::Full {
         let places = definition.places();
         let mut chunks = snapshot.copy(&definition.snapshot_sql()).await?;
@@ -36,23 +36,10 @@ pub(super) async fn copy(
             rows.push(&chunk?);
             while let Some(row) = rows.next_row().map_err(|error| CreateError::Copy(error.to_string()))? {
                 out.push_row(&ProjectedRow { row, places: &places })?;
-                if out.is_full() {
-                    let progress = out.write()?;
-                    let bytes = progress.bytes;
-                    show(shape, progress);
-                    on_written(bytes);
-                }
+                out.write_if_full()?.into_iter().for_each(&mut on_written);
             }
         }
         rows.finish().map_err(|error| CreateError::Copy(error.to_string()))?;
     }
-    let (progress, written) = out.finish(snapshot.bounds(), |content| folder.append_to_pack(content))?;
-    show(shape, progress);
-    Ok(written)
-}
-
-/// Lets readers have what is written. The first bytes make the shape readable, later ones wake those who read along.
-fn show(shape: &Shape, progress: SnapshotProgress) {
-    shape.log().handle_snapshot_progress(progress);
-    shape.set_life(Life::Readable);
+    Ok(out.finish(snapshot.bounds(), |content| folder.append_to_pack(content))?)
 }

@@ -11,12 +11,10 @@ use crate::postgres::snapshot::Snapshot;
 use crate::postgres::{SessionPool, obstacle};
 use crate::shapes::{Life, Shape};
 use crate::store::Folder;
-use limn_core::ShapeId;
 use limn_core::pg::{QualifiedName, SnapshotBounds, SnapshotFilter};
 use limn_core::shape::dependent::View;
-use limn_core::store::{RunId, SnapshotLimits, SnapshotStep};
-use limn_disk::{Native, WrittenSnapshot, segment};
-use std::collections::HashMap;
+use limn_core::store::{NewShapes, NewShapesAnswer, RunId, SnapshotLimits, SnapshotStep, WrittenSnapshot};
+use limn_disk::{Native, segment};
 use std::fs::File;
 use std::io;
 use std::pin::pin;
@@ -75,7 +73,9 @@ pub(super) struct SnapshotsParts {
 type Tables = Vec<(u32, QualifiedName)>;
 
 /// Says which step comes next.
-type Machine = limn_core::store::Snapshots<Tables, Arc<Waiting>>;
+type Machine = limn_core::store::Snapshots<Tables, Arc<Waiting>, File>;
+
+type Step = SnapshotStep<Arc<Waiting>, File>;
 
 /// A shape that waits for its snapshot.
 struct Waiting {
@@ -125,7 +125,7 @@ impl Snapshots {
         self.machine().poll_run()
     }
 
-    fn next(&self, run: RunId) -> SnapshotStep<Arc<Waiting>> {
+    fn next(&self, run: RunId) -> Step {
         self.machine().next(run)
     }
 
@@ -137,14 +137,7 @@ impl Snapshots {
         let Shared { parts, .. } = &*self.0;
         let _permit = parts.sessions.acquire().await.expect("the semaphore is never closed");
         let _counted = Counted::new(&parts.metrics.snapshots);
-        let mut run = Run {
-            snapshots: &self,
-            id: open.id,
-            begun: None,
-            views: Vec::new(),
-            slow_at: Instant::now(),
-            files: HashMap::new(),
-        };
+        let mut run = Run { snapshots: &self, id: open.id, begun: None, slow_at: Instant::now() };
         loop {
             match self.next(open.id) {
                 SnapshotStep::Over => return,
@@ -203,18 +196,14 @@ struct Run<'a> {
     snapshots: &'a Snapshots,
     id: RunId,
     begun: Option<Begun>,
-    /// The results of the subqueries of the shape at hand, in the snapshot.
-    views: Vec<View>,
     /// The time from which on others do not wait for the shape at hand.
     slow_at: Instant,
-    /// Files that are written, and not synced yet.
-    files: HashMap<ShapeId, File>,
 }
 
 impl Run<'_> {
-    async fn carry_out(&mut self, step: SnapshotStep<Arc<Waiting>>) {
+    async fn carry_out(&mut self, step: Step) {
         match step {
-            SnapshotStep::Register(new) => self.register(new).await,
+            SnapshotStep::Tell(new) => self.tell_engine(new).await,
             SnapshotStep::Begin(first) => match self.snapshots.begin(&first, self.id).await {
                 Ok(begun) => {
                     let filter = begun.filter();
@@ -223,22 +212,13 @@ impl Run<'_> {
                 }
                 Err(error) => self.fail_all(error),
             },
-            SnapshotStep::Take { shape: waiting, filter } => self.take(&waiting, filter).await,
-            SnapshotStep::Copy { shape: waiting, .. } => self.copy(&waiting).await,
+            SnapshotStep::Ask(waiting) => self.ask(&waiting).await,
+            SnapshotStep::Copy { shape: waiting, views, .. } => self.copy(&waiting, views).await,
             SnapshotStep::Close => self.close().await,
-            SnapshotStep::Sync(waiting) => match self.sync(&waiting.shape).await {
+            SnapshotStep::Sync { shape: waiting, file } => match sync(&waiting.shape, file).await {
                 Ok(()) => self.tell(Machine::handle_synced),
                 Err(error) => self.fail(error),
             },
-            SnapshotStep::Finish { shape: waiting, filter, content } => {
-                match self.snapshots.0.parts.engine.snapshot_done(waiting.shape.id, filter, content).await {
-                    Ok(()) => {
-                        waiting.tell(Ok(()));
-                        self.tell(Machine::handle_done);
-                    }
-                    Err(error) => self.fail(error.into()),
-                }
-            }
             SnapshotStep::Pause => {
                 sleep(VISIBLE_POLL).await;
                 self.tell(Machine::handle_paused);
@@ -266,27 +246,31 @@ impl Run<'_> {
         }
     }
 
-    /// Has the engine keep the shapes' changes.
-    async fn register(&self, new: Vec<Arc<Waiting>>) {
-        let shapes = new.iter().map(|waiting| waiting.shape.clone()).collect();
-        match self.snapshots.0.parts.engine.register(shapes).await {
-            Ok(()) => self.tell(Machine::handle_registered),
-            Err(error) => self.fail_all(error.into()),
+    /// Tells the engine of new shapes, and those who wait for a shape what comes of it by that.
+    async fn tell_engine(&mut self, new: NewShapes<Arc<Waiting>>) {
+        let written = if let NewShapes::Written { shape, .. } = &new { Some(shape.clone()) } else { None };
+        let told = self.snapshots.0.parts.engine.tell_of_new(new.map(|waiting| waiting.shape.clone())).await;
+        let answer = match told {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.begun = None;
+                return self.fail_all(error.into());
+            }
+        };
+        written.into_iter().for_each(|waiting| waiting.tell(Ok(())));
+        let now = self.snapshots.0.began.elapsed();
+        if let Some(failed) = self.tell(|machine, run| machine.handle_answer(run, answer, now)) {
+            failed.tell(Err(match answer {
+                NewShapesAnswer::Gone => CreateError::Changed,
+                _ => CreateError::CommitsInvisible,
+            }));
         }
     }
 
-    async fn take(&mut self, waiting: &Waiting, filter: SnapshotFilter) {
+    async fn ask(&mut self, waiting: &Waiting) {
         self.slow_at = Instant::now() + SLOW_TIME;
-        match self.in_time(self.try_take(waiting, filter)).await {
-            Ok(Some(views)) => {
-                self.views = views;
-                self.tell(Machine::handle_taken);
-            }
-            Ok(None) => {
-                let now = self.snapshots.0.began.elapsed();
-                let failed = self.tell(|machine, run| machine.handle_incomplete(run, now));
-                failed.into_iter().for_each(|waiting| waiting.tell(Err(CreateError::CommitsInvisible)));
-            }
+        match self.in_time(self.try_ask(waiting)).await {
+            Ok(views) => self.tell(|machine, run| machine.handle_views(run, views)),
             Err(error @ CreateError::Changed) => {
                 waiting.tell(Err(error));
                 self.tell(Machine::handle_refused);
@@ -295,38 +279,27 @@ impl Run<'_> {
         }
     }
 
-    /// The results of a shape's subqueries; `None` where the snapshot lacks a transaction that the shape will not get
-    /// otherwise.
-    async fn try_take(
-        &self,
-        waiting: &Waiting,
-        filter: SnapshotFilter,
-    ) -> Result<Option<Vec<View>>, CreateError> {
+    /// The results of a shape's subqueries.
+    async fn try_ask(&self, waiting: &Waiting) -> Result<Vec<View>, CreateError> {
         let (shape, open) = (&waiting.shape, self.open()?);
         if shape.life() != Life::Creating || !open.shows_tables_of(waiting) {
             return Err(CreateError::Changed);
         }
-        let views = views(&shape.definition, &open.snapshot).await?;
-        let engine = &self.snapshots.0.parts.engine;
-        let is_complete = engine.snapshot_taken(shape.id, filter, views.clone()).await?;
-        Ok(is_complete.then_some(views))
+        Ok(views(&shape.definition, &open.snapshot).await?)
     }
 
-    async fn copy(&mut self, waiting: &Waiting) {
-        let (shape, views) = (&waiting.shape, std::mem::take(&mut self.views));
-        match self.in_time(self.try_copy(shape, views)).await {
-            Ok(WrittenSnapshot::Small(content)) => {
-                self.tell(|machine, run| machine.handle_copied(run, Some(content)));
-            }
-            Ok(WrittenSnapshot::Large(file)) => {
-                self.files.insert(shape.id, file);
-                self.tell(|machine, run| machine.handle_copied(run, None));
-            }
+    async fn copy(&mut self, waiting: &Waiting, views: Vec<View>) {
+        match self.in_time(self.try_copy(&waiting.shape, views)).await {
+            Ok(written) => self.tell(|machine, run| machine.handle_copied(run, written)),
             Err(error) => self.fail_inside(error),
         }
     }
 
-    async fn try_copy(&self, shape: &Shape, views: Vec<View>) -> Result<WrittenSnapshot<File>, CreateError> {
+    async fn try_copy(
+        &self,
+        shape: &Arc<Shape>,
+        views: Vec<View>,
+    ) -> Result<WrittenSnapshot<File>, CreateError> {
         let Shared { parts, .. } = &*self.snapshots.0;
         let on_written = |bytes| self.tell(|machine, run| machine.handle_written(run, bytes));
         let place = (&*parts.folder, parts.chunk_bytes_max);
@@ -363,13 +336,12 @@ impl Run<'_> {
         }
         self.tell(Machine::handle_closed);
     }
+}
 
-    async fn sync(&mut self, shape: &Shape) -> Result<(), CreateError> {
-        let file = self.files.remove(&shape.id).ok_or(CreateError::CutOff)?;
-        let dir = shape.dir();
-        let sync = move || segment::sync_snapshot(&Native, &dir, &file);
-        Ok(spawn_blocking(sync).await.map_err(io::Error::other)??)
-    }
+async fn sync(shape: &Shape, file: File) -> Result<(), CreateError> {
+    let dir = shape.dir();
+    let sync = move || segment::sync_snapshot(&Native, &dir, &file);
+    Ok(spawn_blocking(sync).await.map_err(io::Error::other)??)
 }
 
 impl Begun {

@@ -1,9 +1,10 @@
 //! Sessions inside a snapshot: of new shapes, and of moves.
 
 use crate::fault::{Fault, Faults};
-use crate::postgres::{self, Postgres, Tables};
+use crate::postgres::{self, Postgres, Row, Tables};
 use crate::questions;
 use crate::random::Random;
+use crate::shapes::Kind;
 use limn_core::pg::SnapshotFilter;
 use limn_core::shape::dependent::{RoundOutcome, RoundRequest};
 use std::collections::VecDeque;
@@ -14,6 +15,8 @@ pub struct Session {
     session: postgres::Session,
     /// The end of the WAL before the snapshot, where a bug takes that for its position.
     before: Option<u64>,
+    /// Rows that are to come, while a shape is copied.
+    copying: Option<Vec<Row>>,
 }
 
 /// The session in which moves are made, and the requests of rounds that wait for it.
@@ -37,10 +40,21 @@ impl Session {
         Some(SnapshotFilter { ends_at, ..filter })
     }
 
-    /// The tables, as the snapshot shows them, where it is open.
+    /// The tables, as the snapshot shows them.
+    ///
+    /// # Panics
+    /// Where it is not open.
     #[must_use]
-    pub const fn tables(&self) -> Option<&Tables> {
-        self.session.tables()
+    pub fn tables(&self) -> &Tables {
+        self.session.tables().expect("the snapshot is open")
+    }
+
+    /// The next rows of a shape, at most so many; none behind the last one.
+    pub fn copy(&mut self, kind: &Kind, count: usize) -> Vec<Row> {
+        let rows = self.copying.take().unwrap_or_else(|| kind.rows(self.tables()));
+        let (rows, rest) = rows.split_at(count.min(rows.len()));
+        self.copying = (!rows.is_empty()).then(|| rest.to_vec());
+        rows.to_vec()
     }
 }
 
@@ -102,7 +116,7 @@ impl MoveSession {
     }
 
     fn ask(&self, questions: &[String], postgres: &Postgres) -> Option<Vec<Vec<u8>>> {
-        let tables = self.session.tables()?;
+        let tables = self.session.session.tables()?;
         let now = self.faults.has(Fault::AnswersMoveLate).then(|| postgres.snapshot().1);
         let seen = now.as_ref().unwrap_or(tables);
         Some(questions.iter().map(|sql| questions::answer(sql, seen)).collect())

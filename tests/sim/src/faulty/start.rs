@@ -15,7 +15,7 @@ use std::io;
 pub fn recover(files: &Files, layout: &Layout, settings: &Settings, faults: Faults) -> io::Result<Recovered> {
     files.set_starting(true);
     let tail_bytes_max = settings.limits.tail_bytes_max;
-    let recovered = limn_disk::recover(files, layout, settings.chunk_bytes_max, tail_bytes_max);
+    let recovered = limn_disk::recover(files, layout, settings.sizes.chunk_bytes_max, tail_bytes_max);
     files.set_starting(false);
     let mut recovered = recovered.map_err(|error| match error {
         RecoveryError::Io { source, .. } => source,

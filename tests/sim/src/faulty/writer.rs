@@ -1,14 +1,15 @@
 //! Core's writer.
 
 use crate::fault::{Fault, Faults};
+use crate::postgres::described;
+use limn_core::Lsn;
 use limn_core::journal::Record;
 use limn_core::journal::record::read_frame;
-use limn_core::log::Rope;
-use limn_core::pg::SnapshotFilter;
-use limn_core::shape::dependent::View;
-use limn_core::shape::{Definition, Described};
-use limn_core::store::{self, Effect, SharedShape};
-use limn_core::{Lsn, ShapeId};
+use limn_core::log::{Rope, ShapeLog};
+use limn_core::shape::Described;
+use limn_core::store::{
+    self, Effect, NamedShape, NewShapes, NewShapesAnswer, Piece, Question, Report, SegmentWork,
+};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
@@ -35,19 +36,11 @@ impl<S> DerefMut for Writer<S> {
     }
 }
 
-impl<S: SharedShape + Clone> Writer<S> {
+impl<S: NamedShape + Clone> Writer<S> {
     /// The writer, with a bug or without.
     #[must_use]
     pub const fn new(writer: store::Writer<S>, faults: Faults) -> Self {
         Self { writer, faults, added: VecDeque::new() }
-    }
-
-    /// [`store::Writer::register`]
-    pub fn register(&mut self, id: ShapeId, shape: S, definition: &Definition, salt: &str) {
-        if self.faults.has(Fault::ForgetsToJoin) {
-            shape.with_log(|log| log.handle_joined());
-        }
-        self.writer.register(id, shape, definition, salt);
     }
 
     /// [`store::Writer::handle_connected`]
@@ -56,28 +49,37 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.added.extend(self.faults.has(Fault::ActiveTooEarly).then_some(Effect::CaughtUp));
     }
 
-    /// [`store::Writer::handle_described`]
-    pub fn handle_described(&mut self, oid: u32, described: Described) {
+    /// Has the model's catalog answer a question.
+    ///
+    /// # Panics
+    /// If it is about a clause that core cannot judge: no shape has one.
+    pub fn ask(&mut self, question: &Question) {
+        let Question::Relation { oid, .. } = question else { unreachable!("core judges every clause") };
         let forgets = self.faults.has(Fault::ForgetsPartitions);
-        self.writer.handle_described(oid, if forgets { Described::default() } else { described });
+        self.writer.handle_described(*oid, if forgets { Described::default() } else { described(*oid) });
     }
 
-    /// [`store::Writer::handle_snapshot_taken`]
-    pub fn handle_snapshot_taken(&mut self, id: ShapeId, filter: &SnapshotFilter, views: Vec<View>) -> bool {
-        let is_taken = self.writer.handle_snapshot_taken(id, filter, views.clone());
-        if is_taken || !self.faults.has(Fault::TakesSnapshotTooEarly) {
-            return is_taken;
+    /// [`store::Writer::handle_new_shapes`]
+    pub fn handle_new_shapes(&mut self, mut new: NewShapes<S>) -> NewShapesAnswer {
+        match (self.faults.0, &mut new) {
+            (Some(Fault::ForgetsToJoin), NewShapes::Register(shapes)) => {
+                shapes.iter().for_each(|shape| shape.with_log(ShapeLog::handle_joined));
+            }
+            (Some(Fault::ForgetsSmallSnapshots), NewShapes::Written { content, .. }) => *content = None,
+            _ => {}
         }
-        // As if it held everything that was read.
-        let mut believed = filter.clone();
-        believed.bounds.xip.clear();
-        self.writer.handle_snapshot_taken(id, &believed, views)
-    }
-
-    /// [`store::Writer::handle_snapshot_done`]
-    pub fn handle_snapshot_done(&mut self, id: ShapeId, filter: SnapshotFilter, content: Option<Vec<u8>>) {
-        let kept = content.filter(|_| !self.faults.has(Fault::ForgetsSmallSnapshots));
-        self.writer.handle_snapshot_done(id, filter, kept);
+        let mut believed = new.clone();
+        let answer = self.writer.handle_new_shapes(new);
+        match &mut believed {
+            NewShapes::Taken { filter, .. }
+                if answer == NewShapesAnswer::Incomplete && self.faults.has(Fault::TakesSnapshotTooEarly) =>
+            {
+                // As if it held everything that was read.
+                filter.bounds.xip.clear();
+                self.writer.handle_new_shapes(believed)
+            }
+            _ => answer,
+        }
     }
 
     /// [`store::Writer::poll_effect`]
@@ -85,19 +87,26 @@ impl<S: SharedShape + Clone> Writer<S> {
         let mut effect = self.added.pop_front().or_else(|| self.writer.poll_effect())?;
         let Some(fault) = self.faults.0 else { return Some(effect) };
         match (fault, &mut effect) {
-            (Fault::ConfirmsBeforeSync, Effect::Append { ticket, .. }) => self.writer.handle_synced(*ticket),
-            (fault, Effect::Append { bytes, .. }) => *bytes = without(bytes, |record| fault.forgets(record)),
-            (Fault::SegmentsNotSynced, Effect::SyncSegments { shapes, .. }) => shapes.clear(),
-            (Fault::ReportsTailsFirst, Effect::WriteTail { id, .. }) => self.writer.handle_flushed(*id),
-            (Fault::RemovesSegmentFirst, Effect::FinishCompaction { shape, draft, .. }) => {
+            (Fault::ConfirmsBeforeSync, Effect::CommitLog(Piece::Append { ticket, .. })) => {
+                self.writer.handle_report(Report::Synced(*ticket));
+            }
+            (fault, Effect::CommitLog(Piece::Append { bytes, .. })) => {
+                *bytes = without(bytes, |record| fault.forgets(record));
+            }
+            (Fault::SegmentsNotSynced, Effect::SyncSegments(sync)) => sync.shapes.clear(),
+            (Fault::ReportsTailsFirst, Effect::WriteTail(write)) => {
+                self.writer.handle_report(Report::Flushed(write.id));
+            }
+            (Fault::RemovesSegmentFirst, Effect::WorkOnSegment(SegmentWork::Finish { shape, draft, .. })) => {
                 let (shape, generation) = (shape.clone(), draft.plan.start.generation);
-                self.added.push_back(Effect::RemoveSegment { shape, generation });
+                self.added.push_back(Effect::WorkOnSegment(SegmentWork::Remove { shape, generation }));
             }
             (Fault::ProcessedTooEarly, Effect::Began { commit, .. }) => {
                 self.added.push_back(Effect::Publish { processed: *commit, grown: Vec::new() });
             }
             (Fault::RemovesFilesFirst, Effect::Dropped { shape, .. }) => {
-                self.added.push_back(Effect::RemoveFolder { shape: shape.clone() });
+                let (id, shape) = (shape.identity().id, shape.clone());
+                self.added.push_back(Effect::WorkOnSegment(SegmentWork::RemoveFolder { id, shape }));
             }
             _ => {}
         }

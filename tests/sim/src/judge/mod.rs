@@ -11,7 +11,7 @@ use crate::postgres::{Change, Postgres, TABLES, Tables, apply};
 use crate::reply::Reply;
 use crate::shapes::{KINDS, ShownRow};
 use limn_core::log::Rope;
-use limn_core::shape::RotationCause;
+use limn_core::shape::DropCause;
 use limn_core::store::Limits;
 use limn_core::{Handle, Offset};
 use serde_json::Value;
@@ -22,10 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Event {
     /// A shape's snapshot was taken.
     Snapshot(Handle, usize),
-    /// A shape was removed because of what the stream said.
-    Rotated(Handle, RotationCause),
-    /// A shape could not be made.
-    Failed(Handle),
+    /// A shape was dropped.
+    Dropped(Handle, DropCause),
     /// A piece was handed to the commit log.
     Queued(Rope),
 }
@@ -80,9 +78,8 @@ impl Judge {
     /// Where it should not have happened.
     pub fn handle_event(&mut self, event: Event, postgres: &Postgres) -> Verdict {
         match event {
-            Event::Failed(handle) => self.excuse(handle),
             Event::Queued(piece) => limits::check_piece(&piece, &self.limits)?,
-            Event::Rotated(handle, RotationCause::Truncated) => {
+            Event::Dropped(handle, DropCause::Truncated) => {
                 let kind = self.logs.get(&handle).map(|known| known.kind);
                 let is_truncated = |table: usize| {
                     let changes = postgres.wal().iter().flat_map(|transaction| &transaction.changes);
@@ -94,7 +91,8 @@ impl Judge {
                 }
                 self.excuse(handle);
             }
-            Event::Rotated(handle, cause) => return Err(format!("{handle} rotated: {cause:?}")),
+            Event::Dropped(handle, DropCause::CreationFailed | DropCause::Deleted) => self.excuse(handle),
+            Event::Dropped(handle, cause) => return Err(format!("{handle} was dropped: {cause:?}")),
             Event::Snapshot(handle, kind) => {
                 let known = KnownLog::new(kind, postgres);
                 if self.logs.insert(handle, known).is_some() {

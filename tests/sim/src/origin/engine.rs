@@ -1,15 +1,14 @@
 //! The stream and the effects, as `limn_origin::engine` has them.
 
-use super::segment_work::SegmentWork;
-use super::{Origin, Shape, layout};
-use crate::faulty::keepalive;
+use super::Origin;
 use crate::judge::Event;
-use crate::postgres::{Frame, Postgres, Walsender, described};
-use crate::random::Random;
+use crate::postgres::{Frame, Postgres, Walsender};
+use crate::threads::Thread;
 use limn_core::Lsn;
+use limn_core::log::ShapeLog;
+use limn_core::log::reading::Standing;
 use limn_core::pgoutput::decode;
-use limn_core::store::{Effect, Progress, Question};
-use limn_disk::{Piece, segment};
+use limn_core::store::{Effect, Followed, Progress, SharedShape};
 use std::io;
 
 impl Origin {
@@ -24,30 +23,11 @@ impl Origin {
     /// The connection breaks.
     pub fn disconnect(&mut self) {
         self.writer.handle_disconnect();
-        (self.link, self.is_active) = (None, false);
+        (self.link, self.front.standing) = (None, Standing::Away);
     }
 
-    /// Postgres crashes: every connection breaks.
-    pub fn handle_postgres_crash(&mut self) {
-        self.disconnect();
-        self.move_session.close();
-    }
-
-    /// Reads a frame of the stream, where there is one. The turn goes on.
-    pub fn read_frame(&mut self, postgres: &Postgres) -> io::Result<bool> {
-        let frame = self.link.as_mut().and_then(|link| link.next(postgres));
-        frame.as_ref().map_or(Ok(()), |frame| self.handle_frame(frame))?;
-        Ok(frame.is_some())
-    }
-
-    /// A keepalive comes.
-    pub fn read_keepalive(&mut self, postgres: &mut Postgres) -> io::Result<()> {
-        let frame = self.link.as_ref().map(|link| keepalive(link, postgres, self.faults));
-        frame.map_or(Ok(()), |frame| self.handle_frame(&frame))?;
-        self.end_turn(postgres)
-    }
-
-    fn handle_frame(&mut self, frame: &Frame) -> io::Result<()> {
+    /// Takes a frame of the stream. The turn goes on.
+    pub fn handle_frame(&mut self, frame: &Frame) -> io::Result<()> {
         let (at, data) = match frame {
             Frame::XLogData(at, data) => (Lsn::new(*at), data),
             Frame::Keepalive(wal_end) => {
@@ -61,12 +41,7 @@ impl Origin {
                 self.writer.handle_message(&message, at).expect("the model keeps the stream's rules");
             self.execute()?;
             let Progress::Again(questions) = progress else { return Ok(()) };
-            for question in questions {
-                let Question::Relation { oid, .. } = question else {
-                    unreachable!("core judges every clause")
-                };
-                self.writer.handle_described(oid, described(oid));
-            }
+            questions.iter().for_each(|question| self.writer.ask(question));
         }
     }
 
@@ -81,99 +56,32 @@ impl Origin {
         Ok(())
     }
 
+    /// A thread does so much of what is queued for it.
+    pub fn run(&mut self, thread: Thread, count: usize) -> io::Result<()> {
+        let reports = self.threads.run(thread, count)?;
+        reports.into_iter().for_each(|report| self.writer.handle_report(report));
+        Ok(())
+    }
+
     /// Carries out what was decided.
-    pub(super) fn execute(&mut self) -> io::Result<()> {
+    fn execute(&mut self) -> io::Result<()> {
         while let Some(effect) = self.writer.poll_effect() {
+            self.events.extend(Event::of(&effect));
             match effect {
-                Effect::Append { ticket, bytes } => {
-                    self.events.push(Event::Queued(bytes.clone()));
-                    self.commit_queue.push_back(Piece::Append { ticket, bytes });
-                }
-                Effect::StartFile { number, ticket, checkpoint: bytes } => {
-                    self.commit_queue.extend([Piece::StartFile { number }, Piece::Append { ticket, bytes }]);
-                }
-                Effect::DeleteFilesBefore { file: number } => {
-                    self.commit_queue.push_back(Piece::DeleteBefore { number });
-                }
-                Effect::SyncSegments { file, shapes } => self.syncing = Some((file, shapes)),
-                Effect::WriteTail { id, shape, append } => self.writing.push_back((id, shape, append)),
-                Effect::RemoveFolder { shape } => {
-                    // Nothing is written to a folder that goes.
-                    self.write_queued_tails(usize::MAX)?;
-                    self.segment_work.push_back(SegmentWork::RemoveFolder(shape));
-                }
-                Effect::Compact { id, shape, plan, stops } => {
-                    self.segment_work.push_back(SegmentWork::Compact(id, shape, plan, stops));
-                }
-                Effect::FinishCompaction { id, shape, draft, end } => {
-                    self.segment_work.push_back(SegmentWork::Finish(id, shape, draft, end));
-                }
-                Effect::RemoveSegment { shape, generation } => {
-                    self.segment_work.push_back(SegmentWork::Remove(shape, generation));
-                }
-                Effect::Publish { processed, .. } => self.processed = self.processed.max(processed),
-                Effect::Joined { shape } => shape.log.change(|log| log.handle_joined()),
+                Effect::CommitLog(piece) => self.threads.pieces.push_back(piece),
+                Effect::WriteTail(write) => self.threads.tails.push_back(write),
+                Effect::SyncSegments(sync) => self.threads.syncs.push_back(sync),
+                Effect::WorkOnSegment(work) => self.threads.segments.push_back(work),
+                Effect::Publish { processed, .. } => self.front.publish(processed),
+                Effect::Joined { shape } => shape.with_log(ShapeLog::handle_joined),
                 Effect::SnapshotDurable { shape } => shape.is_durable.set(true),
-                Effect::CaughtUp => self.is_active = true,
-                Effect::Rotated { shape, cause } => self.events.push(Event::Rotated(shape.handle, cause)),
+                Effect::CaughtUp => self.front.standing = Standing::Active,
+                Effect::Dropped { shape, .. } => self.front.retire(shape),
                 Effect::Round(request) => self.move_session.request(request),
                 // Clients look by themselves.
-                Effect::Dropped { .. } | Effect::Wake { .. } | Effect::Began { .. } | Effect::Moved => {}
+                Effect::Rotated { .. } | Effect::Wake { .. } | Effect::Began { .. } | Effect::Moved => {}
             }
         }
         Ok(())
-    }
-
-    /// The commit log's thread takes a group.
-    pub fn write_group(&mut self, pieces_max: usize) -> io::Result<()> {
-        let mut pieces = std::iter::from_fn(|| self.commit_queue.pop_front()).take(pieces_max);
-        let last = self.commit_writer.write_group(|| pieces.next(), |_, write_and_sync| write_and_sync())?;
-        self.durable = last.unwrap_or(self.durable);
-        Ok(())
-    }
-
-    /// The thread that writes tails takes some.
-    pub fn write_tails(&mut self, count: usize) -> io::Result<()> {
-        self.write_queued_tails(count)?;
-        self.execute()
-    }
-
-    fn write_queued_tails(&mut self, count: usize) -> io::Result<()> {
-        for (id, shape, append) in self.writing.drain(..count.min(self.writing.len())) {
-            segment::write(&self.files, &shape.dir(), &append)?;
-            self.writer.handle_flushed(id);
-        }
-        Ok(())
-    }
-
-    /// The segments of a checkpoint are synced.
-    pub fn sync_segments(&mut self) -> io::Result<()> {
-        let Some((file, shapes)) = self.syncing.take() else { return Ok(()) };
-        let generation = |shape: &Shape| shape.log.get().start().generation;
-        let dirs: Vec<_> = shapes.iter().map(|shape| (shape.dir(), generation(shape))).collect();
-        let places = shapes.iter().filter_map(|shape| shape.log.get().pack());
-        let dirs = dirs.iter().map(|(dir, generation)| (&**dir, *generation));
-        segment::sync_all(&self.files, &layout(), dirs, places)?;
-        self.writer.handle_segments_synced(file);
-        self.execute()
-    }
-
-    /// The engine hears what is durable.
-    pub fn handle_durable(&mut self, postgres: &mut Postgres) -> io::Result<()> {
-        self.writer.handle_synced(self.durable);
-        self.end_turn(postgres)
-    }
-
-    /// The engine's clock ticks.
-    pub fn handle_tick(&mut self, postgres: &mut Postgres) -> io::Result<()> {
-        self.writer.handle_tick(self.handles.last_us());
-        self.end_turn(postgres)
-    }
-
-    /// The session in which moves are made takes its next step.
-    pub fn step_move(&mut self, postgres: &mut Postgres, random: &mut Random) -> io::Result<()> {
-        let outcome = self.move_session.step(postgres, random);
-        outcome.into_iter().for_each(|outcome| self.writer.handle_round(outcome));
-        self.end_turn(postgres)
     }
 }

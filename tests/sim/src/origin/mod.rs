@@ -3,70 +3,22 @@
 
 mod creation;
 mod engine;
-mod request;
-mod segment_work;
-mod standby;
 
 use crate::fault::Faults;
-use crate::faulty::{Log, MoveSession, Writer, recover, start_commit_log};
-use crate::files::Files;
+use crate::faulty::{MoveSession, Shape, Writer, recover, start_commit_log};
+use crate::files::{File, Files, layout};
+use crate::front::Front;
 use crate::judge::Event;
 use crate::postgres::Walsender;
 use crate::settings::Settings;
-use crate::shapes::{KINDS, Kind};
-use creation::{Creation, Run};
-use limn_core::journal::Ticket;
-use limn_core::journal::record::CreatedShape;
-use limn_core::log::ShapeLog;
-use limn_core::log::segment::SegmentAppend;
-use limn_core::store::{self, SharedShape, Snapshots};
-use limn_core::{Handle, HandleClock, Lsn, ShapeId};
-use limn_disk::{CommitWriter, Layout, Packs, Piece, Recovered};
-use segment_work::SegmentWork;
-pub use standby::Standby;
-use std::cell::Cell;
-use std::collections::VecDeque;
+use crate::threads::Threads;
+use creation::Run;
+use limn_core::log::reading::Standing;
+use limn_core::store::{self, Snapshots};
+use limn_core::{HandleClock, Lsn};
+use limn_disk::{Packs, Recovered};
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
-
-/// A shape as a process holds it.
-#[derive(Debug)]
-pub struct Shape {
-    created: CreatedShape,
-    pub handle: Handle,
-    kind: usize,
-    pub log: Log,
-    is_readable: Cell<bool>,
-    pub is_durable: Cell<bool>,
-}
-
-impl Shape {
-    fn new(created: CreatedShape, handle: Handle, log: Log, is_there: bool) -> Self {
-        let kind = KINDS.iter().position(|kind| kind.request == created.request);
-        let kind = kind.expect("only known kinds are asked for");
-        let (is_readable, is_durable) = (Cell::new(is_there), Cell::new(is_there));
-        Self { created, handle, kind, log, is_readable, is_durable }
-    }
-
-    fn kind(&self) -> &'static Kind {
-        &KINDS[self.kind]
-    }
-
-    fn dir(&self) -> PathBuf {
-        layout().shape_dir(self.handle)
-    }
-}
-
-impl SharedShape for Shape {
-    fn with_log<T>(&self, change: impl FnOnce(&mut ShapeLog) -> T) -> T {
-        self.log.change(change)
-    }
-
-    fn created(&self) -> CreatedShape {
-        self.created.clone()
-    }
-}
 
 /// The process.
 #[derive(Debug)]
@@ -75,24 +27,14 @@ pub struct Origin {
     faults: Faults,
     settings: Settings,
     pub writer: Writer<Rc<Shape>>,
-    /// Pieces for the commit log's thread, who that is, and the last ticket that it has reported.
-    pub commit_queue: VecDeque<Piece>,
-    commit_writer: CommitWriter<Files>,
-    pub durable: Ticket,
-    packs: Packs<Files>,
-    /// Tails that another thread is about to write.
-    pub writing: VecDeque<(ShapeId, Rc<Shape>, SegmentAppend)>,
-    pub segment_work: VecDeque<SegmentWork>,
-    /// The file whose checkpoint waits for segments to be synced.
-    syncing: Option<(u64, Vec<Rc<Shape>>)>,
+    pub threads: Threads,
+    pub front: Front,
     pub move_session: MoveSession,
-    pub snapshots: Snapshots<Vec<u32>, Rc<Creation>>,
+    pub snapshots: Snapshots<Vec<u32>, Rc<Shape>, File>,
     runs: Vec<Run>,
     pub link: Option<Walsender>,
-    pub processed: Lsn,
-    pub is_active: bool,
     next_id: u32,
-    handles: HandleClock,
+    pub handles: HandleClock,
     pub events: Vec<Event>,
 }
 
@@ -104,48 +46,29 @@ impl Origin {
         let commit_writer = start_commit_log(files, layout(), &recovered, &handles, faults)?;
         let packs = Packs::new(files.clone(), layout(), &recovered, settings.pack_bytes_max);
         let Recovered { store, next_file } = recovered;
-        let processed = Lsn::new(store.processed);
-        let writer = store::Writer::new(settings.limits, next_file, store.tables, processed);
+        let mut front = Front::new(files, Standing::Away, Lsn::new(store.processed), faults);
+        let writer = store::Writer::new(settings.limits, next_file, store.tables, front.processed);
         let mut writer = Writer::new(writer, faults);
-        for it in store.shapes {
-            let (id, salt) = (it.created.id, it.handle.to_string());
-            let shape =
-                Rc::new(Shape::new(it.created.created(), it.handle, Log::of_first(it.log, faults), true));
-            let definition = &shape.kind().definition;
-            writer.restore(id, (shape.clone(), definition), &salt, (it.filter, it.is_joined), it.dependent);
-        }
+        front.shapes.extend(store.shapes.into_iter().map(|found| {
+            writer.restore(found, |kept, log| {
+                let shape = Shape::of_first(kept.created(), (kept.handle, log), true, faults);
+                (shape.clone(), shape.kind.definition.clone())
+            })
+        }));
         Ok(Self {
             files: files.clone(),
             faults,
             settings: settings.clone(),
             writer,
-            commit_queue: VecDeque::new(),
-            commit_writer,
-            durable: Ticket::ZERO,
-            packs,
-            writing: VecDeque::new(),
-            segment_work: VecDeque::new(),
-            syncing: None,
+            threads: Threads::new(files, commit_writer, packs),
+            front,
             move_session: MoveSession::new(faults),
             snapshots: Snapshots::new(settings.snapshots),
             runs: Vec::new(),
             link: None,
-            processed,
-            is_active: false,
             next_id: store.next_id,
             handles,
             events: Vec::new(),
         })
     }
-
-    /// The shapes that the writer knows.
-    pub fn shapes(&self) -> impl Iterator<Item = &Rc<Shape>> {
-        let logs = self.writer.logs();
-        logs.ids().into_iter().filter_map(|id| logs.shape(id))
-    }
-}
-
-/// The paths on the disk.
-pub fn layout() -> Layout {
-    Layout::new(PathBuf::new())
 }
