@@ -337,7 +337,7 @@ impl Reader<'_> {
 
     fn reply(&self, (offset, segment_start): (Offset, u64), up_to_date: bool, closed: bool) -> LogReply<'_> {
         LogReply {
-            request: &self.request,
+            request: self.request.read(),
             handle: self.shape.handle,
             offset,
             segment_start,
