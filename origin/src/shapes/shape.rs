@@ -1,7 +1,7 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
-use super::live_reply::{LiveReply, LiveReplyKey, Waiting, Waits};
 use super::schemas::Schemas;
+use super::seats::{Guest, Seat, Seated, Seats};
 use anyhow::Result;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
 use limn_core::log::reading::Part;
@@ -42,7 +42,7 @@ pub struct Shape {
     /// Rises with every read of any shape.
     last_read: AtomicU64,
     changed: Notify,
-    waiting: Waiting,
+    seats: Seats,
     generation: u64,
 }
 
@@ -109,7 +109,7 @@ impl Shape {
             is_outdated: AtomicBool::new(false),
             last_read: AtomicU64::new(0),
             changed: Notify::new(),
-            waiting: Waiting::default(),
+            seats: Seats::default(),
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -319,22 +319,28 @@ impl Shape {
         self.changed.notified()
     }
 
-    /// Counts a live request that waits for news.
-    pub fn waits(&self) -> Waits<'_> {
-        self.waiting.begin()
+    /// Lets a live request wait for news on a seat.
+    pub fn seat(&self, guest: Guest) -> Seated<'_> {
+        self.seats.take(guest)
     }
 
-    /// The live reply of that key: made once for all who wait for it.
-    pub fn live_reply(
-        &self,
-        key: &LiveReplyKey,
-        make: impl FnOnce() -> Option<LiveReply>,
-    ) -> Option<LiveReply> {
-        self.waiting.reply(key, make)
+    /// The seats that are taken: whoever asks for them serves or calls everybody.
+    #[must_use]
+    pub fn rise(&self) -> Vec<Arc<Seat>> {
+        self.seats.rise()
     }
 
     /// Tells everyone who waits that there is something new.
     pub fn wake(&self) {
         self.changed.notify_waiters();
+        self.rise().iter().for_each(|seat| seat.call());
+    }
+
+    /// Tells those who do not sit on seats that its log has grown; true where others do, and nobody else is about to
+    /// serve them.
+    #[must_use]
+    pub fn grow(&self) -> bool {
+        self.changed.notify_waiters();
+        self.seats.fall_due()
     }
 }
