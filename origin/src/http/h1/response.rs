@@ -405,14 +405,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_taken_by_a_socket_that_was_not_heard_of() {
-        let (_client, socket) = connection().await;
-        let shared = render([("shared", &b"2"[..])], b"[]");
-        let rest = send_at_once(&socket, (b"", &[]), &shared);
-        assert!(rest.starts_with(b"HTTP/1.1 200 OK\r\n") && rest.ends_with(&shared));
-    }
-
-    #[tokio::test]
     async fn long_bodies_go_out_whole() {
         let piece = "x".repeat(BATCH_BYTES / 3);
         let count = 40;
