@@ -11,6 +11,7 @@ mod nginx;
 mod plot;
 mod profiler;
 mod report;
+mod responder;
 mod scenario;
 mod soak;
 mod subject;
@@ -88,11 +89,11 @@ enum Name {
     LargeTransaction,
     /// A row of 50 MB that one client of each of many shapes waits for
     LargeRow,
-    /// Clients that wait for the next row of one shape
+    /// Clients that wait for the next row of one shape; the floor is a server that writes them a reply it knows beforehand
     LiveClients,
     /// The memory that the server keeps for each client that waits
     ParkedMemory,
-    /// A row that hits 1,500 shapes, for each of which a client waits
+    /// A row that hits 1,500 shapes, for each of which a client waits; the floor is the same
     WideWrite,
     /// 64 connections that read a shape of 500 rows again and again; the floor is nginx with a file of as many bytes
     SmallShape,

@@ -137,6 +137,9 @@ fn supervise(
         let run = expiry::run(shapes_max, engine.clone(), registry.clone(), status.clone());
         tasks.spawn("expiry", run);
     }
+    for deliverer in http::deliverers(server) {
+        tasks.spawn("live_replies", deliverer);
+    }
     let pool = creator.pool.clone();
     tasks.spawn("idle_sessions", async move { pool.watch().await });
     tasks

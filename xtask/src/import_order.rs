@@ -35,7 +35,7 @@ const FILTER: [&[&str]; 7] = [
 /// engine.
 const ORIGIN: [&[&str]; 12] = [
     &["observe", "postgres", "random", "stopping", "supervisor"],
-    &["shapes::live_reply", "shapes::schemas", "store"],
+    &["shapes::schemas", "shapes::waiters", "store"],
     &["health::degraded", "health::preflight", "health::vitals", "shapes::catalog_changes", "shapes::shape"],
     &["health::soundness", "health::status", "shapes::registry"],
     &["engine"],

@@ -102,7 +102,7 @@ impl Log {
             black_box(self.log.shared_tail_part(range.bytes.clone()));
         }
         let reply = LogReply {
-            request,
+            request: request.read(),
             handle: HANDLE,
             offset,
             segment_start: part.segment_start(),

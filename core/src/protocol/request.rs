@@ -30,6 +30,19 @@ pub struct ShapeRequest {
     pub cursor: Option<String>,
 }
 
+/// The part of a request on which the head of its reply depends, beside the shape and the cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// `GET`, `HEAD` or `POST`.
+    pub method: Method,
+    /// From where.
+    pub offset: RequestOffset,
+    /// Whether to wait for changes.
+    pub live: bool,
+    /// Whether to stream changes as events; only ever with `live`.
+    pub live_sse: bool,
+}
+
 /// Where a read begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestOffset {
@@ -93,6 +106,15 @@ pub struct DeleteRequest {
     pub definition: Option<DefinitionRequest>,
     /// The incarnation to delete.
     pub handle: Option<String>,
+}
+
+impl ShapeRequest {
+    /// The part that the head of a log reply depends on.
+    #[must_use]
+    pub const fn read(&self) -> ReadRequest {
+        let Self { method, offset, live, live_sse, .. } = *self;
+        ReadRequest { method, offset, live, live_sse }
+    }
 }
 
 impl DefinitionRequest {

@@ -129,7 +129,7 @@ impl Executor {
             Effect::Publish { processed, grown } => {
                 // Told to readers only now that every shape shows the transaction.
                 self.status.handle_processed(processed.as_u64());
-                grown.iter().for_each(|shape| shape.wake());
+                self.registry.grown.push(grown);
             }
             Effect::Joined { shape } => shape.handle_joined(),
             Effect::Wake { shape } => shape.wake(),

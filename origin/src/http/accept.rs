@@ -3,6 +3,7 @@
 use super::closing::{HANDSHAKE_WAIT, ignore_new};
 use super::unreadable::Answering;
 use super::{Server, answer, h1, unreadable_head};
+use crate::shapes::Served;
 use axum::body::{Body, Bytes};
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Version};
@@ -211,7 +212,8 @@ where
             Err(request) => answer(self.server.clone(), request).await,
         };
         // The client's next request goes to another server, instead of a connection that is about to close.
-        if is_http1 && self.server.stopping.has_begun() {
+        let is_head_open = response.extensions().get::<Served>().is_none();
+        if is_http1 && is_head_open && self.server.stopping.has_begun() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

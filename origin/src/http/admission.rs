@@ -60,6 +60,13 @@ pub(super) struct Admitted {
     is_initial: bool,
 }
 
+impl Admitted {
+    /// Its place, for a request that has come where it stays.
+    pub(super) fn into_place(self) -> OwnedSemaphorePermit {
+        self.permit
+    }
+}
+
 impl Admission {
     /// An empty house with these limits.
     #[must_use]

@@ -4,7 +4,6 @@
 //! names the offset that was asked for: a client whose stream breaks goes on behind what it received.
 
 use super::Server;
-use super::admission::Admitted;
 use super::body::{FileRange, PIECE_BYTES, Stored};
 use crate::shapes::Shape;
 use axum::body::{Body, Bytes};
@@ -17,6 +16,7 @@ use limn_core::protocol::message;
 use limn_core::protocol::request::RequestOffset;
 use std::io;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 /// One client's stream.
@@ -33,7 +33,7 @@ pub(super) struct Events {
     /// The up-to-date message behind them.
     control: Option<Vec<u8>>,
     /// Counts among the requests under way for as long as the stream lasts.
-    _admitted: Admitted,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Events {
@@ -41,7 +41,7 @@ impl Events {
         server: Arc<Server>,
         shape: Arc<Shape>,
         stream: EventStream,
-        admitted: Admitted,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
             server,
@@ -52,7 +52,7 @@ impl Events {
             file: None,
             tail: SharedBytes::new(),
             control: None,
-            _admitted: admitted,
+            _place: place,
         }
     }
 

@@ -3,12 +3,13 @@
 use super::Server;
 use crate::health::Phase;
 use crate::shapes::Shape;
-use limn_core::Lsn;
-use limn_core::log::Clock;
 use limn_core::log::reading::{Look, Standing};
+use limn_core::log::{Clock, Read};
 use limn_core::protocol::request::RequestOffset;
+use limn_core::{Lsn, Offset};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl Server {
@@ -31,6 +32,15 @@ impl Server {
             RequestOffset::At(after) => Some(shape.read(after, clock).await?),
         };
         Ok(Look { now, read, standing, is_stopping: self.stopping.has_begun() })
+    }
+
+    /// The same of a live request that began at this moment; `None` where the disk must be asked.
+    pub(super) fn look_in_memory(&self, shape: &Shape, after: Offset) -> Option<Look> {
+        let standing = self.standing(shape);
+        let clock = self.clock(standing);
+        let read = shape.is_readable().then(|| shape.log().read(after, clock));
+        let is_stopping = self.stopping.has_begun();
+        (read != Some(Read::Search)).then_some(Look { now: Duration::ZERO, read, standing, is_stopping })
     }
 
     /// The server's state for one shape: its phase, and faults of the shape's tables.

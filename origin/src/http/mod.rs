@@ -8,6 +8,7 @@ mod closing;
 mod compress;
 mod counted;
 mod delete;
+mod deliver;
 mod events;
 mod h1;
 mod look;
@@ -22,24 +23,26 @@ mod unreadable;
 pub use accept::serve;
 pub use admission::{Admission, AdmissionLimits};
 pub use chunks::Chunks;
+pub use deliver::deliverers;
 pub use metrics::metrics_page;
 pub use subset::Subsets;
 
 use crate::health::Status;
 use crate::observe::{Metrics, spans};
 use crate::shapes::creation::Creator;
-use crate::shapes::{LiveReply, Registry};
+use crate::shapes::{Registry, Served};
 use crate::stopping::Stopping;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use limn_core::protocol::cache::CachePolicy;
+use limn_core::protocol::cache::{CachePolicy, next_cursor};
 use limn_core::protocol::cors::{caller_headers, preflight};
 use limn_core::protocol::reply::{Health, Reply, ReplyHead, Unavailable};
 use limn_core::protocol::route::{Method, Route, route};
 use limn_core::protocol::{auth, header as wire};
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Everything a request is answered from.
 pub struct Server {
@@ -95,6 +98,15 @@ impl Server {
         self.unique.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The cursor of a live reply, behind that which was asked with.
+    fn cursor(&self, asked: Option<&str>) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let interval_s = self.settings.long_poll_timeout.as_secs();
+        // Spread enough that two clients that collide once do not collide again.
+        let random = self.next_unique().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(now.subsec_nanos());
+        next_cursor(now.as_secs(), interval_s, asked, random)
+    }
+
     fn health(&self) -> Health {
         if self.stopping.has_begun() { Health::Stopping } else { self.status.health() }
     }
@@ -144,12 +156,13 @@ async fn answer_route(
             }
         }
     };
-    finish(&mut response, matched, &caller, server.next_unique());
     server.metrics.answered(route_name(matched), response.status().as_u16());
-    spans::answered(&response);
-    if let Some(reply) = response.extensions().get::<LiveReply>() {
-        server.metrics.response_bytes.inc_by(reply.body_bytes);
+    if let Some(served) = response.extensions().get::<Served>() {
+        server.metrics.response_bytes.inc_by(served.body_bytes);
+        return response;
     }
+    finish(&mut response, matched, &caller, server.next_unique());
+    spans::answered(&response);
     response.map(|body| counted::counted(body, &server.metrics.response_bytes))
 }
 
@@ -192,6 +205,27 @@ impl Caller {
             request_id: id.map(Box::from),
         }
     }
+
+    /// The lines that every answer of the shape route carries for this caller.
+    fn lines(&self) -> Arc<[u8]> {
+        static OF_MOST: OnceLock<Arc<[u8]>> = OnceLock::new();
+        let render = || {
+            let mut lines = Vec::new();
+            let headers = self.headers(Route::Shape);
+            headers.iter().for_each(|(name, value)| h1::line(&mut lines, name, value.as_bytes()));
+            lines.into()
+        };
+        match self {
+            Self { origin: None, is_authorized_by_header: false, .. } => OF_MOST.get_or_init(render).clone(),
+            _ => render(),
+        }
+    }
+
+    fn headers(&self, route: Route) -> Vec<(&'static str, String)> {
+        let mut headers = caller_headers(route, self.origin.as_deref(), self.is_authorized_by_header);
+        headers.push((wire::SERVER, concat!("Limn/", env!("CARGO_PKG_VERSION")).to_owned()));
+        headers
+    }
 }
 
 fn is_authorized(server: &Server, request: &Request<Body>) -> bool {
@@ -209,21 +243,22 @@ fn unreadable_head(server: &Server, status: u16, bytes_max: usize) -> Vec<u8> {
     finish(&mut response, Route::Shape, &Caller::default(), server.next_unique());
     let mut answer = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
     let headers = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    answer.extend_from_slice(&h1::render(headers, body.as_bytes()).bytes);
+    answer.extend_from_slice(&h1::render(headers, body.as_bytes()));
     answer
 }
 
 /// Adds what every answer carries (protocol §1.1, §1.3).
 fn finish(response: &mut Response<Body>, route: Route, caller: &Caller, unique: u64) {
-    let Caller { origin, is_authorized_by_header, request_id } = caller;
-    for (name, value) in caller_headers(route, origin.as_deref(), *is_authorized_by_header) {
+    for (name, value) in caller.headers(route) {
         push(response.headers_mut(), name, &value);
     }
-    match request_id {
-        Some(id) => push(response.headers_mut(), wire::REQUEST_ID, id),
-        None => push(response.headers_mut(), wire::REQUEST_ID, &format!("limn-{unique:020}")),
-    }
-    push(response.headers_mut(), wire::SERVER, concat!("Limn/", env!("CARGO_PKG_VERSION")));
+    let id = request_id(caller.request_id.as_deref(), unique);
+    push(response.headers_mut(), wire::REQUEST_ID, &id);
+}
+
+/// A request's id: the caller's own, or else one that no other has.
+fn request_id(own: Option<&str>, unique: u64) -> Cow<'_, str> {
+    own.map_or_else(|| format!("limn-{unique:020}").into(), Cow::from)
 }
 
 /// A reply whose body is known.

@@ -3,20 +3,19 @@
 //! The last station of a change: `engine::executor` wakes who waits; [`ShapeLog::read`](limn_core::log::ShapeLog::read) says
 //! which bytes follow the client's offset, [`Reading`] what to answer or what to wait for.
 
-use super::admission::Admitted;
 use super::body::{Stored, growing_snapshot};
 use super::events::Events;
-use super::h1::{TakesRendered, render};
+use super::h1::Direct;
 use super::lookup::find_readable;
-use super::{Server, fixed, push, subset, text, with_head};
+use super::{Caller, Server, fixed, subset, text, with_head};
 use crate::observe::Counted;
-use crate::shapes::{LiveReplyKey, Shape, Waits};
+use crate::shapes::{LiveRequest, Shape, Waited};
 use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Request, Response};
 use limn_core::log::reading::{Answer, Awaited, EventStream, Look, Mode, Next, Part, Reading, Refuse, Wait};
 use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
-use limn_core::protocol::cache::{lists_etag, next_cursor};
+use limn_core::protocol::cache::lists_etag;
 use limn_core::protocol::query::Query;
 use limn_core::protocol::reply::{LogReply, Reply, Unavailable};
 use limn_core::protocol::request::{RequestOffset, ShapeRequest, read_shape_request};
@@ -26,14 +25,14 @@ use limn_core::{Lsn, Offset};
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Span;
 
-/// Rows of more bytes go out as pieces of their own, behind a head of each reply's own.
-const SHARED_BYTES: u64 = 16 << 10;
 /// How long a client that must start over waits to learn the new handle.
 const SUCCESSOR_WAIT: Duration = Duration::from_secs(2);
 
@@ -75,9 +74,7 @@ async fn begin(
     let mut admitted = admit.await.map_err(|refused| Box::new(refused.into_reply(server, method)))?;
     let if_none_match = text(request.headers(), header::IF_NONE_MATCH).map(Box::from);
     let coding = accepted_coding(request.headers());
-    // The span of an answer tells what is in its headers.
-    let takes_rendered =
-        request.extensions().get::<TakesRendered>().is_some() && Span::current().is_disabled();
+    let direct = Connection::of(&request);
     if method == Method::Post {
         merge_body(server, &mut parameters, *request).await?;
     }
@@ -89,7 +86,8 @@ async fn begin(
     server.admission.settle(&mut admitted);
     shape.handle_read(server.next_unique());
     let schema = shape.schema();
-    let reader = Reader { server, shape, schema, request, if_none_match, coding, takes_rendered, admitted };
+    let place = Some(admitted.into_place());
+    let reader = Reader { server, shape, schema, request, if_none_match, coding, direct, place };
     Ok(Begun::Reader(Box::new(reader)))
 }
 
@@ -137,10 +135,29 @@ struct Reader<'a> {
     if_none_match: Option<Box<str>>,
     /// The coding that the client prefers.
     coding: Option<Coding>,
-    /// The connection takes an answer that others get too.
-    takes_rendered: bool,
-    /// Held until the answer is there; a stream of events takes it along.
-    admitted: Admitted,
+    /// The connection, where others may write the reply to it.
+    direct: Option<Box<Connection>>,
+    /// Among the requests under way, held until the answer is there; a stream of events takes it along.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+/// A connection to which others may write a reply, and the lines of its head that depend on the caller.
+struct Connection {
+    socket: Weak<TcpStream>,
+    lines: Arc<[u8]>,
+    request_id: Option<Box<str>>,
+}
+
+impl Connection {
+    fn of(request: &Request<Body>) -> Option<Box<Self>> {
+        let Direct(socket) = request.extensions().get()?;
+        // The span of an answer tells what is in its headers.
+        if !Span::current().is_disabled() {
+            return None;
+        }
+        let caller = Caller::of(request.headers());
+        Some(Box::new(Self { socket: socket.clone(), lines: caller.lines(), request_id: caller.request_id }))
+    }
 }
 
 impl Reader<'_> {
@@ -164,18 +181,73 @@ impl Reader<'_> {
                 Err(error) => return Err(Box::pin(self.unreadable(&error)).await),
             };
             let wait = match reading.next(&look, self.is_known(&look)) {
-                Next::Send(answer) => {
-                    let shared = self.shared(&answer).map(Ok);
-                    return match shared {
-                        Some(response) => response,
-                        None => Box::pin(self.send(answer)).await,
-                    };
-                }
+                Next::Send(answer) => return Box::pin(self.send(answer)).await,
                 Next::Wait(wait) => wait,
                 Next::Refuse(refuse) => return Err(Box::pin(self.refusal(refuse)).await),
             };
-            let _parked = self.park(&shape, wait.what);
-            self.wait(wait, began, changed).await;
+            let parked =
+                (wait.what == Awaited::News).then(|| Counted::new(&self.server.metrics.parked_clients));
+            match parked.map(|parked| self.live(parked)) {
+                Some(Ok(live)) => {
+                    changed.set(shape.changed());
+                    if let Some(response) = self.wait_for_news(&shape, live, &mut reading, began).await {
+                        return Ok(response);
+                    }
+                }
+                _parked => self.wait(wait, began, changed).await,
+            }
+        }
+    }
+
+    /// What waits, where others may answer this request.
+    fn live(&mut self, parked: Counted) -> Result<LiveRequest, Counted> {
+        let RequestOffset::At(after) = self.request.offset else { return Err(parked) };
+        let Some(Connection { socket, lines, request_id }) = self.direct.as_deref() else {
+            return Err(parked);
+        };
+        let Some(place) = self.place.take() else { return Err(parked) };
+        Ok(LiveRequest {
+            socket: socket.clone(),
+            after,
+            cursor: self.request.cursor.as_deref().map(Box::from),
+            lines: lines.clone(),
+            request_id: request_id.clone(),
+            place,
+            parked,
+        })
+    }
+
+    /// Waits for news; gives the answer where somebody else has sent it.
+    async fn wait_for_news(
+        &mut self,
+        shape: &Arc<Shape>,
+        live: LiveRequest,
+        reading: &mut Reading,
+        began: Instant,
+    ) -> Option<Response<Body>> {
+        let waiting = shape.wait(live);
+        // What has come before wakes nobody.
+        let look = self.server.look(shape, self.request.offset, began).await;
+        if let Ok(Next::Wait(Wait { what: Awaited::News, until })) =
+            look.map(|look| reading.next(&look, false))
+        {
+            tokio::select! {
+                biased;
+                () = waiting.woken() => {}
+                () = sleep_until(began + until) => {}
+                () = self.server.stopping.begun() => {}
+            }
+        }
+        match waiting.finish() {
+            Waited::Served(served) => {
+                let mut response = Response::default();
+                response.extensions_mut().insert(served);
+                Some(response)
+            }
+            Waited::Unserved(live) => {
+                self.place = Some(live.place);
+                None
+            }
         }
     }
 
@@ -260,7 +332,7 @@ impl Reader<'_> {
             _ => return with_head(head, Body::empty()),
         };
         let stream = EventStream::new(after, has_pending, self.shape.has_moves());
-        let events = Events::new(self.server.clone(), self.shape, stream, self.admitted);
+        let events = Events::new(self.server.clone(), self.shape, stream, self.place);
         with_head(head, events.into_body())
     }
 
@@ -311,43 +383,16 @@ impl Reader<'_> {
         with_head(head, self.unless_head(Body::from(body)))
     }
 
-    fn park<'s>(&self, shape: &'s Shape, what: Awaited) -> Option<(Counted, Waits<'s>)> {
-        let count = || (Counted::new(&self.server.metrics.parked_clients), shape.waits());
-        (what == Awaited::News).then(count)
-    }
-
-    /// The reply with rows that are in memory, as all get it who waited for them: only the cursor may differ.
-    fn shared(&self, answer: &Answer) -> Option<Response<Body>> {
-        let Answer::Part { part: Part::Changes(range), offset, up_to_date, .. } = answer else { return None };
-        let RequestOffset::At(after) = self.request.offset else { return None };
-        let is_small = range.bytes.end - range.bytes.start <= SHARED_BYTES;
-        if !self.takes_rendered || !is_small || Mode::of(&self.request) != Mode::LongPoll {
-            return None;
-        }
-        let reply = self.reply((*offset, range.start.byte), up_to_date.is_some(), false);
-        let key = LiveReplyKey { after, range: range.clone(), offset: *offset, up_to_date: *up_to_date };
-        let rendered = self.shape.live_reply(&key, || {
-            let body = Stored::of(&self.shape, Part::Changes(range.clone()), *up_to_date).into_memory()?;
-            let head = reply.chunk(&self.server.settings.cache);
-            let shared = head.headers.iter().filter(|(name, _)| *name != header::CURSOR);
-            Some(render(shared.map(|(name, value)| (*name, value.as_bytes())), &body))
-        })?;
-        let mut response = Response::default();
-        push(response.headers_mut(), header::CURSOR, &reply.cursor.to_string());
-        response.extensions_mut().insert(rendered);
-        Some(response)
-    }
-
     fn reply(&self, (offset, segment_start): (Offset, u64), up_to_date: bool, closed: bool) -> LogReply<'_> {
         LogReply {
-            request: &self.request,
+            request: self.request.read(),
             handle: self.shape.handle,
             offset,
             segment_start,
             up_to_date,
             closed,
             schema: &self.schema,
-            cursor: self.cursor(),
+            cursor: self.server.cursor(self.request.cursor.as_deref()),
             coding: None,
         }
     }
@@ -358,15 +403,6 @@ impl Reader<'_> {
 
     fn unless_head(&self, body: Body) -> Body {
         if self.request.method == Method::Head { Body::empty() } else { body }
-    }
-
-    fn cursor(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let interval_s = self.server.settings.long_poll_timeout.as_secs();
-        // Spread enough that two clients that collide once do not collide again.
-        let random =
-            self.server.next_unique().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(now.subsec_nanos());
-        next_cursor(now.as_secs(), interval_s, self.request.cursor.as_deref(), random)
     }
 
     fn away(&self) -> Refusal {

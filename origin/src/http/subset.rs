@@ -156,7 +156,7 @@ impl Asker<'_> {
         };
         let schema = self.shape.schema();
         let reply = LogReply {
-            request: &self.request,
+            request: self.request.read(),
             handle: self.shape.handle,
             offset,
             segment_start: 0,

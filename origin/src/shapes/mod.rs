@@ -3,13 +3,13 @@
 mod catalog_changes;
 pub mod creation;
 pub mod expiry;
-mod live_reply;
 mod registry;
 mod schemas;
 mod shape;
+mod waiters;
 
 pub use catalog_changes::CatalogChanges;
-pub use live_reply::{LiveReply, LiveReplyKey, Waits};
 pub use registry::Registry;
 pub use schemas::Schemas;
 pub use shape::{Failure, Life, Shape};
+pub use waiters::{LiveRequest, Served, Waited, Waiter};

@@ -1,6 +1,9 @@
 //! Which shapes there are, by everything that a request may know of them.
 
+mod grown;
 mod maps;
+
+use grown::Grown;
 
 use super::{CatalogChanges, Schemas, Shape};
 use limn_core::protocol::request::DefinitionRequest;
@@ -16,6 +19,8 @@ pub struct Registry {
     pub schemas: Schemas,
     /// What has ended shapes in the catalog.
     pub catalog_changes: CatalogChanges,
+    /// The shapes that have grown while live requests wait for that.
+    pub grown: Grown,
     maps: Mutex<Maps>,
     handles: Mutex<HandleClock>,
 }

@@ -1,7 +1,7 @@
 //! A shape as the server holds it: what it is, its log, and who waits for it.
 
-use super::live_reply::{LiveReply, LiveReplyKey, Waiting, Waits};
 use super::schemas::Schemas;
+use super::waiters::{LiveRequest, Waiter, Waiters, Waiting};
 use anyhow::Result;
 use limn_core::journal::KeptShape;
 use limn_core::journal::record::{CreatedShape, ShapePartitions};
@@ -51,7 +51,7 @@ pub struct Shape {
 #[derive(Debug, Default)]
 struct Readers {
     changed: Notify,
-    waiting: Waiting,
+    waiters: Waiters,
 }
 
 /// The state that changes beside its log.
@@ -331,25 +331,32 @@ impl Shape {
         self.readers().changed.notified()
     }
 
-    /// Counts a live request that waits for news.
-    pub fn waits(&self) -> Waits<'_> {
-        self.readers().waiting.begin()
+    /// Has a live request wait for news.
+    pub fn wait(&self, live: LiveRequest) -> Waiting<'_> {
+        self.readers().waiters.take(live)
     }
 
-    /// The live reply of that key: made once for all who wait for it.
-    pub fn live_reply(
-        &self,
-        key: &LiveReplyKey,
-        make: impl FnOnce() -> Option<LiveReply>,
-    ) -> Option<LiveReply> {
-        self.readers().waiting.reply(key, make)
+    /// The live requests that wait: whoever takes them serves or wakes all of them.
+    #[must_use]
+    pub fn take_waiters(&self) -> Vec<Arc<Waiter>> {
+        self.readers.get().map_or_else(Vec::new, |readers| readers.waiters.take_all())
     }
 
     /// Tells everyone who waits that there is something new.
     pub fn wake(&self) {
         if let Some(readers) = self.readers.get() {
             readers.changed.notify_waiters();
+            readers.waiters.take_all().iter().for_each(|waiter| waiter.wake());
         }
+    }
+
+    /// Tells others than waiting live requests that its log has grown; true where there are such requests, and nobody
+    /// else is about to serve them.
+    #[must_use]
+    pub fn grow(&self) -> bool {
+        let Some(readers) = self.readers.get() else { return false };
+        readers.changed.notify_waiters();
+        readers.waiters.mark_due()
     }
 
     fn readers(&self) -> &Readers {

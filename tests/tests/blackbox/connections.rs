@@ -111,6 +111,70 @@ async fn a_request_behind_one_that_waits_is_answered_after_it() {
 }
 
 #[tokio::test]
+async fn who_is_answered_together_gets_a_head_of_its_own() {
+    let server = shared(&[]).await;
+    let (sql, shape) = (server.sql().await, server.follow("table=t").await);
+    let target = shape.target(true);
+    let id = "x-request-id: 0123456789012345678901\r\n";
+    let later = target.replace("&cursor=", "&cursor=9000000000");
+    let asked = [
+        (&target, String::new()),
+        (&target, format!("origin: http://a.example\r\nauthorization: Bearer b\r\n{id}")),
+        (&later, String::new()),
+        (&target, "connection: close\r\n".to_owned()),
+    ];
+    let mut waiting = Vec::new();
+    for (target, headers) in &asked {
+        let stream = TcpStream::connect(("127.0.0.1", server.port())).await.expect("the server listens");
+        let mut connection = Connection(stream);
+        connection.send(&request("GET", target, headers)).await;
+        waiting.push(connection);
+    }
+    server.wait_parked(4).await;
+    sql.execute("INSERT INTO t VALUES (4, 'x', 1)").await;
+    let mut answers = Vec::new();
+    for connection in &mut waiting {
+        answers.push(connection.answer(true).await);
+    }
+    assert!(
+        answers.iter().all(|(_, body)| body.contains("\"value\"") && *body == answers[0].1),
+        "{answers:?}"
+    );
+    let has = |number: usize, line: &str| answers[number].0.contains(&format!("\r\n{line}"));
+    assert!(
+        has(0, "vary: accept-encoding\r\n") && has(0, "access-control-allow-origin: *\r\n"),
+        "{answers:?}"
+    );
+    assert!(has(1, "vary: accept-encoding, origin, authorization\r\n") && has(1, id), "{answers:?}");
+    assert!(has(1, "access-control-allow-origin: http://a.example\r\n"), "{answers:?}");
+    assert!(has(2, "electric-cursor: 9") && !has(0, "electric-cursor: 9"), "{answers:?}");
+    assert!(has(3, "connection: close\r\n") && !has(0, "connection: close\r\n"), "{answers:?}");
+    assert!(waiting[3].is_closed().await);
+    server.wait_parked(0).await;
+    for (connection, method) in waiting.iter_mut().zip(["GET", "OPTIONS", "GET"]) {
+        connection.send(&request(method, ROWS, "")).await;
+        assert!(connection.answer(true).await.0.starts_with("HTTP/1.1 20"), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_answered_has_left_its_place() {
+    let server = shared(&["--max-concurrent-requests", r#"{"existing":1}"#]).await;
+    let (sql, mut shape) = (server.sql().await, server.follow("table=t").await);
+    for n in 10..20 {
+        let stream = TcpStream::connect(("127.0.0.1", server.port())).await.expect("the server listens");
+        let mut waiting = Connection(stream);
+        waiting.send(&request("GET", &shape.target(true), "")).await;
+        server.wait_parked(1).await;
+        sql.execute(&format!("INSERT INTO t VALUES ({n}, 'x', 1)")).await;
+        waiting.answer(true).await;
+        // Another connection has the place now: a refusal would show here.
+        assert_eq!(server.client().get(&shape.target(false)).await.status, 200);
+        shape.sync().await;
+    }
+}
+
+#[tokio::test]
 async fn who_leaves_is_not_waited_for() {
     let server = shared(&[]).await;
     let shape = server.follow("table=t").await;

@@ -4,14 +4,14 @@ use super::ReplyHead;
 use crate::protocol::cache::{CachePolicy, Cacheable, Live, coded_etag, etag};
 use crate::protocol::coding::Coding;
 use crate::protocol::header;
-use crate::protocol::request::{RequestOffset, ShapeRequest};
+use crate::protocol::request::{ReadRequest, RequestOffset};
 use crate::{Handle, Offset};
 
 /// The part of a log that was read for a request; the methods give the head for each form of reply.
 #[derive(Debug, Clone, Copy)]
 pub struct LogReply<'a> {
     /// The request that is answered.
-    pub request: &'a ShapeRequest,
+    pub request: ReadRequest,
     /// The incarnation that was read.
     pub handle: Handle,
     /// The end of what the reply holds; `electric-offset`, except in the head of an event stream.
@@ -136,7 +136,7 @@ impl LogReply<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::request::parse_shape_request;
+    use crate::protocol::request::{ShapeRequest, parse_shape_request};
     use crate::protocol::route::Method;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -147,9 +147,9 @@ mod tests {
         parse_shape_request(Method::Get, &format!("table=t&{query}")).unwrap()
     }
 
-    fn reply(request: &ShapeRequest, offset: Offset, up_to_date: bool) -> LogReply<'_> {
+    fn reply(request: &ShapeRequest, offset: Offset, up_to_date: bool) -> LogReply<'static> {
         LogReply {
-            request,
+            request: request.read(),
             handle: Handle::new(2000, 7),
             offset,
             segment_start: 0,

@@ -8,17 +8,19 @@
 mod request;
 mod response;
 
-pub(super) use response::render;
+pub(super) use response::{line, render, send_at_once};
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response};
 use request::Plain;
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::Shutdown;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -31,9 +33,10 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; PLAIN_HEAD_BYTES].into());
 }
 
-/// The extension of a plain request: its answer may be a [`LiveReply`](crate::shapes::LiveReply).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TakesRendered;
+/// The extension of a plain request behind which the connection goes on: who else answers it may write to the socket,
+/// and leaves [`Served`](crate::shapes::Served) as its answer then.
+#[derive(Debug, Clone)]
+pub(super) struct Direct(pub(super) Weak<TcpStream>);
 
 /// The next bytes of a connection.
 enum Came {
@@ -49,7 +52,7 @@ enum Came {
 ///
 /// `came` is called with each request. A change of `closing` ends a connection that waits for a request.
 pub(super) async fn serve<A, F>(
-    mut socket: TcpStream,
+    socket: TcpStream,
     read_timeout: Duration,
     closing: &mut watch::Receiver<()>,
     mut answer: A,
@@ -58,6 +61,7 @@ where
     A: FnMut(Box<Request<Body>>) -> F,
     F: Future<Output = Response<Body>>,
 {
+    let socket = Arc::new(socket);
     loop {
         let came = poll_fn(|context| poll_request(&socket, context));
         let came = tokio::select! {
@@ -65,11 +69,15 @@ where
             came = timeout(read_timeout, came) => came.unwrap_or(Came::Nothing),
             _ = closing.changed() => return None,
         };
-        let Plain { request, closes } = match came {
+        let Plain { mut request, closes } = match came {
             Came::Request(plain) => plain,
-            Came::Other(read) => return Some((socket, read)),
+            // Others hold it for moments only, while a request is answered.
+            Came::Other(read) => return Some((Arc::into_inner(socket)?, read)),
             Came::Nothing => return None,
         };
+        if !closes {
+            request.extensions_mut().insert(Direct(Arc::downgrade(&socket)));
+        }
         // In memory for as long as the request, not the connection, lasts.
         let answering = Box::pin(answer(request));
         let response = tokio::select! {
@@ -80,7 +88,7 @@ where
         let closes = closes || response::closes(&response);
         response::send(&socket, response, closes).await.ok()?;
         if closes {
-            let _ = socket.shutdown().await;
+            let _ = SockRef::from(&*socket).shutdown(Shutdown::Write);
             return None;
         }
     }

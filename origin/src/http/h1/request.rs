@@ -1,6 +1,5 @@
 //! The head of a plain request.
 
-use super::TakesRendered;
 use axum::body::Body;
 use axum::http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
@@ -32,7 +31,6 @@ pub(super) fn parse(read: &[u8]) -> Option<Plain> {
     }
     let mut plain = Plain { request: Box::new(Request::new(Body::empty())), closes: false };
     *plain.request.uri_mut() = Uri::try_from(path).ok()?;
-    plain.request.extensions_mut().insert(TakesRendered);
     let map = plain.request.headers_mut();
     map.reserve(head.headers.len());
     for header in head.headers {

@@ -1,7 +1,7 @@
 //! An answer on its way to the client: its head, and its body framed by its length or in chunks (RFC 9112).
 
 use super::{gone, is_would_block};
-use crate::shapes::LiveReply;
+use crate::shapes::Served;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH};
 use axum::http::{Response, StatusCode, response};
@@ -27,11 +27,11 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 const LINE_END: &[u8] = b"\r\n";
 
 /// The last lines of a head, its end, and its body, as they go on the wire: what answers share that differ in the lines
-/// before only. It is an extension of such an answer.
+/// before only.
 pub(in super::super) fn render<'a>(
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     body: &[u8],
-) -> LiveReply {
+) -> Bytes {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len());
     for (name, value) in headers {
         line(&mut bytes, name, value);
@@ -39,7 +39,32 @@ pub(in super::super) fn render<'a>(
     line(&mut bytes, "content-length", body.len().to_string().as_bytes());
     bytes.extend_from_slice(LINE_END);
     bytes.extend_from_slice(body);
-    LiveReply { bytes: bytes.into(), body_bytes: body.len() as u64 }
+    bytes.into()
+}
+
+/// Writes a successful answer whose last part is shared, as far as the socket takes it at once, and gives the rest.
+/// `lines` are lines of its head, `own` further ones.
+pub(in super::super) fn send_at_once(
+    socket: &TcpStream,
+    (lines, own): (&[u8], &[(&str, &str)]),
+    shared: &Bytes,
+) -> Bytes {
+    HEAD.with_borrow_mut(|head| {
+        head.clear();
+        head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        head.extend_from_slice(lines);
+        for (name, value) in own {
+            line(head, name, value.as_bytes());
+        }
+        date(head);
+        let written = socket.try_write_vectored(&[IoSlice::new(head), IoSlice::new(shared)]);
+        // A broken connection is found to be so once more when the rest is written.
+        let written = written.unwrap_or_default();
+        match head.get(written..) {
+            Some(head_left) => [head_left, shared].concat().into(),
+            None => shared.slice((written - head.len()).min(shared.len())..),
+        }
+    })
 }
 
 /// The way in which the end of a body is told.
@@ -61,8 +86,8 @@ pub(super) fn closes(response: &Response<Body>) -> bool {
 /// look like a whole one.
 pub(super) async fn send(socket: &TcpStream, response: Response<Body>, closes: bool) -> io::Result<()> {
     let (mut parts, mut body) = response.into_parts();
-    if let Some(reply) = parts.extensions.remove::<LiveReply>() {
-        return Outgoing::of([first_lines(&parts, closes).into(), reply.bytes]).write(socket).await;
+    if let Some(served) = parts.extensions.remove::<Served>() {
+        return Outgoing::of([served.rest]).write(socket).await;
     }
     let framing = Framing::of(&parts, &body);
     let mut left = Left(match framing {
@@ -163,12 +188,18 @@ fn first_lines(parts: &response::Parts, closes: bool) -> Vec<u8> {
     if closes {
         line(&mut head, "connection", b"close");
     }
-    DATE.with_borrow_mut(|date| line(&mut head, "date", date.now()));
+    date(&mut head);
     head
+}
+
+fn date(head: &mut Vec<u8>) {
+    DATE.with_borrow_mut(|date| line(head, "date", date.now()));
 }
 
 thread_local! {
     static DATE: RefCell<Date> = RefCell::default();
+    /// A head that is written at once.
+    static HEAD: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(HEAD_BYTES));
 }
 
 /// The date as it was written last: it changes once a second.
@@ -189,7 +220,8 @@ impl Date {
     }
 }
 
-fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+/// Adds a line to a head.
+pub(in super::super) fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, LINE_END] {
         head.extend_from_slice(part);
     }
@@ -271,10 +303,7 @@ mod tests {
 
     /// The bytes that a client gets, without the date; true where the whole answer was sent.
     async fn sent(response: Response<Body>, closes: bool) -> (String, bool) {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (mut client, (socket, _)) = (client.unwrap(), accepted.unwrap());
+        let (mut client, socket) = connection().await;
         let reading = tokio::spawn(async move {
             let mut read = Vec::new();
             client.read_to_end(&mut read).await.map(|_| read)
@@ -331,12 +360,48 @@ mod tests {
         }
     }
 
+    /// The two ends of a connection.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    /// What a client gets of a body that was sent at once, its rest behind it; and how long the rest was.
+    async fn sent_at_once(body: &str) -> (String, usize) {
+        let (mut client, socket) = connection().await;
+        socket.writable().await.unwrap();
+        let shared = render([("shared", &b"2"[..])], body.as_bytes());
+        let rest = send_at_once(&socket, (b"lines: 0\r\n", &[("own", "1")]), &shared);
+        let length = rest.len();
+        let mut response = Response::new(Body::empty());
+        response.extensions_mut().insert(Served { rest, body_bytes: body.len() as u64 });
+        let reading = tokio::spawn(async move {
+            let mut read = String::new();
+            client.read_to_string(&mut read).await.unwrap();
+            read
+        });
+        send(&socket, response, false).await.unwrap();
+        drop(socket);
+        (reading.await.unwrap(), length)
+    }
+
     #[tokio::test]
     async fn what_is_shared_follows_the_lines_of_the_answer_itself() {
-        let mut response = Response::builder().header("own", "1").body(Body::empty()).unwrap();
-        response.extensions_mut().insert(render([("shared", &b"2"[..])], b"[]"));
-        let expected = "HTTP/1.1 200 OK\r\nown: 1\r\nshared: 2\r\ncontent-length: 2\r\n\r\n[]";
-        assert_eq!(sent(response, false).await, (expected.to_owned(), true));
+        let (read, rest) = sent_at_once("[]").await;
+        let (head, body) = read.split_once("\r\n\r\n").unwrap();
+        let lines: Vec<&str> = head.split("\r\n").filter(|line| !line.starts_with("date: ")).collect();
+        assert_eq!(lines, ["HTTP/1.1 200 OK", "lines: 0", "own: 1", "shared: 2", "content-length: 2"]);
+        assert_eq!((body, rest), ("[]", 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_socket_does_not_take_at_once_is_the_rest() {
+        let body = "x".repeat(64 << 20);
+        let (read, rest) = sent_at_once(&body).await;
+        assert!(rest > 0 && rest < body.len(), "{rest}");
+        assert!(read.split_once("\r\n\r\n").is_some_and(|(_, sent)| sent == body));
     }
 
     #[tokio::test]
