@@ -133,7 +133,7 @@ pub(crate) fn remove_orphans(
         match pack_number(&name) {
             Some(number) if !packs.contains(&number) => files.remove_file(&layout.pack_file(number))?,
             None if !name.parse().is_ok_and(|handle| known.contains(&handle)) => {
-                files.remove_dir_all(&layout.shapes_dir().join(name))?
+                files.remove_dir_all(&layout.shapes_dir().join(name))?;
             }
             _ => {}
         }
