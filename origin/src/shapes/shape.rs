@@ -59,6 +59,7 @@ struct Readers {
 struct Facts {
     schema: Arc<str>,
     /// The tables below each that it reads, itself or in a subquery; `None` where there are none.
+    #[allow(clippy::box_collection, reason = "there are many shapes, and few of them have partitions")]
     partitions: Option<Box<BTreeMap<u32, Vec<u32>>>>,
     stage: Stage,
 }
