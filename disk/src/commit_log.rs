@@ -1,6 +1,6 @@
 //! The commit log, as it is written: everything goes through one file and one sync at a time.
 //!
-//! Records come from origin's `store::commit_log` (an `Effect::Append` of [`limn_core::store`]), a start's checkpoint from
+//! Records come from origin's `store::commit_log` (an `Effect::CommitLog` of [`limn_core::store`]), a start's checkpoint from
 //! [`recover`](crate::recover).
 
 use crate::files::write_rope;

@@ -63,7 +63,7 @@ pub async fn for_clients(cluster: &Cluster, program: &Path, count: u32) -> [f64;
     let mut memory = None;
     for _ in 0..RUNS {
         let idle = subject.memory_bytes();
-        let clients = live_clients::park(&subject, count).await;
+        let clients = live_clients::park(&subject, live_clients::QUERY, count).await;
         let parked = subject.memory_bytes().saturating_sub(idle) as f64 / f64::from(count);
         // The server keeps what it once got from the system: only its first clients show what they need.
         memory.get_or_insert(parked);

@@ -27,7 +27,8 @@ pub struct ParkedMemory {
 pub struct WideWrite;
 
 const WIDE_SHAPES: u32 = 1_500;
-const QUERY: &str = "table=items";
+/// The shape that the clients wait for.
+pub(crate) const QUERY: &str = "table=items";
 /// A reply as Limn gives it.
 const REPLY_HEAD: &str = "HTTP/1.1 200 OK\r\nvary: accept-encoding\r\naccess-control-allow-origin: *\r\n\
     access-control-expose-headers: electric-cursor,electric-handle,electric-has-data,electric-offset,electric-schema,\

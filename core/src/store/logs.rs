@@ -2,7 +2,7 @@
 //!
 //! Before it: [`Writer`](super::Writer), which hands on what the router has encoded. Visible: [`Logs::commit`], and
 //! [`Logs::set_visible_up_to`] for shapes with subqueries; readers see it by [`ShapeLog::read`]. Durable:
-//! [`Logs::handle_synced`], behind [`Effect::Append`]. Confirmed: [`Logs::confirmable`] alone says what Postgres may forget,
+//! [`Logs::handle_synced`], behind [`Effect::CommitLog`]. Confirmed: [`Logs::confirmable`] alone says what Postgres may forget,
 //! from [`FlushTracker`] and what single shapes still have to resolve; [`Writer::due_confirmation`](super::Writer::due_confirmation)
 //! says when origin's `engine` tells it.
 

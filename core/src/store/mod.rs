@@ -9,7 +9,7 @@
 //! 3. [`Logs::append`] makes that a record of the commit log, and appends it to the shapes' logs, invisibly.
 //! 4. [`Logs::commit`] makes it visible: [`Effect::Publish`] wakes the requests, which read by
 //!    [`ShapeLog::read`](crate::log::ShapeLog::read).
-//! 5. [`Effect::Append`] has the record written and synced, by `limn_disk::CommitWriter`; [`Logs::handle_synced`] learns
+//! 5. [`Effect::CommitLog`] has the record written and synced, by `limn_disk::CommitWriter`; [`Logs::handle_synced`] learns
 //!    of it.
 //! 6. [`Logs::confirmable`] says what Postgres may forget; [`Writer::due_confirmation`] when it is told.
 //!

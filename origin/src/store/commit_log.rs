@@ -4,7 +4,7 @@
 //! Under load groups grow by themselves, at rest a transaction is durable after one sync. The queue is
 //! bounded: when the disk is slower than Postgres, the stream is read more slowly.
 //!
-//! Before it: `engine::executor`, with the records of an `Effect::Append`. Behind it: [`limn_disk::CommitWriter`] writes
+//! Before it: `engine::executor`, with the records of an `Effect::CommitLog`. Behind it: [`limn_disk::CommitWriter`] writes
 //! and syncs them. What is durable the engine learns by [`Durable`], and hands to `Logs::handle_synced`.
 
 use crate::observe::{CommitMetrics, spans};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! limn.json            what the folder is, and of which Postgres
-//! lock                 held by the process that writes here; others may read along (`limn_disk::Tail`)
+//! lock                 held by the process that writes here; others may read along (`limn_disk::FollowedFolder`)
 //! commit/, shapes/     the commit log and the shapes (`limn_disk`)
 //! ```
 
