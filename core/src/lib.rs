@@ -4,7 +4,7 @@
 //! positions). [`pgoutput`] decodes Postgres's replication stream, [`filter`] judges rows by a `where` clause,
 //! [`shape`] routes changes to shapes and encodes them for the shape logs of [`log`], [`journal`] is the commit log
 //! that makes them durable, and [`store`] puts these together: its `Writer` is the write path of a server.
-//! [`protocol`] parses requests and builds replies, [`client`] follows a shape. Inputs are `handle_*` calls with bytes
+//! [`protocol`] parses requests and builds replies, [`edge`] judges what a token allows, [`client`] follows a shape. Inputs are `handle_*` calls with bytes
 //! and times, outputs are values.
 //!
 //! Frames of the replication stream go in, log items for the clients come out. Here the shape is the whole table
@@ -57,6 +57,8 @@ pub mod pgoutput;
 
 pub mod filter;
 pub mod protocol;
+
+pub mod edge;
 
 pub mod log;
 pub mod shape;

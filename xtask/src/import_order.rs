@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::imports::{Imports, Module};
 
 /// Core's modules, in their order; those of one line do not import each other.
-const CORE: [&[&str]; 10] = [
+const CORE: [&[&str]; 11] = [
     &["handle", "lsn", "named_enum", "offset", "shape_id"],
     &["client"],
     &["pg"],
     &["pgoutput"],
     &["filter", "protocol"],
+    &["edge"],
     &["log"],
     &["shape"],
     &["journal"],
@@ -28,7 +29,7 @@ const FILTER: [&[&str]; 7] = [
     &["eval"],
     &["check"],
     &["sql"],
-    &["access", "alike", "clause", "membership", "mod", "resolver", "subquery", "text"],
+    &["access", "alike", "clause", "membership", "mod", "narrowing", "resolver", "subquery", "text"],
 ];
 
 /// Origin's modules, the same. Of `health` and `shapes` some parts are what the engine works with, others work with the

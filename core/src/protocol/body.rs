@@ -73,20 +73,20 @@ impl Query {
         let subset = match members.remove("subset") {
             Some(serde_json::Value::Object(subset)) => {
                 // Even an empty one asks for a subset.
-                self.set(PREFIX, Some(Value::Text(String::new())));
+                self.set_named(PREFIX, Some(Value::Text(String::new())));
                 subset
             }
             _ => SUBSET_KEYS.iter().filter_map(|key| members.remove_entry(*key)).collect(),
         };
         for (name, value) in subset {
-            self.set(&format!("{PREFIX}{name}"), parameter(value));
+            self.set_named(&format!("{PREFIX}{name}"), parameter(value));
         }
         for (name, value) in members {
             // Flags are true unless they are the text `false`; a JSON `false` is no text.
             let flags = [Parameter::Live.as_str(), Parameter::LiveSse.as_str()];
             let is_flag = value.is_boolean() && flags.contains(&name.as_str());
             let value = if is_flag { Some(Value::Text("true".to_owned())) } else { parameter(value) };
-            self.set(&name, value);
+            self.set_named(&name, value);
         }
         Ok(())
     }

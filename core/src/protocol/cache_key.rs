@@ -201,7 +201,7 @@ fn classify(method: Method, query: &Query) -> RequestClass {
         Method::Get | Method::Head => {}
         Method::Other => return RequestClass::Other,
     }
-    if query.iter().any(|(name, _)| name.starts_with(PREFIX)) {
+    if query.asks_for_subset() {
         return RequestClass::Subset;
     }
     // Any value but the literal `false` means live (protocol §2.1).

@@ -2,6 +2,7 @@
 //! wins, a stray percent sign stands for itself.
 
 use super::parameter::Parameter;
+use super::subset::PREFIX;
 use percent_encoding::{percent_decode, percent_decode_str};
 use std::collections::BTreeMap;
 
@@ -69,8 +70,19 @@ impl Query {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Puts a value in the place of the one under `name`, or takes it away.
-    pub(super) fn set(&mut self, name: &str, value: Option<Value>) {
+    /// True where it asks for some of the shape's rows beside the log.
+    #[must_use]
+    pub fn asks_for_subset(&self) -> bool {
+        self.parameters.keys().any(|name| name.starts_with(PREFIX))
+    }
+
+    /// Puts a value in the place of the parameter's, or takes it away.
+    pub fn set(&mut self, parameter: Parameter, value: Option<Value>) {
+        self.set_named(parameter.as_str(), value);
+    }
+
+    /// The same for a parameter of any name.
+    pub(super) fn set_named(&mut self, name: &str, value: Option<Value>) {
         match value {
             Some(value) => drop(self.parameters.insert(name.to_owned(), value)),
             None => drop(self.parameters.remove(name)),

@@ -242,11 +242,18 @@ pub fn parse_delete_request(query: &str) -> Result<DeleteRequest, RequestError> 
 /// # Errors
 /// Where the table is missing or no name.
 pub fn parse_schema_request(query: &str) -> Result<QualifiedName, RequestError> {
-    let query = Query::parse(query)?;
-    let mut cast = Cast::new(&query);
+    Ok(read_definition(&Query::parse(query)?)?.table)
+}
+
+/// Reads which shape is meant, whatever else is asked.
+///
+/// # Errors
+/// A parameter of the definition has no such type, or the table is missing or no name.
+pub fn read_definition(query: &Query) -> Result<DefinitionRequest, RequestError> {
+    let mut cast = Cast::new(query);
     let definition = cast.definition();
     cast.finish()?;
-    Ok(definition.with_table()?.table)
+    definition.with_table()
 }
 
 fn parse_offset(text: &str) -> Result<RequestOffset, RequestError> {

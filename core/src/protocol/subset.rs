@@ -43,7 +43,7 @@ impl SubsetRequest {
     /// All mistakes in its parameters. The definition of the shape is judged before that
     /// (protocol §2.3).
     pub fn read(query: &Query) -> Result<Option<Self>, RequestError> {
-        if !query.iter().any(|(name, _)| name.starts_with(PREFIX)) {
+        if !query.asks_for_subset() {
             return Ok(None);
         }
         let mut errors = RequestError::default();
