@@ -1,12 +1,14 @@
 //! The shared secret: who may use the shape route, and how to keep the secret out of logs (protocol §1.2).
 
 use super::parameter::Parameter;
-use super::query::{decode, pairs};
+use super::query::{Query, Value, decode, pairs};
 use subtle::{Choice, ConstantTimeEq};
 
 /// Names of parameters whose values never reach a log, in lower case.
 const SECRET_PARAMETERS: [&str; 6] = ["secret", "api_secret", "token", "access_token", "api_key", "password"];
 const MASK: &str = "***";
+/// The parameter that carries a token where a header cannot: a browser sends no preflight for it.
+const TOKEN: &str = "token";
 
 /// True where the request proves that it knows `secret`.
 ///
@@ -22,6 +24,17 @@ pub fn authorize(secret: &str, query: &str, authorization: Option<&str>) -> bool
         .or_else(|| presented(Parameter::ApiSecret))
         .or_else(|| authorization.and_then(bearer).map(|token| token.as_bytes().to_vec()));
     presented.is_some_and(|presented| equals(secret.as_bytes(), &presented))
+}
+
+/// The token that a request carries: the parameter `token` where it is present, else an `Authorization: Bearer`
+/// header.
+#[must_use]
+pub fn presented_token(query: &Query, authorization: Option<&str>) -> Option<String> {
+    match query.iter().find(|(name, _)| *name == TOKEN) {
+        Some((_, Value::Text(token))) => Some(token.clone()),
+        Some(_) => None,
+        None => authorization.and_then(bearer).map(str::to_owned),
+    }
 }
 
 /// The raw query with the values of secret-like parameters replaced.
@@ -94,6 +107,17 @@ mod tests {
             assert!(!authorize("s3cret", "", Some(header)), "{header}");
         }
         assert!(!authorize("", "secret=", None));
+    }
+
+    #[test]
+    fn a_token_is_taken_from_one_place_only() {
+        let presented = |query: &str, header| presented_token(&Query::parse(query).unwrap(), header);
+        let header = Some("Bearer h");
+        assert_eq!(presented("token=q", header).as_deref(), Some("q"));
+        assert_eq!(presented("a=1", header).as_deref(), Some("h"));
+        assert_eq!(presented("token[]=q", header), None);
+        assert_eq!(presented("Token=q", None), None);
+        assert_eq!(presented("", Some("Basic h")), None);
     }
 
     #[test]

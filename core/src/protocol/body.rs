@@ -92,6 +92,29 @@ impl Query {
     }
 }
 
+impl Query {
+    /// The subset's parameters as a body, which [`merge_body`](Self::merge_body) reads again; an empty one where there
+    /// are none. The others belong into the query, since at the top of a body some of their names mean a subset's.
+    #[must_use]
+    pub fn subset_body(&self) -> String {
+        if !self.asks_for_subset() {
+            return String::new();
+        }
+        let named = self.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value)));
+        let members =
+            named.filter(|(name, _)| !name.is_empty()).map(|(name, value)| (name.to_owned(), member(value)));
+        json!({ "subset": serde_json::Value::Object(members.collect()) }).to_string()
+    }
+}
+
+fn member(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Text(text) => json!(text),
+        Value::List(items) => items.iter().map(member).collect(),
+        Value::Map(entries) => entries.iter().map(|(name, value)| (name.clone(), member(value))).collect(),
+    }
+}
+
 /// A JSON value in the form that the query string would give it; null is absent.
 pub(super) fn parameter(value: serde_json::Value) -> Option<Value> {
     match value {
@@ -111,8 +134,26 @@ pub(super) fn parameter(value: serde_json::Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::SubsetRequest;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_subset_is_the_same_behind_a_body() {
+        for body in [
+            r#"{"subset":{"where":"a = 1","params":{"1":"y"},"limit":3,"x":["b",null,true]},"offset":"-1"}"#,
+            r#"{"subset":{},"where":"b"}"#,
+            r#"{"where":"a = 1","order_by":"id"}"#,
+            "{}",
+        ] {
+            let mut query = Query::parse("table=t&params[1]=x&columns[]=a").unwrap();
+            let mut again = query.clone();
+            query.merge_body(body.as_bytes()).unwrap();
+            again.merge_body(query.subset_body().as_bytes()).unwrap();
+            assert_eq!(SubsetRequest::read(&again), SubsetRequest::read(&query), "{body}");
+            assert_eq!(again.asks_for_subset(), query.asks_for_subset(), "{body}");
+        }
+    }
 
     fn merged(query: &str, body: &str) -> Result<Vec<(String, Value)>, BodyError> {
         let mut query = Query::parse(query).unwrap();

@@ -19,7 +19,7 @@ const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':');
 
 /// Raised when a stored reply's form changes, so that older copies are never read again.
-const KEY_VERSION: &str = "limn-edge-1";
+const KEY_VERSION: &str = "limn-edge-2";
 
 /// A request on its way through the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct KeyScope<'a> {
     pub origin_url: &'a str,
     /// The secret that readers must know, if any.
     pub secret: Option<&'a str>,
+    /// The tenant that the reader's token names, if any.
+    pub tenant: Option<&'a str>,
 }
 
 /// The edge's treatment of the secrets in a query.
@@ -100,6 +102,12 @@ impl EdgeRequest {
         }
         let query = Query::parse(raw_query)?;
         Ok(Self { method, class: classify(method, &query), query })
+    }
+
+    /// The request with other parameters: those that a token allows.
+    #[must_use]
+    pub fn with_query(&self, query: Query) -> Self {
+        Self { method: self.method, class: classify(self.method, &query), query }
     }
 
     /// The request's class.
@@ -149,6 +157,14 @@ impl EdgeRequest {
         })
     }
 
+    /// The query and the body of a `POST` to the origin, spelled anew from both.
+    #[must_use]
+    pub fn origin_post(&self, secrets: Secrets) -> (String, String) {
+        let mut others = self.clone();
+        others.query.remove_subset();
+        (others.origin_query(secrets), self.query.subset_body())
+    }
+
     /// The query to send to the origin, spelled anew from what was parsed: what is asked is what is keyed.
     #[must_use]
     pub fn origin_query(&self, secrets: Secrets) -> String {
@@ -184,8 +200,8 @@ impl fmt::Display for RequestKey {
 /// Hashes the parts with their lengths, so that no two lists of parts read the same.
 fn request_key(scope: KeyScope<'_>, request: &str) -> RequestKey {
     let mut hash = Sha256::new();
-    let secret = scope.secret.unwrap_or_default();
-    for part in [KEY_VERSION, scope.origin_url, secret, request] {
+    let (secret, tenant) = (scope.secret.unwrap_or_default(), scope.tenant.unwrap_or_default());
+    for part in [KEY_VERSION, scope.origin_url, secret, tenant, request] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
@@ -266,7 +282,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const SCOPE: KeyScope<'_> = KeyScope { origin_url: "http://origin:3000", secret: None };
+    const SCOPE: KeyScope<'_> = KeyScope { origin_url: "http://origin:3000", secret: None, tenant: None };
 
     fn get(query: &str) -> EdgeRequest {
         EdgeRequest::parse(Method::Get, "/v1/shape", query).unwrap()
@@ -368,12 +384,15 @@ mod tests {
     }
 
     #[test]
-    fn origins_and_secrets_do_not_share_keys() {
+    fn origins_secrets_and_tenants_do_not_share_keys() {
         let request = get("table=t&offset=-1");
         let other_origin = KeyScope { origin_url: "http://origin:3001", ..SCOPE };
         let other_secret = KeyScope { secret: Some("s"), ..SCOPE };
         assert_ne!(request.key(SCOPE), request.key(other_origin));
         assert_ne!(request.key(SCOPE), request.key(other_secret));
+        let tenant = KeyScope { tenant: Some("s"), ..SCOPE };
+        assert_ne!(request.key(SCOPE), request.key(tenant));
+        assert_ne!(request.key(other_secret), request.key(tenant));
     }
 
     #[test]
@@ -386,6 +405,17 @@ mod tests {
         );
         assert!(request.origin_query(Secrets::Keep).contains("&secret=s%26&"));
         assert!(request.has_secret() && !get("table=t").has_secret());
+    }
+
+    #[test]
+    fn a_post_is_spelled_anew_in_two_parts() {
+        let mut query = Query::parse("table=t&where=a&offset=-1&secret=s&utm=1").unwrap();
+        query.merge_body(br#"{"subset":{"where":"b","limit":2}}"#).unwrap();
+        let post = EdgeRequest::parse(Method::Post, "/v1/shape", "").unwrap().with_query(query);
+        assert_eq!(
+            post.origin_post(Secrets::Strip),
+            ("offset=-1&table=t&where=a".to_owned(), r#"{"subset":{"limit":"2","where":"b"}}"#.to_owned())
+        );
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub const ETAG: &str = "etag";
 pub const IF_NONE_MATCH: &str = "if-none-match";
 /// Credentials.
 pub const AUTHORIZATION: &str = "authorization";
+/// How a client has to prove who it is.
+pub const WWW_AUTHENTICATE: &str = "www-authenticate";
 /// Seconds to wait before trying again.
 pub const RETRY_AFTER: &str = "retry-after";
 /// Headers of the request that the reply depends on.

@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_parameter_that_the_origin_reads_keeps_cached_replies_apart() {
-        let scope = KeyScope { origin_url: "http://origin", secret: None };
+        let scope = KeyScope { origin_url: "http://origin", secret: None, tenant: None };
         let plain = edge(None).key(scope);
         assert!(plain.is_some());
         for parameter in Parameter::ALL {

@@ -76,6 +76,11 @@ impl Query {
         self.parameters.keys().any(|name| name.starts_with(PREFIX))
     }
 
+    /// Takes the subset's parameters away.
+    pub(super) fn remove_subset(&mut self) {
+        self.parameters.retain(|name, _| !name.starts_with(PREFIX));
+    }
+
     /// Puts a value in the place of the parameter's, or takes it away.
     pub fn set(&mut self, parameter: Parameter, value: Option<Value>) {
         self.set_named(parameter.as_str(), value);

@@ -92,6 +92,19 @@ impl Reply {
         Self::message(policy, method, Cacheable::Unrouted, 401, "Unauthorized - Invalid API secret")
     }
 
+    /// 401: the token is missing or cannot be taken; in the words of RFC 6750 §3.
+    #[must_use]
+    pub fn token_refused(policy: &CachePolicy, method: Method, reason: &str) -> Self {
+        Self::message(policy, method, Cacheable::Unrouted, 401, reason)
+            .with(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"".to_owned())
+    }
+
+    /// 403: the token is genuine, and does not allow this.
+    #[must_use]
+    pub fn forbidden(policy: &CachePolicy, method: Method, reason: &str) -> Self {
+        Self::message(policy, method, Cacheable::Unrouted, 403, reason)
+    }
+
     /// 431 or 400: the request's head is too large, or no HTTP. `bytes_max` is the size that is allowed.
     #[must_use]
     pub fn unreadable_head(policy: &CachePolicy, status: u16, bytes_max: usize) -> Self {
