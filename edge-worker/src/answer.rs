@@ -1,5 +1,7 @@
 //! Replies as clients see them: those made here, and the headers that every reply carries.
 
+use limn_core::edge::{Denied, TokenError};
+use limn_core::protocol::body::BodyError;
 use limn_core::protocol::cached_reply::{CacheStatus, HeaderList};
 use limn_core::protocol::query::QueryError;
 use limn_core::protocol::reply::Unavailable;
@@ -76,6 +78,37 @@ impl Answer {
     pub fn unauthorized(caller: &Caller) -> Self {
         let reply = Reply::unauthorized(&CachePolicy::default(), caller.method);
         Self::from_reply(reply, CacheStatus::Made("unauthorized"))
+    }
+
+    /// 401: the token is missing or cannot be taken.
+    #[must_use]
+    pub fn token_refused(caller: &Caller, error: &TokenError) -> Self {
+        let reply = Reply::token_refused(&CachePolicy::default(), caller.method, &error.to_string());
+        Self::from_reply(reply, CacheStatus::Made("unauthorized"))
+    }
+
+    /// 403, or the 400 that the origin would give: the token does not allow this.
+    #[must_use]
+    pub fn denied(caller: &Caller, denied: &Denied) -> Self {
+        if let Denied::BadRequest(error) = denied {
+            let reply = Reply::bad_request(&CachePolicy::default(), caller.method, error);
+            return Self::from_reply(reply, CacheStatus::Made("bad-request"));
+        }
+        let reply = Reply::forbidden(&CachePolicy::default(), caller.method, &denied.to_string());
+        Self::from_reply(reply, CacheStatus::Made("forbidden"))
+    }
+
+    /// 400 or 413: the body holds no parameters.
+    #[must_use]
+    pub fn bad_body(error: &BodyError) -> Self {
+        Self::from_reply(Reply::bad_body(&CachePolicy::default(), error), CacheStatus::Made("bad-request"))
+    }
+
+    /// 503: the keys that tokens are checked with cannot be read.
+    #[must_use]
+    pub fn keys_unreachable(caller: &Caller) -> Self {
+        let status = CacheStatus::Made("keys-unreachable");
+        Self::unavailable(caller.method, "The keys that tokens are signed with cannot be read", status)
     }
 
     /// 400: the query is no text.

@@ -1,10 +1,14 @@
 //! The fetch event: a request comes in, its plan is carried out, a reply goes out. Bodies stay streams of the
-//! platform and are never read here.
+//! platform and are not read here, but for a `POST` that a token has to allow.
 
 use crate::answer::{self, Answer, Caller};
 use crate::config::Config;
-use crate::plan::{self, Forward, Plan};
+use crate::plan::{self, Forward, Judge, Plan};
+use crate::tokens::{self, Refusal};
 use crate::{cache, origin};
+use futures::StreamExt;
+use limn_core::edge::TokenError;
+use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
 use limn_core::protocol::cached_reply::{
     self, CacheStatus, HeaderList, accepts_cached, may_serve, served_headers, stored_headers, ttl_s,
 };
@@ -12,7 +16,7 @@ use limn_core::protocol::{Method, header};
 use worker::{Context, Env, Headers, Request, Response, ResponseBody, ResponseBuilder, Result, event};
 
 #[event(fetch)]
-async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
+async fn fetch(mut request: Request, env: Env, context: Context) -> Result<Response> {
     let (method, url) = (request.inner().method(), request.inner().url());
     let request_header = |name: &str| request.headers().get(name).ok().flatten();
     let caller = plan::caller(&method, &url, request_header);
@@ -24,13 +28,60 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
             return made(&caller, Answer::misconfigured(&caller, &error.to_string()));
         }
     };
-    match plan::plan(&config, &caller, &method, &url, request_header) {
-        Plan::Answer(answer) => made(&caller, answer),
+    let plan = match plan::plan(&config, &caller, &method, &url, request_header) {
+        Plan::Judge(asked) => judge(&config, &caller, (&method, &url), &asked, &mut request).await,
+        plan => plan,
+    };
+    match plan {
         Plan::Forward(forward) => {
             let outcome = serve(&caller, &forward, &request, &context).await;
-            outcome.or_else(|error| unreachable(&caller, Err(error), CacheStatus::Bypass))
+            outcome.or_else(|error| not_reached(&caller, &forward, Err(error), CacheStatus::Bypass))
+        }
+        Plan::Answer(answer) => made(&caller, answer),
+        // A request is judged once.
+        Plan::Judge(_) => made(&caller, Answer::unauthorized(&caller)),
+    }
+}
+
+/// Decides on a request by the token that it shows.
+async fn judge(
+    config: &Config,
+    caller: &Caller,
+    (method, url): (&str, &str),
+    asked: &Judge,
+    request: &mut Request,
+) -> Plan {
+    let Some(expected) = &config.tokens else { return Plan::Answer(Answer::unauthorized(caller)) };
+    let claims = match tokens::claims(expected, asked.token.as_deref()).await {
+        Ok(claims) => claims,
+        Err(Refusal::Token(error)) => return Plan::Answer(Answer::token_refused(caller, &error)),
+        Err(Refusal::Keys(error)) => {
+            worker::console_error!("the keys that tokens are signed with were not read: {error}");
+            return Plan::Answer(Answer::keys_unreachable(caller));
+        }
+    };
+    let body = match read_body(caller, request).await {
+        Ok(body) => body,
+        Err(error) => return Plan::Answer(Answer::bad_body(&error)),
+    };
+    let request_header = |name: &str| request.headers().get(name).ok().flatten();
+    plan::granted(config, caller, (method, url), request_header, &asked.request, &claims, &body)
+}
+
+/// The body of a `POST`, which says in part what is asked for.
+async fn read_body(caller: &Caller, request: &mut Request) -> std::result::Result<Vec<u8>, BodyError> {
+    if caller.method != Method::Post {
+        return Ok(Vec::new());
+    }
+    let mut chunks = request.stream().map_err(|_| BodyError::Unreadable)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        body.extend(chunk.map_err(|_| BodyError::Unreadable)?);
+        if body.len() > BODY_BYTES_MAX {
+            return Err(BodyError::TooLarge);
         }
     }
+    Ok(body)
 }
 
 /// Answers from the copy where there is one that fits, else from the origin.
@@ -53,7 +104,7 @@ async fn serve(caller: &Caller, forward: &Forward, request: &Request, context: &
     };
     let mut reply = match origin::ask(forward, request).await {
         Ok(reply) if !answer::means_unreachable(reply.status_code()) => reply,
-        outcome => return unreachable(caller, outcome, cache_status(false)),
+        outcome => return not_reached(caller, forward, outcome, cache_status(false)),
     };
     let headers = headers_of(&reply);
     let header = |name: &str| value(&headers, name).map(str::to_owned);
@@ -78,7 +129,7 @@ async fn relay(
             let headers = headers_of(&reply);
             respond(caller, reply, &headers, cache_status)
         }
-        outcome => unreachable(caller, outcome, cache_status),
+        outcome => not_reached(caller, forward, outcome, cache_status),
     }
 }
 
@@ -100,8 +151,16 @@ fn respond(caller: &Caller, reply: Response, headers: &HeaderList, status: Cache
     rebuilt(code, reply.into_parts().1, &headers)
 }
 
-fn unreachable(caller: &Caller, outcome: Result<Response>, status: CacheStatus) -> Result<Response> {
+fn not_reached(
+    caller: &Caller,
+    forward: &Forward,
+    outcome: Result<Response>,
+    status: CacheStatus,
+) -> Result<Response> {
     match outcome {
+        Err(_) if forward.ends_s.is_some_and(|ends_s| origin::remaining_ms(ends_s) == 0) => {
+            return made(caller, Answer::token_refused(caller, &TokenError::Expired));
+        }
         Ok(reply) => worker::console_error!("the origin was not reached: status {}", reply.status_code()),
         Err(error) => worker::console_error!("the origin was not reached: {error}"),
     }

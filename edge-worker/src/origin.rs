@@ -1,10 +1,14 @@
 //! The platform's `fetch`, towards the origin.
 
 use crate::plan::Forward;
-use worker::web_sys::{self, RequestRedirect};
-use worker::{Fetch, Headers, Request, Response, Result};
+use worker::wasm_bindgen::JsValue;
+use worker::web_sys::{self, AbortSignal, RequestRedirect};
+use worker::{Date, Fetch, Headers, Request, Response, Result};
 
-/// Asks the origin; the body of `request` goes with it as a stream. Redirects are the client's to follow: the
+/// The longest that a timer takes; no reply is on its way for so long.
+const TIMER_MS_MAX: u32 = i32::MAX.unsigned_abs();
+
+/// Asks the origin; the body of `request` goes with it as a stream, unless the plan has another. Redirects are the client's to follow: the
 /// secret must not travel to where they lead.
 pub async fn ask(forward: &Forward, request: &Request) -> Result<Response> {
     let headers = Headers::new();
@@ -15,9 +19,20 @@ pub async fn ask(forward: &Forward, request: &Request) -> Result<Response> {
     init.set_method(&forward.method);
     init.set_headers(headers.as_ref());
     init.set_redirect(RequestRedirect::Manual);
-    if let Some(body) = request.inner().body() {
-        init.set_body(&body);
+    match &forward.body {
+        Some(body) => init.set_body(&JsValue::from_str(body)),
+        None => request.inner().body().into_iter().for_each(|body| init.set_body(&body)),
+    }
+    if let Some(ends_s) = forward.ends_s {
+        // The platform's own timer: it ends a reply that is on its way, too, and leaves nothing behind.
+        init.set_signal(Some(&AbortSignal::timeout_with_u32(remaining_ms(ends_s))));
     }
     let upstream = web_sys::Request::new_with_str_and_init(&forward.url, &init)?;
     Fetch::Request(Request::from(upstream)).send().await
+}
+
+/// The milliseconds until a time in seconds since 1970.
+pub fn remaining_ms(ends_s: u64) -> u32 {
+    let remaining_ms = ends_s.saturating_mul(1_000).saturating_sub(Date::now().as_millis());
+    u32::try_from(remaining_ms).map_or(TIMER_MS_MAX, |remaining_ms| remaining_ms.min(TIMER_MS_MAX))
 }

@@ -2,7 +2,8 @@
 
 use crate::answer::{Answer, Caller};
 use crate::config::Config;
-use limn_core::protocol::cache_key::{EdgeRequest, KeyScope, RequestClass, Secrets};
+use limn_core::edge::Claims;
+use limn_core::protocol::cache_key::{EdgeRequest, KeyScope, RequestClass, RequestKey, Secrets};
 use limn_core::protocol::cached_reply::HeaderList;
 use limn_core::protocol::route::route;
 use limn_core::protocol::{Method, auth, header};
@@ -23,6 +24,17 @@ pub enum Plan {
     Answer(Answer),
     /// Needs the origin, unless a copy serves.
     Forward(Forward),
+    /// Needs a look at the token first: [`granted`] decides then.
+    Judge(Judge),
+}
+
+/// A request for a shape whose bearer has to show a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judge {
+    /// The parsed request.
+    pub request: EdgeRequest,
+    /// The token that it shows.
+    pub token: Option<String>,
 }
 
 /// A request to the origin, made anew from what was understood of the client's.
@@ -38,6 +50,10 @@ pub struct Forward {
     pub headers: HeaderList,
     /// The address of the copy in the cache, where there may be one.
     pub copy_url: Option<String>,
+    /// The body, where it is not the client's own that goes on.
+    pub body: Option<String>,
+    /// When a live reply has to end, in seconds since 1970.
+    pub ends_s: Option<u64>,
 }
 
 /// Decides on a request from its method, its address, and its headers by name.
@@ -58,8 +74,59 @@ pub fn plan(
             Plan::Answer(Answer::preflight(request_header(header::REQUEST_HEADERS).as_deref()))
         }
         RequestClass::Foreign => Plan::Forward(foreign(config, request, method, &target, request_header)),
+        _ if config.tokens.is_some() => {
+            let authorization = request_header(header::AUTHORIZATION);
+            let token = auth::presented_token(request.query(), authorization.as_deref());
+            Plan::Judge(Judge { request, token })
+        }
         _ => shape(config, caller, request, method, &target, request_header),
     }
+}
+
+/// Decides on a request whose token was genuine and says this. `body` is that of a `POST`.
+pub fn granted(
+    config: &Config,
+    caller: &Caller,
+    (method, url): (&str, &str),
+    request_header: impl Fn(&str) -> Option<String>,
+    asked: &EdgeRequest,
+    claims: &Claims,
+    body: &[u8],
+) -> Plan {
+    let mut query = asked.query().clone();
+    if caller.method == Method::Post
+        && let Err(error) = query.merge_body(body)
+    {
+        return Plan::Answer(Answer::bad_body(&error));
+    }
+    let request = match claims.grant.judge(caller.method, &query) {
+        Ok(query) => asked.with_query(query),
+        Err(denied) => return Plan::Answer(Answer::denied(caller, &denied)),
+    };
+    let mut headers = forwarded(&request_header);
+    headers.extend(config.secret.iter().map(|secret| bearer(secret)));
+    let scope = KeyScope {
+        origin_url: &config.origin_url,
+        secret: config.secret.as_deref(),
+        tenant: claims.tenant.as_deref(),
+    };
+    let site = Target::split(url).site;
+    let (query, body) = match caller.method {
+        Method::Post => {
+            let (query, body) = request.origin_post(Secrets::Strip);
+            (query, Some(body))
+        }
+        _ => (request.origin_query(Secrets::Strip), None),
+    };
+    Plan::Forward(Forward {
+        method: method.to_owned(),
+        url: shape_url(config, &query),
+        headers,
+        copy_url: request.key(scope).map(|key| copy_url(site, &key)),
+        body,
+        ends_s: (request.class() == RequestClass::Live).then_some(claims.expires_s),
+        request,
+    })
 }
 
 /// Who asks, from the same.
@@ -90,7 +157,7 @@ fn shape(
             if !auth::authorize(secret, target.query, authorization.as_deref()) {
                 return Plan::Answer(Answer::unauthorized(caller));
             }
-            headers.push((header::AUTHORIZATION.to_owned(), format!("Bearer {secret}")));
+            headers.push(bearer(secret));
             Secrets::Strip
         }
         None => {
@@ -100,15 +167,29 @@ fn shape(
     };
     // What the origin must judge for itself is never answered from a copy.
     let is_judged_here = config.secret.is_some() || (authorization.is_none() && !request.has_secret());
-    let scope = KeyScope { origin_url: &config.origin_url, secret: config.secret.as_deref() };
+    let scope = KeyScope { origin_url: &config.origin_url, secret: config.secret.as_deref(), tenant: None };
     let key = request.key(scope).filter(|_| is_judged_here);
     Plan::Forward(Forward {
         method: method.to_owned(),
-        url: format!("{}/v1/shape?{}", config.origin_url, request.origin_query(secrets)),
+        url: shape_url(config, &request.origin_query(secrets)),
         headers,
-        copy_url: key.map(|key| format!("{}{COPIES}{key}", target.site)),
+        copy_url: key.map(|key| copy_url(target.site, &key)),
+        body: None,
+        ends_s: None,
         request,
     })
+}
+
+fn shape_url(config: &Config, query: &str) -> String {
+    format!("{}/v1/shape?{query}", config.origin_url)
+}
+
+fn copy_url(site: &str, key: &RequestKey) -> String {
+    format!("{site}{COPIES}{key}")
+}
+
+fn bearer(secret: &str) -> (String, String) {
+    (header::AUTHORIZATION.to_owned(), format!("Bearer {secret}"))
 }
 
 /// A request that is not for a shape goes on as it came, and never with the worker's own secret.
@@ -126,6 +207,8 @@ fn foreign(
         url: format!("{}{}{question}{}", config.origin_url, target.path, target.query),
         headers: forwarded(&request_header),
         copy_url: None,
+        body: None,
+        ends_s: None,
     }
 }
 
@@ -156,11 +239,17 @@ impl<'a> Target<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Keys, Tokens};
+    use limn_core::edge::{Expected, KeySet};
 
     const POINTER: &str = "https://edge.example/v1/shape?table=t&offset=-1";
 
     fn config(secret: Option<&str>) -> Config {
-        Config { origin_url: "http://origin:3000".to_owned(), secret: secret.map(str::to_owned) }
+        Config {
+            origin_url: "http://origin:3000".to_owned(),
+            secret: secret.map(str::to_owned),
+            tokens: None,
+        }
     }
 
     fn planned(secret: Option<&str>, method: &str, url: &str, headers: &[(&str, &str)]) -> Plan {
@@ -172,14 +261,14 @@ mod tests {
     fn forward(secret: Option<&str>, url: &str, headers: &[(&str, &str)]) -> Forward {
         match planned(secret, "GET", url, headers) {
             Plan::Forward(forward) => forward,
-            Plan::Answer(answer) => panic!("answered: {answer:?}"),
+            other => panic!("not forwarded: {other:?}"),
         }
     }
 
     fn status(plan: &Plan) -> Option<u16> {
         match plan {
             Plan::Answer(answer) => Some(answer.status),
-            Plan::Forward(_) => None,
+            Plan::Forward(_) | Plan::Judge(_) => None,
         }
     }
 
@@ -264,5 +353,102 @@ mod tests {
     #[test]
     fn text_that_cannot_be_read_is_refused() {
         assert_eq!(status(&planned(None, "GET", "http://edge/v1/shape?table=%ff", &[])), Some(400));
+    }
+
+    fn with_tokens() -> Config {
+        let keys = KeySet::of_secret(&[7; 32]).unwrap();
+        let tokens = Tokens { keys: Keys::Given(keys), expected: Expected::default() };
+        Config { tokens: Some(tokens), ..config(Some("s t")) }
+    }
+
+    fn judged(method: &str, url: &str, headers: &[(&str, &str)]) -> Judge {
+        let find = |name: &str| headers.iter().find(|(known, _)| *known == name);
+        let header = |name: &str| find(name).map(|(_, value)| (*value).to_owned());
+        match plan(&with_tokens(), &caller(method, url, header), method, url, header) {
+            Plan::Judge(judge) => judge,
+            other => panic!("not judged: {other:?}"),
+        }
+    }
+
+    /// The plan for the bearer of a token with these claims.
+    fn allowed(claims: &str, method: &str, url: &str, body: &str) -> Plan {
+        let claims = format!(r#"{{"exp":4000000000,{claims}}}"#);
+        let claims = Claims::parse(claims.as_bytes(), &Expected::default(), 0).unwrap();
+        let judge = judged(method, url, &[]);
+        let caller = caller(method, url, |_| None);
+        granted(&with_tokens(), &caller, (method, url), |_| None, &judge.request, &claims, body.as_bytes())
+    }
+
+    #[test]
+    fn whoever_asks_for_a_shape_has_to_show_a_token() {
+        assert_eq!(judged("GET", &format!("{POINTER}&token=q"), &[]).token.as_deref(), Some("q"));
+        let header = [("authorization", "Bearer h")];
+        assert_eq!(judged("DELETE", POINTER, &header).token.as_deref(), Some("h"));
+        // The origin's secret is nobody's token.
+        assert_eq!(judged("GET", &format!("{POINTER}&secret=s%20t"), &[]).token, None);
+    }
+
+    #[test]
+    fn what_a_token_imposes_goes_to_the_origin_and_into_the_key() {
+        let fence =
+            |owner: u32| format!(r#""impose":{{"table":"t","where":"owner = $1","params":[{owner}]}}"#);
+        let url = format!("{POINTER}&where=a&token=x");
+        let Plan::Forward(one) = allowed(&fence(1), "GET", &url, "") else { panic!("refused") };
+        let Plan::Forward(other) = allowed(&fence(2), "GET", &url, "") else { panic!("refused") };
+        assert_eq!(
+            one.url,
+            "http://origin:3000/v1/shape?offset=-1&params[1]=1&table=t&where=%28owner%20%3D%20%241%0A%29%20AND%20%28a%0A%29"
+        );
+        assert_eq!(one.headers, [("authorization".to_owned(), "Bearer s t".to_owned())]);
+        assert!(one.copy_url.is_some() && one.copy_url != other.copy_url);
+    }
+
+    #[test]
+    fn tenants_share_no_copy() {
+        let copy = |tenant: &str| {
+            let claims = format!(r#""tenant":"{tenant}","shape":{{"table":"t"}}"#);
+            match allowed(&claims, "GET", POINTER, "") {
+                Plan::Forward(forward) => forward.copy_url,
+                other => panic!("not forwarded: {other:?}"),
+            }
+        };
+        assert_ne!(copy("a"), copy("b"));
+        assert_eq!(copy("a"), copy("a"));
+    }
+
+    #[test]
+    fn query_and_body_are_judged_together() {
+        let claims = r#""impose":{"table":"t","where":"owner = 1","columns":["id"]}"#;
+        let body = r#"{"subset":{"where":"id > 1"},"table":"t","columns":["id"],"where":"true"}"#;
+        let Plan::Forward(forward) = allowed(claims, "POST", POINTER, body) else { panic!("refused") };
+        assert_eq!(forward.body.as_deref(), Some(r#"{"subset":{"where":"id > 1"}}"#));
+        assert!(forward.url.contains("owner%20%3D%201"), "{}", forward.url);
+        assert!(forward.url.contains("queryable_columns[]=id"), "{}", forward.url);
+        for (body, expected) in [
+            (r#"{"table":"secrets"}"#, 403),
+            (r#"{"columns":"id,salary"}"#, 403),
+            (r#"{"subset":{},"where":"salary > 1"}"#, 403),
+            ("{", 400),
+            (r#"{"table":["t"]}"#, 400),
+        ] {
+            assert_eq!(status(&allowed(claims, "POST", POINTER, body)), Some(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn live_replies_end_with_the_token() {
+        let live = "http://edge/v1/shape?table=t&offset=0_0&handle=1-2&live=true";
+        let ends = |url| match allowed(r#""shape":{"table":"t"}"#, "GET", url, "") {
+            Plan::Forward(forward) => forward.ends_s,
+            other => panic!("not forwarded: {other:?}"),
+        };
+        assert_eq!((ends(live), ends(POINTER)), (Some(4_000_000_000), None));
+    }
+
+    #[test]
+    fn a_token_neither_deletes_nor_reads_other_tables() {
+        let claims = r#""shape":{"table":"t"}"#;
+        assert_eq!(status(&allowed(claims, "DELETE", POINTER, "")), Some(403));
+        assert_eq!(status(&allowed(claims, "GET", "http://edge/v1/shape?table=u&offset=-1", "")), Some(403));
     }
 }
