@@ -1,5 +1,5 @@
 // The built worker in the real workerd, on this machine:
-//   node edge-worker/dev/serve.mjs --origin URL [--port 8787] [--secret S]
+//   node edge-worker/dev/serve.mjs --origin URL [--port 8787] [--secret S] [--var NAME=VALUE ...]
 // prints `ready: URL` once it serves, and ends on SIGINT or SIGTERM.
 
 import { realpathSync } from 'node:fs'
@@ -13,8 +13,9 @@ const BUILD = fileURLToPath(new URL('../../build', import.meta.url))
 const COMPATIBILITY_DATE = '2026-04-26'
 
 /** Starts the worker before `origin`; the answer's `dispose` ends it. Port 0 is any free one. */
-export async function serve({ origin, port = 0, secret, build = BUILD }) {
-  const bindings = { ...(origin && { ORIGIN_URL: origin }), ...(secret !== undefined && { LIMN_SECRET: secret }) }
+export async function serve({ origin, port = 0, secret, variables = {}, build = BUILD }) {
+  const own = { ...(origin && { ORIGIN_URL: origin }), ...(secret !== undefined && { LIMN_SECRET: secret }) }
+  const bindings = { ...own, ...variables }
   const miniflare = new Miniflare({
     host: '127.0.0.1',
     port,
@@ -39,10 +40,12 @@ async function main() {
       origin: { type: 'string' },
       port: { type: 'string', default: '8787' },
       secret: { type: 'string' },
+      var: { type: 'string', multiple: true, default: [] },
     },
   })
   if (!values.origin) throw new Error('`--origin URL` says which Limn the worker stands in front of')
-  const worker = await serve({ ...values, port: Number(values.port) })
+  const variables = Object.fromEntries(values.var.map((pair) => pair.split(/=(.*)/s, 2)))
+  const worker = await serve({ ...values, port: Number(values.port), variables })
   const end = async () => {
     await worker.dispose()
     process.exit(0)

@@ -6,17 +6,18 @@ use crate::config::Config;
 use crate::plan::{self, Forward, Judge, Plan};
 use crate::tokens::{self, Refusal};
 use crate::{cache, origin};
-use futures::StreamExt;
 use limn_core::edge::TokenError;
 use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
 use limn_core::protocol::cached_reply::{
     self, CacheStatus, HeaderList, accepts_cached, may_serve, served_headers, stored_headers, ttl_s,
 };
 use limn_core::protocol::{Method, header};
+use worker::js_sys::Uint8Array;
+use worker::wasm_bindgen_futures::JsFuture;
 use worker::{Context, Env, Headers, Request, Response, ResponseBody, ResponseBuilder, Result, event};
 
 #[event(fetch)]
-async fn fetch(mut request: Request, env: Env, context: Context) -> Result<Response> {
+async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
     let (method, url) = (request.inner().method(), request.inner().url());
     let request_header = |name: &str| request.headers().get(name).ok().flatten();
     let caller = plan::caller(&method, &url, request_header);
@@ -29,7 +30,7 @@ async fn fetch(mut request: Request, env: Env, context: Context) -> Result<Respo
         }
     };
     let plan = match plan::plan(&config, &caller, &method, &url, request_header) {
-        Plan::Judge(asked) => judge(&config, &caller, (&method, &url), &asked, &mut request).await,
+        Plan::Judge(asked) => judge(&config, &caller, (&method, &url), &asked, &request).await,
         plan => plan,
     };
     match plan {
@@ -49,7 +50,7 @@ async fn judge(
     caller: &Caller,
     (method, url): (&str, &str),
     asked: &Judge,
-    request: &mut Request,
+    request: &Request,
 ) -> Plan {
     let Some(expected) = &config.tokens else { return Plan::Answer(Answer::unauthorized(caller)) };
     let claims = match tokens::claims(expected, asked.token.as_deref()).await {
@@ -69,19 +70,17 @@ async fn judge(
 }
 
 /// The body of a `POST`, which says in part what is asked for.
-async fn read_body(caller: &Caller, request: &mut Request) -> std::result::Result<Vec<u8>, BodyError> {
+async fn read_body(caller: &Caller, request: &Request) -> std::result::Result<Vec<u8>, BodyError> {
     if caller.method != Method::Post {
         return Ok(Vec::new());
     }
-    let mut chunks = request.stream().map_err(|_| BodyError::Unreadable)?;
-    let mut body = Vec::new();
-    while let Some(chunk) = chunks.next().await {
-        body.extend(chunk.map_err(|_| BodyError::Unreadable)?);
-        if body.len() > BODY_BYTES_MAX {
-            return Err(BodyError::TooLarge);
-        }
+    let said = request.headers().get("content-length").ok().flatten();
+    if said.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > BODY_BYTES_MAX) {
+        return Err(BodyError::TooLarge);
     }
-    Ok(body)
+    let body = request.inner().array_buffer().map_err(|_| BodyError::Unreadable)?;
+    let body = JsFuture::from(body).await.map_err(|_| BodyError::Unreadable)?;
+    Ok(Uint8Array::new(&body).to_vec())
 }
 
 /// Answers from the copy where there is one that fits, else from the origin.

@@ -5,9 +5,6 @@ use worker::wasm_bindgen::JsValue;
 use worker::web_sys::{self, AbortSignal, RequestRedirect};
 use worker::{Date, Fetch, Headers, Request, Response, Result};
 
-/// The longest that a timer takes; no reply is on its way for so long.
-const TIMER_MS_MAX: u32 = i32::MAX.unsigned_abs();
-
 /// Asks the origin; the body of `request` goes with it as a stream, unless the plan has another. Redirects are the client's to follow: the
 /// secret must not travel to where they lead.
 pub async fn ask(forward: &Forward, request: &Request) -> Result<Response> {
@@ -31,8 +28,8 @@ pub async fn ask(forward: &Forward, request: &Request) -> Result<Response> {
     Fetch::Request(Request::from(upstream)).send().await
 }
 
-/// The milliseconds until a time in seconds since 1970.
+/// The milliseconds until a time in seconds since 1970, or as many as a timer takes: no reply is on its way for so long.
 pub fn remaining_ms(ends_s: u64) -> u32 {
     let remaining_ms = ends_s.saturating_mul(1_000).saturating_sub(Date::now().as_millis());
-    u32::try_from(remaining_ms).map_or(TIMER_MS_MAX, |remaining_ms| remaining_ms.min(TIMER_MS_MAX))
+    i32::try_from(remaining_ms).unwrap_or(i32::MAX).unsigned_abs()
 }

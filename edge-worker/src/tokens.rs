@@ -1,6 +1,7 @@
 //! Checks tokens by the platform's WebCrypto, with keys that are given or that an address tells.
 
 use crate::config::{Keys, Tokens};
+use limn_core::edge::key_set::KEYS_MAX;
 use limn_core::edge::{Algorithm, Claims, Key, KeySet, SignedToken, Source, TokenError};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,14 +9,12 @@ use web_sys::{CryptoKey, SubtleCrypto, WorkerGlobalScope};
 use worker::js_sys::{self, Array, Object, Reflect, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{Date, Error, Fetch, Headers, Method, Request, RequestInit, Result};
+use worker::{Date, Error, Fetch, Request, Result};
 
 /// For how long a key set is taken as it was read.
 const KEYS_FRESH_MS: u64 = 600_000;
 /// How soon it is read again for a key that it does not hold: keys are rotated, and anybody can name an unknown one.
 const KEYS_RETRY_MS: u64 = 30_000;
-/// Keys that are ready for use, at most: past that all are made ready anew.
-const IMPORTED_MAX: usize = 256;
 
 /// Why there are no claims.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ struct Read {
 thread_local! {
     /// Key sets by their addresses. What one request has read serves others: only values cross, no promise does.
     static READ: RefCell<HashMap<String, Read>> = RefCell::default();
-    /// Keys of the platform, by what they were made of.
+    /// Keys of the platform, by what they were made of; past `KEYS_MAX` all are made anew.
     static IMPORTED: RefCell<HashMap<String, CryptoKey>> = RefCell::default();
 }
 
@@ -79,11 +78,7 @@ async fn keys_for(url: &str, token: &SignedToken<'_>, now_ms: u64) -> Result<Key
 }
 
 async fn read_keys(url: &str, now_ms: u64) -> Result<KeySet> {
-    let mut init = RequestInit::new();
-    let headers = Headers::new();
-    headers.set("accept", "application/json")?;
-    init.with_method(Method::Get).with_headers(headers);
-    let mut reply = Fetch::Request(Request::new_with_init(url, &init)?).send().await?;
+    let mut reply = Fetch::Request(Request::from(web_sys::Request::new_with_str(url)?)).send().await?;
     if reply.status_code() != 200 {
         return Err(Error::RustError(format!("status {}", reply.status_code())));
     }
@@ -118,7 +113,7 @@ async fn import(subtle: &SubtleCrypto, key: &Key) -> Result<CryptoKey> {
     let imported = subtle.import_key_with_object("jwk", &jwk, &algorithm, false, &usages);
     let imported: CryptoKey = JsFuture::from(imported.map_err(Error::from)?).await?.unchecked_into();
     IMPORTED.with_borrow_mut(|all| {
-        if all.len() >= IMPORTED_MAX {
+        if all.len() >= KEYS_MAX {
             all.clear();
         }
         all.insert(key.jwk().to_owned(), imported.clone());

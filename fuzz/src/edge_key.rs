@@ -6,7 +6,7 @@ use limn_core::protocol::cache_key::{EdgeRequest, KeyScope, RequestClass, Secret
 use limn_core::protocol::request::{RequestOffset, parse_shape_request};
 use limn_core::protocol::route::Method;
 
-const SCOPE: KeyScope<'static> = KeyScope { origin_url: "http://origin.example", secret: None };
+const SCOPE: KeyScope<'static> = KeyScope { origin_url: "http://origin.example", secret: None, tenant: None };
 const PATH: &str = "/v1/shape";
 
 /// `data` is a query.

@@ -7,6 +7,7 @@ use crate::health::doctor::{self, CheckOptions};
 use crate::observe::telemetry::Exporter;
 use crate::serve;
 use crate::stopping::Interrupts;
+use crate::token::{self, TokenOptions};
 use crate::typescript::{self, TypesOptions};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -48,6 +49,8 @@ enum Commands {
     Dev(DevOptions),
     /// Write TypeScript types for tables
     Types(TypesOptions),
+    /// Make a token that lets its bearer read a shape through the edge worker
+    Token(TokenOptions),
 }
 
 /// Does what the command line says.
@@ -133,6 +136,10 @@ async fn carry_out(cli: Cli) -> Result<ExitCode> {
         Commands::Types(options) => {
             let text = typescript::declare(&options).await?;
             std::io::stdout().write_all(text.as_bytes())?;
+        }
+        Commands::Token(options) => {
+            let token = token::make(&options)?;
+            std::io::stdout().write_all((token + "\n").as_bytes())?;
         }
     }
     Ok(ExitCode::SUCCESS)

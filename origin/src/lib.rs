@@ -21,4 +21,5 @@ mod standby;
 pub mod stopping;
 mod store;
 mod supervisor;
+pub mod token;
 pub mod typescript;

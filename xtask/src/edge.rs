@@ -30,6 +30,9 @@ pub struct Options {
     /// The origin's secret: the worker then checks credentials itself, before its cache
     #[arg(long)]
     secret: Option<String>,
+    /// A variable or secret of the worker, such as LIMN_JWT_SECRET=…; may be given several times
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    variables: Vec<String>,
 }
 
 /// The worker's main module as it is in the sources: it imports the glue.
@@ -106,6 +109,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     build(workspace)?;
     let mut children = Children::supervised()?;
     let mut server = server(workspace, origin, options.port, options.secret.as_deref());
+    server.args(options.variables.iter().flat_map(|variable| ["--var", variable]));
     if children.start_until_ready("edge", &mut server)? {
         children.follow()?;
     }

@@ -45,7 +45,7 @@ const ORIGIN: [&[&str]; 12] = [
     &["config"],
     &["health::client", "health::doctor"],
     &["serve"],
-    &["dev", "typescript"],
+    &["dev", "token", "typescript"],
     &["command"],
 ];
 

@@ -2,8 +2,8 @@
 
 use super::grant::{Grant, Rule};
 use super::token::TokenError;
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use crate::pg::relation::quote_identifier;
+use serde_json::Value;
 
 /// Clocks of two machines differ by this much, in seconds.
 pub const LEEWAY_S: u64 = 60;
@@ -28,55 +28,8 @@ pub struct Expected {
     pub audience: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Body {
-    exp: Option<f64>,
-    nbf: Option<f64>,
-    iss: Option<String>,
-    aud: Option<OneOrMany<String>>,
-    tenant: Option<String>,
-    shape: Option<OneOrMany<ShapeClaim>>,
-    impose: Option<OneOrMany<ShapeClaim>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany<T> {
-    Many(Vec<T>),
-    One(T),
-}
-
-/// A shape as a token spells it. A member that is not known is refused: a misspelled one would open what it was to
-/// close.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ShapeClaim {
-    /// The schema, for a `table` without one.
-    namespace: Option<String>,
-    table: String,
-    #[serde(rename = "where")]
-    where_clause: Option<String>,
-    #[serde(default)]
-    params: Params,
-    columns: Option<OneOrMany<String>>,
-    replica: Option<String>,
-}
-
-/// The values of `$1`, `$2`, …, in their order or by their numbers.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Params {
-    InOrder(Vec<Param>),
-    ByNumber(BTreeMap<String, Param>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Param {
-    Text(String),
-    Flag(bool),
-    Number(serde_json::Number),
-}
+/// The members of a shape. One that is not among them is refused: a misspelled one would open what it was to close.
+const SHAPE_MEMBERS: [&str; 6] = ["namespace", "table", "where", "params", "columns", "replica"];
 
 impl Claims {
     /// Reads the claims of a token whose signature was checked. `now_s` is the time in seconds since 1970.
@@ -84,80 +37,109 @@ impl Claims {
     /// # Errors
     /// [`TokenError`]: it is over, not meant for here, or says something that cannot be read.
     pub fn parse(json: &[u8], expected: &Expected, now_s: u64) -> Result<Self, TokenError> {
-        let body: Body =
-            serde_json::from_slice(json).map_err(|error| TokenError::Claims(error.to_string()))?;
-        let expires_s = body.exp.ok_or_else(|| TokenError::Claims("`exp` is missing".to_owned()))?;
-        let expires_s = seconds(expires_s);
+        let body: Value = serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
+        let date = |name: &str| match body.get(name) {
+            None => Ok(None),
+            Some(date) => {
+                date.as_f64().map(|date| Some(seconds(date))).ok_or_else(|| no_such("a number", name))
+            }
+        };
+        let expires_s = date("exp")?.ok_or_else(|| unreadable("`exp` is missing".to_owned()))?;
         if expires_s.saturating_add(LEEWAY_S) <= now_s {
             return Err(TokenError::Expired);
         }
-        if body.nbf.is_some_and(|begins| seconds(begins) > now_s.saturating_add(LEEWAY_S)) {
+        if date("nbf")?.is_some_and(|begins| begins > now_s.saturating_add(LEEWAY_S)) {
             return Err(TokenError::NotYetValid);
         }
-        if expected.issuer.is_some() && expected.issuer != body.iss {
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        if expected.issuer.is_some() && expected.issuer.as_deref() != text("iss") {
             return Err(TokenError::Issuer);
         }
-        let audiences = list(body.aud);
-        if expected.audience.as_ref().is_some_and(|audience| !audiences.contains(audience)) {
+        let is_meant =
+            |audience: &String| list(body.get("aud")).iter().any(|it| it.as_str() == Some(audience));
+        if !expected.audience.as_ref().is_none_or(is_meant) {
             return Err(TokenError::Audience);
         }
-        if body.tenant.as_deref() == Some("") {
-            return Err(TokenError::Claims("`tenant` is empty".to_owned()));
+        let tenant = match body.get("tenant") {
+            None => None,
+            Some(Value::String(tenant)) if !tenant.is_empty() => Some(tenant.clone()),
+            Some(_) => return Err(no_such("a text that is not empty", "tenant")),
+        };
+        let rules = |name: &str| list(body.get(name)).iter().map(rule).collect::<Result<Vec<_>, _>>();
+        let grant = Grant::new(rules("shape")?, rules("impose")?)?;
+        Ok(Self { expires_s, tenant, grant })
+    }
+}
+
+/// A shape as a token spells it.
+fn rule(claim: &Value) -> Result<Rule, TokenError> {
+    let members = claim.as_object().ok_or_else(|| no_such("an object", "shape"))?;
+    if let Some(name) = members.keys().find(|name| !SHAPE_MEMBERS.contains(&name.as_str())) {
+        return Err(unreadable(format!("a shape has no member `{name}`")));
+    }
+    let text = |name: &str| match members.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(_) => Err(no_such("a text", name)),
+    };
+    let table = text("table")?.ok_or_else(|| no_such("a text", "table"))?;
+    let table = match text("namespace")? {
+        Some(schema) => format!("{}.{}", quote_identifier(schema), quote_identifier(table)),
+        None => table.to_owned(),
+    };
+    let columns = match members.get("columns") {
+        None => None,
+        Some(Value::Array(names)) => {
+            let names = names.iter().map(|name| name.as_str().map(quote_identifier));
+            Some(
+                names
+                    .collect::<Option<Vec<_>>>()
+                    .ok_or_else(|| no_such("a list of texts", "columns"))?
+                    .join(","),
+            )
         }
-        let rules = |claims: Option<OneOrMany<ShapeClaim>>| {
-            list(claims).into_iter().map(ShapeClaim::rule).collect::<Result<Vec<_>, _>>()
-        };
-        let grant = Grant::new(rules(body.shape)?, rules(body.impose)?)?;
-        Ok(Self { expires_s, tenant: body.tenant, grant })
-    }
+        Some(_) => text("columns")?.map(str::to_owned),
+    };
+    let params =
+        params(members.get("params")).ok_or_else(|| no_such("a list or an object of values", "params"))?;
+    Rule::new(&table, text("where")?.map(str::to_owned), params, columns.as_deref(), text("replica")?)
 }
 
-impl ShapeClaim {
-    fn rule(self) -> Result<Rule, TokenError> {
-        let table = match self.namespace {
-            Some(schema) => format!("{}.{}", quoted(&schema), quoted(&self.table)),
-            None => self.table,
-        };
-        let columns = self.columns.map(|columns| match columns {
-            OneOrMany::Many(names) => names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(","),
-            OneOrMany::One(text) => text,
-        });
-        let params = match self.params {
-            Params::InOrder(values) => (1..).map(|number: u32| number.to_string()).zip(values).collect(),
-            Params::ByNumber(values) => values,
-        };
-        let params = params.into_iter().map(|(number, value)| (number, value.text()));
-        Rule::new(&table, self.where_clause, params.collect(), columns.as_deref(), self.replica.as_deref())
-    }
-}
-
-impl Default for Params {
-    fn default() -> Self {
-        Self::InOrder(Vec::new())
-    }
-}
-
-impl Param {
-    fn text(self) -> String {
-        match self {
-            Self::Text(text) => text,
-            Self::Flag(flag) => flag.to_string(),
-            Self::Number(number) => number.to_string(),
-        }
-    }
-}
-
-/// A name that is given as it is, in the spelling of a request.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn list<T>(claim: Option<OneOrMany<T>>) -> Vec<T> {
+/// The values of `$1`, `$2`, …, in their order or by their numbers.
+fn params(claim: Option<&Value>) -> Option<Vec<String>> {
     match claim {
-        None => Vec::new(),
-        Some(OneOrMany::One(one)) => vec![one],
-        Some(OneOrMany::Many(many)) => many,
+        None => Some(Vec::new()),
+        Some(Value::Array(values)) => values.iter().map(param).collect(),
+        Some(Value::Object(values)) => {
+            let numbers = (1..=values.len()).map(|number| values.get(&number.to_string()));
+            numbers.map(|value| value.and_then(param)).collect()
+        }
+        Some(_) => None,
     }
+}
+
+fn param(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// One value, or several of them.
+fn list(claim: Option<&Value>) -> &[Value] {
+    match claim {
+        Some(Value::Array(several)) => several,
+        claim => claim.map_or(&[], std::slice::from_ref),
+    }
+}
+
+fn unreadable(text: String) -> TokenError {
+    TokenError::Claims(text)
+}
+
+fn no_such(expected: &str, name: &str) -> TokenError {
+    unreadable(format!("`{name}` is not {expected}"))
 }
 
 /// A `NumericDate`, which may have a fraction; what lies outside of the range becomes its end.

@@ -14,7 +14,7 @@ use crate::protocol::identifier::{parse_columns, parse_table};
 use crate::protocol::query::{Query, Value};
 use crate::protocol::request::read_definition;
 use crate::protocol::{DefinitionRequest, Method, Parameter, Replica, RequestError};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The shapes that a token allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub struct Grant {
 pub struct Rule {
     table: QualifiedName,
     where_clause: Option<String>,
-    params: BTreeMap<String, String>,
+    /// The values of `$1`, `$2`, …
+    params: Vec<String>,
     columns: Option<Vec<String>>,
     replica: Option<Replica>,
 }
@@ -70,9 +71,10 @@ impl Grant {
         if allowed.is_empty() && imposed.is_empty() {
             return Err(TokenError::Claims("neither `shape` nor `impose` names a table".to_owned()));
         }
-        let mut tables = BTreeSet::new();
-        if let Some(twice) = imposed.iter().find(|rule| !tables.insert(&rule.table)) {
-            return Err(TokenError::Claims(format!("`impose` names {} twice", twice.table)));
+        for (at, rule) in imposed.iter().enumerate() {
+            if imposed.iter().take(at).any(|other| other.table == rule.table) {
+                return Err(TokenError::Claims(format!("`impose` names {} twice", rule.table)));
+            }
         }
         Ok(Self { allowed, imposed })
     }
@@ -114,7 +116,7 @@ impl Rule {
     pub fn new(
         table: &str,
         where_clause: Option<String>,
-        params: BTreeMap<String, String>,
+        params: Vec<String>,
         columns: Option<&str>,
         replica: Option<&str>,
     ) -> Result<Self, TokenError> {
@@ -130,10 +132,6 @@ impl Rule {
             Some(_) => return Err(unreadable("replica", &"must be `default` or `full`")),
         };
         let rule = Self { table, where_clause, params, columns, replica };
-        let numbers = (1..=rule.params.len()).map(|number| number.to_string());
-        if !numbers.into_iter().all(|number| rule.params.contains_key(&number)) {
-            return Err(unreadable("params", &"must be numbered from 1 on, without gaps"));
-        }
         rule.fence().check().map_err(|error| unreadable("where", &error))?;
         Ok(rule)
     }
@@ -149,14 +147,16 @@ impl Rule {
 
     /// The first part in which the shape that is asked for is not this one.
     fn difference(&self, asked: &DefinitionRequest) -> Option<Parameter> {
-        let set = |columns: &Option<Vec<String>>| {
-            columns.as_ref().map(|names| names.iter().cloned().collect::<BTreeSet<_>>())
+        let own = |(number, value): (&String, &String)| {
+            let at = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+            at.is_some_and(|at| self.params.get(at) == Some(value))
         };
-        let has_other_params = asked.where_clause.is_some() && asked.params != self.params;
+        let same_params = asked.params.len() == self.params.len() && asked.params.iter().all(own);
+        let has_other_params = asked.where_clause.is_some() && !same_params;
         let differences = [
             (asked.where_clause != self.where_clause, Parameter::Where),
             (has_other_params, Parameter::Params),
-            (set(&asked.columns) != set(&self.columns), Parameter::Columns),
+            (!is_same_set(asked.columns.as_deref(), self.columns.as_deref()), Parameter::Columns),
             (self.replica.is_some_and(|replica| replica != asked.replica), Parameter::Replica),
         ];
         differences.into_iter().find(|(differs, _)| *differs).map(|(_, part)| part)
@@ -194,7 +194,7 @@ impl Rule {
         };
         let behind =
             asked.into_iter().flatten().map(|(name, value)| (moved(name).unwrap_or(name.clone()), value));
-        let own = self.params.iter().map(|(name, value)| (name.clone(), value));
+        let own = (1..).map(|number: usize| number.to_string()).zip(&self.params);
         // The rule's own come last: whatever a client names, they are not replaced.
         behind.chain(own).map(|(name, value)| (name, Value::Text(value.clone()))).collect()
     }
@@ -207,6 +207,16 @@ impl Rule {
             query.set(Parameter::QueryableColumns, Some(names(columns)));
         }
         query
+    }
+}
+
+/// True where both list the same columns, in whatever order, or none.
+fn is_same_set(one: Option<&[String]>, other: Option<&[String]>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => {
+            one.iter().all(|name| other.contains(name)) && other.iter().all(|name| one.contains(name))
+        }
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 

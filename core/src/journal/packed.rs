@@ -463,7 +463,7 @@ mod tests {
         for kind in [0, 6, u8::MAX] {
             assert_eq!(decode(&[payload, &[kind]].concat()), None);
         }
-        let mut strange = whole.clone();
+        let mut strange = whole;
         strange.entries.retain(|byte| *byte != FILTER);
         let mut rope = Rope::new();
         strange.encode(&mut rope);

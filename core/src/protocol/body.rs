@@ -1,8 +1,7 @@
 //! The JSON body of a `POST`: parameters that win over those of the query (protocol §2.2).
 
-use super::parameter::Parameter;
+use super::parameter::{Parameter, SUBSET_PREFIX};
 use super::query::{Query, Value};
-use super::subset::PREFIX;
 use serde_json::json;
 
 /// The largest body that is read.
@@ -73,13 +72,13 @@ impl Query {
         let subset = match members.remove("subset") {
             Some(serde_json::Value::Object(subset)) => {
                 // Even an empty one asks for a subset.
-                self.set_named(PREFIX, Some(Value::Text(String::new())));
+                self.set_named(SUBSET_PREFIX, Some(Value::Text(String::new())));
                 subset
             }
             _ => SUBSET_KEYS.iter().filter_map(|key| members.remove_entry(*key)).collect(),
         };
         for (name, value) in subset {
-            self.set_named(&format!("{PREFIX}{name}"), parameter(value));
+            self.set_named(&format!("{SUBSET_PREFIX}{name}"), parameter(value));
         }
         for (name, value) in members {
             // Flags are true unless they are the text `false`; a JSON `false` is no text.
@@ -100,7 +99,7 @@ impl Query {
         if !self.asks_for_subset() {
             return String::new();
         }
-        let named = self.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value)));
+        let named = self.iter().filter_map(|(name, value)| Some((name.strip_prefix(SUBSET_PREFIX)?, value)));
         let members =
             named.filter(|(name, _)| !name.is_empty()).map(|(name, value)| (name.to_owned(), member(value)));
         json!({ "subset": serde_json::Value::Object(members.collect()) }).to_string()

@@ -4,10 +4,9 @@
 //! The edge worker's `plan` asks for the key; what is done under it, [`cached_reply`](super::cached_reply) decides.
 
 use super::auth::is_secret;
-use super::parameter::{Parameter, Part};
+use super::parameter::{Parameter, Part, SUBSET_PREFIX};
 use super::query::{Query, QueryError, Value};
 use super::route::{Method, Route, route};
-use super::subset::PREFIX;
 use crate::Offset;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use sha2::{Digest, Sha256};
@@ -244,7 +243,7 @@ fn role(name: &str, class: RequestClass) -> Role {
             Part::Cache => Role::Buster,
             Part::Secret => Role::Secret,
         },
-        None if name.starts_with(PREFIX) => Role::Key,
+        None if name.starts_with(SUBSET_PREFIX) => Role::Key,
         None if is_secret(name) => Role::Secret,
         None => Role::Unknown,
     }

@@ -6,9 +6,12 @@
 
 use crate::named_enum::named_enum;
 
+/// How the names of a subset's parameters begin; any such name makes a request one for a subset.
+pub const SUBSET_PREFIX: &str = "subset__";
+
 named_enum! {
     /// A parameter of the query string, or a member of a POST's body. Others are ignored, and are not passed on by the
-    /// edge, but for those that begin with [`PREFIX`](super::subset::PREFIX).
+    /// edge, but for those that begin with [`SUBSET_PREFIX`].
     pub enum Parameter {
         /// The table, with its schema unless that is `public`.
         Table = "table",

@@ -1,8 +1,7 @@
 //! Query strings, parsed by the rules of protocol §2.1: `a[b]=c` nests, `a[]=c` lists, the last duplicate
 //! wins, a stray percent sign stands for itself.
 
-use super::parameter::Parameter;
-use super::subset::PREFIX;
+use super::parameter::{Parameter, SUBSET_PREFIX};
 use percent_encoding::{percent_decode, percent_decode_str};
 use std::collections::BTreeMap;
 
@@ -73,12 +72,12 @@ impl Query {
     /// True where it asks for some of the shape's rows beside the log.
     #[must_use]
     pub fn asks_for_subset(&self) -> bool {
-        self.parameters.keys().any(|name| name.starts_with(PREFIX))
+        self.parameters.keys().any(|name| name.starts_with(SUBSET_PREFIX))
     }
 
     /// Takes the subset's parameters away.
     pub(super) fn remove_subset(&mut self) {
-        self.parameters.retain(|name, _| !name.starts_with(PREFIX));
+        self.parameters.retain(|name, _| !name.starts_with(SUBSET_PREFIX));
     }
 
     /// Puts a value in the place of the parameter's, or takes it away.

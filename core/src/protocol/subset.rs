@@ -10,8 +10,6 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How the names of a subset's parameters begin; any such name makes a request one for a subset.
-pub const PREFIX: &str = "subset__";
 /// The bytes behind the rows of a body.
 pub const BODY_END: &[u8] = b"]}";
 

@@ -4,6 +4,7 @@ mod duration;
 mod electric;
 mod options;
 
+pub(crate) use duration::parse_duration;
 pub use electric::{value_of, with_electric_names, without_effect};
 pub use options::{ServeOptions, StorageKind};
 

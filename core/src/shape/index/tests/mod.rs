@@ -184,7 +184,7 @@ fn the_index_finds_what_evaluation_finds() {
             }
             assert_text_leads_to_the_same_places(&filter, &relation);
             let definition = definition(&relation, Clause::Plain(filter));
-            let definition = if id.0 % 2 == 0 { definition.at_rest() } else { definition };
+            let definition = if id.0.is_multiple_of(2) { definition.at_rest() } else { definition };
             router.add_restored(id, &definition, "", nothing_running(), DependentState::default());
         }
         while shapes.len() > SHAPES || (case % 500 == 499 && shapes.len() > 3) {
