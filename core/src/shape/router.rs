@@ -2,7 +2,7 @@
 //!
 //! One router knows all shapes. It is fed decoded messages in stream order and collects encoded items in
 //! a [`Fragment`]; the caller takes the fragment whenever it is large enough, and at the commit.
-//! Per change, each family is looked up once and each (format, outcome) is encoded once.
+//! Per change, each kind of place in the index is looked up once and each (format, outcome) is encoded once.
 //!
 //! Before it: [`store::Writer`](crate::store::Writer). Behind it: `table` finds the shapes that a change may concern, `routing`
 //! judges the rows for each, `encode` makes the bytes; the fragment goes to [`store::Logs::append`](crate::store::Logs::append).

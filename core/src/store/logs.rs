@@ -408,8 +408,9 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.join();
     }
 
-    /// The LSN that may be confirmed to Postgres: no transaction that is not durable, or that some shape still has to
-    /// resolve, is confirmed.
+    /// The LSN that may be confirmed to Postgres, the least of: what is durable; what shapes show of which a move is
+    /// pending; what shapes had shown that were dropped, until that is durable; and where the stream was when shapes came
+    /// whose views are not known yet.
     #[must_use]
     pub fn confirmable(&self) -> Lsn {
         let bounds = self.bounded.iter().filter_map(|id| self.shapes.get(id)?.visibility.up_to());

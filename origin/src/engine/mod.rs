@@ -261,9 +261,9 @@ impl Engine {
         if reply_requested {
             self.writer.end_turn();
             self.execute().await.map_err(Trouble::Disk)?;
-            let confirmable = self.writer.logs().confirmable();
-            stream.confirm(self.writer.received(), confirmable).await.map_err(Trouble::stream)?;
-            self.writer.handle_confirmed(confirmable);
+            let (received, confirmable) = (self.writer.received(), self.writer.logs().confirmable());
+            stream.confirm(received, confirmable).await.map_err(Trouble::stream)?;
+            self.handle_confirmed(received, confirmable);
         }
         Ok(())
     }
@@ -393,9 +393,7 @@ impl Engine {
         };
         match sent {
             Ok(()) => {
-                self.writer.handle_confirmed(confirmable);
-                self.executor.metrics.confirmed_lsn.set(confirmable.as_u64().cast_signed());
-                self.executor.metrics.received_lsn.set(received.as_u64().cast_signed());
+                self.handle_confirmed(received, confirmable);
                 self.link.set_streaming(stream);
                 if asks {
                     self.link.handle_asked();
@@ -407,6 +405,13 @@ impl Engine {
                 self.handle_disconnect();
             }
         }
+    }
+
+    /// Postgres was told what has been read, and what it may forget.
+    fn handle_confirmed(&mut self, received: Lsn, confirmed: Lsn) {
+        self.writer.handle_confirmed(confirmed);
+        self.executor.metrics.confirmed_lsn.set(confirmed.as_u64().cast_signed());
+        self.executor.metrics.received_lsn.set(received.as_u64().cast_signed());
     }
 
     async fn stop(mut self) -> Result<()> {

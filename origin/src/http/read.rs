@@ -1,6 +1,6 @@
 //! `GET`, `HEAD` and `POST /v1/shape`: the log, or the wait for it.
 //!
-//! The last station of a change: `engine::executor` wakes who waits; [`ShapeLog::read`](limn_core::log::ShapeLog::read) says
+//! The last station of a change, unless `deliver` answers a live request that waits: [`ShapeLog::read`](limn_core::log::ShapeLog::read) says
 //! which bytes follow the client's offset, [`Reading`] what to answer or what to wait for.
 
 use super::body::{Stored, growing_snapshot};

@@ -1,5 +1,6 @@
 use super::*;
 use crate::edge::{Claims, Expected};
+use crate::protocol::parameter::Part;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -157,4 +158,29 @@ fn a_shape_is_preferred_to_a_fence_and_one_of_several_is_enough() {
 fn a_fence_may_ask_for_whole_rows() {
     let grant = grant(r#""impose":{"table":"items","replica":"full"}"#);
     assert_eq!(judged(&grant, "table=items&replica=default").unwrap().replica, Replica::Full);
+}
+
+#[test]
+fn every_parameter_of_a_definition_is_compared_or_left_free() {
+    let exact = grant(
+        r#""shape":{"table":"items","where":"a = $1","params":["1"],"columns":["id"],"replica":"full"}"#,
+    );
+    let asked = "table=items&where=a%20=%20$1&params[1]=1&columns=id&replica=full";
+    assert!(judged(&exact, asked).is_ok());
+    for parameter in Parameter::ALL.iter().filter(|parameter| parameter.part() == Part::Definition) {
+        let (changed, is_free) = match parameter {
+            Parameter::Table => ("table=others", false),
+            Parameter::Where => ("where=a%20=%20$1%20or%20true", false),
+            Parameter::Params => ("params[1]=2", false),
+            Parameter::Columns => ("columns=id,b", false),
+            Parameter::Replica => ("replica=default", false),
+            // Names for a subset, which are bounded apart, shows no row that the log does not hold, and decides nothing.
+            Parameter::QueryableColumns => ("queryable_columns=id,b", true),
+            Parameter::Log => ("log=changes_only", true),
+            Parameter::ExperimentalCompaction => ("experimental_compaction=true", true),
+            other => panic!("say whether a token has to name `{other}`"),
+        };
+        let judged = judged(&exact, &format!("{asked}&{changed}"));
+        assert_eq!(judged.is_ok(), is_free, "{parameter}: {judged:?}");
+    }
 }
