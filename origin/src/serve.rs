@@ -99,12 +99,7 @@ pub async fn start(config: ServeConfig) -> Result<Running> {
     let mut tasks = supervise(&server, &engine, folder, config.slot, config.shapes_max);
     if let Some(address) = config.metrics_address {
         let listener = listen(address, "--metrics-port").await?;
-        let metrics = server.metrics.clone();
-        let page: Beside = Arc::new(move |request| {
-            let page = http::metrics_page(&metrics, &request);
-            Box::pin(async { Ok(page) })
-        });
-        tasks.spawn("metrics", serve_on(listener, server.clone(), Some(page), Box::pin(pending())));
+        tasks.spawn("metrics", serve_metrics(listener, server.clone()));
     }
     Ok(Running { server, engine, engine_task, tasks, listener, _scratch: config.scratch })
 }
@@ -261,6 +256,16 @@ async fn serve_on(
         }
     };
     http::serve(listener, server, handler, stop).await;
+}
+
+/// Serves the page of the metrics to whatever is asked.
+async fn serve_metrics(listener: TcpListener, server: Arc<Server>) {
+    let metrics = server.metrics.clone();
+    let page: Beside = Arc::new(move |request| {
+        let page = http::metrics_page(&metrics, &request);
+        Box::pin(async { Ok(page) })
+    });
+    serve_on(listener, server, Some(page), Box::pin(pending())).await;
 }
 
 /// Listens on an address that `option` chooses.
