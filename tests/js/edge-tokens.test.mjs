@@ -1,12 +1,13 @@
 // Tokens at the edge worker: who gets in, counted at the origin, and what the bearer of a token sees.
 
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { createHmac, createSign, generateKeyPairSync, sign } from 'node:crypto'
 import { createServer } from 'node:http'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ShapeStream, Shape } from '@electric-sql/client'
-import { Servers, read, shapeUrl } from './support.mjs'
+import { Servers, limn, read, shapeUrl } from './support.mjs'
 
 const ORIGIN_SECRET = 'only the worker knows this'
 const JWT_SECRET = 'a secret of at least thirty-two bytes'
@@ -61,6 +62,16 @@ describe('a token', () => {
     const other = await read(shapeUrl(edge.url, { table: 'notes', offset: '-1' }), { authorization: `Bearer ${bearer}` })
     assert.equal(other.status, 403)
     assert.match(other.json().message, /`where` differs/)
+  })
+
+  it('may be one that `limn token` made', async () => {
+    const env = { LIMN_JWT_SECRET: JWT_SECRET, LIMN_JWT_AUDIENCE: 'limn' }
+    const made = (...options) => execFileSync(limn(), ['token', '--table', 'notes', ...options], { env, encoding: 'utf8' })
+    const bearer = made('--where', 'owner = $1', '--param', '2', '--columns', 'id,owner', '--impose').trim()
+    const all = await rows({ table: 'notes' }, bearer)
+    assert.equal(all.length, 10)
+    assert.ok(all.every((row) => row.owner === '2' && row.text === undefined))
+    assert.throws(() => made('--where', 'owner ='), /`where`/)
   })
 
   it('fences its bearer, whatever is asked', async () => {

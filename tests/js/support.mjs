@@ -290,7 +290,8 @@ async function sumOf(metricsUrl, name) {
   return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
 }
 
-function limn() {
+/** The program under test. */
+export function limn() {
   return resolve(ROOT, process.env.LIMN_BIN ?? 'target/release/limn')
 }
 
