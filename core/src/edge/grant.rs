@@ -88,20 +88,18 @@ impl Grant {
             return Err(Denied::Writes);
         }
         let asked = read_definition(query).map_err(Denied::BadRequest)?;
-        let of_table = |rules: &[Rule]| {
-            rules.iter().filter(|rule| rule.table == asked.table).cloned().collect::<Vec<_>>()
-        };
-        let allowed = of_table(&self.allowed);
-        let differences: Vec<_> = allowed.iter().map(|rule| rule.difference(&asked)).collect();
-        if let Some((rule, _)) = allowed.iter().zip(&differences).find(|(_, difference)| difference.is_none())
-        {
-            return Ok(rule.bounded(query.clone()));
+        let mut difference = None;
+        for rule in self.allowed.iter().filter(|rule| rule.table == asked.table) {
+            match rule.difference(&asked) {
+                None => return Ok(rule.bounded(query.clone())),
+                Some(part) => difference = difference.or(Some(part)),
+            }
         }
-        if let Some(rule) = of_table(&self.imposed).first() {
+        if let Some(rule) = self.imposed.iter().find(|rule| rule.table == asked.table) {
             return rule.imposed(query, &asked);
         }
         let table = asked.table;
-        Err(match differences.into_iter().flatten().next() {
+        Err(match difference {
             Some(part) => Denied::Shape { table, part },
             None => Denied::Table(table),
         })

@@ -87,7 +87,7 @@ impl KeySet {
     /// The keys that may have signed the token: those for its algorithm, of its `kid` where both name one.
     ///
     /// # Errors
-    /// There is none.
+    /// [`TokenError::UnknownKey`]: none of them may have.
     pub fn candidates(&self, token: &SignedToken<'_>) -> Result<Vec<&Key>, TokenError> {
         let may_have = |key: &&Key| {
             let is_named = key.id.as_deref().zip(token.key_id()).is_none_or(|(own, named)| own == named);
