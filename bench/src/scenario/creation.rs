@@ -59,10 +59,15 @@ impl Scenario for Crowd {
 }
 
 pub(super) async fn fill(sql: &Sql) {
+    fill_values(sql, VALUES, ROWS_PER_SHAPE).await;
+}
+
+/// The table, with so many rows of each of so many values of `n`.
+pub(crate) async fn fill_values(sql: &Sql, values: usize, rows: usize) {
     sql.execute("CREATE TABLE items (id serial PRIMARY KEY, n int, note text)").await;
     let rows = format!(
-        "SELECT i % {VALUES}, 'a note of some length' FROM generate_series(0, {}) i",
-        VALUES * ROWS_PER_SHAPE - 1
+        "SELECT i % {values}, 'a note of some length' FROM generate_series(0, {}) i",
+        values * rows - 1
     );
     sql.execute(&format!("INSERT INTO items (n, note) {rows}")).await;
     sql.execute("CREATE INDEX ON items (n)").await;

@@ -53,15 +53,7 @@ impl Sizes {
 
     /// The table.
     pub async fn fill(self, sql: &Sql) {
-        let values = self.values();
-        sql.execute("CREATE TABLE items (id serial PRIMARY KEY, n int, note text)").await;
-        let rows = format!(
-            "SELECT i % {values}, 'a note of some length' FROM generate_series(0, {}) i",
-            values * ROWS_PER_VALUE - 1
-        );
-        sql.execute(&format!("INSERT INTO items (n, note) {rows}")).await;
-        sql.execute("CREATE INDEX ON items (n)").await;
-        sql.execute("ANALYZE items").await;
+        creation::fill_values(sql, self.values() as usize, ROWS_PER_VALUE as usize).await;
     }
 
     /// Starts everything; it goes on until the tasks are dropped.
