@@ -5,8 +5,8 @@ use worker::wasm_bindgen::JsValue;
 use worker::web_sys::{self, AbortSignal, RequestRedirect};
 use worker::{Date, Fetch, Headers, Request, Response, Result};
 
-/// Asks the origin; the body of `request` goes with it as a stream, unless the plan has another. Redirects are the client's to follow: the
-/// secret must not travel to where they lead.
+/// Asks the origin; the body of `request` goes with it as a stream, unless the plan has another. Redirects are the
+/// client's to follow: the secret must not travel to where they lead.
 pub async fn ask(forward: &Forward, request: &Request) -> Result<Response> {
     let headers = Headers::new();
     for (name, value) in &forward.headers {
