@@ -1,16 +1,19 @@
-//! What the edge decides about who asks: which tokens it takes, and what a token allows.
+//! What the edge decides about who asks: which tokens it takes, and what a token allows. And how it reads the replies
+//! that it passes on.
 //!
 //! [`token`] reads a token before anybody knows whether it is genuine, [`key_set`] finds the keys that may have signed
 //! it, [`claims`] reads what a genuine one says, and [`grant`] judges a request by that: it is refused, passes as it
 //! is, or passes with the token's clause and columns imposed. The signature itself is checked by the platform between
-//! the second and the third.
+//! the second and the third. [`messages`] splits a reply's body.
 
 pub mod claims;
 pub mod grant;
 pub mod key_set;
+pub mod messages;
 pub mod token;
 
 pub use claims::{Claims, Expected};
 pub use grant::{Denied, Grant};
 pub use key_set::{Key, KeySet, KeySetError, Source};
+pub use messages::{Malformed, Messages};
 pub use token::{Algorithm, SignedToken, TokenError};
