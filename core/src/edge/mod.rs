@@ -1,13 +1,14 @@
-//! What the edge decides about who asks: which tokens it takes, and what a token allows. And how it reads the replies
-//! that it passes on.
+//! What the edge decides: which tokens it takes, what a token allows, and how one request at the origin serves all who
+//! wait for a shape's next change.
 //!
 //! [`token`] reads a token before anybody knows whether it is genuine, [`key_set`] finds the keys that may have signed
 //! it, [`claims`] reads what a genuine one says, and [`grant`] judges a request by that: it is refused, passes as it
 //! is, or passes with the token's clause and columns imposed. The signature itself is checked by the platform between
-//! the second and the third. [`messages`] splits a reply's body.
+//! the second and the third. [`hub`] answers live requests; [`messages`] splits a reply's body.
 
 pub mod claims;
 pub mod grant;
+pub mod hub;
 pub mod key_set;
 pub mod messages;
 pub mod token;

@@ -17,6 +17,15 @@ use std::fmt;
 const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b',').remove(b':');
 
+/// Where in the log a request is, and how it waits.
+const PLACES: [Parameter; 5] = [
+    Parameter::Offset,
+    Parameter::Live,
+    Parameter::LiveSse,
+    Parameter::ExperimentalLiveSse,
+    Parameter::Cursor,
+];
+
 /// Raised when a stored reply's form changes, so that older copies are never read again.
 const KEY_VERSION: &str = "limn-edge-2";
 
@@ -154,6 +163,58 @@ impl EdgeRequest {
             let request = self.spell(|role| role == Role::Key);
             request_key(scope, &request)
         })
+    }
+
+    /// Names what a live request waits for: the shape and its handle, wherever in its log the client is. Nothing where it
+    /// does not say both, which the origin refuses.
+    #[must_use]
+    pub fn live_key(&self, scope: KeyScope<'_>) -> Option<RequestKey> {
+        if self.method != Method::Get || self.class != RequestClass::Live {
+            return None;
+        }
+        self.handle()?;
+        self.offset()?;
+        self.wants_events()?;
+        let mut query = self.query.clone();
+        PLACES.iter().for_each(|place| query.set(*place, None));
+        let followed = self.with_query(query).spell(|role| role == Role::Key);
+        Some(request_key(scope, &format!("live&{followed}")))
+    }
+
+    /// The same request at another place of the log: a long poll, or one that does not wait.
+    #[must_use]
+    pub fn moved_to(&self, offset: Offset, live: bool, cursor: Option<&str>) -> Self {
+        let mut query = self.query.clone();
+        PLACES.iter().for_each(|place| query.set(*place, None));
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        query.set(Parameter::Offset, text(&offset.to_string()));
+        query.set(Parameter::Live, text("true").filter(|_| live));
+        query.set(Parameter::Cursor, cursor.filter(|_| live).and_then(text));
+        self.with_query(query)
+    }
+
+    /// The offset that a request names, other than `now`.
+    #[must_use]
+    pub fn offset(&self) -> Option<Offset> {
+        self.text(Parameter::Offset)?.parse().ok().filter(|offset| *offset != Offset::Start)
+    }
+
+    /// The cursor that a live request repeats.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&str> {
+        self.text(Parameter::Cursor)
+    }
+
+    /// True where the reply is to be a stream of events, false where not; nothing where only the origin can tell.
+    #[must_use]
+    pub fn wants_events(&self) -> Option<bool> {
+        let flags = [Parameter::LiveSse, Parameter::ExperimentalLiveSse].map(|flag| self.query.value(flag));
+        match flags {
+            [Some(Value::Text(flag)), _] | [None, Some(Value::Text(flag))] if flag == "true" => Some(true),
+            [Some(Value::Text(flag)), _] | [None, Some(Value::Text(flag))] if flag == "false" => Some(false),
+            [None, None] => Some(false),
+            _ => None,
+        }
     }
 
     /// The query and the body of a `POST` to the origin, spelled anew from both.
@@ -307,6 +368,46 @@ mod tests {
         {
             assert_eq!(class(refused), RequestClass::Other, "{refused}");
         }
+    }
+
+    #[test]
+    fn all_who_follow_a_shape_share_a_live_key() {
+        let live_key = |query: &str| get(query).live_key(SCOPE);
+        let shape = "table=t&where=a%3D1&handle=1-2&live=true";
+        let first = live_key(&format!("{shape}&offset=0_0")).unwrap();
+        for same in
+            ["offset=9_4&cursor=7", "offset=0_inf&live_sse=true", "cursor=1&offset=5_0&unknown=1&secret=s"]
+        {
+            assert_eq!(live_key(&format!("{shape}&{same}")), Some(first), "{same}");
+        }
+        for other in [
+            "table=t&where=a%3D2&handle=1-2&live=true&offset=0_0",
+            "table=t&where=a%3D1&handle=1-3&live=true&offset=0_0",
+            "table=t&where=a%3D1&handle=1-2&live=true&offset=0_0&replica=full",
+        ] {
+            assert_ne!(live_key(other).unwrap(), first, "{other}");
+        }
+        for nobodys in [
+            "table=t&handle=1-2&offset=0_0",
+            "table=t&live=true&offset=0_0",
+            "table=t&handle=1-2&live=true&offset=now",
+            "table=t&handle=1-2&live=true&offset=-1",
+            "table=t&handle=1-2&live=true&offset=0_0&live_sse=maybe",
+        ] {
+            assert_eq!(live_key(nobodys), None, "{nobodys}");
+        }
+        // A poll is never served under the key of a chunk.
+        assert_ne!(key("table=t&where=a%3D1&handle=1-2&offset=0_0"), first);
+    }
+
+    #[test]
+    fn a_request_is_moved_along_the_log() {
+        let request = get("table=t&handle=1-2&live=true&live_sse=true&offset=0_0&cursor=3");
+        let spelled = |request: EdgeRequest| request.origin_query(Secrets::Strip);
+        let poll = request.moved_to(Offset::new(9, 4), true, Some("8"));
+        assert_eq!(spelled(poll), "cursor=8&handle=1-2&live=true&offset=9_4&table=t");
+        let head = request.moved_to(Offset::new(9, 4), false, Some("8"));
+        assert_eq!(spelled(head), "handle=1-2&offset=9_4&table=t");
     }
 
     #[test]
