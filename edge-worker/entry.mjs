@@ -3,6 +3,9 @@
 
 import * as worker from './glue.js'
 
+// The class of the live hub's objects.
+export { Hub } from './glue.js'
+
 const state = worker.__worker_init_state()
 
 export default {

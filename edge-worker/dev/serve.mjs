@@ -1,5 +1,5 @@
 // The built worker in the real workerd, on this machine:
-//   node edge-worker/dev/serve.mjs --origin URL [--port 8787] [--secret S] [--var NAME=VALUE ...]
+//   node edge-worker/dev/serve.mjs --origin URL [--port 8787] [--secret S] [--var NAME=VALUE ...] [--no-hub]
 // prints `ready: URL` once it serves, and ends on SIGINT or SIGTERM.
 
 import { realpathSync } from 'node:fs'
@@ -12,8 +12,14 @@ const BUILD = fileURLToPath(new URL('../../build', import.meta.url))
 /** As in wrangler.toml. */
 const COMPATIBILITY_DATE = '2026-04-26'
 
-/** Starts the worker before `origin`; the answer's `dispose` ends it. Port 0 is any free one. */
-export async function serve({ origin, port = 0, secret, variables = {}, build = BUILD }) {
+/** As in wrangler.toml, which nothing here reads. */
+const HUB = { durableObjects: { HUB: { className: 'Hub', useSQLite: true } } }
+
+/**
+ * Starts the worker before `origin`; the answer's `dispose` ends it. Port 0 is any free one. Without `hub`, live
+ * requests are passed through one by one.
+ */
+export async function serve({ origin, port = 0, secret, variables = {}, hub = true, build = BUILD }) {
   const own = { ...(origin && { ORIGIN_URL: origin }), ...(secret !== undefined && { LIMN_SECRET: secret }) }
   const bindings = { ...own, ...variables }
   const miniflare = new Miniflare({
@@ -27,6 +33,7 @@ export async function serve({ origin, port = 0, secret, variables = {}, build = 
     scriptPath: 'index.js',
     compatibilityDate: COMPATIBILITY_DATE,
     bindings,
+    ...(hub && HUB),
     // What `request.cf` says of this machine would be asked of the internet.
     cf: false,
   })
@@ -41,7 +48,9 @@ async function main() {
       port: { type: 'string', default: '8787' },
       secret: { type: 'string' },
       var: { type: 'string', multiple: true, default: [] },
+      hub: { type: 'boolean', default: true },
     },
+    allowNegative: true,
   })
   if (!values.origin) throw new Error('`--origin URL` says which Limn the worker stands in front of')
   const variables = Object.fromEntries(values.var.map((pair) => pair.split(/=(.*)/s, 2)))

@@ -3,9 +3,10 @@
 
 use crate::answer::{self, Answer, Caller};
 use crate::config::Config;
+use crate::headers::{header_map, headers_of, value};
 use crate::plan::{self, Forward, Judge, Plan};
 use crate::tokens::{self, Refusal};
-use crate::{cache, origin};
+use crate::{cache, hub, origin};
 use limn_core::edge::TokenError;
 use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
 use limn_core::protocol::cached_reply::{
@@ -14,7 +15,7 @@ use limn_core::protocol::cached_reply::{
 use limn_core::protocol::{Method, header};
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{Context, Env, Headers, Request, Response, ResponseBody, ResponseBuilder, Result, event};
+use worker::{Context, Env, Request, Response, ResponseBody, ResponseBuilder, Result, event};
 
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
@@ -35,7 +36,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
     };
     match plan {
         Plan::Forward(forward) => {
-            let outcome = serve(&caller, &forward, &request, &context).await;
+            let outcome = serve(&caller, &forward, &request, &env, &context).await;
             outcome.or_else(|error| not_reached(&caller, &forward, Err(error), CacheStatus::Bypass))
         }
         Plan::Answer(answer) => made(&caller, answer),
@@ -84,7 +85,18 @@ async fn read_body(caller: &Caller, request: &Request) -> std::result::Result<Ve
 }
 
 /// Answers from the copy where there is one that fits, else from the origin.
-async fn serve(caller: &Caller, forward: &Forward, request: &Request, context: &Context) -> Result<Response> {
+async fn serve(
+    caller: &Caller,
+    forward: &Forward,
+    request: &Request,
+    env: &Env,
+    context: &Context,
+) -> Result<Response> {
+    if let Some(key) = &forward.hub_key
+        && let Some(reply) = hub::ask(env, key, forward).await?
+    {
+        return answered(caller, forward, Ok(reply), CacheStatus::Collapsed);
+    }
     let Some(copy_url) = &forward.copy_url else {
         return relay(caller, forward, request, CacheStatus::Bypass).await;
     };
@@ -123,7 +135,16 @@ async fn relay(
     request: &Request,
     cache_status: CacheStatus,
 ) -> Result<Response> {
-    match origin::ask(forward, request).await {
+    answered(caller, forward, origin::ask(forward, request).await, cache_status)
+}
+
+fn answered(
+    caller: &Caller,
+    forward: &Forward,
+    outcome: Result<Response>,
+    cache_status: CacheStatus,
+) -> Result<Response> {
+    match outcome {
         Ok(reply) if !answer::means_unreachable(reply.status_code()) => {
             let headers = headers_of(&reply);
             respond(caller, reply, &headers, cache_status)
@@ -177,20 +198,4 @@ fn made(caller: &Caller, answer: Answer) -> Result<Response> {
 fn rebuilt(status: u16, body: ResponseBody, headers: &HeaderList) -> Result<Response> {
     let body = if answer::is_bodiless(status) { ResponseBody::Empty } else { body };
     Ok(ResponseBuilder::new().with_status(status).with_headers(header_map(headers)?).body(body))
-}
-
-fn header_map(headers: &HeaderList) -> Result<Headers> {
-    let map = Headers::new();
-    for (name, value) in headers {
-        map.append(name, value)?;
-    }
-    Ok(map)
-}
-
-fn headers_of(reply: &Response) -> HeaderList {
-    reply.headers().entries().collect()
-}
-
-fn value<'a>(headers: &'a HeaderList, wanted: &str) -> Option<&'a str> {
-    headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
 }

@@ -50,6 +50,8 @@ pub struct Forward {
     pub headers: HeaderList,
     /// The address of the copy in the cache, where there may be one.
     pub copy_url: Option<String>,
+    /// Names the hub that answers it, where one may.
+    pub hub_key: Option<String>,
     /// The body, where it is not the client's own that goes on.
     pub body: Option<String>,
     /// When a live reply has to end, in seconds since 1970.
@@ -123,6 +125,7 @@ pub fn granted(
         url: shape_url(config, &query),
         headers,
         copy_url: request.key(scope).map(|key| copy_url(site, &key)),
+        hub_key: request.live_key(scope).map(|key| key.to_string()),
         body,
         ends_s: (request.class() == RequestClass::Live).then_some(claims.expires_s),
         request,
@@ -169,11 +172,13 @@ fn shape(
     let is_judged_here = config.secret.is_some() || (authorization.is_none() && !request.has_secret());
     let scope = KeyScope { origin_url: &config.origin_url, secret: config.secret.as_deref(), tenant: None };
     let key = request.key(scope).filter(|_| is_judged_here);
+    let hub_key = request.live_key(scope).filter(|_| is_judged_here);
     Plan::Forward(Forward {
         method: method.to_owned(),
         url: shape_url(config, &request.origin_query(secrets)),
         headers,
         copy_url: key.map(|key| copy_url(target.site, &key)),
+        hub_key: hub_key.map(|key| key.to_string()),
         body: None,
         ends_s: None,
         request,
@@ -207,6 +212,7 @@ fn foreign(
         url: format!("{}{}{question}{}", config.origin_url, target.path, target.query),
         headers: forwarded(&request_header),
         copy_url: None,
+        hub_key: None,
         body: None,
         ends_s: None,
     }

@@ -141,11 +141,12 @@ export class Servers {
   }
 
   /** The built edge worker in workerd; with a `secret` it checks credentials itself. */
-  async edge({ origin, secret, variables = {} }) {
+  async edge({ origin, secret, variables = {}, hub = true }) {
     const port = await freePort()
     const access = secret === undefined ? [] : ['--secret', secret]
     const others = Object.entries(variables).flatMap(([name, value]) => ['--var', `${name}=${value}`])
-    const args = ['edge-worker/dev/serve.mjs', '--origin', origin, '--port', port, ...access, ...others]
+    const live = hub ? [] : ['--no-hub']
+    const args = ['edge-worker/dev/serve.mjs', '--origin', origin, '--port', port, ...access, ...others, ...live]
     const server = this.#spawn('edge worker', process.execPath, args, { env: cleanEnvironment() })
     await server.ready('it says so', () => server.output().includes('ready: '))
     return { url: `http://127.0.0.1:${port}` }

@@ -36,6 +36,8 @@ pub enum CacheStatus {
         /// Whether the reply is kept for the next.
         stored: bool,
     },
+    /// From the live hub, which asks the origin once for all.
+    Collapsed,
     /// From the origin, as every request of its class.
     Bypass,
     /// Made at the edge; the text says as what.
@@ -137,6 +139,7 @@ impl fmt::Display for CacheStatus {
             Self::Hit => f.write_str("hit"),
             Self::Miss { stored } => write!(f, "fwd=miss{}", if *stored { "; stored" } else { "" }),
             Self::Refresh { stored } => write!(f, "fwd=request{}", if *stored { "; stored" } else { "" }),
+            Self::Collapsed => f.write_str("fwd=miss; collapsed; detail=hub"),
             Self::Bypass => f.write_str("fwd=bypass"),
             Self::Made(what) => write!(f, "detail={what}"),
         }
