@@ -184,10 +184,10 @@ mod tests {
     #[test]
     fn every_reply_speaks_to_its_caller() {
         let origins = vec![("vary".to_owned(), "accept-encoding".to_owned())];
-        let headers = caller(Route::Shape).finish(origins.clone(), CacheStatus::Hit);
+        let headers = caller(Route::Shape).finish(origins.clone(), CacheStatus::Hit { ttl_s: 1 });
         assert_eq!(values(&headers, "access-control-allow-origin"), ["http://page"]);
         assert_eq!(values(&headers, "vary"), ["accept-encoding, origin"]);
-        assert_eq!(values(&headers, "cache-status"), ["limn-edge; hit"]);
+        assert_eq!(values(&headers, "cache-status"), ["limn-edge; hit; ttl=1"]);
         let headers = caller(Route::NotFound).finish(origins, CacheStatus::Bypass);
         assert_eq!(values(&headers, "vary"), ["accept-encoding", "accept-encoding, origin"]);
     }

@@ -4,30 +4,52 @@
 //! lies at an address of its own, and only when all of its body has gone by is a label put where readers
 //! look, which says where the copy is.
 
+use crate::isolate;
+use crate::replies::{header_map, value};
+use limn_core::protocol::cached_reply::{HeaderList, may_replace};
+use limn_core::protocol::copy_class::CopyClass;
+use limn_core::protocol::header;
 use worker::js_sys::{self, Array, Function, Reflect};
 use worker::wasm_bindgen::JsCast;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::TransformStream;
-use worker::{Cache, Error, Headers, Response, ResponseBody, ResponseBuilder, Result};
+use worker::{Cache, Error, Response, ResponseBody, ResponseBuilder, Result};
 
 /// Where a label says what its copy's address ends in.
 const COPY: &str = "limn-copy";
 
+/// What workerd says where it was not told of a cache.
+const NO_CACHE: &str = "No Cache was configured";
+
 /// The copy that is labelled at an address.
 pub async fn find(label_url: &str) -> Option<Response> {
+    if !isolate::has_cache() {
+        return None;
+    }
     match labelled(label_url).await {
         Ok(copy) => copy,
         Err(error) => {
-            worker::console_warn!("the cache was not read: {error}");
+            note("the cache was not read", &error);
             None
         }
     }
 }
 
-/// Keeps a copy with these headers and labels it, once all of the body has been seen.
-pub async fn keep(label_url: String, headers: Headers, body: ResponseBody) {
-    if let Err(error) = keep_whole(&label_url, headers, body).await {
-        worker::console_warn!("a reply was not kept: {error}");
+/// Keeps a copy with these headers and labels it, once all of the body has been seen; where its class is given, only
+/// if no newer one has been labelled meanwhile.
+pub async fn keep(label_url: &str, class: Option<CopyClass>, headers: HeaderList, body: ResponseBody) {
+    if let Err(error) = keep_whole(label_url, class, &headers, body).await {
+        note("a reply was not kept", &error);
+    }
+}
+
+fn note(what: &str, error: &Error) {
+    let error = error.to_string();
+    if error.contains(NO_CACHE) {
+        isolate::lacks_cache();
+        worker::console_warn!("this runtime has no cache: every request goes to the origin");
+    } else {
+        worker::console_warn!("{what}: {error}");
     }
 }
 
@@ -42,11 +64,15 @@ async fn labelled(label_url: &str) -> Result<Option<Response>> {
     }
 }
 
-async fn keep_whole(label_url: &str, headers: Headers, body: ResponseBody) -> Result<()> {
+async fn keep_whole(
+    label_url: &str,
+    class: Option<CopyClass>,
+    headers: &HeaderList,
+    body: ResponseBody,
+) -> Result<()> {
     let cache = Cache::default();
     let name = format!("{:016x}", js_sys::Math::random().to_bits());
-    let label = headers.clone();
-    let copy = ResponseBuilder::new().with_headers(headers);
+    let copy = ResponseBuilder::new().with_headers(header_map(headers)?);
     match body {
         ResponseBody::Stream(stream) => {
             let through = passage()?;
@@ -56,6 +82,17 @@ async fn keep_whole(label_url: &str, headers: Headers, body: ResponseBody) -> Re
         }
         body => cache.put(copy_url(label_url, &name), copy.body(body)).await?,
     }
+    if let Some(class) = class
+        && let Some(stored) = cache.get(label_url, false).await?
+        && !may_replace(
+            class,
+            value(headers, header::HANDLE),
+            stored.headers().get(header::HANDLE)?.as_deref(),
+        )
+    {
+        return Ok(());
+    }
+    let label = header_map(headers)?;
     label.set(COPY, &name)?;
     cache.put(label_url, ResponseBuilder::new().with_headers(label).empty()).await
 }

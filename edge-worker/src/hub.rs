@@ -3,9 +3,9 @@
 //!
 //! The gateway ([`ask`]) sends it the request that it would send to the origin, so the object needs no settings.
 
-use crate::headers::{header_map, headers_of};
 use crate::origin::remaining_ms;
 use crate::plan::Forward;
+use crate::replies::{header_map, headers_of};
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
 use limn_core::Offset;
@@ -289,12 +289,17 @@ impl Rendered {
     }
 }
 
-/// The gateway's half: the reply of the shape's object; nothing where the origin is to be asked instead.
-///
-/// # Errors
-/// The token ended while the request waited.
-pub async fn ask(env: &Env, key: &str, forward: &Forward) -> Result<Option<Response>> {
-    let Ok(namespace) = env.durable_object(BINDING) else { return Ok(None) };
+/// Why the hub has no reply.
+pub enum Missed {
+    /// The origin is to be asked.
+    PassedOn,
+    /// The token ended while the request waited.
+    TokenEnded(Error),
+}
+
+/// The gateway's half: the reply of the shape's object.
+pub async fn ask(env: &Env, key: &str, forward: &Forward) -> std::result::Result<Response, Missed> {
+    let namespace = env.durable_object(BINDING).map_err(|_| Missed::PassedOn)?;
     let (shards, behind) = SPREAD.with_borrow(|spread| (spread.shards(key), spread.choose(key, random())));
     let name = behind.map_or_else(|| key.to_owned(), |number| format!("{key}/{number}"));
     let mut headers = forward.headers.clone();
@@ -309,26 +314,25 @@ pub async fn ask(env: &Env, key: &str, forward: &Forward) -> Result<Option<Respo
     let sent = async {
         namespace.get_by_name(&name)?.fetch_with_request(get(&forward.url, &headers, ends_ms)?).await
     };
-    match sent.await {
-        Ok(reply) => {
-            let header = |name: &str| reply.headers().get(name).ok().flatten();
-            if let Some(shards) = header(SHARDS).and_then(|shards| shards.parse().ok()) {
-                SPREAD.with_borrow_mut(|spread| spread.learn(key, shards));
-            }
-            let Some(after_ms) = header(PASS_ON) else { return Ok(Some(reply)) };
-            wait_ms(after_ms.parse().unwrap_or(0)).await;
-            Ok(None)
-        }
-        Err(error) if token_ms == 0 || forward.ends_s.is_some_and(|ends_s| remaining_ms(ends_s) == 0) => {
-            Err(error)
+    let reply = match sent.await {
+        Ok(reply) => reply,
+        Err(error) if forward.ends_s.is_some_and(|ends_s| remaining_ms(ends_s) == 0) => {
+            return Err(Missed::TokenEnded(error));
         }
         Err(error) => {
             worker::console_error!("the hub was not reached: {error}");
             // Others find the same, and would all come to the origin at once.
             wait_ms(random() % AWAY_MS).await;
-            Ok(None)
+            return Err(Missed::PassedOn);
         }
+    };
+    let header = |name: &str| reply.headers().get(name).ok().flatten();
+    if let Some(shards) = header(SHARDS).and_then(|shards| shards.parse().ok()) {
+        SPREAD.with_borrow_mut(|spread| spread.learn(key, shards));
     }
+    let Some(after_ms) = header(PASS_ON) else { return Ok(reply) };
+    wait_ms(after_ms.parse().unwrap_or(0)).await;
+    Err(Missed::PassedOn)
 }
 
 thread_local! {

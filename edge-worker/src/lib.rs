@@ -14,10 +14,16 @@ mod cache;
 #[cfg(target_arch = "wasm32")]
 mod entry;
 #[cfg(target_arch = "wasm32")]
-mod headers;
-#[cfg(target_arch = "wasm32")]
 mod hub;
 #[cfg(target_arch = "wasm32")]
+mod isolate;
+#[cfg(target_arch = "wasm32")]
 mod origin;
+#[cfg(target_arch = "wasm32")]
+mod replies;
+#[cfg(target_arch = "wasm32")]
+mod serve;
+#[cfg(target_arch = "wasm32")]
+mod timing;
 #[cfg(target_arch = "wasm32")]
 mod tokens;

@@ -3,10 +3,10 @@
 use crate::answer::{Answer, Caller};
 use crate::config::Config;
 use limn_core::edge::Claims;
-use limn_core::protocol::cache_key::{EdgeRequest, KeyScope, RequestClass, RequestKey, Secrets};
+use limn_core::protocol::cache_key::{EdgeRequest, KeyScope, RequestClass, Secrets};
 use limn_core::protocol::cached_reply::HeaderList;
 use limn_core::protocol::route::route;
-use limn_core::protocol::{Method, auth, header};
+use limn_core::protocol::{Coding, Method, auth, header};
 
 /// Where copies lie: below the shape route, so that whatever routes shapes to this worker routes these too,
 /// and nobody reads them past it.
@@ -37,6 +37,15 @@ pub struct Judge {
     pub token: Option<String>,
 }
 
+/// Where a shape's newest handle is asked for, and where its copy lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer {
+    /// The whole address at the origin.
+    pub url: String,
+    /// The address of the copy in the cache.
+    pub copy_url: String,
+}
+
 /// A request to the origin, made anew from what was understood of the client's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
@@ -52,6 +61,8 @@ pub struct Forward {
     pub copy_url: Option<String>,
     /// Names the hub that answers it, where one may.
     pub hub_key: Option<String>,
+    /// Where the newest handle of the same shape is asked for and kept; behind a handle that may be dead.
+    pub pointer: Option<Pointer>,
     /// The body, where it is not the client's own that goes on.
     pub body: Option<String>,
     /// When a live reply has to end, in seconds since 1970.
@@ -105,14 +116,14 @@ pub fn granted(
         Ok(query) => asked.with_query(query),
         Err(denied) => return Plan::Answer(Answer::denied(caller, &denied)),
     };
-    let mut headers = forwarded(&request_header);
-    headers.extend(config.secret.iter().map(|secret| bearer(secret)));
     let scope = KeyScope {
         origin_url: &config.origin_url,
         secret: config.secret.as_deref(),
         tenant: claims.tenant.as_deref(),
     };
-    let site = Target::split(url).site;
+    let copies = Copies::new(&request, scope, Target::split(url).site, &request_header);
+    let mut headers = forwarded(&request_header, copies.as_ref());
+    headers.extend(config.secret.iter().map(|secret| bearer(secret)));
     let (query, body) = match caller.method {
         Method::Post => {
             let (query, body) = request.origin_post(Secrets::Strip);
@@ -124,8 +135,9 @@ pub fn granted(
         method: method.to_owned(),
         url: shape_url(config, &query),
         headers,
-        copy_url: request.key(scope).map(|key| copy_url(site, &key)),
-        hub_key: request.live_key(scope).map(|key| key.to_string()),
+        copy_url: copies.as_ref().and_then(|copies| copies.url_of(&request)),
+        hub_key: copies.as_ref().and_then(|copies| copies.hub_key(&request)),
+        pointer: copies.and_then(|copies| copies.pointer(config, &request, Secrets::Strip)),
         body,
         ends_s: (request.class() == RequestClass::Live).then_some(claims.expires_s),
         request,
@@ -154,7 +166,11 @@ fn shape(
     request_header: impl Fn(&str) -> Option<String>,
 ) -> Plan {
     let authorization = request_header(header::AUTHORIZATION);
-    let mut headers = forwarded(&request_header);
+    // What the origin must judge for itself is never answered from a copy.
+    let is_judged_here = config.secret.is_some() || (authorization.is_none() && !request.has_secret());
+    let scope = KeyScope { origin_url: &config.origin_url, secret: config.secret.as_deref(), tenant: None };
+    let copies = Copies::new(&request, scope, target.site, &request_header).filter(|_| is_judged_here);
+    let mut headers = forwarded(&request_header, copies.as_ref());
     let secrets = match &config.secret {
         Some(secret) => {
             if !auth::authorize(secret, target.query, authorization.as_deref()) {
@@ -164,21 +180,17 @@ fn shape(
             Secrets::Strip
         }
         None => {
-            headers.extend(authorization.clone().map(|value| (header::AUTHORIZATION.to_owned(), value)));
+            headers.extend(authorization.map(|value| (header::AUTHORIZATION.to_owned(), value)));
             Secrets::Keep
         }
     };
-    // What the origin must judge for itself is never answered from a copy.
-    let is_judged_here = config.secret.is_some() || (authorization.is_none() && !request.has_secret());
-    let scope = KeyScope { origin_url: &config.origin_url, secret: config.secret.as_deref(), tenant: None };
-    let key = request.key(scope).filter(|_| is_judged_here);
-    let hub_key = request.live_key(scope).filter(|_| is_judged_here);
     Plan::Forward(Forward {
         method: method.to_owned(),
         url: shape_url(config, &request.origin_query(secrets)),
         headers,
-        copy_url: key.map(|key| copy_url(target.site, &key)),
-        hub_key: hub_key.map(|key| key.to_string()),
+        copy_url: copies.as_ref().and_then(|copies| copies.url_of(&request)),
+        hub_key: copies.as_ref().and_then(|copies| copies.hub_key(&request)),
+        pointer: copies.and_then(|copies| copies.pointer(config, &request, secrets)),
         body: None,
         ends_s: None,
         request,
@@ -189,8 +201,45 @@ fn shape_url(config: &Config, query: &str) -> String {
     format!("{}/v1/shape?{query}", config.origin_url)
 }
 
-fn copy_url(site: &str, key: &RequestKey) -> String {
-    format!("{site}{COPIES}{key}")
+/// Where the copies of a request's replies lie: in the coding that its client takes.
+struct Copies<'a> {
+    scope: KeyScope<'a>,
+    site: &'a str,
+    coding: Option<Coding>,
+    /// Whether the reply itself may be kept.
+    is_kept: bool,
+}
+
+impl<'a> Copies<'a> {
+    /// Nothing where neither the request has a copy nor what it may find out.
+    fn new(
+        request: &EdgeRequest,
+        scope: KeyScope<'a>,
+        site: &'a str,
+        request_header: impl Fn(&str) -> Option<String>,
+    ) -> Option<Self> {
+        let coding =
+            request_header(header::ACCEPT_ENCODING).and_then(|accepted| Coding::preferred(&accepted));
+        let is_kept = request.key(scope).is_some();
+        let copies = Self { scope, site, coding, is_kept };
+        (is_kept || request.class() == RequestClass::Live).then_some(copies)
+    }
+
+    fn url_of(&self, request: &EdgeRequest) -> Option<String> {
+        let key = request.key(self.scope)?;
+        Some(format!("{}{COPIES}{key}/{}", self.site, self.coding.map_or("plain", Coding::as_str)))
+    }
+
+    fn hub_key(&self, request: &EdgeRequest) -> Option<String> {
+        request.live_key(self.scope).map(|key| key.to_string())
+    }
+
+    fn pointer(&self, config: &Config, request: &EdgeRequest, secrets: Secrets) -> Option<Pointer> {
+        let may_be_dead = matches!(request.class(), RequestClass::Log | RequestClass::Live);
+        let pointer = may_be_dead.then(|| request.pointer())?;
+        let url = shape_url(config, &pointer.origin_query(secrets));
+        Some(Pointer { url, copy_url: self.url_of(&pointer)? })
+    }
 }
 
 fn bearer(secret: &str) -> (String, String) {
@@ -210,17 +259,26 @@ fn foreign(
         request,
         method: method.to_owned(),
         url: format!("{}{}{question}{}", config.origin_url, target.path, target.query),
-        headers: forwarded(&request_header),
+        headers: forwarded(&request_header, None),
         copy_url: None,
         hub_key: None,
+        pointer: None,
         body: None,
         ends_s: None,
     }
 }
 
-fn forwarded(request_header: &impl Fn(&str) -> Option<String>) -> HeaderList {
+/// The headers that go on. A reply that is to be kept is asked for as a whole, in one coding; the edge itself tells the
+/// client that it has it.
+fn forwarded(request_header: &impl Fn(&str) -> Option<String>, copies: Option<&Copies<'_>>) -> HeaderList {
     let sent = |name: &&str| Some(((*name).to_owned(), request_header(name)?));
-    FORWARDED.iter().filter_map(sent).collect()
+    let mut headers: HeaderList = FORWARDED.iter().filter_map(sent).collect();
+    if let Some(Copies { coding, is_kept: true, .. }) = copies {
+        headers.retain(|(name, _)| name != header::IF_NONE_MATCH);
+        let coding = coding.map_or("identity", Coding::as_str);
+        headers.push((header::ACCEPT_ENCODING.to_owned(), coding.to_owned()));
+    }
+    headers
 }
 
 /// The parts of an address as the platform spells it: absolute, with a path.
@@ -228,6 +286,31 @@ struct Target<'a> {
     site: &'a str,
     path: &'a str,
     query: &'a str,
+}
+
+impl Forward {
+    /// The address of the origin, without path and query.
+    #[must_use]
+    pub fn origin_url(&self) -> &str {
+        Target::split(&self.url).site
+    }
+
+    /// The request for the newest handle of the same shape, where this one may have found out that its own is dead.
+    #[must_use]
+    pub fn pointer(&self) -> Option<Self> {
+        let Pointer { url, copy_url } = self.pointer.clone()?;
+        Some(Self {
+            request: self.request.pointer(),
+            method: "GET".to_owned(),
+            url,
+            headers: self.headers.clone(),
+            copy_url: Some(copy_url),
+            hub_key: None,
+            pointer: None,
+            body: None,
+            ends_s: None,
+        })
+    }
 }
 
 impl<'a> Target<'a> {
@@ -300,8 +383,29 @@ mod tests {
         ];
         let forward = forward(None, url, &headers);
         assert_eq!(forward.url, "http://origin:3000/v1/shape?offset=-1&table=a%20b");
-        assert_eq!(forward.headers, [("if-none-match".to_owned(), "\"e\"".to_owned())]);
+        assert_eq!(forward.headers, [("accept-encoding".to_owned(), "identity".to_owned())]);
         assert!(forward.copy_url.is_some_and(|url| url.starts_with("http://edge/v1/shape/.cached/")));
+    }
+
+    #[test]
+    fn each_coding_has_a_copy_of_its_own() {
+        let copy = |accepted: &str| forward(None, POINTER, &[("accept-encoding", accepted)]);
+        let (brotli, plain) = (copy("br"), copy("identity"));
+        assert!(brotli.copy_url.as_deref().is_some_and(|url| url.ends_with("/br")));
+        assert_ne!(brotli.copy_url, plain.copy_url);
+        assert_eq!(brotli.headers, [("accept-encoding".to_owned(), "br".to_owned())]);
+    }
+
+    #[test]
+    fn what_may_meet_a_dead_handle_knows_where_the_newest_is_kept() {
+        let pointer = forward(None, POINTER, &[]);
+        for query in ["offset=1_0&handle=1-2", "offset=1_0&handle=1-2&live=true&cursor=3"] {
+            let found =
+                forward(None, &format!("https://edge.example/v1/shape?table=t&{query}"), &[]).pointer();
+            let found = found.map(|found| (found.url, found.copy_url, found.request));
+            assert_eq!(found, Some((pointer.url.clone(), pointer.copy_url.clone(), pointer.request.clone())));
+        }
+        assert_eq!(pointer.pointer(), None);
     }
 
     #[test]
@@ -313,7 +417,7 @@ mod tests {
         ] {
             let forward = forward(Some("s t"), &url, &headers);
             assert_eq!(forward.url, "http://origin:3000/v1/shape?offset=-1&table=t");
-            assert_eq!(forward.headers, [("authorization".to_owned(), "Bearer s t".to_owned())]);
+            assert_eq!(forward.headers.last(), Some(&("authorization".to_owned(), "Bearer s t".to_owned())));
             assert!(forward.copy_url.is_some());
         }
         let urls =
@@ -405,7 +509,7 @@ mod tests {
             one.url,
             "http://origin:3000/v1/shape?offset=-1&params[1]=1&table=t&where=%28owner%20%3D%20%241%0A%29%20AND%20%28a%0A%29"
         );
-        assert_eq!(one.headers, [("authorization".to_owned(), "Bearer s t".to_owned())]);
+        assert_eq!(one.headers.last(), Some(&("authorization".to_owned(), "Bearer s t".to_owned())));
         assert!(one.copy_url.is_some() && one.copy_url != other.copy_url);
     }
 

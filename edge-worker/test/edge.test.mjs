@@ -18,6 +18,9 @@ const pointer = {
 }
 const closed = { 'limn-chunk': 'closed', 'cloudflare-cdn-cache-control': 'public, max-age=2592000, immutable' }
 
+/** From the cache, and fresh. */
+const HIT = /^limn-edge; hit; ttl=[1-9]\d*$/
+
 let origin, open, secured
 let tables = 0
 let table
@@ -66,7 +69,7 @@ describe('copies', () => {
     assert.equal(origin.asked.length, 1)
     assert.deepEqual([first.text, second.text], ['[1]', '[1]'])
     assert.equal(first.cacheStatus, 'limn-edge; fwd=miss; stored')
-    assert.equal(second.cacheStatus, 'limn-edge; hit')
+    assert.match(second.cacheStatus, HIT)
     for (const answer of [first, second]) {
       assert.equal(answer.header('cache-control'), POINTER_CONTROL)
       assert.equal(answer.header('cloudflare-cdn-cache-control'), null)
@@ -92,7 +95,6 @@ describe('copies', () => {
   it('are not made of what may change, nor of what is broken', async () => {
     const requests = [
       [{ offset: '0_inf', handle: '1001-20' }, {}, 200],
-      [{ offset: 'now' }, closed, 200],
       [{ offset: '0_0', handle: '1001-20', live: 'true' }, closed, 200],
       [{ offset: '-1', subset__limit: '1' }, pointer, 200],
       [{ offset: '0_0', handle: '1001-21' }, closed, 200],
@@ -130,7 +132,7 @@ describe('copies', () => {
     assert.deepEqual([again.status, again.text, origin.asked.length], [304, '', 1])
     assert.equal(again.header('etag'), '"1001-20:-1:0_0"')
     assert.equal(again.header('cache-control'), POINTER_CONTROL)
-    assert.equal(again.cacheStatus, 'limn-edge; hit')
+    assert.match(again.cacheStatus, HIT)
   })
 
   it('give way to a client that knows better, which heals them for the others', async () => {
@@ -142,7 +144,7 @@ describe('copies', () => {
     assert.equal(rotated.cacheStatus, 'limn-edge; fwd=request; stored')
     assert.match(origin.asked[1].url, /expired_handle=1001-20/)
     assert.equal((await read(shape(open, { offset: '-1' }))).text, '[2]')
-    assert.equal((await read(shape(open, params))).cacheStatus, 'limn-edge; hit')
+    assert.match((await read(shape(open, params))).cacheStatus, HIT)
     assert.equal(origin.asked.length, 2)
     await read(shape(open, { offset: '-1', 'cache-buster': '1' }))
     assert.equal(origin.asked.length, 3)
@@ -202,9 +204,9 @@ describe('what passes through', () => {
   it('reaches the origin as what was understood, and nothing else', async () => {
     origin.answer = (_, response) => reply(response, '{}', {}, 400)
     const headers = { cookie: 'a=b', origin: 'https://a.example', 'x-other': '1', 'if-none-match': '"e"' }
-    const answer = await read(`${open.url}/v1/shape?offset=nonsense&utm=1&table=a+b&table=c+d`, { headers })
+    const answer = await read(`${open.url}/v1/shape?offset=nonsense&live&utm=1&table=a+b&table=c+d`, { headers })
     const [asked] = origin.asked
-    assert.deepEqual([answer.status, asked.url], [400, '/v1/shape?offset=nonsense&table=c%20d'])
+    assert.deepEqual([answer.status, asked.url], [400, '/v1/shape?live=&offset=nonsense&table=c%20d'])
     assert.equal(asked.headers['if-none-match'], '"e"')
     for (const name of ['cookie', 'origin', 'x-other']) assert.equal(asked.headers[name], undefined, name)
   })
@@ -267,7 +269,7 @@ describe('credentials', () => {
       await read(shape(secured, { offset: '-1', api_secret: SECRET })),
       await read(shape(secured, { offset: '-1' }), { headers: { authorization: `Bearer ${SECRET}` } }),
     ]
-    assert.deepEqual(shared.map(({ cacheStatus }) => cacheStatus), ['limn-edge; hit', 'limn-edge; hit'])
+    for (const { cacheStatus } of shared) assert.match(cacheStatus, HIT)
     assert.equal(shared[1].header('vary'), 'accept-encoding, authorization')
     const headers = { origin: 'https://a.example' }
     for (const params of [{}, { secret: 'x' }, { secret: '', api_secret: SECRET }]) {
@@ -322,7 +324,7 @@ describe('failures', () => {
     const params = { offset: '0_0', handle: '1001-20' }
     await readAndStore(shape(open, params))
     origin.answer = (_, response) => response.destroy()
-    assert.equal((await read(shape(open, params))).cacheStatus, 'limn-edge; hit')
+    assert.match((await read(shape(open, params))).cacheStatus, HIT)
     assert.equal((await read(shape(open, { offset: 'now' }))).status, 503)
   })
 

@@ -27,7 +27,7 @@ const PLACES: [Parameter; 5] = [
 ];
 
 /// Raised when a stored reply's form changes, so that older copies are never read again.
-const KEY_VERSION: &str = "limn-edge-2";
+const KEY_VERSION: &str = "limn-edge-3";
 
 /// A request on its way through the edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,8 +157,11 @@ impl EdgeRequest {
     /// Where a cached reply would be; nothing where none may be kept.
     #[must_use]
     pub fn key(&self, scope: KeyScope<'_>) -> Option<RequestKey> {
-        let cacheable =
-            self.method == Method::Get && matches!(self.class, RequestClass::Pointer | RequestClass::Log);
+        let cacheable = self.method == Method::Get
+            && matches!(
+                self.class,
+                RequestClass::Pointer | RequestClass::Log | RequestClass::Now | RequestClass::Other
+            );
         cacheable.then(|| {
             let request = self.spell(|role| role == Role::Key);
             request_key(scope, &request)
@@ -215,6 +218,17 @@ impl EdgeRequest {
             [None, None] => Some(false),
             _ => None,
         }
+    }
+
+    /// The request for the newest handle of the same shape, by a client that has none.
+    #[must_use]
+    pub fn pointer(&self) -> Self {
+        let mut query = self.query.clone();
+        let gone = [Parameter::Handle, Parameter::Cursor, Parameter::ExpiredHandle, Parameter::CacheBuster];
+        let live = [Parameter::Live, Parameter::LiveSse, Parameter::ExperimentalLiveSse];
+        gone.into_iter().chain(live).for_each(|parameter| query.set(parameter, None));
+        query.set(Parameter::Offset, Some(Value::Text(Offset::Start.to_string())));
+        Self { method: Method::Get, class: RequestClass::Pointer, query }
     }
 
     /// The query and the body of a `POST` to the origin, spelled anew from both.
@@ -297,8 +311,8 @@ fn classify(method: Method, query: &Query) -> RequestClass {
 
 fn role(name: &str, class: RequestClass) -> Role {
     match Parameter::from_name(name) {
-        // At `-1` a handle has no meaning; clients send it to get past a cache.
-        Some(Parameter::Handle) if class == RequestClass::Pointer => Role::Buster,
+        // At `-1` and `now` a handle has no meaning; clients send it to get past a cache.
+        Some(Parameter::Handle) if matches!(class, RequestClass::Pointer | RequestClass::Now) => Role::Buster,
         Some(parameter) => match parameter.part() {
             Part::Definition | Part::Position | Part::Subset => Role::Key,
             Part::Cache => Role::Buster,
@@ -426,9 +440,11 @@ mod tests {
     }
 
     #[test]
-    fn only_reads_of_the_log_have_a_key() {
-        for query in ["offset=now&table=t", "offset=-1&live=true", "offset=1_2", "subset__limit=1&offset=-1"]
-        {
+    fn only_reads_of_the_log_and_what_is_refused_have_a_key() {
+        for query in ["offset=now&table=t", "offset=1_2"] {
+            assert!(get(query).key(SCOPE).is_some(), "{query}");
+        }
+        for query in ["offset=-1&live=true", "subset__limit=1&offset=-1"] {
             assert_eq!(get(query).key(SCOPE), None, "{query}");
         }
         let head = EdgeRequest::parse(Method::Head, "/v1/shape", "offset=-1&table=t").unwrap();

@@ -1,22 +1,24 @@
-//! The copies that the edge keeps of the origin's replies: for how long, and for whom. A copy carries its own
-//! lifetime in `cache-control`; the origin's value travels beside it and is what clients see.
+//! The copies that the edge keeps of the origin's replies: in which form, and for whom. A copy carries its status, its
+//! coding and its [`CopyLife`] in headers of its own; the origin's `cache-control` travels beside them and is what clients
+//! see.
 //!
-//! Before it: [`cache_key`](super::cache_key) gives a request its class and its key; the origin's [`cache`](super::cache) says
-//! how long caches may keep its reply. The edge worker's `entry` asks [`accepts_cached`] and [`may_serve`] before it looks
-//! into its cache, and [`ttl_s`] behind the origin's reply.
+//! Before it: [`cache_key`](super::cache_key) gives a request its class and its key, [`copy_class`](super::copy_class) a reply
+//! its life. The edge worker's `serve` asks [`accepts_cached`] and [`may_serve`] before it takes a copy.
 
-use super::cache_key::{EdgeRequest, RequestClass};
+use super::cache_key::EdgeRequest;
+use super::copy_class::{CopyClass, CopyLife};
 use super::header;
 use crate::Handle;
 use std::fmt;
 
-/// How long the answer to `offset=-1` is kept where the origin does not say.
-const FALLBACK_POINTER_TTL_S: u32 = 5;
-/// How long a closed chunk is kept where the origin does not say. A copy is good for ever; a cache may
-/// still drop it earlier.
-const FALLBACK_CLOSED_TTL_S: u32 = 365 * 24 * 60 * 60;
 /// Where a stored copy keeps the origin's `cache-control`.
 const ORIGIN_CACHE_CONTROL: &str = "limn-origin-cache-control";
+/// Where it keeps the coding of its body: a cache that knew of it might decode what is to be passed on as it is.
+const ORIGIN_CONTENT_ENCODING: &str = "limn-origin-content-encoding";
+/// Where it keeps the status: caches keep replies of status 200 only.
+const ORIGIN_STATUS: &str = "limn-origin-status";
+/// Where it keeps its [`CopyLife`].
+const LIFE: &str = "limn-life";
 
 /// The headers of a reply, in order.
 pub type HeaderList = Vec<(String, String)>;
@@ -25,7 +27,22 @@ pub type HeaderList = Vec<(String, String)>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheStatus {
     /// From the cache.
-    Hit,
+    Hit {
+        /// For how long the copy is fresh yet; of a stale one that answers while another is fetched, less than one.
+        ttl_s: i64,
+    },
+    /// From the cache, where a request that was on its way already has put it.
+    Collapsed,
+    /// From the cache, since the origin could not be reached.
+    StoodIn {
+        /// Less than one: for how long it has been stale.
+        ttl_s: i64,
+    },
+    /// From the origin, because what is stored is stale.
+    Stale {
+        /// Whether the reply is kept for the next.
+        stored: bool,
+    },
     /// From the origin, because nothing was stored.
     Miss {
         /// Whether the reply is kept for the next.
@@ -37,7 +54,7 @@ pub enum CacheStatus {
         stored: bool,
     },
     /// From the live hub, which asks the origin once for all.
-    Collapsed,
+    Hub,
     /// From the origin, as every request of its class.
     Bypass,
     /// Made at the edge; the text says as what.
@@ -51,53 +68,58 @@ pub fn accepts_cached(request: &EdgeRequest) -> bool {
     !request.has_cache_buster() && !dead
 }
 
-/// Whether the stored reply of that handle answers the request.
+/// Whether a stored reply of that class and handle answers the request.
 ///
-/// A chunk must be of the handle that was asked for. A pointer must not lead back: a client that names a
-/// handle, because it has expired or because it was told of it, is only given that successor or a newer one.
+/// A chunk must be of the handle that was asked for. What says which handle to go on with must not lead back: a client
+/// that names a handle, because it has expired or because it was told of it, is only given that successor or a newer one.
 #[must_use]
-pub fn may_serve(request: &EdgeRequest, stored_handle: Option<&str>) -> bool {
-    let Some(stored) = stored_handle else {
-        return false;
-    };
-    if request.class() != RequestClass::Pointer {
-        return request.handle() == Some(stored);
+pub fn may_serve(request: &EdgeRequest, class: CopyClass, stored_handle: Option<&str>) -> bool {
+    let expired = request.expired_handle();
+    match (class, stored_handle) {
+        (CopyClass::Refused, _) => true,
+        (_, None) => false,
+        (CopyClass::Closed | CopyClass::Head, Some(stored)) => request.handle() == Some(stored),
+        (CopyClass::MustRefetch, Some(stored)) => {
+            request.handle() != Some(stored) && expired.is_none_or(|handle| is_newer(stored, handle))
+        }
+        (CopyClass::Pointer | CopyClass::Now, Some(stored)) => {
+            let told = request.handle().is_none_or(|handle| stored == handle || is_newer(stored, handle));
+            told && expired.is_none_or(|handle| is_newer(stored, handle))
+        }
     }
-    let told = request.handle().is_none_or(|handle| stored == handle || is_newer(stored, handle));
-    told && request.expired_handle().is_none_or(|handle| is_newer(stored, handle))
 }
 
-/// For how many seconds the reply to `request` may be kept; nothing where it may not.
+/// Whether a reply of that handle goes into the place of a stored one, where nobody has refused that: a slow reply must
+/// not lead clients back.
 #[must_use]
-pub fn ttl_s(request: &EdgeRequest, status: u16, reply: impl Fn(&str) -> Option<String>) -> Option<u32> {
-    let handle = reply(header::HANDLE)?;
-    if status != 200 || reply("set-cookie").is_some() {
-        return None;
+pub fn may_replace(class: CopyClass, handle: Option<&str>, stored_handle: Option<&str>) -> bool {
+    let leads = matches!(class, CopyClass::Pointer | CopyClass::Now);
+    match (handle, stored_handle) {
+        (Some(handle), Some(stored)) if leads => !is_newer(stored, handle),
+        _ => true,
     }
-    let fallback_s = match request.class() {
-        RequestClass::Pointer if request.expired_handle() != Some(&handle) => FALLBACK_POINTER_TTL_S,
-        RequestClass::Log if request.handle() == Some(&handle) && is_closed(&reply) => FALLBACK_CLOSED_TTL_S,
-        _ => return None,
-    };
-    let policy = reply(header::CLOUDFLARE_CACHE_CONTROL);
-    if policy.as_deref().or(reply(header::CACHE_CONTROL).as_deref()).is_some_and(forbids_storing) {
-        return None;
-    }
-    let ttl_s = policy.as_deref().and_then(max_age_s).unwrap_or(fallback_s);
-    (ttl_s > 0).then_some(ttl_s)
 }
 
 /// The headers of the copy that goes into the cache.
 #[must_use]
-pub fn stored_headers(reply: &[(String, String)], ttl_s: u32) -> HeaderList {
+pub fn stored_headers(status: u16, reply: &[(String, String)], life: &CopyLife) -> HeaderList {
     let mut headers: HeaderList = reply.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
     for (name, value) in reply {
-        if name.eq_ignore_ascii_case(header::CACHE_CONTROL) {
-            headers.push((ORIGIN_CACHE_CONTROL.to_owned(), value.clone()));
+        if let Some((_, own)) = MOVED.iter().find(|(moved, _)| name.eq_ignore_ascii_case(moved)) {
+            headers.push(((*own).to_owned(), value.clone()));
         }
     }
-    headers.push((header::CACHE_CONTROL.to_owned(), format!("public, s-maxage={ttl_s}")));
+    headers.push((ORIGIN_STATUS.to_owned(), status.to_string()));
+    headers.push((LIFE.to_owned(), life.to_string()));
+    headers.push((header::CACHE_CONTROL.to_owned(), format!("public, s-maxage={}", life.kept_s())));
     headers
+}
+
+/// The status and the life of a stored copy; nothing where it has another form.
+#[must_use]
+pub fn stored_life(stored: &[(String, String)]) -> Option<(u16, CopyLife)> {
+    let value = |wanted| stored.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+    Some((value(ORIGIN_STATUS)?.parse().ok()?, value(LIFE)?.parse().ok()?))
 }
 
 /// The headers that a client sees of a stored copy: the origin's. What the cache added of its own is left
@@ -106,12 +128,16 @@ pub fn stored_headers(reply: &[(String, String)], ttl_s: u32) -> HeaderList {
 pub fn served_headers(stored: &[(String, String)]) -> HeaderList {
     let mut headers: HeaderList = stored.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
     for (name, value) in stored {
-        if name.eq_ignore_ascii_case(ORIGIN_CACHE_CONTROL) {
-            headers.push((header::CACHE_CONTROL.to_owned(), value.clone()));
+        if let Some((moved, _)) = MOVED.iter().find(|(_, own)| name.eq_ignore_ascii_case(own)) {
+            headers.push(((*moved).to_owned(), value.clone()));
         }
     }
     headers
 }
+
+/// The headers of the origin that a copy has under names of its own.
+const MOVED: [(&str, &str); 2] =
+    [(header::CACHE_CONTROL, ORIGIN_CACHE_CONTROL), (header::CONTENT_ENCODING, ORIGIN_CONTENT_ENCODING)];
 
 /// The headers that a client sees of a reply that passes through: without those that concern one hop, this
 /// edge only, or another client's origin.
@@ -136,18 +162,17 @@ impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("limn-edge; ")?;
         match self {
-            Self::Hit => f.write_str("hit"),
+            Self::Hit { ttl_s } => write!(f, "hit; ttl={ttl_s}"),
+            Self::Collapsed => f.write_str("fwd=miss; collapsed"),
+            Self::StoodIn { ttl_s } => write!(f, "fwd=stale; ttl={ttl_s}; detail=origin-away"),
+            Self::Stale { stored } => write!(f, "fwd=stale{}", if *stored { "; stored" } else { "" }),
             Self::Miss { stored } => write!(f, "fwd=miss{}", if *stored { "; stored" } else { "" }),
             Self::Refresh { stored } => write!(f, "fwd=request{}", if *stored { "; stored" } else { "" }),
-            Self::Collapsed => f.write_str("fwd=miss; collapsed; detail=hub"),
+            Self::Hub => f.write_str("fwd=miss; collapsed; detail=hub"),
             Self::Bypass => f.write_str("fwd=bypass"),
             Self::Made(what) => write!(f, "detail={what}"),
         }
     }
-}
-
-fn is_closed(reply: &impl Fn(&str) -> Option<String>) -> bool {
-    reply(header::CHUNK).as_deref() == Some(header::CHUNK_CLOSED)
 }
 
 /// Handles carry the time they were made; what is no handle of that form is newer than nothing.
@@ -162,28 +187,12 @@ fn is_newer(handle: &str, than: &str) -> bool {
 fn is_kept(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.starts_with("electric-")
-        || [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ETAG, header::CHUNK]
-            .contains(&name.as_str())
-}
-
-fn forbids_storing(policy: &str) -> bool {
-    directives(policy).any(|(name, _)| ["no-store", "private", "no-cache"].contains(&name))
-}
-
-fn max_age_s(policy: &str) -> Option<u32> {
-    let age = |wanted: &str| directives(policy).find(|(name, _)| *name == wanted)?.1.parse().ok();
-    age("s-maxage").or_else(|| age("max-age"))
-}
-
-fn directives(policy: &str) -> impl Iterator<Item = (&str, &str)> {
-    policy.split(',').map(|directive| {
-        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        (name.trim(), value.trim())
-    })
+        || [header::CONTENT_TYPE, header::ETAG, header::CHUNK].contains(&name.as_str())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cache_key::RequestClass;
     use super::super::route::Method;
     use super::*;
     #[cfg(target_arch = "wasm32")]
@@ -200,68 +209,63 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn ttl(query: &str, status: u16, reply: &[(&str, &str)]) -> Option<u32> {
-        let header =
-            |name: &str| reply.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        ttl_s(&get(query), status, header)
+    fn serves(query: &str, stored: Option<&str>) -> bool {
+        let request = get(query);
+        let class = match request.class() {
+            RequestClass::Log => CopyClass::Head,
+            RequestClass::Now => CopyClass::Now,
+            _ => CopyClass::Pointer,
+        };
+        may_serve(&request, class, stored)
     }
 
     #[test]
-    fn the_pointer_is_kept_for_moments_or_as_the_origin_says() {
-        let handle = ("electric-handle", "1001-20");
-        assert_eq!(ttl(POINTER, 200, &[handle]), Some(5));
-        assert_eq!(ttl(POINTER, 200, &[handle, ("cache-control", "public, s-maxage=3600")]), Some(5));
-        let policy = |value| ("cloudflare-cdn-cache-control", value);
-        assert_eq!(ttl(POINTER, 200, &[handle, policy("max-age=9, stale-while-revalidate=60")]), Some(9));
-        assert_eq!(ttl(POINTER, 200, &[handle, policy("max-age=0")]), None);
-        assert_eq!(ttl(POINTER, 200, &[handle, policy("no-store")]), None);
-        assert_eq!(ttl(POINTER, 200, &[handle, ("cache-control", "no-cache")]), None);
-    }
-
-    #[test]
-    fn only_closed_chunks_of_the_requested_handle_are_kept() {
-        let handle = ("electric-handle", "1001-20");
-        let closed = ("limn-chunk", "closed");
-        assert_eq!(ttl(LOG, 200, &[handle, closed]), Some(FALLBACK_CLOSED_TTL_S));
-        assert_eq!(ttl(LOG, 200, &[handle]), None);
-        assert_eq!(ttl(LOG, 200, &[closed]), None);
-        assert_eq!(ttl(LOG, 200, &[("electric-handle", "1001-21"), closed]), None);
-        for status in [206, 304, 400, 401, 409, 503] {
-            assert_eq!(ttl(LOG, status, &[handle, closed]), None, "{status}");
-            assert_eq!(ttl(POINTER, status, &[handle]), None, "{status}");
+    fn a_dead_handle_is_not_served() {
+        for offset in ["-1", "now"] {
+            let query = format!("table=t&offset={offset}&expired_handle=1001-20");
+            assert!(!serves(&query, Some("1001-20")));
+            assert!(!serves(&query, Some("1001-10")));
+            assert!(serves(&query, Some("1001-30")));
+            assert!(!serves(&query, Some("of-another-form")));
         }
-        for query in
-            ["offset=now&table=t", "offset=0_0&handle=1001-20&live=true", "offset=-1&subset__limit=1"]
-        {
-            assert_eq!(ttl(query, 200, &[handle, closed]), None, "{query}");
-        }
-    }
-
-    #[test]
-    fn a_dead_handle_is_neither_kept_nor_served() {
-        let query = "table=t&offset=-1&expired_handle=1001-20";
-        assert_eq!(ttl(query, 200, &[("electric-handle", "1001-20")]), None);
-        assert_eq!(ttl(query, 200, &[("electric-handle", "1001-30")]), Some(5));
-        assert!(!may_serve(&get(query), Some("1001-20")));
-        assert!(!may_serve(&get(query), Some("1001-10")));
-        assert!(may_serve(&get(query), Some("1001-30")));
-        assert!(!may_serve(&get(query), Some("of-another-form")));
     }
 
     #[test]
     fn a_client_that_was_told_of_a_handle_is_not_led_back() {
-        let request = get("table=t&offset=-1&handle=1001-20");
-        assert!(may_serve(&request, Some("1001-20")));
-        assert!(may_serve(&request, Some("7777-21")));
-        assert!(!may_serve(&request, Some("1001-19")));
-        assert!(may_serve(&get(POINTER), Some("of-another-form")));
-        assert!(!may_serve(&get(POINTER), None));
+        let query = "table=t&offset=-1&handle=1001-20";
+        assert!(serves(query, Some("1001-20")));
+        assert!(serves(query, Some("7777-21")));
+        assert!(!serves(query, Some("1001-19")));
+        assert!(serves(POINTER, Some("of-another-form")));
+        assert!(!serves(POINTER, None));
     }
 
     #[test]
     fn a_chunk_is_served_under_its_own_handle_only() {
-        assert!(may_serve(&get(LOG), Some("1001-20")));
-        assert!(!may_serve(&get(LOG), Some("1001-30")));
+        assert!(serves(LOG, Some("1001-20")));
+        assert!(!serves(LOG, Some("1001-30")));
+    }
+
+    #[test]
+    fn a_refetch_names_a_handle_that_the_client_does_not_know_to_be_dead() {
+        let serves = |query: &str, successor| may_serve(&get(query), CopyClass::MustRefetch, successor);
+        assert!(serves(LOG, Some("1001-30")));
+        assert!(!serves(LOG, Some("1001-20")));
+        assert!(!serves(&format!("{LOG}&expired_handle=1001-30"), Some("1001-30")));
+        assert!(serves(&format!("{LOG}&expired_handle=1001-10"), Some("1001-30")));
+        assert!(!serves(LOG, None));
+        assert!(may_serve(&get(LOG), CopyClass::Refused, None));
+    }
+
+    #[test]
+    fn a_slow_reply_takes_no_newer_ones_place() {
+        let replaces = |class, handle, stored| may_replace(class, Some(handle), Some(stored));
+        assert!(!replaces(CopyClass::Pointer, "1001-20", "1001-30"));
+        assert!(!replaces(CopyClass::Now, "1001-20", "1001-30"));
+        assert!(replaces(CopyClass::Pointer, "1001-30", "1001-20"));
+        assert!(replaces(CopyClass::Pointer, "1001-20", "1001-20"));
+        assert!(replaces(CopyClass::MustRefetch, "1001-20", "1001-30"));
+        assert!(may_replace(CopyClass::Pointer, Some("1001-20"), None));
     }
 
     #[test]
@@ -283,14 +287,20 @@ mod tests {
             ("date", "now"),
             ("x-request-id", "r"),
             ("etag", "\"e\""),
+            ("content-encoding", "br"),
         ]);
-        let stored = stored_headers(&reply, 7);
-        assert!(stored.contains(&("cache-control".to_owned(), "public, s-maxage=7".to_owned())));
+        let life: CopyLife = "pointer 1000 7 20 10".parse().unwrap();
+        let stored = stored_headers(409, &reply, &life);
+        assert!(stored.contains(&("cache-control".to_owned(), "public, s-maxage=27".to_owned())));
+        assert!(stored.iter().all(|(name, _)| name != "content-encoding"));
+        assert_eq!(stored_life(&stored), Some((409, life)));
+        assert_eq!(stored_life(&reply), None);
         let expected = [
             ("content-type", "application/json"),
             ("electric-handle", "1001-20"),
             ("etag", "\"e\""),
             ("cache-control", "public, max-age=60"),
+            ("content-encoding", "br"),
         ];
         assert_eq!(served_headers(&stored), list(&expected));
     }
@@ -308,7 +318,11 @@ mod tests {
 
     #[test]
     fn the_status_is_spelled_as_the_rfc_says() {
-        assert_eq!(CacheStatus::Hit.to_string(), "limn-edge; hit");
+        assert_eq!(CacheStatus::Hit { ttl_s: 7 }.to_string(), "limn-edge; hit; ttl=7");
+        assert_eq!(CacheStatus::Collapsed.to_string(), "limn-edge; fwd=miss; collapsed");
+        assert_eq!(CacheStatus::Stale { stored: true }.to_string(), "limn-edge; fwd=stale; stored");
+        let away = CacheStatus::StoodIn { ttl_s: -3 };
+        assert_eq!(away.to_string(), "limn-edge; fwd=stale; ttl=-3; detail=origin-away");
         assert_eq!(CacheStatus::Miss { stored: true }.to_string(), "limn-edge; fwd=miss; stored");
         assert_eq!(CacheStatus::Refresh { stored: false }.to_string(), "limn-edge; fwd=request");
         assert_eq!(CacheStatus::Bypass.to_string(), "limn-edge; fwd=bypass");

@@ -7,6 +7,7 @@ pub mod cache_key;
 pub mod cached_reply;
 mod cast;
 pub mod coding;
+pub mod copy_class;
 pub mod cors;
 pub mod events;
 pub mod fault_code;

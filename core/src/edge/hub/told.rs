@@ -105,10 +105,18 @@ impl Told {
     }
 }
 
-/// The body is the client's own part of the log, so it has no tag and no length of its own; the cursor is each client's.
+/// An allow-list: what a reply says of the log. The offset, the cursor and the tag are each reader's own, and so is what
+/// names a request.
 fn shared_headers(headers: &HeaderList) -> HeaderList {
-    const OWN: [&str; 5] =
-        [header::OFFSET, header::CURSOR, header::ETAG, "content-length", header::CONTENT_ENCODING];
-    let is_shared = |name: &str| !OWN.iter().any(|own| name.eq_ignore_ascii_case(own));
+    const SHARED: [&str; 7] = [
+        header::HANDLE,
+        header::SCHEMA,
+        header::UP_TO_DATE,
+        header::HAS_DATA,
+        header::SERVER,
+        header::CACHE_CONTROL,
+        header::CONTENT_TYPE,
+    ];
+    let is_shared = |name: &str| SHARED.iter().any(|shared| name.eq_ignore_ascii_case(shared));
     headers.iter().filter(|(name, _)| is_shared(name)).cloned().collect()
 }
