@@ -5,10 +5,11 @@ use crate::isolate::with_breaker;
 use crate::plan::Forward;
 use limn_core::protocol::header;
 use std::fmt;
-use worker::js_sys::Reflect;
-use worker::wasm_bindgen::JsValue;
-use worker::web_sys::{self, AbortSignal, ReadableStream, RequestRedirect};
-use worker::{Date, Error, Fetch, Headers, Request, Response, Result};
+use worker::js_sys::{self, Reflect};
+use worker::wasm_bindgen::{JsCast, JsValue};
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys::{self, AbortSignal, ReadableStream, RequestRedirect, WorkerGlobalScope};
+use worker::{Date, Error, Headers, Response, Result};
 
 /// Why the origin did not answer.
 #[derive(Debug)]
@@ -61,8 +62,10 @@ async fn send(forward: &Forward, body: Option<ReadableStream>) -> Result<Respons
         // The platform's own timer: it ends a reply that is on its way, too, and leaves nothing behind.
         init.set_signal(Some(&AbortSignal::timeout_with_u32(remaining_ms(ends_s))));
     }
-    let upstream = web_sys::Request::new_with_str_and_init(&forward.url, &init)?;
-    Fetch::Request(Request::from(upstream)).send().await
+    // A `Request` would lose what is said of the reply's body.
+    let global: WorkerGlobalScope = js_sys::global().unchecked_into();
+    let reply = JsFuture::from(global.fetch_with_str_and_init(&forward.url, &init)).await?;
+    Ok(reply.unchecked_into::<web_sys::Response>().into())
 }
 
 /// A failure in the place of the origin, which names itself on every reply.

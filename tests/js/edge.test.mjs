@@ -145,16 +145,76 @@ describe('credentials at the edge', () => {
   })
 })
 
+describe('a warm shape', () => {
+  const SYNCS = 5_000
+  const AT_ONCE = 50
+  /** The copy of the pointer is at most so old when the test begins to count. */
+  const POINTER_AGE_MS = 5_000
+
+  /** An origin of its own, since it ends; a table whose first rows fill some chunks. */
+  async function warm(name) {
+    await db.query(`CREATE TABLE ${name} (id int4 PRIMARY KEY, label text)`)
+    await db.query(`INSERT INTO ${name} SELECT n, repeat('w', 100) FROM generate_series(1, 300) n`)
+    const own = await servers.origin({
+      databaseUrl: db.url,
+      env: { LIMN_SHAPE_CHUNK_BYTES_THRESHOLD: String(CHUNK_BYTES), LIMN_REPLICATION_STREAM_ID: name },
+    })
+    const before = await servers.edge({ origin: own.url })
+    const sync = () => readLog(before.url, { table: name })
+    const { chunks } = await sync()
+    await sleep(STORE_MS)
+    return { own, before, sync, chunks }
+  }
+
+  it(`is synced ${SYNCS} times without a request to the origin`, async () => {
+    const { own, chunks } = await warm('warm')
+    const kept = chunks.filter(({ upToDate }) => !upToDate)
+    assert.ok(kept.length >= 2, `${kept.length} of ${chunks.length} chunks are kept for long`)
+    const served = await own.requestsServed()
+    const warmed = Date.now()
+    let left = SYNCS
+    const client = async () => {
+      while ((left -= 1) >= 0) {
+        for (const { url, text } of kept) assert.equal((await read(url)).text, text)
+      }
+    }
+    await Promise.all(Array.from({ length: AT_ONCE }, client))
+    // The pointer is fetched anew each minute, behind the replies: on a slow machine the test lasts longer than one.
+    const minutes = Math.floor((Date.now() - warmed + POINTER_AGE_MS) / 60_000)
+    const refreshed = (await own.requestsServed()) - served
+    assert.ok(refreshed <= minutes, `${refreshed} requests in ${minutes} whole minutes`)
+    // The end of the log is asked for again each second, however many ask.
+    const end = chunks.at(-1)
+    const began = Date.now()
+    await Promise.all(Array.from({ length: 1_000 }, () => read(end.url)))
+    const asked = (await own.requestsServed()) - served - refreshed
+    assert.ok(asked <= 3 + (Date.now() - began) / 1_000, `${asked} requests`)
+  })
+
+  it('is synced while the origin is away, and nobody waits there for changes', async () => {
+    const { own, before, sync, chunks } = await warm('stopped')
+    await own.stop()
+    const { rows, handle, offset } = await sync()
+    assert.equal(rows, 300)
+    assert.match((await read(chunks.at(-1).url)).headers.get('cache-status'), /ttl=/)
+    const live = await read(shapeUrl(before.url, { table: 'stopped', handle, offset, live: 'true', cursor: '' }))
+    assert.deepEqual([live.status, live.headers.get('retry-after')], [503, '5'])
+    assert.equal(live.headers.has('electric-up-to-date'), false)
+    const cold = await read(shapeUrl(before.url, { table: 'crates', offset: '-1' }))
+    assert.equal(cold.status, 503)
+  })
+})
+
 /** Reads the log of `crates` from the beginning until it is up to date. */
-async function readLog(base) {
+async function readLog(base, shape = { table: 'crates', secret: SECRET }) {
   const chunks = []
   let [handle, offset, rows] = [undefined, '-1', 0]
   for (;;) {
-    const params = { table: 'crates', offset, secret: SECRET, ...(handle && { handle }) }
+    const params = { ...shape, offset, ...(handle && { handle }) }
     const url = shapeUrl(base, params)
     const { status, headers, text } = await read(url)
     assert.equal(status, 200, text)
-    chunks.push({ url, text, isClosed: headers.get('limn-chunk') === 'closed' })
+    chunks.push({ url, text, isClosed: headers.get('limn-chunk') === 'closed', upToDate: headers.has('electric-up-to-date') })
     rows += JSON.parse(text).filter(({ headers }) => headers.operation === 'insert').length
     handle = headers.get('electric-handle')
     offset = headers.get('electric-offset')

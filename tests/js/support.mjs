@@ -128,6 +128,7 @@ export class Servers {
     return {
       url,
       requestsServed: () => sumOf(metrics, 'limn_http_requests_total'),
+      stop: () => server.end('SIGTERM'),
       parkedClients: () => sumOf(metrics, 'limn_parked_clients'),
       stopAndStart: async () => {
         await server.end('SIGTERM')

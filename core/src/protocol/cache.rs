@@ -1,7 +1,7 @@
 //! Who may keep a reply and for how long: cache headers, entity tags, the live cursor (protocol §5.3, §5.4, §6.2).
 //!
 //! Before it: [`LogReply`](super::reply::LogReply) says what kind of reply it is. Behind it: caches, our edge worker among
-//! them, which decides by [`cached_reply::ttl_s`](super::cached_reply::ttl_s) what it keeps of what is allowed here.
+//! them, which decides by [`CopyLife::of`](super::copy_class::CopyLife::of) what it keeps of what is allowed here.
 
 use super::coding::Coding;
 use super::header;
@@ -108,7 +108,7 @@ impl CachePolicy {
 }
 
 /// The policy for caches that we know to follow it: short where a reply can go out of date, long where it cannot. A CDN
-/// keeps all that it allows; our own worker only pointers and closed chunks (`cached_reply::ttl_s`).
+/// keeps all that it allows; our own worker by class (`CopyLife::of`).
 fn edge_cache_control(method: Method, reply: Cacheable) -> &'static str {
     match reply {
         _ if !method.is_read() => NO_STORE,
