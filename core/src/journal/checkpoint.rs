@@ -9,6 +9,7 @@ use crate::pg::SnapshotFilter;
 use crate::protocol::kept_request::Families;
 use crate::shape::dependent::DependentState;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Everything that is true at the beginning of a commit log file.
@@ -47,11 +48,12 @@ pub struct ShapeCheckpoint {
 impl ShapeCheckpoint {
     /// The shape as it is kept in memory; `None` where nobody was ever given its handle, or nobody has described one of its
     /// tables.
-    pub(super) fn keep(self, tables: &mut Tables, families: &mut Families) -> Option<KeptCheckpoint> {
+    pub(super) fn keep<'a>(self, tables: &mut Tables, families: &mut Families) -> Option<KeptCheckpoint<'a>> {
         let Self { created, filter, log, is_joined, dependent } = self;
         let handle = created.handle.parse().ok()?;
         let created = created.map_tables(|table| tables.resolve(table))?;
-        let shape = KeptShape::of(created, handle, families);
-        Some(KeptCheckpoint { shape, filter: filter.map(Arc::new), log, is_joined, dependent })
+        let shape = Cow::Owned(KeptShape::of(created, handle, families));
+        let (filter, log, dependent) = (filter.map(Arc::new), log.into(), Cow::Owned(dependent));
+        Some(KeptCheckpoint { shape, filter, log, is_joined, dependent })
     }
 }

@@ -2,11 +2,13 @@
 //! of their clause only.
 
 use super::created_shape::CreatedShape;
-use crate::log::shape_log::Checkpoint;
+use crate::log::ShapeLog;
+use crate::log::shape_log::{Checkpoint, SmallSnapshot};
 use crate::pg::{Relation, SnapshotFilter};
 use crate::protocol::kept_request::{Families, KeptRequest};
 use crate::shape::dependent::DependentState;
 use crate::{Handle, ShapeId};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,17 +28,63 @@ pub struct KeptShape {
 
 /// A shape at a checkpoint, as it is kept in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptCheckpoint {
+pub struct KeptCheckpoint<'a> {
     /// The shape.
-    pub shape: KeptShape,
+    pub shape: Cow<'a, KeptShape>,
     /// The transactions that its snapshot holds; absent while the snapshot is not durable.
     pub filter: Option<Arc<SnapshotFilter>>,
     /// Its log.
-    pub log: Checkpoint,
+    pub log: KeptLog,
     /// Whether the stream has come up to its snapshot.
     pub is_joined: bool,
     /// The results of its subqueries, where it has some.
-    pub dependent: DependentState,
+    pub dependent: Cow<'a, DependentState>,
+}
+
+/// A log at a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeptLog {
+    /// It has no changes, and its snapshot is a small one: so are most.
+    Unchanged(SmallSnapshot),
+    /// Any other.
+    Other(Box<Checkpoint>),
+}
+
+impl KeptLog {
+    /// The state of a log that a restart needs, as [`ShapeLog::checkpoint`] tells it.
+    #[must_use]
+    pub fn of(log: &ShapeLog) -> Option<Self> {
+        let unchanged = log.as_unchanged().map(Self::Unchanged);
+        unchanged.or_else(|| log.checkpoint().map(Self::from))
+    }
+
+    /// The same as of any log.
+    #[must_use]
+    pub fn checkpoint(self) -> Checkpoint {
+        match self {
+            Self::Unchanged(small) => Checkpoint { snapshot: small.progress(), ..Checkpoint::default() },
+            Self::Other(checkpoint) => *checkpoint,
+        }
+    }
+
+    /// The log as it was.
+    #[must_use]
+    pub fn restore(self, chunk_bytes_max: u64) -> ShapeLog {
+        match self {
+            Self::Unchanged(small) => ShapeLog::unchanged(chunk_bytes_max, small),
+            Self::Other(checkpoint) => ShapeLog::restore(chunk_bytes_max, *checkpoint),
+        }
+    }
+}
+
+impl From<Checkpoint> for KeptLog {
+    fn from(checkpoint: Checkpoint) -> Self {
+        let small = SmallSnapshot::of(&checkpoint.snapshot).map(Self::Unchanged);
+        match small.filter(|small| small.clone().checkpoint() == checkpoint) {
+            Some(small) => small,
+            None => Self::Other(Box::new(checkpoint)),
+        }
+    }
 }
 
 /// The tables of a shape beside its own. Most shapes have none.

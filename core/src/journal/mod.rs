@@ -15,7 +15,7 @@ mod samples;
 pub mod tables;
 
 pub use flush::FlushTracker;
-pub use kept_shape::{KeptCheckpoint, KeptShape};
+pub use kept_shape::{KeptCheckpoint, KeptLog, KeptShape};
 pub use pending::{Pending, Ticket};
 pub use recent_commits::RecentCommits;
 pub use record::Record;

@@ -15,16 +15,17 @@
 //! durable.
 
 use super::checkpoint::ShapeCheckpoint;
-use super::kept_shape::{KeptCheckpoint, KeptShape};
+use super::kept_shape::{KeptCheckpoint, KeptLog, KeptShape};
 use super::record::{Reader, push_count};
 use super::tables::{StoredTable, TableRef, Tables};
 use crate::log::Rope;
-use crate::log::shape_log::{Checkpoint, PackPlace, SnapshotProgress};
+use crate::log::shape_log::{Checkpoint, SmallSnapshot};
 use crate::pg::{Relation, SnapshotFilter};
 use crate::protocol::kept_request::{Family, KeptRequest};
 use crate::shape::dependent::DependentState;
 use crate::{Handle, ShapeId};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -71,7 +72,13 @@ struct ShapeEntry<'a> {
     filter: u32,
     is_joined: bool,
     constants: &'a str,
-    log: Checkpoint,
+    log: LogEntry<'a>,
+}
+
+enum LogEntry<'a> {
+    InPack(SmallSnapshot),
+    /// A [`Checkpoint`], which is read where it is asked for.
+    Json(&'a [u8]),
 }
 
 /// Writes a checkpoint, shape by shape.
@@ -93,7 +100,7 @@ impl<'a> Packer<'a> {
         Self { out, tables, families: HashMap::new(), filters: HashMap::new() }
     }
 
-    pub(super) fn push(&mut self, checkpoint: KeptCheckpoint) {
+    pub(super) fn push(&mut self, checkpoint: KeptCheckpoint<'_>) {
         if !checkpoint.shape.is_of_one_table() || !checkpoint.dependent.is_default() {
             return self.push_other(checkpoint);
         }
@@ -117,11 +124,12 @@ impl<'a> Packer<'a> {
         });
     }
 
-    fn push_other(&mut self, checkpoint: KeptCheckpoint) {
+    fn push_other(&mut self, checkpoint: KeptCheckpoint<'_>) {
         let KeptCheckpoint { shape, filter, log, is_joined, dependent } = checkpoint;
         let created = shape.created().map_tables(|relation| Some(TableRef::Number(self.table(&relation))));
         let filter = filter.as_deref().cloned();
         if let Some(created) = created {
+            let (log, dependent) = (log.checkpoint(), dependent.into_owned());
             push_entry(self.out, OTHER, &ShapeCheckpoint { created, filter, log, is_joined, dependent });
         }
     }
@@ -172,7 +180,7 @@ impl PackedCheckpoint {
                 Entry::Shape(shape) => {
                     let is_known =
                         shape.family < families && (shape.filter < filters || shape.filter == NO_FILTER);
-                    is_known.then_some(())?;
+                    (is_known && shape.log.is_readable()).then_some(())?;
                 }
                 Entry::Table(_) | Entry::Other(_) => {}
             }
@@ -191,8 +199,8 @@ impl PackedCheckpoint {
     pub(super) fn shapes<'a>(
         &'a self,
         tables: &'a mut Tables,
-        mut keep: impl FnMut(ShapeCheckpoint, &mut Tables) -> Option<KeptCheckpoint> + 'a,
-    ) -> impl Iterator<Item = KeptCheckpoint> + 'a {
+        mut keep: impl FnMut(ShapeCheckpoint, &mut Tables) -> Option<KeptCheckpoint<'a>> + 'a,
+    ) -> impl Iterator<Item = KeptCheckpoint<'a>> + 'a {
         let mut reader = Reader(&self.entries);
         let mut families: Vec<(Arc<Family>, Option<Arc<Relation>>)> = Vec::new();
         let mut filters: Vec<Arc<SnapshotFilter>> = Vec::new();
@@ -209,11 +217,11 @@ impl PackedCheckpoint {
                     let kept =
                         KeptShape::new(shape.id, shape.handle, request, Arc::clone(relation.as_ref()?));
                     return Some(KeptCheckpoint {
-                        shape: kept,
+                        shape: Cow::Owned(kept),
                         filter: filters.get(shape.filter as usize).cloned(),
-                        log: shape.log,
+                        log: shape.log.read()?,
                         is_joined: shape.is_joined,
-                        dependent: DependentState::default(),
+                        dependent: Cow::Owned(DependentState::default()),
                     });
                 }
                 Entry::Other(checkpoint) => return keep(*checkpoint, tables),
@@ -259,38 +267,39 @@ fn shape_entry(mut reader: Reader<'_>) -> Option<ShapeEntry<'_>> {
     Some(ShapeEntry { id, handle, family, filter, is_joined, constants, log })
 }
 
-/// The log of a shape that has not changed, and whose snapshot is small.
-fn unchanged(bytes: u64, place: PackPlace) -> Checkpoint {
-    let snapshot = SnapshotProgress { bytes, chunk_ends: vec![bytes], complete: true, pack: Some(place) };
-    Checkpoint { snapshot, ..Checkpoint::default() }
-}
+impl LogEntry<'_> {
+    fn is_readable(&self) -> bool {
+        matches!(self, Self::InPack(_)) || self.read().is_some()
+    }
 
-fn push_log(out: &mut Rope, log: &Checkpoint) {
-    let numbers = log.snapshot.pack.and_then(|place| {
-        let numbers = [log.snapshot.bytes, place.pack, place.at].map(u32::try_from);
-        let [Ok(bytes), Ok(pack), Ok(at)] = numbers else { return None };
-        (unchanged(log.snapshot.bytes, place) == *log).then_some([bytes, pack, at])
-    });
-    match numbers {
-        Some(numbers) => {
-            out.push(LOG_IN_PACK);
-            numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
-        }
-        None => {
-            out.push(LOG_AS_JSON);
-            push_json(out, log);
+    fn read(&self) -> Option<KeptLog> {
+        match self {
+            Self::InPack(small) => Some(KeptLog::Unchanged(*small)),
+            Self::Json(text) => serde_json::from_slice::<Checkpoint>(text).ok().map(KeptLog::from),
         }
     }
 }
 
-fn log(reader: &mut Reader<'_>) -> Option<Checkpoint> {
+fn push_log(out: &mut Rope, log: &KeptLog) {
+    match log {
+        KeptLog::Unchanged(SmallSnapshot { bytes, pack, at }) => {
+            out.push(LOG_IN_PACK);
+            [bytes, pack, at].into_iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+        }
+        KeptLog::Other(checkpoint) => {
+            out.push(LOG_AS_JSON);
+            push_json(out, checkpoint);
+        }
+    }
+}
+
+fn log<'a>(reader: &mut Reader<'a>) -> Option<LogEntry<'a>> {
     match reader.u8()? {
         LOG_IN_PACK => {
-            let bytes = u64::from(reader.u32()?);
-            let (pack, at) = (u64::from(reader.u32()?), u64::from(reader.u32()?));
-            Some(unchanged(bytes, PackPlace { pack, at }))
+            let (bytes, pack, at) = (reader.u32()?, reader.u32()?, reader.u32()?);
+            Some(LogEntry::InPack(SmallSnapshot { bytes, pack, at }))
         }
-        LOG_AS_JSON => json(reader),
+        LOG_AS_JSON => sized(reader).map(LogEntry::Json),
         _ => None,
     }
 }
@@ -349,7 +358,7 @@ mod tests {
     use super::super::record::{CreatedShape, Record, encode_checkpoint, read_frame};
     use super::*;
     use crate::log::compaction::SegmentStart;
-    use crate::log::shape_log::ChunkEnd;
+    use crate::log::shape_log::{ChunkEnd, PackPlace, SnapshotProgress};
     use crate::pg::{QualifiedName, SnapshotBounds};
     use crate::protocol::kept_request::Families;
     use std::collections::BTreeMap;
@@ -357,7 +366,9 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn place(bytes: u64, pack: u64, at: u64) -> Checkpoint {
-        unchanged(bytes, PackPlace { pack, at })
+        let pack = Some(PackPlace { pack, at });
+        let snapshot = SnapshotProgress { bytes, chunk_ends: vec![bytes], complete: true, pack };
+        Checkpoint { snapshot, ..Checkpoint::default() }
     }
 
     fn changed() -> Checkpoint {
@@ -372,7 +383,7 @@ mod tests {
         }
     }
 
-    fn shapes() -> Vec<KeptCheckpoint> {
+    fn shapes() -> Vec<KeptCheckpoint<'static>> {
         let mut families = Families::default();
         let other = Arc::new(Relation::new(2, QualifiedName::new("public", "other"), Vec::new()));
         let filter = |xmin| {
@@ -397,15 +408,16 @@ mod tests {
                 created.partitions.push(5);
             }
             let handle = created.handle.parse().unwrap();
-            let shape = KeptShape::of(created, handle, &mut families);
+            let shape = Cow::Owned(KeptShape::of(created, handle, &mut families));
             let filter = [filter(1), filter(2), None, filter(1), filter(1)][id as usize].clone();
             let dependent = DependentState { consumed: u64::from(id == 4), ..DependentState::default() };
+            let (log, dependent) = (log.into(), Cow::Owned(dependent));
             shapes.push(KeptCheckpoint { shape, filter, log, is_joined: id % 2 == 0, dependent });
         }
         shapes
     }
 
-    fn frame(shapes: Vec<KeptCheckpoint>) -> Vec<u8> {
+    fn frame(shapes: Vec<KeptCheckpoint<'_>>) -> Vec<u8> {
         let mut out = Rope::new();
         encode_checkpoint(&mut out, (70, 80), shapes.into_iter(), &mut Tables::default());
         out.into_vec()
@@ -442,8 +454,8 @@ mod tests {
                 let mut created = CreatedShape::sample(ShapeId(id));
                 created.request.where_clause = Some(format!("a = {}", 1000 + id));
                 let handle = created.handle.parse().unwrap();
-                let shape = KeptShape::of(created, handle, &mut families);
-                let (log, dependent) = (place(450, 7, 900), DependentState::default());
+                let shape = Cow::Owned(KeptShape::of(created, handle, &mut families));
+                let (log, dependent) = (place(450, 7, 900).into(), Cow::Owned(DependentState::default()));
                 KeptCheckpoint { shape, filter: None, log, is_joined: true, dependent }
             };
             frame((0..count).map(shape).collect()).len()

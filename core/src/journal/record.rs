@@ -259,10 +259,10 @@ impl Record {
 }
 
 /// Appends a [`Record::Packed`] as a frame, with all `tables`, among which those of the shapes will be.
-pub fn encode_checkpoint(
+pub fn encode_checkpoint<'a>(
     out: &mut Rope,
     (processed, last_handle_us): (u64, u64),
-    shapes: impl Iterator<Item = KeptCheckpoint>,
+    shapes: impl Iterator<Item = KeptCheckpoint<'a>>,
     tables: &mut Tables,
 ) {
     frame(out, PACKED, |out| {

@@ -9,7 +9,7 @@
 //! `limn_disk::recover` feeds it the records and does what it says to the files; which shapes survive, [`Recovery::finish`]
 //! decides. They go to [`store::Writer::restore`](crate::store::Writer::restore).
 
-use super::kept_shape::{KeptCheckpoint, KeptShape};
+use super::kept_shape::{KeptCheckpoint, KeptLog, KeptShape};
 use super::record::{Record, encode_checkpoint, stored_bound};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
 use super::tables::Tables;
@@ -18,6 +18,7 @@ use crate::log::shape_log::{PackPlace, ShapeLog};
 use crate::pg::SnapshotFilter;
 use crate::shape::dependent::DependentState;
 use crate::{Handle, Lsn, ShapeId};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,13 +79,13 @@ pub struct RecoveredShape {
 
 impl RecoveredShape {
     /// The shape's entry in the checkpoint that a start writes; `None` while its log has a tail that was not flushed.
-    fn checkpoint(&self) -> Option<KeptCheckpoint> {
+    fn checkpoint(&self) -> Option<KeptCheckpoint<'_>> {
         Some(KeptCheckpoint {
-            shape: self.created.clone(),
+            shape: Cow::Borrowed(&self.created),
             filter: Some(Arc::clone(&self.filter)),
-            log: self.log.checkpoint()?,
+            log: KeptLog::of(&self.log)?,
             is_joined: self.is_joined,
-            dependent: self.dependent.clone(),
+            dependent: Cow::Borrowed(&self.dependent),
         })
     }
 }
@@ -111,10 +112,10 @@ impl RecoveredStore {
     /// # Panics
     /// If a shape's tail was not flushed.
     pub fn encode_checkpoint(&self, last_handle_us: u64, out: &mut Rope) {
-        let shape = |shape: &RecoveredShape| shape.checkpoint().expect("recovery flushes every tail");
         let positions = (self.processed, last_handle_us);
+        let shapes = self.shapes.iter().map(|shape| shape.checkpoint().expect("recovery flushes every tail"));
         // Of all tables, so that none gets a number that the logs will not know.
-        encode_checkpoint(out, positions, self.shapes.iter().map(shape), &mut self.tables.clone());
+        encode_checkpoint(out, positions, shapes, &mut self.tables.clone());
     }
 }
 

@@ -390,14 +390,14 @@ impl Replay {
 
     fn add_at_checkpoint<E>(
         &mut self,
-        checkpoint: KeptCheckpoint,
+        checkpoint: KeptCheckpoint<'_>,
         head: Head,
         each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let KeptCheckpoint { shape, filter, log, is_joined, dependent } = checkpoint;
         let (id, up_to) = (shape.id, stored_bound(dependent.visible_up_to));
-        let log = ShapeLog::restore(self.chunk_bytes_max, log);
-        if self.shapes.contains(&id) || !self.add(shape, log, dependent, each)? {
+        let log = log.restore(self.chunk_bytes_max);
+        if self.shapes.contains(&id) || !self.add(shape.into_owned(), log, dependent.into_owned(), each)? {
             return Ok(());
         }
         // Before a shape has joined, what it is still to resolve may have been read already.

@@ -30,7 +30,7 @@ use changes::{Changes, State, number};
 pub use chunks::{ChunkEnd, Chunks, Mark};
 pub use read::{Clock, Found, IndexSearch, LogRange, Read};
 use snapshot::Snapshot;
-pub use snapshot::{PackPlace, SnapshotProgress};
+pub use snapshot::{PackPlace, SmallSnapshot, SnapshotProgress};
 
 /// The log of one shape. One that has not changed is small: there may be a million of them.
 #[derive(Debug, Clone)]
@@ -78,6 +78,21 @@ impl ShapeLog {
             is_joined: false,
             visible_up_to: u64::MAX,
             covered_up_to: Lsn::ZERO,
+        }
+    }
+
+    /// The log of a shape that has not changed since its snapshot.
+    #[must_use]
+    pub fn unchanged(chunk_bytes_max: u64, snapshot: SmallSnapshot) -> Self {
+        Self { snapshot: Snapshot::Packed(snapshot), ..Self::new(chunk_bytes_max) }
+    }
+
+    /// The snapshot, where it is a small one and all that there is of the log.
+    #[must_use]
+    pub const fn as_unchanged(&self) -> Option<SmallSnapshot> {
+        match (&self.snapshot, &self.changes) {
+            (Snapshot::Packed(small), None) => Some(*small),
+            _ => None,
         }
     }
 

@@ -8,9 +8,10 @@ use super::file_work::{Piece, SegmentSync};
 use super::logs::Logs;
 use crate::ShapeId;
 use crate::journal::record::encode_checkpoint;
-use crate::journal::{KeptCheckpoint, KeptShape};
+use crate::journal::{KeptCheckpoint, KeptLog, KeptShape};
 use crate::protocol::kept_request::Families;
 use crate::shape::dependent::DependentState;
+use std::borrow::Cow;
 
 /// How far the next checkpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +79,11 @@ impl<S: SharedShape + Clone> Logs<S> {
         let mut families = Families::default();
         let shape = |id| {
             let tracked = shapes.get(&id)?;
-            let log = tracked.shape.with_log(|log| log.checkpoint())?;
+            let log = tracked.shape.with_log(|log| KeptLog::of(log))?;
             let (created, filter) = (tracked.shape.created(), tracked.filter().cloned());
             let handle = created.handle.parse().ok()?;
-            let shape = KeptShape::of(created, handle, &mut families);
-            let (is_joined, dependent) = (tracked.is_joined, dependent(id).unwrap_or_default());
+            let shape = Cow::Owned(KeptShape::of(created, handle, &mut families));
+            let (is_joined, dependent) = (tracked.is_joined, Cow::Owned(dependent(id).unwrap_or_default()));
             Some(KeptCheckpoint { shape, filter, log, is_joined, dependent })
         };
         let positions = (processed.as_u64(), last_handle_us);

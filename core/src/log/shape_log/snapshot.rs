@@ -25,13 +25,48 @@ pub struct PackPlace {
     pub at: u64,
 }
 
+/// A snapshot that is complete, is one chunk, and lies in a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SmallSnapshot {
+    /// Its length.
+    pub bytes: u32,
+    /// [`PackPlace::pack`]
+    pub pack: u32,
+    /// [`PackPlace::at`]
+    pub at: u32,
+}
+
+impl SmallSnapshot {
+    /// `None` where it is no such snapshot, or its place is beyond what fits.
+    #[must_use]
+    pub fn of(progress: &SnapshotProgress) -> Option<Self> {
+        let is_small = progress.complete && progress.chunk_ends == [progress.bytes];
+        let PackPlace { pack, at } = progress.pack.filter(|_| is_small)?;
+        let [Ok(bytes), Ok(pack), Ok(at)] = [progress.bytes, pack, at].map(u32::try_from) else {
+            return None;
+        };
+        Some(Self { bytes, pack, at })
+    }
+
+    /// The same as of any snapshot.
+    #[must_use]
+    pub fn progress(self) -> SnapshotProgress {
+        let bytes = u64::from(self.bytes);
+        SnapshotProgress { bytes, chunk_ends: vec![bytes], complete: true, pack: Some(self.place()) }
+    }
+
+    fn place(self) -> PackPlace {
+        PackPlace { pack: u64::from(self.pack), at: u64::from(self.at) }
+    }
+}
+
 /// [`SnapshotProgress`], in 16 bytes where it is that of a small snapshot.
 #[derive(Debug, Clone)]
 pub(super) enum Snapshot {
     /// Nothing is written.
     Begun,
-    /// It is complete, is one chunk, and lies in a pack.
-    Packed { bytes: u32, pack: u32, at: u32 },
+    /// A small one.
+    Packed(SmallSnapshot),
     /// Any other.
     Other(Box<SnapshotProgress>),
 }
@@ -40,10 +75,7 @@ impl Snapshot {
     pub(super) fn progress(&self) -> SnapshotProgress {
         match self {
             Self::Begun => SnapshotProgress::default(),
-            Self::Packed { bytes, .. } => {
-                let bytes = u64::from(*bytes);
-                SnapshotProgress { bytes, chunk_ends: vec![bytes], complete: true, pack: self.pack() }
-            }
+            Self::Packed(small) => small.progress(),
             Self::Other(progress) => progress.as_ref().clone(),
         }
     }
@@ -52,7 +84,7 @@ impl Snapshot {
     pub(super) fn pack(&self) -> Option<PackPlace> {
         match self {
             Self::Begun => None,
-            Self::Packed { pack, at, .. } => Some(PackPlace { pack: u64::from(*pack), at: u64::from(*at) }),
+            Self::Packed(small) => Some(small.place()),
             Self::Other(progress) => progress.pack,
         }
     }
@@ -61,7 +93,7 @@ impl Snapshot {
     pub(super) fn chunk_end(&self, index: usize) -> Option<u64> {
         match self {
             Self::Begun => None,
-            Self::Packed { bytes, .. } => (index == 0).then_some(u64::from(*bytes)),
+            Self::Packed(small) => (index == 0).then_some(u64::from(small.bytes)),
             Self::Other(progress) => progress.chunk_ends.get(index).copied(),
         }
     }
@@ -70,7 +102,7 @@ impl Snapshot {
     pub(super) fn is_complete(&self) -> bool {
         match self {
             Self::Begun => false,
-            Self::Packed { .. } => true,
+            Self::Packed(_) => true,
             Self::Other(progress) => progress.complete,
         }
     }
@@ -81,12 +113,10 @@ impl From<SnapshotProgress> for Snapshot {
         if progress == SnapshotProgress::default() {
             return Self::Begun;
         }
-        let place = progress.pack.filter(|_| progress.complete && progress.chunk_ends == [progress.bytes]);
-        let packed = place.and_then(|PackPlace { pack, at }| {
-            let number = |number: u64| u32::try_from(number).ok();
-            Some(Self::Packed { bytes: number(progress.bytes)?, pack: number(pack)?, at: number(at)? })
-        });
-        packed.unwrap_or_else(|| Self::Other(Box::new(progress)))
+        match SmallSnapshot::of(&progress) {
+            Some(small) => Self::Packed(small),
+            None => Self::Other(Box::new(progress)),
+        }
     }
 }
 
@@ -104,7 +134,7 @@ mod tests {
             complete: true,
             pack: Some(PackPlace { pack: 7, at: 900 }),
         };
-        assert!(matches!(Snapshot::from(small.clone()), Snapshot::Packed { .. }));
+        assert!(matches!(Snapshot::from(small.clone()), Snapshot::Packed(_)));
         let beyond = u64::from(u32::MAX) + 1;
         let others = [
             SnapshotProgress::default(),
