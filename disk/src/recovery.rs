@@ -126,13 +126,21 @@ pub(crate) fn remove_orphans(
     layout: &Layout,
     survivors: &[RecoveredShape],
 ) -> io::Result<()> {
-    let known: HashSet<Handle> = survivors.iter().map(|shape| shape.handle).collect();
     let packs: BTreeSet<u64> =
         survivors.iter().filter_map(|shape| shape.log.pack()).map(|place| place.pack).collect();
-    for name in files.list(&layout.shapes_dir())? {
+    let names = files.list(&layout.shapes_dir())?;
+    // Most shapes may have no folder.
+    let mut lost: HashSet<Handle> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    for survivor in survivors {
+        if lost.is_empty() {
+            break;
+        }
+        lost.remove(&survivor.handle);
+    }
+    for name in names {
         match pack_number(&name) {
             Some(number) if !packs.contains(&number) => files.remove_file(&layout.pack_file(number))?,
-            None if !name.parse().is_ok_and(|handle| known.contains(&handle)) => {
+            None if name.parse().map_or(true, |handle| lost.contains(&handle)) => {
                 files.remove_dir_all(&layout.shapes_dir().join(name))?;
             }
             _ => {}

@@ -16,6 +16,7 @@ use super::tables::Tables;
 use crate::log::Rope;
 use crate::log::shape_log::{PackPlace, ShapeLog};
 use crate::pg::SnapshotFilter;
+use crate::shape::Definition;
 use crate::shape::dependent::DependentState;
 use crate::{Handle, Lsn, ShapeId};
 use std::borrow::Cow;
@@ -77,7 +78,29 @@ pub struct RecoveredShape {
     pub dependent: DependentState,
 }
 
+/// A shape that survived, as its owner holds it.
+#[derive(Debug)]
+pub struct MadeShape<S> {
+    /// As its owner holds it, with its log.
+    pub shape: S,
+    /// Its definition.
+    pub definition: Definition,
+    pub(crate) id: ShapeId,
+    pub(crate) handle: Handle,
+    pub(crate) filter: Arc<SnapshotFilter>,
+    pub(crate) is_joined: bool,
+    pub(crate) dependent: DependentState,
+}
+
 impl RecoveredShape {
+    /// The shape as `make` makes it of its identity and its log, with its definition.
+    pub fn make<S>(self, make: impl FnOnce(KeptShape, ShapeLog) -> (S, Definition)) -> MadeShape<S> {
+        let Self { created, handle, filter, log, is_joined, dependent } = self;
+        let id = created.id;
+        let (shape, definition) = make(created, log);
+        MadeShape { shape, definition, id, handle, filter, is_joined, dependent }
+    }
+
     /// The shape's entry in the checkpoint that a start writes; `None` while its log has a tail that was not flushed.
     fn checkpoint(&self) -> Option<KeptCheckpoint<'_>> {
         Some(KeptCheckpoint {

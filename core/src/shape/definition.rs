@@ -14,6 +14,8 @@ use crate::protocol::request::{DefinitionRequest, LogMode, Replica};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Room for most identities.
+const IDENTITY_BYTES: usize = 256;
 const NO_COMPACTION: &str = "can't be enabled for shapes with subqueries";
 
 /// A subset of one table. Requests that resolve to equal definitions share one shape.
@@ -109,7 +111,10 @@ impl Definition {
             self.replica.as_str(),
             self.log_mode.as_str(),
         );
-        serde_json::to_string(&identity).expect("names and texts are plain data")
+        // A start asks for those of all shapes.
+        let mut text = Vec::with_capacity(IDENTITY_BYTES);
+        serde_json::to_writer(&mut text, &identity).expect("names and texts are plain data");
+        String::from_utf8(text).expect("JSON is UTF-8")
     }
 
     /// True where the definition means the same of the table as it is now: name, key, and every column that

@@ -31,6 +31,7 @@ use joins::Joins;
 use settle::Settling;
 use shape_tables::ShapeTables;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Finds the shapes of every change.
@@ -136,19 +137,24 @@ impl Router {
         }
     }
 
+    /// Makes room for so many further shapes.
+    pub(crate) fn reserve(&mut self, shapes: usize) {
+        self.shapes.reserve(shapes);
+    }
+
     /// Adds a shape with a durable snapshot, as after a restart. `state` is what was kept of its subqueries.
     pub fn add_restored(
         &mut self,
         id: ShapeId,
         definition: &Definition,
-        salt: &str,
+        salt: impl Display,
         filter: impl Into<Arc<SnapshotFilter>>,
         state: DependentState,
     ) {
         let filter = filter.into();
         match &definition.filter {
             Some(Clause::Subqueries(subqueries)) => {
-                let dependent = Dependent::new(id, definition, subqueries, salt);
+                let dependent = Dependent::new(id, definition, subqueries, &salt.to_string());
                 let filter = Arc::unwrap_or_clone(filter);
                 self.add_dependent(id, definition, dependent.restore(filter, state));
             }
@@ -182,7 +188,7 @@ impl Router {
         else {
             return Vec::new();
         };
-        self.begin_join(id);
+        self.begin_join(filter.ends_at, id);
         let open = self.open_commit();
         let mut complete = Vec::new();
         for transaction in waiting.release(filter) {
@@ -407,9 +413,12 @@ impl Router {
 
     fn add(&mut self, id: ShapeId, definition: &Definition, joining: Joining) {
         let oid = definition.relation.oid;
+        let ends_at = joining.ends_at();
         self.table(&definition.relation).add(id, definition, joining);
         self.shapes.insert(id, oid, Box::default());
-        self.begin_join(id);
+        if let Some(ends_at) = ends_at {
+            self.begin_join(ends_at, id);
+        }
     }
 
     fn add_dependent(&mut self, id: ShapeId, definition: &Definition, mut dependent: Dependent) {

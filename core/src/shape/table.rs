@@ -128,6 +128,16 @@ pub(super) enum Joining {
     Done,
 }
 
+impl Joining {
+    /// The position beyond which nothing is in the snapshot, while that has to be looked at.
+    pub(super) fn ends_at(&self) -> Option<u64> {
+        match self {
+            Self::Filtering(filter) => Some(filter.ends_at),
+            Self::Waiting(_) | Self::Done => None,
+        }
+    }
+}
+
 impl Table {
     pub(super) fn new(relation: Arc<Relation>) -> Self {
         Self {

@@ -111,6 +111,11 @@ impl<S: SharedShape + Clone> Logs<S> {
         self.effects.pop_front()
     }
 
+    /// Makes room for so many further shapes.
+    pub(super) fn reserve(&mut self, shapes: usize) {
+        self.shapes.reserve(shapes);
+    }
+
     /// Adds a shape that a restart found, whose log is visible up to a commit LSN or to its end. `is_joined`: the commit
     /// log says that the stream had come up to its snapshot.
     pub fn restore(

@@ -8,16 +8,16 @@ use super::effect::{Effect, NamedShape, ShapeIdentity, SharedShape};
 use super::file_work::Report;
 use super::limits::Limits;
 use super::logs::Logs;
+use crate::journal::Tables;
 use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
-use crate::journal::recovery::RecoveredShape;
-use crate::journal::{KeptShape, Tables};
-use crate::log::ShapeLog;
+use crate::journal::recovery::MadeShape;
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
 use crate::shape::dependent::{DependentState, LogEntry, RoundOutcome, View};
 use crate::shape::postgres_judged::RowsQuestion;
 use crate::shape::{Definition, Described, DropCause, RouteError, Router, Step};
 use crate::{Lsn, ShapeId};
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Everything that decides what happens to a change: which shapes it belongs to, what is written, shown and confirmed.
@@ -153,18 +153,16 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.confirmed = confirmed;
     }
 
-    /// Adds a shape that a restart found. Of its identity and its log `make` makes the shape as its owner holds it, which
-    /// is returned, and its definition.
-    pub fn restore(
-        &mut self,
-        found: RecoveredShape,
-        make: impl FnOnce(KeptShape, ShapeLog) -> (S, Definition),
-    ) -> S {
-        let RecoveredShape { created, handle, filter, log, is_joined, dependent } = found;
-        let (id, salt) = (created.id, handle.to_string());
-        let (shape, definition) = make(created, log);
-        self.add_restored(id, (shape.clone(), &definition), &salt, (filter, is_joined), dependent);
-        shape
+    /// Makes room for so many further shapes.
+    pub fn reserve(&mut self, shapes: usize) {
+        self.logs.reserve(shapes);
+        self.router.reserve(shapes);
+    }
+
+    /// Adds a shape that a restart found.
+    pub fn restore(&mut self, made: MadeShape<S>) {
+        let MadeShape { shape, definition, id, handle, filter, is_joined, dependent } = made;
+        self.add_restored(id, (shape, &definition), handle, (filter, is_joined), dependent);
     }
 
     /// Adds a shape that a restart found: its snapshot's filter, whether the stream had come up to that, and what was kept
@@ -173,7 +171,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         &mut self,
         id: ShapeId,
         (shape, definition): (S, &Definition),
-        salt: &str,
+        salt: impl Display,
         (filter, is_joined): (impl Into<Arc<SnapshotFilter>>, bool),
         state: DependentState,
     ) {

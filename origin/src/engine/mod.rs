@@ -23,6 +23,7 @@ use anyhow::{Context, Result};
 use command::Command;
 use executor::Executor;
 use limn_core::Lsn;
+use limn_core::journal::recovery::RecoveredShape;
 use limn_core::pgoutput::{Message, decode};
 use limn_core::protocol::FaultCode;
 use limn_core::shape::{Described, DropCause, StoredResolver};
@@ -32,10 +33,13 @@ use link::{Connected, LinkEvent};
 use move_session::MoveSession;
 use segment_work::SegmentWorker;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// Shapes that a start restores before another thread has them found.
+const RESTORED_AT_ONCE: usize = 256;
 /// How often idle tails are flushed and Postgres hears from us, at least.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -86,13 +90,15 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
     // Where there are many shapes, both take a while.
     let (started, writer) = thread::scope(|scope| {
         let starting = scope.spawn(start_log);
-        (starting.join(), restore(&recovered, &folder, &registry))
+        let writer = restore(&recovered, &folder, &registry);
+        (starting.join(), writer)
     });
     let started = started.map_err(|_| anyhow::anyhow!("the start of the commit log panicked"))?;
     let (commit_log, durable) =
         started.context("cannot write to the storage folder; is its disk full or read-only?")?;
     folder.open_packs(&recovered);
-    drop(recovered);
+    // Nobody waits for the memory of many shapes to be given back.
+    tokio::task::spawn_blocking(move || drop(recovered));
     let writer = writer?;
     let move_session = MoveSession::start(link.config().clone(), handle.clone());
     let segment_worker = SegmentWorker::start(folder.clone(), handle.clone());
@@ -119,21 +125,36 @@ pub fn start(parts: EngineParts) -> Result<tokio::task::JoinHandle<Result<()>>> 
 }
 
 /// The write path with the shapes that a start has found, which can be found from now on. One after the other: a definition
-/// that is not at rest takes much memory.
+/// that is not at rest takes much memory. Another thread has them found: that takes nearly no memory, of which two threads
+/// would have to take turns.
 fn restore(recovered: &Recovered, folder: &Folder, registry: &Registry) -> Result<Writer<Arc<Shape>>> {
     let (store, layout) = (&recovered.store, folder.layout());
     let processed = Lsn::new(store.processed);
     let mut writer = Writer::new(Limits::default(), recovered.next_file, store.tables.clone(), processed);
+    writer.reserve(store.shapes.len());
+    registry.reserve(store.shapes.len());
     let mut resolver = StoredResolver::default();
-    for found in &store.shapes {
-        let definition = Shape::stored_definition(&found.created, &mut resolver)?;
-        let place = (layout.clone(), &registry.schemas);
-        let shape = writer.restore(found.clone(), |created, log| {
-            (Arc::new(Shape::new(created, definition.clone(), place, log, Life::Readable)), definition)
-        });
-        registry.insert(&shape);
-    }
-    Ok(writer)
+    let (restored, batches) = mpsc::channel::<Vec<Arc<Shape>>>();
+    thread::scope(|scope| {
+        scope.spawn(|| batches.into_iter().flatten().for_each(|shape| registry.insert(&shape)));
+        let mut restore = |found: &RecoveredShape| {
+            let definition = Shape::stored_definition(&found.created, &mut resolver)?;
+            let place = (layout.clone(), &registry.schemas);
+            let made = found.clone().make(|created, log| {
+                (Arc::new(Shape::new(created, definition.clone(), place, log, Life::Readable)), definition)
+            });
+            let shape = made.shape.clone();
+            writer.restore(made);
+            Ok(shape)
+        };
+        for batch in store.shapes.chunks(RESTORED_AT_ONCE) {
+            let batch = batch.iter().map(&mut restore).collect::<Result<_>>()?;
+            // Its receiver ends behind this.
+            let _ = restored.send(batch);
+        }
+        drop(restored);
+        Ok(writer)
+    })
 }
 
 impl Engine {

@@ -55,6 +55,11 @@ impl Registry {
         (shape, true)
     }
 
+    /// Makes room for so many further shapes.
+    pub fn reserve(&self, shapes: usize) {
+        self.maps().reserve(shapes);
+    }
+
     /// Adds a shape that a restart found.
     pub fn insert(&self, shape: &Arc<Shape>) {
         self.maps().insert(shape);
@@ -80,6 +85,13 @@ impl Registry {
     pub fn all(&self) -> Vec<Arc<Shape>> {
         let maps = self.maps();
         maps.all().filter(|shape| shape.is_alive()).cloned().collect()
+    }
+
+    /// Every shape that can be read.
+    #[must_use]
+    pub fn readable(&self) -> Vec<Arc<Shape>> {
+        let maps = self.maps();
+        maps.all().filter(|shape| shape.is_readable()).cloned().collect()
     }
 
     /// How many shapes there are.

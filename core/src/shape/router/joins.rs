@@ -23,11 +23,9 @@ impl Joins {
 }
 
 impl Router {
-    /// A shape's snapshot is known, and transactions that it holds may still come.
-    pub(super) fn begin_join(&mut self, id: ShapeId) {
-        if let Some(ends_at) = self.ends_at(id) {
-            self.joins.0.entry(ends_at).or_default().insert(id);
-        }
+    /// A shape's snapshot is known, and transactions that it holds may still come, up to `ends_at`.
+    pub(super) fn begin_join(&mut self, ends_at: u64, id: ShapeId) {
+        self.joins.0.entry(ends_at).or_default().insert(id);
     }
 
     /// A shape goes.
@@ -54,10 +52,7 @@ impl Router {
     }
 
     fn ends_at(&mut self, id: ShapeId) -> Option<u64> {
-        match &self.route_mut(id)?.joining {
-            Joining::Filtering(filter) => Some(filter.ends_at),
-            Joining::Waiting(_) | Joining::Done => None,
-        }
+        self.route_mut(id)?.joining.ends_at()
     }
 
     pub(super) fn route_mut(&mut self, id: ShapeId) -> Option<&mut Route> {

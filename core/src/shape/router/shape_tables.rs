@@ -12,6 +12,11 @@ pub(super) struct ShapeTables {
 }
 
 impl ShapeTables {
+    /// Makes room for so many further shapes.
+    pub(super) fn reserve(&mut self, shapes: usize) {
+        self.own.reserve(shapes);
+    }
+
     /// Adds a shape of table `own`; `all` are its tables where it has subqueries.
     pub(super) fn insert(&mut self, id: ShapeId, own: u32, all: Box<[u32]>) {
         self.own.insert(id, own);

@@ -48,6 +48,13 @@ impl Maps {
         self.by_handle.iter()
     }
 
+    /// Makes room for so many further shapes.
+    pub(super) fn reserve(&mut self, shapes: usize) {
+        let Self { hasher, by_handle, by_identity, .. } = self;
+        by_handle.reserve(shapes, |shape| hasher.hash_one(shape.handle));
+        by_identity.reserve(shapes, |(hash, _)| *hash);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_handle.len()
     }
@@ -65,7 +72,8 @@ impl Maps {
 
     pub(super) fn by_identity(&self, identity: &str) -> Option<Arc<Shape>> {
         let hash = self.hasher.hash_one(identity);
-        let (_, shape) = self.by_identity.find(hash, |(_, shape)| shape.identity() == identity)?;
+        let is_it = |(known, shape): &(u64, Arc<Shape>)| *known == hash && shape.identity() == identity;
+        let (_, shape) = self.by_identity.find(hash, is_it)?;
         shape.is_alive().then(|| shape.clone())
     }
 
@@ -88,7 +96,8 @@ impl Maps {
         by_handle.insert_unique(hash, shape.clone(), |shape| hasher.hash_one(shape.handle));
         let identity = shape.identity();
         let hash = self.hasher.hash_one(&identity);
-        if let Ok(entry) = self.by_identity.find_entry(hash, |(_, known)| known.identity() == identity) {
+        let is_it = |(known, shape): &(u64, Arc<Shape>)| *known == hash && shape.identity() == identity;
+        if let Ok(entry) = self.by_identity.find_entry(hash, is_it) {
             entry.remove();
         }
         self.by_identity.insert_unique(hash, (hash, shape.clone()), |(hash, _)| *hash);

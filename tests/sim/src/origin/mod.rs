@@ -49,12 +49,14 @@ impl Origin {
         let mut front = Front::new(files, Standing::Away, Lsn::new(store.processed), faults);
         let writer = store::Writer::new(settings.limits, next_file, store.tables, front.processed);
         let mut writer = Writer::new(writer, faults);
-        front.shapes.extend(store.shapes.into_iter().map(|found| {
-            writer.restore(found, |kept, log| {
+        for found in store.shapes {
+            let made = found.make(|kept, log| {
                 let shape = Shape::of_first(kept.created(), (kept.handle, log), true, faults);
                 (shape.clone(), shape.kind.definition.clone())
-            })
-        }));
+            });
+            front.shapes.push(made.shape.clone());
+            writer.restore(made);
+        }
         Ok(Self {
             files: files.clone(),
             faults,
