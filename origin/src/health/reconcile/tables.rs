@@ -23,7 +23,11 @@ struct Users {
 
 impl Users {
     fn all(&self) -> Vec<Arc<Shape>> {
-        self.own.iter().chain(&self.inner).cloned().collect()
+        self.iter().cloned().collect()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Shape>> {
+        self.own.iter().chain(&self.inner)
     }
 }
 
@@ -82,7 +86,7 @@ impl Reconciler {
     fn users(&self) -> BTreeMap<u32, Users> {
         let mut tables: BTreeMap<u32, Users> = BTreeMap::new();
         // Shapes that are being created are published by their creation: a look may come too early for them.
-        for shape in self.registry.all().into_iter().filter(|shape| shape.is_readable()) {
+        for shape in self.registry.readable() {
             for inner in shape.definition.inner_relations() {
                 tables.entry(inner.oid).or_default().inner.push(shape.clone());
             }
@@ -170,11 +174,11 @@ impl Reconciler {
             self.known.remove(&now.oid);
             return Ok(());
         }
-        for shape in users.all() {
-            self.compare_partitions(&now, &shape).await;
+        for shape in users.iter() {
+            self.compare_partitions(&now, shape).await;
         }
         let is_same = self.known.get(&now.oid).is_some_and(|before| before.version == now.version);
-        let shapes: HashSet<ShapeId> = users.all().iter().map(|shape| shape.id).collect();
+        let shapes: HashSet<ShapeId> = users.iter().map(|shape| shape.id).collect();
         // A shape whose snapshot was being read during an earlier look may be older than what is known.
         let all_compared = self.compared.get(&now.oid).is_some_and(|compared| shapes.is_subset(compared));
         if !is_same || !all_compared {
@@ -204,8 +208,10 @@ impl Reconciler {
         };
         for shape in &users.own {
             if *shape.definition.relation == *relation {
-                // As nearly all are after a start.
-                shape.set_schema(self.registry.schemas.header(&shape.definition));
+                // Nearly all are so after a start, and have the header of this description from there.
+                if shape.is_outdated() {
+                    shape.set_schema(self.registry.schemas.header(&shape.definition));
+                }
             } else if shape.definition.still_holds(&relation) {
                 shape.handle_described(&relation);
                 shape.note_description(&relation);
