@@ -36,6 +36,8 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long Postgres may work on a question about the catalog or about rows, while the stream waits. A clause that needs
 /// longer is refused, so that one shape does not hold up all others.
 const QUESTION_MS_MAX: u32 = 10_000;
+/// No relation has this oid.
+const NO_OID: u32 = 0;
 /// News that an attempt to connect may have to tell before it ends.
 const NEWS_MAX: usize = 4;
 
@@ -103,10 +105,12 @@ pub struct Link {
     pulse: Pulse,
     /// For questions to the catalog.
     session: Option<Session>,
+    /// The same, while it is made ready.
+    readying: Option<RemoteHandle<Option<Session>>>,
 }
 
 enum State {
-    Connecting(RemoteHandle<Result<Connected, ConnectError>>),
+    Connecting(RemoteHandle<Result<(Connected, Session), ConnectError>>),
     Streaming(ReplicationStream),
     /// The engine has the stream in its hands.
     Taken,
@@ -135,8 +139,8 @@ impl Link {
         let news = mpsc::channel(NEWS_MAX);
         let attempt = Attempt { source: source.clone(), news: news.0.clone(), afresh: false };
         let state = State::Connecting(attempt.start(Duration::ZERO));
-        let (pulse, session) = (Pulse::default(), None);
-        Self { source, state, news, pause: PAUSE_FIRST, was_connected: false, pulse, session }
+        let (pulse, pause) = (Pulse::default(), PAUSE_FIRST);
+        Self { source, state, news, pause, was_connected: false, pulse, session: None, readying: None }
     }
 
     /// Where Postgres is.
@@ -148,7 +152,7 @@ impl Link {
     pub(super) async fn next(&mut self) -> LinkEvent {
         if self.source.config.scarcity.is_scarce() {
             // Others wait for it; the walsender's signs of life lead here every few seconds.
-            self.session = None;
+            (self.session, self.readying) = (None, None);
         }
         match &mut self.state {
             State::Connecting(attempt) => {
@@ -232,15 +236,31 @@ impl Link {
 
     /// The session for questions, which the caller gives back while it is good.
     async fn session(&mut self) -> Result<Session, PostgresError> {
+        if let Some(readying) = self.readying.take() {
+            self.session = readying.await;
+        }
         match self.session.take().filter(|session| !session.is_closed()) {
             Some(session) => Ok(session),
             None => {
                 let session = Session::connect(&self.source.config).await?;
-                let limit = format!("SET statement_timeout = {QUESTION_MS_MAX}");
-                session.batch_execute(&limit).await?;
+                limit_questions(&session).await?;
                 Ok(session)
             }
         }
+    }
+
+    /// Makes the session by which the stream was started ready for questions: the stream stands still while Postgres
+    /// answers one, and a first one has it read much of the catalog.
+    fn ready(&mut self, session: Session) {
+        let ready = async move {
+            limit_questions(&session).await.ok()?;
+            snapshot::current_bounds(&session).await.ok()?;
+            catalog::describe_oid(&session, NO_OID).await.ok()?;
+            Some(session)
+        };
+        let (task, readying) = ready.remote_handle();
+        tokio::spawn(task);
+        self.readying = Some(readying);
     }
 
     /// The server was asked for a sign of life.
@@ -265,9 +285,10 @@ impl Link {
         self.pause = (self.pause * 2).min(PAUSE_LAST);
     }
 
-    fn handle_attempt(&mut self, result: Result<Connected, ConnectError>) -> LinkEvent {
+    fn handle_attempt(&mut self, result: Result<(Connected, Session), ConnectError>) -> LinkEvent {
         match result {
-            Ok(connected) => {
+            Ok((connected, session)) => {
+                self.ready(session);
                 self.pulse = Pulse::default();
                 tracing::info!(slot = self.source.slot, "following Postgres");
                 self.pause = PAUSE_FIRST;
@@ -314,6 +335,12 @@ impl ConnectError {
     }
 }
 
+/// Lets no question last long.
+async fn limit_questions(session: &Session) -> Result<(), PostgresError> {
+    session.batch_execute(&format!("SET statement_timeout = {QUESTION_MS_MAX}")).await?;
+    Ok(())
+}
+
 async fn wait_visible(session: &Session, xid: u32) -> Result<(), PostgresError> {
     let wait = async {
         while !snapshot::current_bounds(session).await?.contains(xid) {
@@ -347,7 +374,7 @@ struct Attempt {
 impl Attempt {
     /// Connects after a pause, takes the lock, and starts the stream; in a task of its own, since who waits for it may
     /// have other things to do. It ends where nobody waits any more.
-    fn start(self, pause: Duration) -> RemoteHandle<Result<Connected, ConnectError>> {
+    fn start(self, pause: Duration) -> RemoteHandle<Result<(Connected, Session), ConnectError>> {
         let connect = async move {
             tokio::time::sleep(pause).await;
             spans::connect(&self.source.slot, self.connect_now()).await
@@ -357,7 +384,7 @@ impl Attempt {
         handle
     }
 
-    async fn connect_now(&self) -> Result<Connected, ConnectError> {
+    async fn connect_now(&self) -> Result<(Connected, Session), ConnectError> {
         let source = &self.source;
         let checked = preflight::check(&source.config, source.publication.name(), source.manual).await?;
         let Checked { server, session, replication: mut connection } = checked;
@@ -392,7 +419,7 @@ impl Attempt {
         // From 18 on the stream does not end where its publication goes: only who looks finds another one.
         let publication = source.publication.oid(&session).await?;
         let stream = connection.start(&source.slot, source.publication.name(), Lsn::ZERO).await?;
-        Ok(Connected {
+        let connected = Connected {
             stream,
             origin: store::SourceIdentity {
                 system_id: system.system_id,
@@ -403,7 +430,8 @@ impl Attempt {
             breach,
             confirmed: slot.confirmed_flush,
             wal_position: system.wal_position,
-        })
+        };
+        Ok((connected, session))
     }
 
     /// Finds the slot, or creates it; says `code` where that takes its time.
