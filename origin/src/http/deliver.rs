@@ -23,9 +23,9 @@ use tokio::task::yield_now;
 /// Rows of more bytes are sent by each request's own task: no socket takes that much at once for sure.
 const SHARED_BYTES: u64 = 16 << 10;
 /// Sockets that are written to, and tasks that are woken, before others get the thread.
-const SLICE: usize = 128;
+const SLICE_MAX: usize = 128;
 /// Tasks of requests that were served and do not know yet, at most: beyond it they are woken before others are served.
-const SERVED: usize = 16 << 10;
+const SERVED_MAX: usize = 16 << 10;
 
 /// One for each thread of the runtime, as they run for as long as the server.
 pub fn deliverers(server: &Arc<Server>) -> impl Iterator<Item = impl Future<Output = ()> + use<>> {
@@ -85,11 +85,11 @@ impl Deliverer {
             } else {
                 return;
             }
-            if self.written >= SLICE {
+            if self.written >= SLICE_MAX {
                 self.written = 0;
                 yield_now().await;
             }
-            if self.served.len() >= SERVED {
+            if self.served.len() >= SERVED_MAX {
                 self.wake_served().await;
             }
         }
@@ -116,12 +116,12 @@ impl Deliverer {
     }
 
     fn share(&mut self, reply: &Shared, mut waiters: Vec<Arc<Waiter>>) {
-        if waiters.len() <= SLICE {
+        if waiters.len() <= SLICE_MAX {
             return self.serve(Slice { reply: reply.clone(), waiters });
         }
         let mut slices = VecDeque::new();
         while !waiters.is_empty() {
-            let rest = waiters.split_off(SLICE.min(waiters.len()));
+            let rest = waiters.split_off(SLICE_MAX.min(waiters.len()));
             slices.push_back(Slice { reply: reply.clone(), waiters: mem::replace(&mut waiters, rest) });
         }
         self.slices().append(&mut slices);
@@ -137,7 +137,7 @@ impl Deliverer {
 
     /// The tasks go on to the next requests.
     async fn wake_served(&mut self) {
-        for waiters in mem::take(&mut self.served).chunks(SLICE) {
+        for waiters in mem::take(&mut self.served).chunks(SLICE_MAX) {
             waiters.iter().for_each(|waiter| waiter.wake());
             yield_now().await;
         }

@@ -24,7 +24,7 @@ struct Known {
 }
 
 /// So many families are known at a time.
-const FAMILIES: usize = 256;
+const FAMILIES_MAX: usize = 256;
 
 impl StoredResolver {
     /// The definition of a request for rows of `relation`, which was resolved before; `inner` are the tables of its
@@ -48,7 +48,7 @@ impl StoredResolver {
         let definition =
             Definition::resolve(&request.request(), relation, &GeneratedColumns::Checked, inner)?;
         if inner.is_empty() {
-            if self.known.len() >= FAMILIES {
+            if self.known.len() >= FAMILIES_MAX {
                 self.known.clear();
             }
             let (request, definition) = (request.clone(), definition.clone());
@@ -79,6 +79,20 @@ mod tests {
     use crate::protocol::route::Method;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn so_many_families_are_known_and_no_more() {
+        let request = parse_shape_request(Method::Get, "table=t&offset=-1").unwrap().definition;
+        let (request, mut resolver) = (Families::default().keep(&request), StoredResolver::default());
+        // A table that is described anew makes another family.
+        let described = |_| Arc::new(Relation::new(1, QualifiedName::new("public", "t"), Vec::new()));
+        let relations: Vec<_> = (0..=FAMILIES_MAX).map(described).collect();
+        let known = relations.iter().map(|relation| {
+            resolver.resolve(&request, relation, &[]).unwrap();
+            resolver.known.len()
+        });
+        assert_eq!(known.collect::<Vec<_>>(), (1..=FAMILIES_MAX).chain([1]).collect::<Vec<_>>());
+    }
 
     #[test]
     fn requests_are_resolved_as_each_alone() {
