@@ -53,10 +53,14 @@ const EQUIVALENT: &str = "replace recycle";
 /// The share of mutants that the unit tests must notice.
 const CAUGHT_PERCENT_MIN: usize = 90;
 
-/// A mutant that makes the tests run longer is one that loops: it counts as noticed.
-const TEST_TIME_MAX_S: u32 = 60;
+/// A mutant that makes the tests run this many times longer than without it is one that loops: it counts as
+/// noticed. A multiple, since on a busy machine all of them are slow, the tests without a mutant too.
+const TEST_TIME_FACTOR: u32 = 5;
 
-/// The same for the simulation.
+/// No mutant is called looping before that.
+const TEST_TIME_MIN_S: u32 = 60;
+
+/// The same for the simulation, whose mutants begin without a run that could be multiplied.
 const SIMULATION_TIME_MAX_S: u32 = 300;
 
 /// Runs the unit tests of core, or the simulation, against each mutant.
@@ -102,7 +106,8 @@ fn try_unit_tests(mutants: &mut Command, options: &Options) {
     mutants
         .args(FILES.iter().flat_map(|file| ["--file", file]))
         .args(["--sharding", "round-robin", "--shard", &options.shard, "--cargo-arg=--lib", "--jobs", "2"])
-        .args(["--timeout", &TEST_TIME_MAX_S.to_string()]);
+        .args(["--timeout-multiplier", &TEST_TIME_FACTOR.to_string()])
+        .args(["--minimum-test-timeout", &TEST_TIME_MIN_S.to_string()]);
     if let Some(only) = &options.only {
         mutants.args(["--re", only]);
     }
