@@ -36,8 +36,8 @@ pub struct Writer<S> {
     stream: Stream,
     /// How far the stream has come.
     received: Lsn,
-    /// The position that Postgres was last told to be confirmed.
-    confirmed: Lsn,
+    /// What was confirmed to Postgres last; `None` where nothing was since the last tick, or on this connection.
+    confirmed: Option<Lsn>,
     /// The newest time that a handle carries, as the last tick told.
     last_handle_us: u64,
 }
@@ -103,7 +103,7 @@ impl<S: SharedShape + Clone> Writer<S> {
             stage: Stage::New,
             stream: Stream::Away,
             received: Lsn::ZERO,
-            confirmed: Lsn::ZERO,
+            confirmed: None,
             last_handle_us: 0,
         }
     }
@@ -145,12 +145,12 @@ impl<S: SharedShape + Clone> Writer<S> {
     #[must_use]
     pub fn due_confirmation(&self) -> Option<Lsn> {
         let confirmable = self.logs.confirmable();
-        (self.stream != Stream::Away && confirmable != self.confirmed).then_some(confirmable)
+        (self.stream != Stream::Away && self.confirmed != Some(confirmable)).then_some(confirmable)
     }
 
     /// Postgres was told that it may forget what comes before this position.
     pub const fn handle_confirmed(&mut self, confirmed: Lsn) {
-        self.confirmed = confirmed;
+        self.confirmed = Some(confirmed);
     }
 
     /// Makes room for so many further shapes.
@@ -212,7 +212,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         self.handle_disconnect();
         self.logs.handle_connected(confirmed);
         (self.received, self.stream) = (confirmed, Stream::CatchingUp(wal_end));
-        self.confirmed = Lsn::ZERO;
+        self.confirmed = None;
         self.logs.handle_position(confirmed);
     }
 
@@ -375,7 +375,7 @@ impl<S: SharedShape + Clone> Writer<S> {
 
     /// Some seconds are over: tails are written, a checkpoint is begun where it is time for one, and Postgres hears from us.
     pub fn handle_tick(&mut self, last_handle_us: u64) {
-        (self.last_handle_us, self.confirmed) = (last_handle_us, Lsn::ZERO);
+        (self.last_handle_us, self.confirmed) = (last_handle_us, None);
         self.logs.flush_tails();
         self.logs.handle_compaction_tick();
         if self.is_consistent() {
