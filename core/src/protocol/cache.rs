@@ -20,9 +20,9 @@ pub struct CachePolicy {
     pub sse_timeout_s: u64,
 }
 
-/// The classes of replies that caches treat alike.
+/// The kinds of replies, as caches have to treat them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cacheable {
+pub enum ReplyKind {
     /// A part of a log, or a 304 in its place.
     Log {
         /// The offset that was asked for.
@@ -72,35 +72,35 @@ impl Default for CachePolicy {
 impl CachePolicy {
     /// The cache headers of a reply.
     #[must_use]
-    pub fn headers(&self, method: Method, reply: Cacheable) -> Headers {
-        let mut headers = vec![(header::CACHE_CONTROL, self.cache_control(method, reply))];
-        if reply == Cacheable::Failure && method.is_read() {
+    pub fn headers(&self, method: Method, kind: ReplyKind) -> Headers {
+        let mut headers = vec![(header::CACHE_CONTROL, self.cache_control(method, kind))];
+        if kind == ReplyKind::Failure && method.is_read() {
             headers.push((header::SURROGATE_CONTROL, NO_STORE.to_owned()));
         }
-        headers.push((header::CLOUDFLARE_CACHE_CONTROL, edge_cache_control(method, reply).to_owned()));
+        headers.push((header::CLOUDFLARE_CACHE_CONTROL, edge_cache_control(method, kind).to_owned()));
         headers
     }
 
     /// `cache-control`, byte for byte as clients and their proxies know it from Electric.
     #[must_use]
-    pub fn cache_control(&self, method: Method, reply: Cacheable) -> String {
-        match reply {
-            Cacheable::Unrouted => UNROUTED.to_owned(),
-            Cacheable::Subset => "no-cache".to_owned(),
+    pub fn cache_control(&self, method: Method, kind: ReplyKind) -> String {
+        match kind {
+            ReplyKind::Unrouted => UNROUTED.to_owned(),
+            ReplyKind::Subset => "no-cache".to_owned(),
             _ if !method.is_read() => "no-cache".to_owned(),
-            Cacheable::MustRefetch { has_handle: true } => "public, max-age=60, must-revalidate".to_owned(),
-            Cacheable::MustRefetch { has_handle: false } => "public, max-age=1, must-revalidate".to_owned(),
-            Cacheable::Failure => NO_STORE.to_owned(),
-            Cacheable::Log { offset, .. } if offset.is_start() => {
+            ReplyKind::MustRefetch { has_handle: true } => "public, max-age=60, must-revalidate".to_owned(),
+            ReplyKind::MustRefetch { has_handle: false } => "public, max-age=1, must-revalidate".to_owned(),
+            ReplyKind::Failure => NO_STORE.to_owned(),
+            ReplyKind::Log { offset, .. } if offset.is_start() => {
                 "public, max-age=604800, s-maxage=3600, stale-while-revalidate=2629746".to_owned()
             }
-            Cacheable::Log { live: Live::Events, .. } => {
+            ReplyKind::Log { live: Live::Events, .. } => {
                 format!("public, max-age={}", self.sse_timeout_s.saturating_sub(1))
             }
-            Cacheable::Log { live: Live::LongPoll, .. } => {
+            ReplyKind::Log { live: Live::LongPoll, .. } => {
                 "public, max-age=5, stale-while-revalidate=5".to_owned()
             }
-            Cacheable::Log { live: Live::No, .. } => {
+            ReplyKind::Log { live: Live::No, .. } => {
                 format!("public, max-age={}, stale-while-revalidate={}", self.max_age_s, self.stale_age_s)
             }
         }
@@ -109,25 +109,25 @@ impl CachePolicy {
 
 /// The policy for caches that we know to follow it: short where a reply can go out of date, long where it cannot. A CDN
 /// keeps all that it allows; our own worker by class (`CopyLife::of`).
-fn edge_cache_control(method: Method, reply: Cacheable) -> &'static str {
-    match reply {
+fn edge_cache_control(method: Method, kind: ReplyKind) -> &'static str {
+    match kind {
         _ if !method.is_read() => NO_STORE,
-        Cacheable::Subset
-        | Cacheable::Failure
-        | Cacheable::Unrouted
-        | Cacheable::MustRefetch { has_handle: false } => NO_STORE,
-        Cacheable::MustRefetch { has_handle: true } => "public, max-age=10, stale-if-error=0",
+        ReplyKind::Subset
+        | ReplyKind::Failure
+        | ReplyKind::Unrouted
+        | ReplyKind::MustRefetch { has_handle: false } => NO_STORE,
+        ReplyKind::MustRefetch { has_handle: true } => "public, max-age=10, stale-if-error=0",
         // A pointer to the newest handle: a stale one costs a 409 and one more request.
-        Cacheable::Log { offset, .. } if offset.is_start() => {
+        ReplyKind::Log { offset, .. } if offset.is_start() => {
             "public, max-age=60, stale-while-revalidate=3600, stale-if-error=3600"
         }
-        Cacheable::Log { offset: RequestOffset::Now, .. } => "public, max-age=1",
-        Cacheable::Log { live: Live::Events, .. } => NO_STORE,
-        Cacheable::Log { live: Live::LongPoll, .. } => "public, max-age=5, stale-if-error=0",
-        Cacheable::Log { live: Live::No, closed: true, .. } => {
+        ReplyKind::Log { offset: RequestOffset::Now, .. } => "public, max-age=1",
+        ReplyKind::Log { live: Live::Events, .. } => NO_STORE,
+        ReplyKind::Log { live: Live::LongPoll, .. } => "public, max-age=5, stale-if-error=0",
+        ReplyKind::Log { live: Live::No, closed: true, .. } => {
             "public, max-age=2592000, stale-if-error=31536000, immutable"
         }
-        Cacheable::Log { live: Live::No, closed: false, .. } => {
+        ReplyKind::Log { live: Live::No, closed: false, .. } => {
             "public, max-age=1, stale-while-revalidate=5, stale-if-error=60"
         }
     }
@@ -201,23 +201,23 @@ mod tests {
     const START: RequestOffset = RequestOffset::At(Offset::Start);
     const LATER: RequestOffset = RequestOffset::At(Offset::SNAPSHOT_END);
 
-    fn log(offset: RequestOffset, live: Live) -> Cacheable {
-        Cacheable::Log { offset, live, closed: false }
+    fn log(offset: RequestOffset, live: Live) -> ReplyKind {
+        ReplyKind::Log { offset, live, closed: false }
     }
 
-    fn control(method: Method, reply: Cacheable) -> String {
-        CachePolicy::default().cache_control(method, reply)
+    fn control(method: Method, kind: ReplyKind) -> String {
+        CachePolicy::default().cache_control(method, kind)
     }
 
     #[test]
     fn cache_control_is_decided_in_the_order_of_the_protocol() {
         let get = |reply| control(Method::Get, reply);
         assert_eq!(control(Method::Post, log(START, Live::No)), "no-cache");
-        assert_eq!(control(Method::Delete, Cacheable::Failure), "no-cache");
-        assert_eq!(control(Method::Delete, Cacheable::Unrouted), "max-age=0, private, must-revalidate");
-        assert_eq!(get(Cacheable::MustRefetch { has_handle: true }), "public, max-age=60, must-revalidate");
-        assert_eq!(get(Cacheable::MustRefetch { has_handle: false }), "public, max-age=1, must-revalidate");
-        assert_eq!(get(Cacheable::Failure), "no-store");
+        assert_eq!(control(Method::Delete, ReplyKind::Failure), "no-cache");
+        assert_eq!(control(Method::Delete, ReplyKind::Unrouted), "max-age=0, private, must-revalidate");
+        assert_eq!(get(ReplyKind::MustRefetch { has_handle: true }), "public, max-age=60, must-revalidate");
+        assert_eq!(get(ReplyKind::MustRefetch { has_handle: false }), "public, max-age=1, must-revalidate");
+        assert_eq!(get(ReplyKind::Failure), "no-store");
         let initial = "public, max-age=604800, s-maxage=3600, stale-while-revalidate=2629746";
         assert_eq!(get(log(START, Live::No)), initial);
         assert_eq!(control(Method::Head, log(START, Live::No)), initial);
@@ -241,20 +241,20 @@ mod tests {
             CachePolicy::default().headers(method, reply).iter().map(|(name, _)| *name).collect()
         };
         let all = ["cache-control", "surrogate-control", "cloudflare-cdn-cache-control"];
-        assert_eq!(names(Method::Get, Cacheable::Failure), all);
-        assert_eq!(names(Method::Post, Cacheable::Failure), [all[0], all[2]]);
-        assert_eq!(names(Method::Get, Cacheable::MustRefetch { has_handle: false }), [all[0], all[2]]);
+        assert_eq!(names(Method::Get, ReplyKind::Failure), all);
+        assert_eq!(names(Method::Post, ReplyKind::Failure), [all[0], all[2]]);
+        assert_eq!(names(Method::Get, ReplyKind::MustRefetch { has_handle: false }), [all[0], all[2]]);
     }
 
     #[test]
     fn the_edge_keeps_only_closed_chunks_for_long() {
-        let closed = Cacheable::Log { offset: LATER, live: Live::No, closed: true };
+        let closed = ReplyKind::Log { offset: LATER, live: Live::No, closed: true };
         assert!(edge_cache_control(Method::Get, closed).contains("immutable"));
         for reply in [log(LATER, Live::No), log(START, Live::No), log(RequestOffset::Now, Live::No)] {
             assert!(!edge_cache_control(Method::Get, reply).contains("immutable"));
         }
         for reply in
-            [Cacheable::Failure, Cacheable::MustRefetch { has_handle: false }, log(LATER, Live::Events)]
+            [ReplyKind::Failure, ReplyKind::MustRefetch { has_handle: false }, log(LATER, Live::Events)]
         {
             assert_eq!(edge_cache_control(Method::Get, reply), "no-store");
         }

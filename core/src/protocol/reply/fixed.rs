@@ -3,7 +3,7 @@
 use super::{Reply, ReplyHead};
 use crate::Handle;
 use crate::protocol::body::BodyError;
-use crate::protocol::cache::{CachePolicy, Cacheable, must_refetch_etag};
+use crate::protocol::cache::{CachePolicy, ReplyKind, must_refetch_etag};
 use crate::protocol::fault_code::FaultCode;
 use crate::protocol::header;
 use crate::protocol::message::MUST_REFETCH_BODY;
@@ -65,8 +65,8 @@ impl Reply {
     /// 409: the client starts again, with the successor's handle where there is one.
     #[must_use]
     pub fn must_refetch(policy: &CachePolicy, method: Method, successor: Option<Handle>) -> Self {
-        let cacheable = Cacheable::MustRefetch { has_handle: successor.is_some() };
-        let mut reply = Self::json(policy, method, cacheable, 409, MUST_REFETCH_BODY.to_owned());
+        let kind = ReplyKind::MustRefetch { has_handle: successor.is_some() };
+        let mut reply = Self::json(policy, method, kind, 409, MUST_REFETCH_BODY.to_owned());
         if let Some(handle) = successor {
             reply =
                 reply.with(header::HANDLE, handle.to_string()).with(header::ETAG, must_refetch_etag(handle));
@@ -77,32 +77,32 @@ impl Reply {
     /// 400: the parameters at fault.
     #[must_use]
     pub fn bad_request(policy: &CachePolicy, method: Method, error: &RequestError) -> Self {
-        Self::json(policy, method, Cacheable::Failure, 400, error.body())
+        Self::json(policy, method, ReplyKind::Failure, 400, error.body())
     }
 
     /// 400 or 413: the body holds no parameters.
     #[must_use]
     pub fn bad_body(policy: &CachePolicy, error: &BodyError) -> Self {
-        Self::json(policy, Method::Post, Cacheable::Unrouted, error.status(), error.body())
+        Self::json(policy, Method::Post, ReplyKind::Unrouted, error.status(), error.body())
     }
 
     /// 401: the secret is missing or wrong.
     #[must_use]
     pub fn unauthorized(policy: &CachePolicy, method: Method) -> Self {
-        Self::message(policy, method, Cacheable::Unrouted, 401, "Unauthorized - Invalid API secret")
+        Self::message(policy, method, ReplyKind::Unrouted, 401, "Unauthorized - Invalid API secret")
     }
 
     /// 401: the token is missing or cannot be taken; in the words of RFC 6750 §3.
     #[must_use]
     pub fn token_refused(policy: &CachePolicy, method: Method, reason: &str) -> Self {
-        Self::message(policy, method, Cacheable::Unrouted, 401, reason)
+        Self::message(policy, method, ReplyKind::Unrouted, 401, reason)
             .with(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"".to_owned())
     }
 
     /// 403: the token is genuine, and does not allow this.
     #[must_use]
     pub fn forbidden(policy: &CachePolicy, method: Method, reason: &str) -> Self {
-        Self::message(policy, method, Cacheable::Unrouted, 403, reason)
+        Self::message(policy, method, ReplyKind::Unrouted, 403, reason)
     }
 
     /// 431 or 400: the request's head is too large, or no HTTP. `bytes_max` is the size that is allowed.
@@ -117,19 +117,19 @@ impl Reply {
                  Send long parameters in the body of a POST, and no cookies"
             ),
         };
-        Self::message(policy, Method::Get, Cacheable::Failure, status, &message)
+        Self::message(policy, Method::Get, ReplyKind::Failure, status, &message)
     }
 
     /// 404: no such route.
     #[must_use]
     pub fn not_found(policy: &CachePolicy, method: Method) -> Self {
-        Self::message(policy, method, Cacheable::Unrouted, 404, "Not found")
+        Self::message(policy, method, ReplyKind::Unrouted, 404, "Not found")
     }
 
     /// 500: a fault of ours, or a query that Postgres refused.
     #[must_use]
     pub fn failed(policy: &CachePolicy, method: Method, message: &str) -> Self {
-        Self::message(policy, method, Cacheable::Failure, 500, message)
+        Self::message(policy, method, ReplyKind::Failure, 500, message)
     }
 
     /// 503: a state that passes.
@@ -139,7 +139,7 @@ impl Reply {
             Some(code) => json!({ "code": code, "message": state.message }),
             None => json!({ "message": state.message }),
         };
-        let reply = Self::json(policy, method, Cacheable::Failure, 503, body.to_string())
+        let reply = Self::json(policy, method, ReplyKind::Failure, 503, body.to_string())
             .with(header::RETRY_AFTER, state.retry_after_s.to_string());
         if state.known { reply.with(header::KNOWN_ERROR, "true".to_owned()) } else { reply }
     }
@@ -148,20 +148,20 @@ impl Reply {
     #[must_use]
     pub fn deleted(policy: &CachePolicy) -> Self {
         // Nothing here may be kept: the status is good news, the policy is that of a failure.
-        Self::json(policy, Method::Delete, Cacheable::Failure, 202, String::new())
+        Self::json(policy, Method::Delete, ReplyKind::Failure, 202, String::new())
             .with(header::HAS_DATA, "true".to_owned())
     }
 
     /// 405: deleting is not enabled.
     #[must_use]
     pub fn delete_not_allowed(policy: &CachePolicy) -> Self {
-        Self::message(policy, Method::Delete, Cacheable::Failure, 405, "DELETE not allowed")
+        Self::message(policy, Method::Delete, ReplyKind::Failure, 405, "DELETE not allowed")
     }
 
     /// 404: nothing to delete.
     #[must_use]
     pub fn no_such_shape(policy: &CachePolicy) -> Self {
-        Self::message(policy, Method::Delete, Cacheable::Failure, 404, "No existing shape found")
+        Self::message(policy, Method::Delete, ReplyKind::Failure, 404, "No existing shape found")
     }
 
     /// 400: the definition to delete has a shape, under another handle than the one given.
@@ -170,13 +170,13 @@ impl Reply {
         let message = "The specified shape definition and handle do not match. \
                        Please ensure the shape definition is correct or omit the shape handle \
                        from the request to obtain a new one.";
-        Self::message(policy, Method::Delete, Cacheable::Failure, 400, message)
+        Self::message(policy, Method::Delete, ReplyKind::Failure, 400, message)
     }
 
     /// 200 with an empty body: `GET /`.
     #[must_use]
     pub fn root(policy: &CachePolicy) -> Self {
-        let headers = policy.headers(Method::Get, Cacheable::Unrouted);
+        let headers = policy.headers(Method::Get, ReplyKind::Unrouted);
         Self { head: ReplyHead { status: 200, headers }, body: String::new() }
     }
 
@@ -208,15 +208,15 @@ impl Reply {
     fn message(
         policy: &CachePolicy,
         method: Method,
-        cacheable: Cacheable,
+        kind: ReplyKind,
         status: u16,
         message: &str,
     ) -> Self {
-        Self::json(policy, method, cacheable, status, json!({ "message": message }).to_string())
+        Self::json(policy, method, kind, status, json!({ "message": message }).to_string())
     }
 
-    fn json(policy: &CachePolicy, method: Method, cacheable: Cacheable, status: u16, body: String) -> Self {
-        let headers = policy.headers(method, cacheable);
+    fn json(policy: &CachePolicy, method: Method, kind: ReplyKind, status: u16, body: String) -> Self {
+        let headers = policy.headers(method, kind);
         Self { head: ReplyHead { status, headers }, body }.with(header::CONTENT_TYPE, header::JSON.to_owned())
     }
 

@@ -1,7 +1,7 @@
 //! Heads of replies that carry a part of a log, or stand in for one.
 
 use super::ReplyHead;
-use crate::protocol::cache::{CachePolicy, Cacheable, Live, coded_etag, etag};
+use crate::protocol::cache::{CachePolicy, ReplyKind, Live, coded_etag, etag};
 use crate::protocol::coding::Coding;
 use crate::protocol::header;
 use crate::protocol::request::{ReadRequest, RequestOffset};
@@ -57,7 +57,7 @@ impl LogReply<'_> {
     /// `offset` is where the client goes on in the log.
     #[must_use]
     pub fn subset(&self, policy: &CachePolicy) -> ReplyHead {
-        let mut headers = policy.headers(self.request.method, Cacheable::Subset);
+        let mut headers = policy.headers(self.request.method, ReplyKind::Subset);
         headers.push((header::SNAPSHOT, true.to_string()));
         headers.push((header::HANDLE, self.handle.to_string()));
         headers.push((header::OFFSET, self.offset.to_string()));
@@ -86,8 +86,8 @@ impl LogReply<'_> {
     ) -> ReplyHead {
         let live = self.live();
         let closed = self.closed && has_data && live == Live::No;
-        let cacheable = Cacheable::Log { offset: self.request.offset, live, closed };
-        let mut headers = policy.headers(self.request.method, cacheable);
+        let kind = ReplyKind::Log { offset: self.request.offset, live, closed };
+        let mut headers = policy.headers(self.request.method, kind);
         headers.push((header::ETAG, etag));
         headers.push((header::HANDLE, self.handle.to_string()));
         headers.push((header::OFFSET, self.told_offset().to_string()));
