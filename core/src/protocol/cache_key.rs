@@ -88,7 +88,7 @@ pub enum Secrets {
 
 /// The edge's treatment of a parameter, as follows from [`Part`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum Treatment {
     /// Says which reply is wanted.
     Key,
     /// Says that a cached reply was of no use.
@@ -151,7 +151,7 @@ impl EdgeRequest {
     /// True when the query holds anything that looks like a secret.
     #[must_use]
     pub fn has_secret(&self) -> bool {
-        self.query.iter().any(|(name, _)| role(name, self.class) == Role::Secret)
+        self.query.iter().any(|(name, _)| treatment(name, self.class) == Treatment::Secret)
     }
 
     /// Where a cached reply would be; nothing where none may be kept.
@@ -163,7 +163,7 @@ impl EdgeRequest {
                 RequestClass::Pointer | RequestClass::Log | RequestClass::Now | RequestClass::Other
             );
         cacheable.then(|| {
-            let request = self.spell(|role| role == Role::Key);
+            let request = self.spell(|treatment| treatment == Treatment::Key);
             request_key(scope, &request)
         })
     }
@@ -180,7 +180,7 @@ impl EdgeRequest {
         self.wants_events()?;
         let mut query = self.query.clone();
         PLACES.iter().for_each(|place| query.set(*place, None));
-        let followed = self.with_query(query).spell(|role| role == Role::Key);
+        let followed = self.with_query(query).spell(|treatment| treatment == Treatment::Key);
         Some(request_key(scope, &format!("live&{followed}")))
     }
 
@@ -242,10 +242,10 @@ impl EdgeRequest {
     /// The query to send to the origin, spelled anew from what was parsed: what is asked is what is keyed.
     #[must_use]
     pub fn origin_query(&self, secrets: Secrets) -> String {
-        self.spell(|role| match role {
-            Role::Key | Role::Buster => true,
-            Role::Secret => secrets == Secrets::Keep,
-            Role::Unknown => false,
+        self.spell(|treatment| match treatment {
+            Treatment::Key | Treatment::Buster => true,
+            Treatment::Secret => secrets == Secrets::Keep,
+            Treatment::Unknown => false,
         })
     }
 
@@ -253,11 +253,11 @@ impl EdgeRequest {
         self.query.text(parameter).ok().flatten()
     }
 
-    /// The parameters of the chosen roles, in the order of their names.
-    fn spell(&self, chosen: impl Fn(Role) -> bool) -> String {
+    /// The parameters that are treated as chosen, in the order of their names.
+    fn spell(&self, chosen: impl Fn(Treatment) -> bool) -> String {
         let mut out = String::new();
         for (name, value) in self.query.iter() {
-            if chosen(role(name, self.class)) {
+            if chosen(treatment(name, self.class)) {
                 spell_value(&encode(name).to_string(), value, &mut out);
             }
         }
@@ -309,18 +309,18 @@ fn classify(method: Method, query: &Query) -> RequestClass {
     }
 }
 
-fn role(name: &str, class: RequestClass) -> Role {
+fn treatment(name: &str, class: RequestClass) -> Treatment {
     match Parameter::from_name(name) {
         // At `-1` and `now` a handle has no meaning; clients send it to get past a cache.
-        Some(Parameter::Handle) if matches!(class, RequestClass::Pointer | RequestClass::Now) => Role::Buster,
+        Some(Parameter::Handle) if matches!(class, RequestClass::Pointer | RequestClass::Now) => Treatment::Buster,
         Some(parameter) => match parameter.part() {
-            Part::Definition | Part::Position | Part::Subset => Role::Key,
-            Part::Cache => Role::Buster,
-            Part::Secret => Role::Secret,
+            Part::Definition | Part::Position | Part::Subset => Treatment::Key,
+            Part::Cache => Treatment::Buster,
+            Part::Secret => Treatment::Secret,
         },
-        None if name.starts_with(SUBSET_PREFIX) => Role::Key,
-        None if is_secret(name) => Role::Secret,
-        None => Role::Unknown,
+        None if name.starts_with(SUBSET_PREFIX) => Treatment::Key,
+        None if is_secret(name) => Treatment::Secret,
+        None => Treatment::Unknown,
     }
 }
 

@@ -205,13 +205,7 @@ impl Reply {
         Self { head: ReplyHead { status, headers }, body: body.to_string() }
     }
 
-    fn message(
-        policy: &CachePolicy,
-        method: Method,
-        kind: ReplyKind,
-        status: u16,
-        message: &str,
-    ) -> Self {
+    fn message(policy: &CachePolicy, method: Method, kind: ReplyKind, status: u16, message: &str) -> Self {
         Self::json(policy, method, kind, status, json!({ "message": message }).to_string())
     }
 

@@ -1,7 +1,7 @@
 //! Heads of replies that carry a part of a log, or stand in for one.
 
 use super::ReplyHead;
-use crate::protocol::cache::{CachePolicy, ReplyKind, Live, coded_etag, etag};
+use crate::protocol::cache::{CachePolicy, Live, ReplyKind, coded_etag, etag};
 use crate::protocol::coding::Coding;
 use crate::protocol::header;
 use crate::protocol::request::{ReadRequest, RequestOffset};
