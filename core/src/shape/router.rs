@@ -12,7 +12,7 @@ mod settle;
 mod shape_tables;
 
 use super::definition::Definition;
-use super::dependent::{Dependent, DependentState, LogEntry, Role, Rounds, View, Watch};
+use super::dependent::{Dependent, DependentState, Level, LogEntry, Rounds, View, Watch};
 use super::encode::Encoder;
 use super::held_row::HeldRow;
 use super::index::Candidates;
@@ -428,9 +428,9 @@ impl Router {
         let oids = watched.iter().map(|watch| watch.relation.oid).collect();
         self.shapes.insert(id, definition.relation.oid, oids);
         for watch in watched {
-            let all_columns = watch.role == Role::Outer && definition.projection.all;
-            let Watch { role, relation, columns, filter } = watch;
-            let watcher = Watcher { id, role, columns, all_columns, filter };
+            let all_columns = watch.level == Level::Outer && definition.projection.all;
+            let Watch { level, relation, columns, filter } = watch;
+            let watcher = Watcher { id, level, columns, all_columns, filter };
             self.table(&relation).watch(watcher);
         }
         self.rounds.insert(id, dependent);
@@ -550,7 +550,7 @@ impl Router {
             if !table.is_netted() {
                 sinks.deliver(table, rows, at);
             } else if let Err(cause) = Self::count_change(&mut self.settling, (follower, table), rows, at) {
-                let lacking = table.lacking(at, &mut self.rounds, |role| role == Role::Outer);
+                let lacking = table.lacking(at, &mut self.rounds, |level| level == Level::Outer);
                 lost.extend(lacking.into_iter().map(|id| (id, cause.clone())));
             }
             self.cells = [old, new].map(|row| row.map_or_else(Vec::new, |row| recycle(row.cells)));

@@ -2,7 +2,7 @@
 //!
 //! Before it: [`Router`](super::Router) has found the table, and `table` the candidates. Behind it: `encode`.
 
-use super::dependent::{Role, Rounds};
+use super::dependent::{Level, Rounds};
 use super::encode::{Encoder, Outcome};
 use super::index::{Candidate, Candidates, Find, Side};
 use super::postgres_judged::Asked;
@@ -41,7 +41,7 @@ impl Sinks<'_> {
         self.encoder.drain_into(self.fragment);
         self.rounds.find_outer(&table.relation, rows.0, rows.1, self.candidates);
         for candidate in self.candidates.iter() {
-            if let Err(cause) = self.rounds.handle_change(candidate.id, Role::Outer, rows, at, self.fragment)
+            if let Err(cause) = self.rounds.handle_change(candidate.id, Level::Outer, rows, at, self.fragment)
             {
                 self.lost.push((candidate.id, cause));
             }
@@ -53,7 +53,8 @@ impl Sinks<'_> {
         table.inner_candidates(rows.0, rows.1, self.candidates);
         let inner = self.candidates.iter().flat_map(|candidate| table.inner_of(candidate.id));
         for watcher in inner.filter(|watcher| watcher.is_concerned(rows.0, rows.1)) {
-            if let Err(cause) = self.rounds.handle_change(watcher.id, watcher.role, rows, at, self.fragment) {
+            if let Err(cause) = self.rounds.handle_change(watcher.id, watcher.level, rows, at, self.fragment)
+            {
                 self.lost.push((watcher.id, cause));
             }
         }
@@ -135,10 +136,10 @@ impl Table {
         &self,
         at: ChangePosition,
         rounds: &mut Rounds,
-        wanted: impl Fn(Role) -> bool,
+        wanted: impl Fn(Level) -> bool,
     ) -> BTreeSet<ShapeId> {
         let routes = self.routes.iter().filter(|(_, route)| route.admits(at)).map(|(id, _)| *id);
-        let watchers = self.watchers().filter(|watcher| wanted(watcher.role)).map(|watcher| watcher.id);
+        let watchers = self.watchers().filter(|watcher| wanted(watcher.level)).map(|watcher| watcher.id);
         routes.chain(watchers.filter(|id| rounds.lacks(*id, at))).collect()
     }
 }

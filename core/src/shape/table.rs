@@ -5,7 +5,7 @@
 //! is evaluated for every change.
 
 use super::definition::Definition;
-use super::dependent::Role;
+use super::dependent::Level;
 use super::filters::{FilterIndex, Filters};
 use super::index::{Candidates, Index};
 use super::net::NetChanges;
@@ -53,7 +53,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) id: ShapeId,
-    pub(super) role: Role,
+    pub(super) level: Level,
     /// The columns that it uses.
     pub(super) columns: Vec<usize>,
     /// True where it shows whatever columns the table has.
@@ -70,8 +70,8 @@ impl Watcher {
 
     /// False where a change cannot mean anything to the shape: an inner row that keeps all that is used of it.
     pub(super) fn is_concerned(&self, old: Option<&Row<'_>>, new: Option<&Row<'_>>) -> bool {
-        match (self.role, old, new) {
-            (Role::Inner(_) | Role::Deeper(_), Some(old), Some(new)) => {
+        match (self.level, old, new) {
+            (Level::Inner(_) | Level::Deeper(_), Some(old), Some(new)) => {
                 self.columns.iter().any(|column| old.text(*column) != new.text(*column))
             }
             _ => true,
@@ -222,7 +222,7 @@ impl Table {
     }
 
     pub(super) fn watch(&mut self, watcher: Watcher) {
-        if watcher.role == Role::Outer {
+        if watcher.level == Level::Outer {
             self.outer.insert(watcher.id, watcher);
             return;
         }

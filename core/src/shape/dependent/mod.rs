@@ -124,7 +124,7 @@ enum Stage {
 
 /// Which table's rows a shape sees, and as what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
+pub(super) enum Level {
     /// Its own table.
     Outer,
     /// The table of the subquery with this number.
@@ -135,7 +135,7 @@ pub(super) enum Role {
 
 /// A table that a shape must see.
 pub(super) struct Watch {
-    pub(super) role: Role,
+    pub(super) level: Level,
     /// As the shape knows it.
     pub(super) relation: Arc<Relation>,
     /// The columns that the shape uses.
@@ -145,12 +145,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    fn new(role: Role, dependency: &Dependency) -> Self {
-        let filter = match (&dependency.filter, role) {
-            (Some(Clause::Plain(filter)), Role::Inner(_)) => Some(Arc::clone(filter)),
+    fn new(level: Level, dependency: &Dependency) -> Self {
+        let filter = match (&dependency.filter, level) {
+            (Some(Clause::Plain(filter)), Level::Inner(_)) => Some(Arc::clone(filter)),
             _ => None,
         };
-        Self { role, relation: Arc::clone(&dependency.relation), columns: dependency.used_columns(), filter }
+        Self { level, relation: Arc::clone(&dependency.relation), columns: dependency.used_columns(), filter }
     }
 }
 
@@ -212,10 +212,10 @@ impl Dependent {
     /// The tables whose changes it must see.
     pub(super) fn tables(&self) -> Vec<Watch> {
         let (relation, columns) = (Arc::clone(&self.relation), self.columns.clone());
-        let own = Watch { role: Role::Outer, relation, columns, filter: None };
+        let own = Watch { level: Level::Outer, relation, columns, filter: None };
         let mut tables = vec![own];
         for (index, dependency) in self.judge.filter.dependencies().iter().enumerate() {
-            tables.push(Watch::new(Role::Inner(index), dependency));
+            tables.push(Watch::new(Level::Inner(index), dependency));
             push_deeper(dependency, index, &mut tables);
         }
         tables
@@ -224,7 +224,7 @@ impl Dependent {
     /// Takes a change of a row of one of its tables.
     pub(super) fn handle_change<R: Row>(
         &mut self,
-        role: Role,
+        level: Level,
         (old, new): (Option<&R>, Option<&R>),
         at: ChangePosition,
         fragment: &mut Fragment,
@@ -232,17 +232,17 @@ impl Dependent {
         if !self.lacks(at) {
             return Ok(());
         }
-        match role {
-            Role::Outer if self.stage == Stage::Following => {
+        match level {
+            Level::Outer if self.stage == Stage::Following => {
                 let id = self.id;
                 self.apply(old, new, at, |op, bytes| fragment.push(op, bytes, &[id]))
             }
-            Role::Outer => self.hold(old, new, at),
-            Role::Inner(index) => {
+            Level::Outer => self.hold(old, new, at),
+            Level::Inner(index) => {
                 self.note_inner(index, old, new, at);
                 Ok(())
             }
-            Role::Deeper(index) => {
+            Level::Deeper(index) => {
                 self.candidate(index, at).set_whole();
                 Ok(())
             }
@@ -391,7 +391,7 @@ impl Dependent {
 fn push_deeper(dependency: &Dependency, index: usize, tables: &mut Vec<Watch>) {
     let Some(Clause::Subqueries(inner)) = &dependency.filter else { return };
     for below in inner.dependencies() {
-        tables.push(Watch::new(Role::Deeper(index), below));
+        tables.push(Watch::new(Level::Deeper(index), below));
         push_deeper(below, index, tables);
     }
 }

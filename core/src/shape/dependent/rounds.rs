@@ -12,7 +12,7 @@
 use super::moves::{Advance, Move};
 use super::outer::OuterTables;
 use super::view::View;
-use super::{Dependent, DependentState, Role};
+use super::{Dependent, DependentState, Level};
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
 use crate::pg::{Relation, Row, SnapshotBounds, SnapshotFilter};
@@ -142,14 +142,14 @@ impl Rounds {
     pub(in crate::shape) fn handle_change<R: Row>(
         &mut self,
         id: ShapeId,
-        role: Role,
+        level: Level,
         rows: (Option<&R>, Option<&R>),
         at: ChangePosition,
         fragment: &mut Fragment,
     ) -> Result<(), RotationCause> {
         let Some(dependent) = self.shapes.get_mut(&id) else { return Ok(()) };
         self.touched.insert(id);
-        dependent.handle_change(role, rows, at, fragment)
+        dependent.handle_change(level, rows, at, fragment)
     }
 
     /// Collects the shapes that a change of their own table may concern.

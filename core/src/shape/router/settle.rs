@@ -8,7 +8,7 @@ use super::super::table::Table;
 use super::{ChangePosition, Router};
 use crate::ShapeId;
 use crate::log::Fragment;
-use crate::shape::dependent::Role;
+use crate::shape::dependent::Level;
 use crate::shape::rotation::RotationCause;
 
 /// The tables whose changes wait for the end of the open transaction.
@@ -87,7 +87,7 @@ impl Router {
             for table in self.tables.get_mut(oid).into_iter().flatten() {
                 if table.net.settle(&table.relation, is_over).is_err() {
                     table.net = NetChanges::default();
-                    lost.extend(table.lacking(at, &mut self.rounds, |role| role == Role::Outer));
+                    lost.extend(table.lacking(at, &mut self.rounds, |level| level == Level::Outer));
                 }
             }
         }
