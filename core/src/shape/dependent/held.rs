@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// Bytes that one shape may hold back; beyond it the shape starts over.
 pub const HELD_BYTES_MAX: usize = 64 << 20;
 /// Members that are asked about one by one; beyond it the whole subquery is run again.
-const CANDIDATES_MAX: usize = 10_000;
+const AFFECTED_MEMBERS_MAX: usize = 10_000;
 
 /// A transaction's changes of rows and members that concern one shape, not judged yet.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct HeldTransaction {
     /// Behind the last operation number of the transaction; known at its commit.
     pub(super) ops: u64,
     pub(super) changes: Vec<HeldChange>,
-    pub(super) candidates: Candidates,
+    pub(super) affected: Affected,
 }
 
 /// A change of a row of the shape's own table.
@@ -30,7 +30,7 @@ pub(super) struct HeldChange {
 
 impl HeldTransaction {
     pub(super) fn new(commit: u64, xid: u32, dependencies: usize) -> Self {
-        Self { commit, xid, ops: 0, changes: Vec::new(), candidates: Candidates::new(dependencies) }
+        Self { commit, xid, ops: 0, changes: Vec::new(), affected: Affected::new(dependencies) }
     }
 }
 
@@ -43,23 +43,23 @@ impl HeldChange {
 
 /// Members of each subquery that may have come or gone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Candidates(pub(super) Vec<Candidate>);
+pub(super) struct Affected(pub(super) Vec<AffectedMembers>);
 
 /// Members of one subquery that may have come or gone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Candidate {
+pub(super) struct AffectedMembers {
     pub(super) members: BTreeSet<Member>,
     /// Any member may have come or gone.
     pub(super) whole: bool,
 }
 
-impl Candidates {
+impl Affected {
     pub(super) fn new(dependencies: usize) -> Self {
-        Self(vec![Candidate::default(); dependencies])
+        Self(vec![AffectedMembers::default(); dependencies])
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(|candidate| !candidate.is_some())
+        self.0.iter().all(|affected| !affected.is_some())
     }
 
     pub(super) fn merge(&mut self, other: Self) {
@@ -72,11 +72,11 @@ impl Candidates {
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.iter_mut().for_each(|candidate| *candidate = Candidate::default());
+        self.0.iter_mut().for_each(|affected| *affected = AffectedMembers::default());
     }
 }
 
-impl Candidate {
+impl AffectedMembers {
     pub(super) fn is_some(&self) -> bool {
         self.whole || !self.members.is_empty()
     }
@@ -86,7 +86,7 @@ impl Candidate {
             return;
         }
         self.members.insert(member);
-        if self.members.len() > CANDIDATES_MAX {
+        if self.members.len() > AFFECTED_MEMBERS_MAX {
             self.set_whole();
         }
     }
@@ -105,12 +105,12 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_the_whole_subquery_is_asked_again() {
-        let mut candidate = Candidate::default();
+        let mut affected = AffectedMembers::default();
         let member = |n: usize| Member::new([Some(n.to_string().as_bytes())]);
-        (0..CANDIDATES_MAX).for_each(|n| candidate.push(member(n)));
-        candidate.push(member(0));
-        assert_eq!((candidate.whole, candidate.members.len()), (false, CANDIDATES_MAX));
-        candidate.push(member(CANDIDATES_MAX));
-        assert_eq!((candidate.whole, candidate.members.len()), (true, 0));
+        (0..AFFECTED_MEMBERS_MAX).for_each(|n| affected.push(member(n)));
+        affected.push(member(0));
+        assert_eq!((affected.whole, affected.members.len()), (false, AFFECTED_MEMBERS_MAX));
+        affected.push(member(AFFECTED_MEMBERS_MAX));
+        assert_eq!((affected.whole, affected.members.len()), (true, 0));
     }
 }

@@ -47,7 +47,7 @@ use crate::log::item::{ChangePosition, ItemFormat};
 use crate::pg::{Relation, Row, SnapshotFilter};
 use crate::shape::Definition;
 use crate::shape::held_row::HeldRow;
-use held::{Candidate, Candidates, HELD_BYTES_MAX, HeldChange, HeldTransaction};
+use held::{Affected, AffectedMembers, HELD_BYTES_MAX, HeldChange, HeldTransaction};
 use items::Change;
 use judge::{Active, Judge};
 use moves::Unresolved;
@@ -107,7 +107,7 @@ pub(super) struct Dependent {
     held: VecDeque<HeldTransaction>,
     held_bytes: usize,
     /// Members that the open transaction may have changed in the subqueries, while the shape follows directly.
-    candidates: Candidates,
+    affected: Affected,
     unresolved: Option<Unresolved>,
 }
 
@@ -181,7 +181,7 @@ impl Dependent {
             seen: 0,
             held: VecDeque::new(),
             held_bytes: 0,
-            candidates: Candidates::new(dependencies),
+            affected: Affected::new(dependencies),
             unresolved: None,
         }
     }
@@ -243,7 +243,7 @@ impl Dependent {
                 Ok(())
             }
             Level::Deeper(index) => {
-                self.candidate(index, at).set_whole();
+                self.affected_members(index, at).set_whole();
                 Ok(())
             }
         }
@@ -253,12 +253,12 @@ impl Dependent {
     pub(super) fn handle_commit(&mut self, commit: u64, xid: u32, ops: u64) -> bool {
         self.seen = self.seen.max(commit);
         if self.stage == Stage::Following {
-            if self.candidates.is_empty() {
+            if self.affected.is_empty() {
                 return false;
             }
-            let candidates = std::mem::replace(&mut self.candidates, Candidates::new(self.views.len()));
+            let affected = std::mem::replace(&mut self.affected, Affected::new(self.views.len()));
             self.unresolved =
-                Some(Unresolved::of(HeldTransaction { commit, xid, ops, changes: Vec::new(), candidates }));
+                Some(Unresolved::of(HeldTransaction { commit, xid, ops, changes: Vec::new(), affected }));
             self.stage = Stage::Moving;
             return true;
         }
@@ -270,7 +270,7 @@ impl Dependent {
 
     /// The open transaction will come again.
     pub(super) fn abandon(&mut self, commit: u64) {
-        self.candidates.clear();
+        self.affected.clear();
         if self.seen < commit
             && let Some(open) = self.held.pop_back_if(|open| open.commit == commit)
         {
@@ -368,16 +368,16 @@ impl Dependent {
             return;
         }
         for member in [before, after].into_iter().flatten() {
-            self.candidate(index, at).push(member);
+            self.affected_members(index, at).push(member);
         }
     }
 
-    fn candidate(&mut self, index: usize, at: ChangePosition) -> &mut Candidate {
-        let candidates = match self.stage {
-            Stage::Following => &mut self.candidates,
-            Stage::Waiting | Stage::Moving => &mut self.open_held(at).candidates,
+    fn affected_members(&mut self, index: usize, at: ChangePosition) -> &mut AffectedMembers {
+        let affected = match self.stage {
+            Stage::Following => &mut self.affected,
+            Stage::Waiting | Stage::Moving => &mut self.open_held(at).affected,
         };
-        candidates.0.get_mut(index).expect("there is one for each dependency")
+        affected.0.get_mut(index).expect("there is one for each dependency")
     }
 
     fn open_held(&mut self, at: ChangePosition) -> &mut HeldTransaction {

@@ -3,7 +3,7 @@
 //! Before it: `rounds`, which has the questions of all shapes asked in one snapshot. Behind it: a [`Move`] goes to
 //! [`store::Logs::append_move`](crate::store::Logs::append_move), which shows it once it is durable.
 
-use super::held::{Candidates, HeldTransaction};
+use super::held::{Affected, HeldTransaction};
 use super::member::{COLUMNS_MAX, Member};
 use super::tagger::MemberReader;
 use super::view::{MEMBERS_MAX, View, ViewChange};
@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 /// Subqueries whose results may have changed, by transactions whose own rows are applied.
 #[derive(Debug)]
 pub(super) struct Unresolved {
-    pub(super) candidates: Candidates,
+    pub(super) affected: Affected,
     /// The transactions that changed them.
     pub(super) xids: Vec<u32>,
     /// The last transaction that is applied, and the number behind its last operation: the move's place in the log.
@@ -90,9 +90,9 @@ impl Dependent {
             fragments.extend(self.apply_held(&held)?);
             let unresolved = self.unresolved.as_mut().expect("it was there before");
             (unresolved.lsn, unresolved.ops) = (held.commit, held.ops);
-            if !held.candidates.is_empty() {
+            if !held.affected.is_empty() {
                 unresolved.xids.push(held.xid);
-                unresolved.candidates.merge(held.candidates);
+                unresolved.affected.merge(held.affected);
             }
         }
         Ok(Advance::Ready(fragments))
@@ -101,10 +101,10 @@ impl Dependent {
     /// The questions about subqueries, each with the number of its subquery.
     pub(super) fn questions(&self) -> Vec<(usize, String)> {
         let Some(unresolved) = &self.unresolved else { return Vec::new() };
-        let dependencies = self.judge.filter.dependencies().iter().zip(&unresolved.candidates.0).enumerate();
-        let asked = dependencies.filter(|(_, (_, candidate))| candidate.is_some());
+        let dependencies = self.judge.filter.dependencies().iter().zip(&unresolved.affected.0).enumerate();
+        let asked = dependencies.filter(|(_, (_, affected))| affected.is_some());
         asked
-            .map(|(index, (dependency, candidate))| (index, questions::members(dependency, candidate)))
+            .map(|(index, (dependency, affected))| (index, questions::members(dependency, affected)))
             .collect()
     }
 
@@ -213,11 +213,11 @@ impl Dependent {
                 own.iter().flat_map(Fragment::items).for_each(|item| {
                     fragment.push_item(&item, item.targets);
                 });
-                self.candidates = held.candidates;
+                self.affected = held.affected;
                 continue;
             }
             complete.extend(self.apply_held(&held)?);
-            if !held.candidates.is_empty() {
+            if !held.affected.is_empty() {
                 self.unresolved = Some(Unresolved::of(held));
                 return Ok(complete);
             }
@@ -238,13 +238,13 @@ impl Dependent {
         Ok((!fragment.is_empty()).then_some(fragment))
     }
 
-    /// How a view changes where `present` are those of its candidates that the subquery returns.
+    /// How a view changes where `present` are those of its affected members that the subquery returns.
     fn change(&self, index: usize, present: BTreeSet<Member>) -> ViewChange {
         let view = &self.views[index];
-        let candidate = self.unresolved.as_ref().and_then(|unresolved| unresolved.candidates.0.get(index));
-        let leave: Vec<Member> = match candidate {
-            Some(candidate) if !candidate.whole => {
-                let absent = candidate.members.difference(&present);
+        let affected = self.unresolved.as_ref().and_then(|unresolved| unresolved.affected.0.get(index));
+        let leave: Vec<Member> = match affected {
+            Some(affected) if !affected.whole => {
+                let absent = affected.members.difference(&present);
                 absent.filter(|member| view.has(member)).cloned().collect()
             }
             _ => view.members().filter(|member| !present.contains(*member)).cloned().collect(),
@@ -327,7 +327,7 @@ impl Dependent {
 impl Unresolved {
     pub(super) fn of(held: HeldTransaction) -> Self {
         Self {
-            candidates: held.candidates,
+            affected: held.affected,
             xids: vec![held.xid],
             lsn: held.commit,
             ops: held.ops,

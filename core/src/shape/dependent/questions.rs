@@ -1,6 +1,6 @@
 //! The questions of a move to Postgres, as SQL; all are asked inside one snapshot.
 
-use super::held::Candidate;
+use super::held::AffectedMembers;
 use super::member::Member;
 use crate::filter::{Condition, Dependency, SubqueryFilter, quote_element};
 use crate::pg::Relation;
@@ -28,17 +28,17 @@ impl Compared {
     }
 }
 
-/// Which of the candidates a subquery returns now, and others that it returns; all its rows where any may have changed.
-pub(super) fn members(dependency: &Dependency, candidate: &Candidate) -> String {
+/// Which of the affected members a subquery returns now, and others that it returns; all its rows where any may have changed.
+pub(super) fn members(dependency: &Dependency, affected: &AffectedMembers) -> String {
     let columns = dependency.columns.iter().filter_map(|column| dependency.relation.columns.get(*column));
     let numbered =
         columns.enumerate().map(|(index, column)| Compared::new(format!("{ALIAS}{index}"), column));
     let columns: Vec<Compared> = numbered.collect();
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let mut sql = format!("SELECT DISTINCT * FROM ({}) AS m({})", dependency.sql, names.join(", "));
-    if !candidate.whole {
+    if !affected.whole {
         sql.push_str(" WHERE ");
-        sql.push_str(&any_of(&columns, &candidate.members.iter().collect::<Vec<_>>()));
+        sql.push_str(&any_of(&columns, &affected.members.iter().collect::<Vec<_>>()));
     }
     sql
 }
