@@ -50,6 +50,22 @@ impl FromStr for Lsn {
     }
 }
 
+/// A bound as it is stored: a position, or `u64::MAX` where there is none. For `#[serde(with)]`.
+pub(crate) mod stored_bound {
+    use super::Lsn;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub fn serialize<S: Serializer>(bound: &Option<Lsn>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(bound.map_or(u64::MAX, Lsn::as_u64))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Lsn>, D::Error> {
+        let position = u64::deserialize(deserializer)?;
+        Ok((position != u64::MAX).then_some(Lsn::new(position)))
+    }
+}
+
 fn half(text: &str) -> Option<u64> {
     let plain = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()

@@ -117,14 +117,9 @@ pub struct ShapeJoined {
 pub struct ShapeBound {
     /// The shape.
     pub id: ShapeId,
-    /// A commit LSN; `u64::MAX` where it is visible to its end.
-    pub up_to: u64,
-}
-
-/// Decodes a stored bound of visibility: a commit LSN, or `u64::MAX` where the log is visible to its end (`None`).
-#[must_use]
-pub fn stored_bound(up_to: u64) -> Option<Lsn> {
-    (up_to != u64::MAX).then_some(Lsn::new(up_to))
+    /// A commit LSN; `None` where the log is visible to its end.
+    #[serde(with = "crate::lsn::stored_bound")]
+    pub up_to: Option<Lsn>,
 }
 
 /// A move without its items.
@@ -133,14 +128,9 @@ struct MoveHead {
     id: ShapeId,
     consumed: u64,
     changes: Vec<ViewChange>,
-    // The name that folders of older versions have.
-    #[serde(rename = "whole_up_to", default = "to_its_end")]
-    visible_up_to: u64,
-}
-
-/// Of a move that was written before the record said so.
-const fn to_its_end() -> u64 {
-    u64::MAX
+    // The name that folders of older versions have. Before it there was none, and the log was visible to its end.
+    #[serde(rename = "whole_up_to", with = "crate::lsn::stored_bound", default)]
+    visible_up_to: Option<Lsn>,
 }
 
 /// The end of a shape's snapshot.
@@ -478,9 +468,9 @@ mod tests {
                 consumed: 77,
                 changes: vec![ViewChange { enter: vec![member(Some("ü"))], leave: vec![member(None)] }],
                 items: fragment(),
-                visible_up_to: 90,
+                visible_up_to: Some(Lsn::new(90)),
             }),
-            Record::Bound(ShapeBound { id: ShapeId(1), up_to: u64::MAX }),
+            Record::Bound(ShapeBound { id: ShapeId(1), up_to: None }),
             Record::Joined(ShapeJoined { id: ShapeId(1), processed: 77 }),
             Record::Compacted(ShapeCompacted { id: ShapeId(1), segment: compacted() }),
             Record::Removed(ShapeId(4)),
@@ -546,7 +536,10 @@ mod tests {
     fn the_bound_of_a_log_has_the_name_that_folders_of_older_versions_have() {
         let stored = r#"{"consumed":0,"views":[],"whole_up_to":90}"#;
         let state: DependentState = serde_json::from_str(stored).unwrap();
-        assert_eq!((state.visible_up_to, serde_json::to_string(&state).unwrap()), (90, stored.to_owned()));
+        assert_eq!(
+            (state.visible_up_to, serde_json::to_string(&state).unwrap()),
+            (Some(Lsn::new(90)), stored.to_owned())
+        );
         let mut frame = Vec::new();
         let [made] = &records()[6..7] else { panic!("one record") };
         made.encode(&mut frame);

@@ -10,7 +10,7 @@
 //! decides. They go to [`store::Writer::restore`](crate::store::Writer::restore).
 
 use super::kept_shape::{KeptCheckpoint, KeptLog, KeptShape};
-use super::record::{Record, encode_checkpoint, stored_bound};
+use super::record::{Record, encode_checkpoint};
 use super::replay::{AddedShape, Event, LogChange, Policy, Replay, Survey};
 use super::tables::Tables;
 use crate::log::Rope;
@@ -172,7 +172,7 @@ impl Recovery {
             if dependent.views.is_empty() {
                 log.handle_joined();
             }
-            log.set_visible_up_to(stored_bound(dependent.visible_up_to), processed);
+            log.set_visible_up_to(dependent.visible_up_to, processed);
             filter.map(|filter| RecoveredShape { created, handle, filter, log, is_joined, dependent })
         };
         let (next_id, last_handle_us) = (self.replay.next_id(), self.replay.last_handle_us());
@@ -226,7 +226,7 @@ impl Shapes {
             // only not called up to date.
             Event::Bound { id, up_to, .. } => {
                 if let Some(shape) = self.get_mut(id) {
-                    shape.dependent.visible_up_to = up_to.map_or(u64::MAX, Lsn::as_u64);
+                    shape.dependent.visible_up_to = up_to;
                 }
             }
             Event::Removed(id) => {

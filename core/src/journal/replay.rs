@@ -9,7 +9,7 @@
 use super::checkpoint::StoreCheckpoint;
 use super::kept_shape::{KeptCheckpoint, KeptShape};
 use super::packed::{Head, PackedCheckpoint};
-use super::record::{Record, ShapePartitions, ShapeViews, stored_bound};
+use super::record::{Record, ShapePartitions, ShapeViews};
 use super::tables::Tables;
 use crate::log::compaction::Compacted;
 use crate::log::fragment::{Fragment, ShapeItem};
@@ -286,8 +286,7 @@ impl Replay {
                 each(Event::Log(compacted.id, LogChange::Compacted(compacted.segment)))
             }
             Record::Bound(bound) if self.shapes.contains(&bound.id) => {
-                let up_to = stored_bound(bound.up_to);
-                each(Event::Bound { id: bound.id, up_to, processed: self.processed })
+                each(Event::Bound { id: bound.id, up_to: bound.up_to, processed: self.processed })
             }
             // Of a shape that is not there.
             _ => Ok(()),
@@ -324,7 +323,7 @@ impl Replay {
     fn bound_behind(&self, made: &Move) -> Option<Lsn> {
         match self.policy {
             Policy::AsItComes => Some(Lsn::new(made.consumed)),
-            Policy::UntilLastCommit(_) => stored_bound(made.visible_up_to),
+            Policy::UntilLastCommit(_) => made.visible_up_to,
         }
     }
 
@@ -395,7 +394,7 @@ impl Replay {
         each: &mut impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let KeptCheckpoint { shape, filter, log, is_joined, dependent } = checkpoint;
-        let (id, up_to) = (shape.id, stored_bound(dependent.visible_up_to));
+        let (id, up_to) = (shape.id, dependent.visible_up_to);
         let log = log.restore(self.chunk_bytes_max);
         if self.shapes.contains(&id) || !self.add(shape.into_owned(), log, dependent.into_owned(), each)? {
             return Ok(());

@@ -99,7 +99,7 @@ pub(super) fn items(tx: u64, op: u64, shapes: &[u32]) -> Fragment {
 
 /// A move that changes no view, behind which nothing is held back.
 pub(super) fn moved(id: u32, consumed: u64, items: Fragment) -> Move {
-    Move { id: ShapeId(id), consumed, changes: Vec::new(), items, visible_up_to: u64::MAX }
+    Move { id: ShapeId(id), consumed, changes: Vec::new(), items, visible_up_to: None }
 }
 
 /// The segment of a shape is written anew: of what was up to the item of this transaction, so many bytes are left.

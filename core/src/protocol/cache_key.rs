@@ -312,7 +312,9 @@ fn classify(method: Method, query: &Query) -> RequestClass {
 fn treatment(name: &str, class: RequestClass) -> Treatment {
     match Parameter::from_name(name) {
         // At `-1` and `now` a handle has no meaning; clients send it to get past a cache.
-        Some(Parameter::Handle) if matches!(class, RequestClass::Pointer | RequestClass::Now) => Treatment::Buster,
+        Some(Parameter::Handle) if matches!(class, RequestClass::Pointer | RequestClass::Now) => {
+            Treatment::Buster
+        }
         Some(parameter) => match parameter.part() {
             Part::Definition | Part::Position | Part::Subset => Treatment::Key,
             Part::Cache => Treatment::Buster,

@@ -312,8 +312,7 @@ impl<S: SharedShape + Clone> Logs<S> {
         if tracked.visibility.is_unbounded() && up_to.is_none() {
             return;
         }
-        let bound = ShapeBound { id, up_to: up_to.map_or(u64::MAX, Lsn::as_u64) };
-        let ticket = self.pending.push(&Record::Bound(bound));
+        let ticket = self.pending.push(&Record::Bound(ShapeBound { id, up_to }));
         tracked.visibility.set(up_to, ticket);
         self.bounded.insert(id);
         self.show(id);

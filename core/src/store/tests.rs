@@ -172,8 +172,10 @@ fn records(mut bytes: &[u8]) -> String {
                 format!("checkpoint at {} of {shapes:?}", checkpoint.head.processed)
             }
             Record::Commit(tx) => format!("commit {tx}"),
-            Record::Bound(bound) if bound.up_to == u64::MAX => "visible to its end".to_owned(),
-            Record::Bound(bound) => format!("visible to {}", bound.up_to),
+            Record::Bound(bound) => match bound.up_to {
+                Some(up_to) => format!("visible to {}", up_to.as_u64()),
+                None => "visible to its end".to_owned(),
+            },
             record => format!("{record:?}").split(['(', ' ']).next().unwrap().to_lowercase(),
         };
         names.push(shown);
@@ -200,7 +202,7 @@ fn filter() -> SnapshotFilter {
 
 fn a_move(id: u32, consumed: u64, op: u64) -> Move {
     let changes = vec![ViewChange::default()];
-    Move { id: ShapeId(id), consumed, changes, items: fragment(consumed, op, &[id]), visible_up_to: u64::MAX }
+    Move { id: ShapeId(id), consumed, changes, items: fragment(consumed, op, &[id]), visible_up_to: None }
 }
 
 const fn lsn(position: u64) -> Lsn {

@@ -9,7 +9,7 @@ use super::file_work::Report;
 use super::limits::Limits;
 use super::logs::Logs;
 use crate::journal::Tables;
-use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone, stored_bound};
+use crate::journal::record::{Record, ShapePartitions, ShapeViews, SnapshotDone};
 use crate::journal::recovery::MadeShape;
 use crate::pg::SnapshotFilter;
 use crate::pgoutput::Message;
@@ -176,7 +176,7 @@ impl<S: SharedShape + Clone> Writer<S> {
         state: DependentState,
     ) {
         let filter = filter.into();
-        let visible_up_to = stored_bound(state.visible_up_to);
+        let visible_up_to = state.visible_up_to;
         let shape = (shape, !definition.subqueries().is_empty());
         self.logs.restore(id, shape, Arc::clone(&filter), visible_up_to, is_joined);
         self.router.add_restored(id, definition, salt, filter, state);
@@ -456,7 +456,7 @@ impl<S: SharedShape + Clone> Writer<S> {
                     self.logs.append_move(made);
                     self.logs.effects.extend(changes_views.then_some(Effect::Moved));
                 }
-                LogEntry::Bound(id, up_to) => self.logs.set_visible_up_to(id, stored_bound(up_to)),
+                LogEntry::Bound(id, up_to) => self.logs.set_visible_up_to(id, up_to),
             }
         }
         self.remove_rotated();

@@ -33,8 +33,8 @@ fn text(shape: &RecoveredShape) -> String {
     }
 }
 
-fn bound(id: u32, up_to: u64) -> Record {
-    Record::Bound(ShapeBound { id: ShapeId(id), up_to })
+fn bound(id: u32, up_to: Option<u64>) -> Record {
+    Record::Bound(ShapeBound { id: ShapeId(id), up_to: up_to.map(Lsn::new) })
 }
 
 fn ids(store: &RecoveredStore) -> Vec<u32> {
@@ -128,25 +128,25 @@ fn what_subqueries_return_and_how_far_a_log_is_whole_is_remembered() {
     let member = |text: &str| Member::new([Some(text.as_bytes())]);
     let views = vec![View::from_iter([member("1")])];
     let mut records = vec![created(1), Record::Views(ShapeViews { id: ShapeId(1), views }), done(1)];
-    records.push(bound(1, 20));
+    records.push(bound(1, Some(20)));
     let dependent = |records: Vec<Record>| recover(records).shapes.remove(0).dependent;
     let before = dependent(records.clone());
     assert!(before.views[0].has(&member("1")));
-    assert_eq!((before.consumed, before.visible_up_to), (0, 20));
+    assert_eq!((before.consumed, before.visible_up_to), (0, Some(Lsn::new(20))));
 
     let change = ViewChange { enter: vec![member("2")], leave: vec![member("1")] };
     let made = Move { changes: vec![change], ..moved(1, 30, items(30, 4, &[1])) };
-    let held = Record::Move(Move { visible_up_to: 35, ..made.clone() });
+    let held = Record::Move(Move { visible_up_to: Some(Lsn::new(35)), ..made.clone() });
     let cut_off = dependent([records.clone(), vec![held]].concat());
     assert_eq!(
         (cut_off.consumed, cut_off.visible_up_to),
-        (30, 35),
+        (30, Some(Lsn::new(35))),
         "what commits at 36 waits for the next move"
     );
     records.push(Record::Move(made));
     let after = dependent(records);
     assert!(after.views[0].has(&member("2")) && !after.views[0].has(&member("1")));
-    assert_eq!((after.consumed, after.visible_up_to), (30, u64::MAX));
+    assert_eq!((after.consumed, after.visible_up_to), (30, None));
 }
 
 #[test]
@@ -166,17 +166,17 @@ fn told(records: Vec<Record>) -> Read {
 
 #[test]
 fn a_log_with_more_than_its_whole_part_is_not_called_up_to_date() {
-    let records = vec![created(1), done(1), Record::Items(items(50, 0, &[1])), bound(1, 49)];
+    let records = vec![created(1), done(1), Record::Items(items(50, 0, &[1])), bound(1, Some(49))];
     let records = [records, vec![Record::Commit(50)]].concat();
     assert!(matches!(told(records.clone()), Read::Changes { up_to_date: None, .. }));
-    let lifted = [records, vec![bound(1, u64::MAX)]].concat();
+    let lifted = [records, vec![bound(1, None)]].concat();
     assert!(matches!(told(lifted), Read::Changes { up_to_date: Some(lsn), .. } if lsn == Lsn::new(90)));
 }
 
 #[test]
 fn a_move_tells_how_far_its_rows_are_whatever_bound_follows() {
     let made = moved(1, 30, items(20, 4, &[1]));
-    let records = vec![created(1), done(1), Record::Move(made), bound(1, 25)];
+    let records = vec![created(1), done(1), Record::Move(made), bound(1, Some(25))];
     assert!(matches!(told(records), Read::Changes { up_to_date: Some(lsn), .. } if lsn == Lsn::new(30)));
 }
 
@@ -188,10 +188,10 @@ fn a_checkpoint_is_where_a_recovery_begins() {
         stored.shapes[0].dependent.visible_up_to = bound;
         Record::Checkpoint(Box::new(stored))
     };
-    let store = recover(vec![stored(50)]);
+    let store = recover(vec![stored(Some(Lsn::new(50)))]);
     assert_eq!((store.processed, store.shapes.len(), store.next_id), (90, 1, 2));
     assert_eq!(store.last_handle_us, 70, "of a shape that was gone before");
-    assert_eq!(store.shapes[0].dependent.visible_up_to, 50);
+    assert_eq!(store.shapes[0].dependent.visible_up_to, Some(Lsn::new(50)));
 }
 
 #[test]

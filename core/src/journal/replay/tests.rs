@@ -90,7 +90,7 @@ fn nothing_is_told_of_a_shape_that_is_not_there() {
         Record::Items(items(20, 0, &[1])),
         Record::Backfill(items(20, 0, &[1])),
         Record::Move(made.clone()),
-        Record::Bound(ShapeBound { id, up_to: 20 }),
+        Record::Bound(ShapeBound { id, up_to: Some(Lsn::new(20)) }),
         Record::Partitions(partitions.clone()),
         Record::Views(views.clone()),
         Record::Removed(id),
@@ -103,8 +103,8 @@ fn nothing_is_told_of_a_shape_that_is_not_there() {
         created(1),
         Record::Partitions(partitions),
         Record::Views(views),
-        Record::Bound(ShapeBound { id, up_to: 20 }),
-        Record::Bound(ShapeBound { id, up_to: u64::MAX }),
+        Record::Bound(ShapeBound { id, up_to: Some(Lsn::new(20)) }),
+        Record::Bound(ShapeBound { id, up_to: None }),
         Record::Move(made),
     ];
     let mut expected = vec!["added 1", "partitions 1", "views 1", "bound 1 at Some(20) of 0"];
@@ -147,7 +147,7 @@ fn a_shape_that_goes_in_an_open_transaction_or_moves_is_not_committed() {
 #[test]
 fn the_first_checkpoint_tells_all_and_a_later_one_what_is_new() {
     let mut first = checkpoint(50, &[1, 2, 3]);
-    first.shapes[0].dependent.visible_up_to = 40;
+    first.shapes[0].dependent.visible_up_to = Some(Lsn::new(40));
     first.shapes[1].filter = None;
     let later = checkpoint(40, &[1, 4]);
     let records = vec![Record::Checkpoint(Box::new(first)), Record::Checkpoint(Box::new(later))];

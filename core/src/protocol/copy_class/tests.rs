@@ -37,13 +37,13 @@ fn spans(query: &str, status: u16, reply: &[(&str, &str)]) -> Option<(CopyClass,
 
 #[test]
 fn the_origins_own_words_make_the_copies_that_the_table_says() {
-    use crate::protocol::cache::{CachePolicy, Cacheable, Live};
+    use crate::protocol::cache::{CachePolicy, Live, ReplyKind};
     use crate::protocol::request::RequestOffset;
     let said = |reply| {
         let headers = CachePolicy::default().headers(Method::Get, reply);
         headers.into_iter().find(|(name, _)| *name == header::CLOUDFLARE_CACHE_CONTROL).unwrap().1
     };
-    let log = |offset, closed| said(Cacheable::Log { offset, live: Live::No, closed });
+    let log = |offset, closed| said(ReplyKind::Log { offset, live: Live::No, closed });
     let [start, later] = [Offset::Start, Offset::SNAPSHOT_END].map(RequestOffset::At);
     let spans = |query, status, reply: &[(&str, &str)], policy: &str| {
         spans(query, status, &[reply, &[("cloudflare-cdn-cache-control", policy)]].concat())
@@ -59,12 +59,12 @@ fn the_origins_own_words_make_the_copies_that_the_table_says() {
     assert_eq!(spans(LOG, 200, &[HANDLE, ENDS], &log(later, false)), Some((CopyClass::Head, 1, 5, 60)));
     let now = log(RequestOffset::Now, false);
     assert_eq!(spans(NOW, 200, &[HANDLE, ENDS], &now), Some((CopyClass::Now, 1, 0, 0)));
-    let refetch = said(Cacheable::MustRefetch { has_handle: true });
+    let refetch = said(ReplyKind::MustRefetch { has_handle: true });
     let successor = ("electric-handle", "1001-30");
     assert_eq!(spans(LOG, 409, &[successor], &refetch), Some((CopyClass::MustRefetch, 10, 0, 0)));
-    let refetch = said(Cacheable::MustRefetch { has_handle: false });
+    let refetch = said(ReplyKind::MustRefetch { has_handle: false });
     assert_eq!(spans(LOG, 409, &[], &refetch), None);
-    let refused = said(Cacheable::Failure);
+    let refused = said(ReplyKind::Failure);
     assert_eq!(spans("table=t", 400, &[LIMN], &refused), Some((CopyClass::Refused, 2, 0, 0)));
 }
 

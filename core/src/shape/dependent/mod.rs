@@ -40,13 +40,13 @@ pub use tagger::{MemberReader, Tagger};
 pub use view::{MEMBERS_MAX, View, ViewChange};
 
 use super::rotation::RotationCause;
-use crate::ShapeId;
 use crate::filter::{Clause, Dependency, Filter, SubqueryFilter};
 use crate::log::Fragment;
 use crate::log::item::{ChangePosition, ItemFormat};
 use crate::pg::{Relation, Row, SnapshotFilter};
 use crate::shape::Definition;
 use crate::shape::held_row::HeldRow;
+use crate::{Lsn, ShapeId};
 use held::{Affected, AffectedMembers, HELD_BYTES_MAX, HeldChange, HeldTransaction};
 use items::Change;
 use judge::{Active, Judge};
@@ -62,16 +62,16 @@ pub struct DependentState {
     pub consumed: u64,
     /// The members of each subquery.
     pub views: Vec<View>,
-    /// The commit LSN up to which the log is visible; `u64::MAX` where it is to its end.
+    /// The commit LSN up to which the log is visible; `None` where it is to its end.
     // The name that folders of older versions have.
-    #[serde(rename = "whole_up_to")]
-    pub visible_up_to: u64,
+    #[serde(rename = "whole_up_to", with = "crate::lsn::stored_bound")]
+    pub visible_up_to: Option<Lsn>,
 }
 
 /// Of a shape without subqueries.
 impl Default for DependentState {
     fn default() -> Self {
-        Self { consumed: 0, views: Vec::new(), visible_up_to: u64::MAX }
+        Self { consumed: 0, views: Vec::new(), visible_up_to: None }
     }
 }
 
@@ -279,9 +279,9 @@ impl Dependent {
         }
     }
 
-    /// The commit LSN up to which the log is visible; `u64::MAX` where it is to its end.
-    pub(super) fn visible_up_to(&self) -> u64 {
-        self.moves_since().map_or(u64::MAX, |first| first.saturating_sub(1))
+    /// The commit LSN up to which the log is visible; `None` where it is to its end.
+    pub(super) fn visible_up_to(&self) -> Option<Lsn> {
+        self.moves_since().map(|first| Lsn::new(first.saturating_sub(1)))
     }
 
     /// The first transaction that the log does not show yet, while something is held.
@@ -297,11 +297,11 @@ impl Dependent {
             return false;
         }
         let Some(filter) = &self.joining else { return true };
-        if filter.is_over(crate::Lsn::new(at.lsn)) {
+        if filter.is_over(Lsn::new(at.lsn)) {
             self.joining = None;
             return true;
         }
-        filter.admits(at.xid, crate::Lsn::new(at.lsn))
+        filter.admits(at.xid, Lsn::new(at.lsn))
     }
 
     /// Judges a change of the shape's own table under the present views, and encodes what it means.

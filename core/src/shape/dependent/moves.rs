@@ -8,7 +8,6 @@ use super::member::{COLUMNS_MAX, Member};
 use super::tagger::MemberReader;
 use super::view::{MEMBERS_MAX, View, ViewChange};
 use super::{Dependent, Stage, items, questions};
-use crate::ShapeId;
 use crate::filter::{Condition, Dependency, EvalError};
 use crate::log::Fragment;
 use crate::log::item::ChangePosition;
@@ -17,6 +16,7 @@ use crate::pg::{SnapshotBounds, SnapshotFilter};
 use crate::protocol::message;
 use crate::shape::held_row::HeldRow;
 use crate::shape::rotation::RotationCause;
+use crate::{Lsn, ShapeId};
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
@@ -54,9 +54,9 @@ pub struct Move {
     pub changes: Vec<ViewChange>,
     /// Events, rows and the snapshot-end; may be empty where no client can see the change.
     pub items: Fragment,
-    /// The commit LSN up to which the log is visible once it has what was held back behind the move; `u64::MAX` where that is
-    /// its end.
-    pub visible_up_to: u64,
+    /// The commit LSN up to which the log is visible once it has what was held back behind the move; `None` where that is its
+    /// end.
+    pub visible_up_to: Option<Lsn>,
 }
 
 /// The result of applying a snapshot to a shape's move.
@@ -73,7 +73,7 @@ impl Dependent {
         if self.stage != Stage::Waiting {
             return;
         }
-        self.held.retain(|held| filter.admits(held.xid, crate::Lsn::new(held.commit)));
+        self.held.retain(|held| filter.admits(held.xid, Lsn::new(held.commit)));
         (self.joining, self.views, self.stage) = (Some(filter.clone()), views, Stage::Moving);
     }
 
@@ -186,7 +186,7 @@ impl Dependent {
 
     /// The move that has been made; what follows it is still to be applied.
     const fn made(&self, changes: Vec<ViewChange>, items: Fragment) -> Move {
-        Move { id: self.id, consumed: self.consumed, changes, items, visible_up_to: u64::MAX }
+        Move { id: self.id, consumed: self.consumed, changes, items, visible_up_to: None }
     }
 
     /// The round came to nothing: what it asked is asked again in the next.

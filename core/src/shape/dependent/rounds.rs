@@ -72,9 +72,9 @@ pub enum LogEntry {
     Transaction(Fragment),
     /// A move.
     Move(Move),
-    /// A shape's log is visible up to this commit LSN only: beyond it something is held back. `u64::MAX` where
-    /// nothing is.
-    Bound(ShapeId, u64),
+    /// A shape's log is visible up to this commit LSN only: beyond it something is held back. `None` where nothing
+    /// is.
+    Bound(ShapeId, Option<Lsn>),
 }
 
 #[derive(Debug, Default)]
@@ -336,7 +336,7 @@ impl Rounds {
                 let place = self.log_entries.len();
                 self.log_entries.extend(made.map(LogEntry::Move));
                 self.resume(id, open, fragment);
-                let visible_up_to = self.shapes.get(&id).map_or(u64::MAX, Dependent::visible_up_to);
+                let visible_up_to = self.shapes.get(&id).and_then(Dependent::visible_up_to);
                 if let Some(LogEntry::Move(made)) = self.log_entries.get_mut(place) {
                     made.visible_up_to = visible_up_to;
                 }
@@ -353,7 +353,7 @@ impl Rounds {
         }
         self.outer.entry(&dependent.relation).set_holding(id, dependent.is_holding());
         let visible_up_to = dependent.visible_up_to();
-        if visible_up_to == u64::MAX {
+        if visible_up_to.is_none() {
             self.due.remove(&id);
         } else {
             self.due.insert(id);

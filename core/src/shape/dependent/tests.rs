@@ -129,7 +129,7 @@ const OFF: Cell = Some("f");
 fn a_member_that_comes_brings_its_rows() {
     let mut router = router(IN, &[Some("1")]);
     assert!(transaction(&mut router, 100, 810, &[inner("I", &[], &[Some("2"), ON])]).is_empty());
-    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)]);
+    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, Some(Lsn::new(99)))]);
     let asked = questions(open(&mut router, snapshot(811, 120)));
     let members = "SELECT DISTINCT * FROM (SELECT \"id\" FROM \"public\".\"q\" WHERE \"on\") AS m(c0) WHERE ((c0 = ANY ('{\"2\"}')))";
     assert_eq!(asked, [members]);
@@ -141,7 +141,7 @@ fn a_member_that_comes_brings_its_rows() {
     assert!(asked[0].ends_with(" AND (((\"parent\" = ANY ('{\"2\"}'))))"), "{asked:?}");
     assert_eq!(answer(&mut router, &["7\t2\tx\n"]), Some(RoundRequest::Close));
     let entries = router.take_log_entries();
-    let [LogEntry::Move(made), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else { panic!("{entries:?}") };
+    let [LogEntry::Move(made), LogEntry::Bound(ID, None)] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((made.consumed, made.items.tx), (100, 100));
     assert_eq!(made.changes, [ViewChange { enter: vec![Member::new([Some(&b"2"[..])])], leave: vec![] }]);
     let items = values(&made.items);
@@ -163,9 +163,7 @@ fn a_member_that_goes_needs_no_rows() {
     questions(open(&mut router, snapshot(811, 120)));
     assert_eq!(answer(&mut router, &[""]), Some(RoundRequest::Close));
     let entries = router.take_log_entries();
-    let [_, LogEntry::Move(made), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else {
-        panic!("{entries:?}")
-    };
+    let [_, LogEntry::Move(made), LogEntry::Bound(ID, None)] = &entries[..] else { panic!("{entries:?}") };
     let items = values(&made.items);
     assert_eq!((items.len(), &items[0]["headers"]["event"]), (1, &json!("move-out")));
 }
@@ -177,9 +175,7 @@ fn a_duplicate_keeps_its_member_there() {
     questions(open(&mut router, snapshot(811, 120)));
     assert_eq!(answer(&mut router, &["1\n"]), Some(RoundRequest::Close));
     let entries = router.take_log_entries();
-    let [_, LogEntry::Move(made), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else {
-        panic!("{entries:?}")
-    };
+    let [_, LogEntry::Move(made), LogEntry::Bound(ID, None)] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((made.consumed, made.changes[0].is_empty(), made.items.is_empty()), (100, true, true));
 }
 
@@ -197,7 +193,7 @@ fn what_cannot_concern_a_subquery_starts_nothing() {
 fn an_inner_row_that_becomes_another_concerns_it() {
     let mut router = router("parent+IN+(SELECT+id+FROM+q)", &[Some("1")]);
     transaction(&mut router, 100, 810, &[inner("U", &[Some("1"), ON], &[Some("2"), ON])]);
-    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)]);
+    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, Some(Lsn::new(99)))]);
 }
 
 /// Shapes are found by their views, and by what their subqueries demand: those of others are not asked.
@@ -210,7 +206,11 @@ fn after_a_move_rows_are_found_by_the_new_view() {
     router.add_restored(ShapeId(2), &definition(other), "other", snapshot(800, 50), off);
     let change = inner("U", &[Some("1"), ON], &[Some("2"), ON]);
     transaction(&mut router, 100, 810, &[change]);
-    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)], "the other one asks for greater ids");
+    assert_eq!(
+        router.take_log_entries(),
+        [LogEntry::Bound(ID, Some(Lsn::new(99)))],
+        "the other one asks for greater ids"
+    );
     let asked = questions(open(&mut router, snapshot(811, 120)));
     assert_eq!(asked.len(), 1);
     let asked = questions(answer(&mut router, &["2\n"]));
@@ -248,7 +248,7 @@ fn a_shape_beside_a_removed_one_goes_on() {
     router.add_restored(ShapeId(2), &definition(IN), "other", snapshot(800, 50), state);
     router.remove(ShapeId(2));
     transaction(&mut router, 100, 810, &[inner("D", &[Some("1"), ON], &[])]);
-    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, 99)]);
+    assert_eq!(router.take_log_entries(), [LogEntry::Bound(ID, Some(Lsn::new(99)))]);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn what_the_snapshot_holds_comes_before_the_move_and_the_rest_behind_it() {
     questions(answer(&mut router, &["2\n"]));
     answer(&mut router, &["5\t2\t\\N\n"]);
     let entries = router.take_log_entries();
-    let [_, LogEntry::Move(made), LogEntry::Transaction(after), LogEntry::Bound(ID, u64::MAX)] = &entries[..]
+    let [_, LogEntry::Move(made), LogEntry::Transaction(after), LogEntry::Bound(ID, None)] = &entries[..]
     else {
         panic!("{entries:?}")
     };
@@ -384,10 +384,7 @@ fn what_comes_again_is_skipped() {
     questions(answer(&mut router, &["2\n"]));
     answer(&mut router, &["5\t2\t\\N\n"]);
     let state = router.rounds().state(ID).unwrap();
-    assert_eq!(
-        state,
-        DependentState { consumed: 100, views: vec![view(&[Some("2")])], visible_up_to: u64::MAX }
-    );
+    assert_eq!(state, DependentState { consumed: 100, views: vec![view(&[Some("2")])], visible_up_to: None });
     router.handle_disconnect();
     assert!(transaction(&mut router, 90, 809, &row).is_empty());
     let mut restarted = Router::default();
@@ -408,9 +405,7 @@ fn a_transaction_that_is_cut_off_is_forgotten() {
     questions(open(&mut router, snapshot(811, 105)));
     answer(&mut router, &[""]);
     let entries = router.take_log_entries();
-    let [_, LogEntry::Move(made), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else {
-        panic!("{entries:?}")
-    };
+    let [_, LogEntry::Move(made), LogEntry::Bound(ID, None)] = &entries[..] else { panic!("{entries:?}") };
     assert!(made.changes[0].is_empty(), "2 is not there: {entries:?}");
 }
 
@@ -423,7 +418,7 @@ fn changes_during_the_snapshot_wait_for_its_views() {
     transaction(&mut router, 110, 812, &[row("6")]);
     router.handle_dependent_snapshot(ID, &snapshot(811, 105), vec![view(&[Some("1")])]);
     let entries = router.take_log_entries();
-    let [LogEntry::Transaction(after), LogEntry::Bound(ID, u64::MAX)] = &entries[..] else {
+    let [LogEntry::Transaction(after), LogEntry::Bound(ID, None)] = &entries[..] else {
         panic!("{entries:?}")
     };
     assert_eq!(values(after)[0]["value"]["id"], "6");

@@ -120,9 +120,7 @@ fn recover(records: &[Record]) -> RecoveredStore {
 }
 
 fn recovered(store: &RecoveredStore) -> Vec<Seen> {
-    let seen = |shape: &RecoveredShape| {
-        Seen::of(&shape.created, &shape.log, stored_bound(shape.dependent.visible_up_to))
-    };
+    let seen = |shape: &RecoveredShape| Seen::of(&shape.created, &shape.log, shape.dependent.visible_up_to);
     store.shapes.iter().map(seen).collect()
 }
 
@@ -223,14 +221,14 @@ impl Writer {
     fn write_bounded(&mut self) {
         let Some(id) = self.pick(true) else { return };
         self.write(Record::Items(items(self.tx, 0, &[id])));
-        self.write(Record::Bound(ShapeBound { id: ShapeId(id), up_to: self.tx - 1 }));
+        self.write(Record::Bound(ShapeBound { id: ShapeId(id), up_to: Some(Lsn::new(self.tx - 1)) }));
         self.write(Record::Commit(self.tx));
         self.compare();
         if self.below(2) == 0 {
             let items = items(self.tx, 1, &[id]);
             self.write(Record::Move(moved(id, self.tx, items)));
         }
-        self.write(Record::Bound(ShapeBound { id: ShapeId(id), up_to: u64::MAX }));
+        self.write(Record::Bound(ShapeBound { id: ShapeId(id), up_to: None }));
         self.tx += 10;
     }
 
