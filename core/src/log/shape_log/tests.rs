@@ -499,3 +499,28 @@ fn what_is_visible_and_in_the_segment_can_be_compacted() {
     log.set_visible_up_to(Some(Lsn::new(2)), Lsn::ZERO);
     assert_eq!(cut(&log), None, "a move may come between");
 }
+
+#[test]
+fn chunks_end_before_a_cut_where_they_end_at_it() {
+    let mut log = log_with_snapshot();
+    for tx in 1..=6 {
+        log.append(tx, 0, ITEM);
+        log.commit();
+    }
+    let ends = |byte| {
+        let ends = log.chunk_ends_before(Cut { byte, item: 0 });
+        ends.iter().map(|end| end.end).collect::<Vec<u64>>()
+    };
+    let all = ends(u64::MAX);
+    assert!(all.len() > 1 && all.is_sorted());
+    assert_eq!((ends(all[0] - 1), ends(all[0])), (vec![], vec![all[0]]));
+    assert_eq!(ends(all[1] - 1), [all[0]]);
+}
+
+#[test]
+fn a_place_in_a_segment_is_one_in_the_log() {
+    let start = SegmentStart { generation: 1, byte: 30, item: 3 };
+    let in_log = Mark { end: 50, tx: 7, op: 2 };
+    assert_eq!(start.in_segment(in_log), Mark { end: 20, ..in_log });
+    assert_eq!(start.in_log(start.in_segment(in_log)), in_log);
+}

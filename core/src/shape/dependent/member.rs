@@ -137,6 +137,12 @@ mod tests {
     }
 
     #[test]
+    fn a_member_takes_its_texts_and_what_tells_them_apart() {
+        let lengths = [&[None][..], &[Some("")], &[Some("abc")], &[None, Some("abc")]];
+        assert_eq!(lengths.map(|cells| member(cells).len_bytes()), [1, 5, 8, 9]);
+    }
+
+    #[test]
     fn nulls_take_every_place() {
         let all: Vec<_> = member(&[Some("a"), Some("b")]).with_nulls().collect();
         let expected = [

@@ -216,6 +216,16 @@ fn a_shape_in_several_places_is_found_once() {
 }
 
 #[test]
+fn an_index_is_empty_once_each_kind_of_place_is() {
+    for clause in ["i = 1", "ta @> '{a}'", "i > 5", "t LIKE '%bcd%'", "t IS NULL"] {
+        let (mut index, filters) = index(&[clause]);
+        assert!(!index.is_empty(), "{clause}");
+        index.remove(ShapeId(0), &filters[0].access().expect("it is found by a place"));
+        assert!(index.is_empty(), "{clause}");
+    }
+}
+
+#[test]
 fn the_more_selective_term_finds_the_shape() {
     let (mut index, _) = index(&[
         "f AND n > 0 AND t ILIKE '%abcd%'",
