@@ -126,3 +126,40 @@ impl Tails {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_tail_is_on_its_way_from_the_request_to_the_report() {
+        let limits = Limits { tail_bytes_max: 10, tails_bytes_max: 100, ..Limits::default() };
+        let (mut tails, mut tail, id) = (Tails::new(&limits), TailState::Empty, ShapeId(1));
+        tails.handle_change(id, &mut tail, 0, 10);
+        assert_eq!((tail, tails.are_on_their_way()), (TailState::Filled, false));
+        tails.handle_change(id, &mut tail, 10, 11);
+        assert_eq!((tail, tails.are_on_their_way()), (TailState::Queued, true));
+        assert_eq!((tails.pop(), tails.pop()), (Some(id), None));
+        tails.begin(&mut tail, 11);
+        assert!(tails.are_on_their_way());
+        assert_eq!((tails.end(&mut tail), tails.end(&mut tail)), (Some(11), None));
+        assert!(!tails.are_on_their_way());
+    }
+
+    #[test]
+    fn tails_are_full_beyond_their_limit() {
+        let limits = Limits { tail_bytes_max: 1_000, tails_bytes_max: 100, ..Limits::default() };
+        let (mut tails, mut states) = (Tails::new(&limits), [TailState::Empty; 2]);
+        for (id, state) in (1..).zip(&mut states) {
+            tails.handle_change(ShapeId(id), state, 0, 50);
+        }
+        assert_eq!((tails.len_bytes(), tails.are_full()), (100, false));
+        tails.handle_change(ShapeId(1), &mut states[0], 50, 51);
+        assert!(tails.are_full());
+        tails.forget(ShapeId(1), states[0], 51);
+        assert_eq!((tails.len_bytes(), tails.are_full()), (50, false));
+        assert_eq!(tails.take_filled(), BTreeSet::from([ShapeId(2)]));
+    }
+}
