@@ -55,7 +55,6 @@ pub(crate) mod stored_bound {
     use super::Lsn;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     pub fn serialize<S: Serializer>(bound: &Option<Lsn>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(bound.map_or(u64::MAX, Lsn::as_u64))
     }
