@@ -2,7 +2,7 @@
 //! platform and are not read here, but for a `POST` that a token has to allow.
 
 use crate::answer::{Answer, Caller};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::plan::{self, Judge, Plan};
 use crate::replies::made;
 use crate::serve::serve;
@@ -11,6 +11,8 @@ use crate::tokens::{self, Refusal};
 use limn_core::protocol::Method;
 use limn_core::protocol::body::{BODY_BYTES_MAX, BodyError};
 use limn_core::protocol::cached_reply::CacheStatus;
+use std::cell::OnceCell;
+use std::rc::Rc;
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::{Context, Env, Request, Response, Result, event};
@@ -20,16 +22,16 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
     let (method, url) = (request.inner().method(), request.inner().url());
     let request_header = |name: &str| request.headers().get(name).ok().flatten();
     let caller = plan::caller(&method, &url, request_header);
-    let variable = |name: &str| env.var(name).ok().map(|value| value.to_string());
-    let config = match Config::from_variables(variable) {
+    let config = settings(&env);
+    let config = match &*config {
         Ok(config) => config,
         Err(error) => {
             worker::console_error!("{error}");
             return made(&caller, Answer::misconfigured(&caller, &error.to_string()));
         }
     };
-    let plan = match plan::plan(&config, &caller, &method, &url, request_header) {
-        Plan::Judge(asked) => judge(&config, &caller, (&method, &url), &asked, &request).await,
+    let plan = match plan::plan(config, &caller, &method, &url, request_header) {
+        Plan::Judge(asked) => judge(config, &caller, (&method, &url), &asked, &request).await,
         plan => plan,
     };
     match plan {
@@ -47,6 +49,16 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
         // A request is judged once.
         Plan::Judge(_) => made(&caller, Answer::unauthorized(&caller)),
     }
+}
+
+thread_local! {
+    static SETTINGS: OnceCell<Rc<std::result::Result<Config, ConfigError>>> = const { OnceCell::new() };
+}
+
+/// The settings, read once: an isolate belongs to one deployment.
+fn settings(env: &Env) -> Rc<std::result::Result<Config, ConfigError>> {
+    let variable = |name: &str| env.var(name).ok().map(|value| value.to_string());
+    SETTINGS.with(|settings| Rc::clone(settings.get_or_init(|| Rc::new(Config::from_variables(variable)))))
 }
 
 /// Decides on a request by the token that it shows.

@@ -1,10 +1,11 @@
 // How long after a commit's answer clients of one shape have it: from the origin, through the edge worker, and through
 // its live hub.
 //   node tests/js/edge-live.bench.mjs [--clients 500] [--writes 20]
-// prints the median and the 99th percentile, and what the origin had to do. Clients, servers and Postgres share the
+// prints the median and the 99th percentile, what the origin had to do, and workerd's processor time for a delivery. Clients, servers and Postgres share the
 // machine: the figures compare with each other only.
 
 import { Agent, get } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Servers, read, shapeUrl, until } from './support.mjs'
 
@@ -53,7 +54,7 @@ async function events(base, at, told) {
   }
 }
 
-async function measure(name, base, follow, { db, origin, expected }) {
+async function measure(name, base, follow, { db, origin, edge, expected }) {
   const at = await end(base)
   const [waits, committed] = [[], new Map()]
   let lastRow = 0
@@ -64,6 +65,9 @@ async function measure(name, base, follow, { db, origin, expected }) {
     const parked = await origin.parkedClients()
     return parked >= expected && parked
   }, 5_000).catch(() => origin.parkedClients())
+  // The first has come; the others are on their way.
+  await sleep(1_000)
+  const workedMs = edge ? edge.processorMs() : 0
   for (let n = 0; n < writes; n += 1) {
     const { rows } = await db.query('INSERT INTO ticks DEFAULT VALUES RETURNING id')
     lastRow = rows[0].id
@@ -73,11 +77,12 @@ async function measure(name, base, follow, { db, origin, expected }) {
   const ms = waits.filter(({ row }) => committed.has(row)).map(({ row, at }) => at - committed.get(row)).sort((a, b) => a - b)
   const share = (part) => ms[Math.min(ms.length - 1, Math.floor(ms.length * part))].toFixed(1).padStart(8)
   const requests = (await origin.requestsServed()) - served
-  console.log(`${name.padEnd(28)}${share(0.5)}${share(0.99)}${String(parked).padStart(10)}${String(requests).padStart(10)}`)
+  const worked = edge ? `${(((edge.processorMs() - workedMs) * 1000) / ms.length).toFixed(0)} µs` : ''
+  console.log(`${name.padEnd(28)}${share(0.5)}${share(0.99)}${String(parked).padStart(10)}${String(requests).padStart(10)}${worked.padStart(14)}`)
 }
 
 console.log(`${clients} clients, ${writes} writes; ms`)
-console.log(`${''.padEnd(28)}${'p50'.padStart(8)}${'p99'.padStart(8)}${'parked'.padStart(10)}${'requests'.padStart(10)}`)
+console.log(`${''.padEnd(28)}${'p50'.padStart(8)}${'p99'.padStart(8)}${'parked'.padStart(10)}${'requests'.padStart(10)}${'workerd'.padStart(14)}`)
 for (const [kind, follow] of [['polls', polls], ['events', events]]) {
   for (const way of ['origin', 'worker', 'hub']) {
     // Servers of its own for each, so that no client of another way is left at them.
@@ -86,7 +91,7 @@ for (const [kind, follow] of [['polls', polls], ['events', events]]) {
     await db.query('CREATE TABLE ticks (id serial PRIMARY KEY)')
     const origin = await servers.origin({ databaseUrl: db.url })
     const edge = way !== 'origin' && (await servers.edge({ origin: origin.url, hub: way === 'hub' }))
-    await measure(`${kind}, ${way}`, (edge || origin).url, follow, { db, origin, expected: way === 'hub' ? 1 : clients })
+    await measure(`${kind}, ${way}`, (edge || origin).url, follow, { db, origin, edge, expected: way === 'hub' ? 1 : clients })
     await servers.end().catch(() => {})
   }
 }

@@ -3,7 +3,7 @@
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -150,7 +150,7 @@ export class Servers {
     const args = ['edge-worker/dev/serve.mjs', '--origin', origin, '--port', port, ...access, ...others, ...live]
     const server = this.#spawn('edge worker', process.execPath, args, { env: cleanEnvironment() })
     await server.ready('it says so', () => server.output().includes('ready: '))
-    return { url: `http://127.0.0.1:${port}` }
+    return { url: `http://127.0.0.1:${port}`, processorMs: () => processorMs(server.pid, 'workerd') }
   }
 
   /** nginx (the program `path`) as a cache before an origin, as docs/nginx.conf sets it up. */
@@ -283,6 +283,21 @@ export async function read(url, headers = {}) {
 /** The address of a shape request. */
 export function shapeUrl(base, params) {
   return `${base}/v1/shape?${new URLSearchParams(params)}`
+}
+
+/** How long processors have worked for the programs of that name which a process has started (Linux). */
+function processorMs(parent, name) {
+  const stats = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)).flatMap((entry) => {
+    try {
+      return [readFileSync(`/proc/${entry}/stat`, 'utf8')]
+    } catch {
+      // It has ended meanwhile.
+      return []
+    }
+  })
+  const ofChild = stats.filter((stat) => stat.includes(`(${name})`)).map((stat) => stat.split(') ')[1].split(' '))
+  // In hundredths of a second, for the program and for the kernel (proc(5)).
+  return ofChild.filter((fields) => Number(fields[1]) === parent).reduce((sum, fields) => sum + 10 * (Number(fields[11]) + Number(fields[12])), 0)
 }
 
 /** The values of a metric, whatever its labels. */
