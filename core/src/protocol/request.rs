@@ -108,6 +108,25 @@ pub struct DeleteRequest {
     pub handle: Option<String>,
 }
 
+/// Placeholders by number. Keys count from 1 without a gap; only their plain spelling (`1`, not `01`) names a
+/// placeholder.
+pub(crate) fn numbered(params: &BTreeMap<String, String>) -> Result<BTreeMap<u32, String>, &'static str> {
+    let numbers: Option<Vec<u32>> = params.keys().map(|key| number(key)).collect();
+    let mut numbers = numbers.ok_or("Parameters can only use numbers as keys")?;
+    numbers.sort_unstable();
+    if !numbers.iter().copied().eq((1..).take(numbers.len())) {
+        return Err("Parameters must be numbered sequentially, starting from 1");
+    }
+    let plain = params.iter().filter(|(key, _)| !key.starts_with('0'));
+    Ok(plain.filter_map(|(key, value)| Some((number(key)?, value.clone()))).collect())
+}
+
+/// Numbers too large to be anyone's are still numbers.
+fn number(key: &str) -> Option<u32> {
+    let digits = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| key.parse().unwrap_or(u32::MAX))
+}
+
 impl ShapeRequest {
     /// The part that the head of a log reply depends on.
     #[must_use]

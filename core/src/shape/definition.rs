@@ -10,8 +10,8 @@ use crate::filter::{Clause, Dependency, FilterError, SubqueryFilter};
 use crate::pg::copy::ProjectedRow;
 use crate::pg::{Column, Relation};
 use crate::protocol::RequestError;
-use crate::protocol::request::{DefinitionRequest, LogMode, Replica};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::protocol::request::{DefinitionRequest, LogMode, Replica, numbered};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Room for most identities.
@@ -219,6 +219,13 @@ impl Definition {
         filter.map_or(&[], SubqueryFilter::dependencies)
     }
 
+    /// True where readers have to get every change of a row by itself: moves refer to what a row was, and an update under
+    /// `replica=full` says it, which one that took others in could not.
+    #[must_use]
+    pub fn tells_each_change(&self) -> bool {
+        self.replica == Replica::Full || !self.subqueries().is_empty()
+    }
+
     /// The tagger for the rows of a snapshot in which the subqueries return `views`; nothing where there is
     /// none. `salt` is the shape's handle.
     #[must_use]
@@ -360,25 +367,6 @@ fn refusal(error: &FilterError) -> RequestError {
         FilterError::UnknownColumns(_) => RequestError::new("columns", error.to_string()),
         _ => RequestError::new("where", error.to_string()),
     }
-}
-
-/// Placeholders by number. Keys count from 1 without a gap; only their plain spelling (`1`, not `01`) names a
-/// placeholder.
-pub(super) fn numbered(params: &BTreeMap<String, String>) -> Result<BTreeMap<u32, String>, &'static str> {
-    let numbers: Option<Vec<u32>> = params.keys().map(|key| number(key)).collect();
-    let mut numbers = numbers.ok_or("Parameters can only use numbers as keys")?;
-    numbers.sort_unstable();
-    if !numbers.iter().copied().eq((1..).take(numbers.len())) {
-        return Err("Parameters must be numbered sequentially, starting from 1");
-    }
-    let plain = params.iter().filter(|(key, _)| !key.starts_with('0'));
-    Ok(plain.filter_map(|(key, value)| Some((number(key)?, value.clone()))).collect())
-}
-
-/// Numbers too large to be anyone's are still numbers.
-fn number(key: &str) -> Option<u32> {
-    let digits = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| key.parse().unwrap_or(u32::MAX))
 }
 
 fn names<'a>(relation: &'a Relation, columns: &[usize]) -> Vec<&'a str> {

@@ -1,6 +1,6 @@
 //! The schema header: what a client must know of the selected columns to read their values (protocol §5.2).
 
-use crate::pg::{Column, oid};
+use crate::pg::{Collation, Column, oid};
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
@@ -40,6 +40,10 @@ fn describe(column: &Column) -> Map<String, Value> {
     }
     if column.not_null {
         facts.insert("not_null".to_owned(), true.into());
+    }
+    // Whoever judges rows by the header has to know that equal texts may differ in their bytes.
+    if column.typing.collation == Collation::Nondeterministic {
+        facts.insert("collation".to_owned(), "nondeterministic".into());
     }
     describe_modifier(column, &mut facts);
     facts
@@ -201,6 +205,17 @@ mod tests {
             "neg": {"type": "numeric", "precision": 3, "scale": -2},
         });
         assert_eq!(header(&columns), expected);
+    }
+
+    #[test]
+    fn a_collation_is_told_where_equal_texts_may_differ() {
+        let mut loose = column("loose", "text", oid::TEXT, -1);
+        loose.typing.collation = Collation::Nondeterministic;
+        let mut plain = column("plain", "text", oid::TEXT, -1);
+        plain.typing.collation = Collation::Linguistic;
+        let expected =
+            json!({"loose": {"type": "text", "collation": "nondeterministic"}, "plain": {"type": "text"}});
+        assert_eq!(header(&[loose, plain]), expected);
     }
 
     #[test]

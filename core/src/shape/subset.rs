@@ -1,8 +1,9 @@
 //! The query for a subset of a shape: its own filter, order and bounds on top of the shape's.
 
-use super::definition::{Definition, numbered};
+use super::definition::Definition;
 use crate::filter::{Clause, FilterError, OrderBy, PostgresFilter, Reason, Subject};
 use crate::protocol::RequestError;
+use crate::protocol::request::numbered;
 use crate::protocol::subset::SubsetRequest;
 
 /// A subset that was checked against its shape's table. Everything in it was parsed and is written anew: no

@@ -121,7 +121,7 @@ impl<S: SharedShape + Clone> Logs<S> {
     pub fn restore(
         &mut self,
         id: ShapeId,
-        (shape, has_subqueries): (S, bool),
+        (shape, tells_each_change): (S, bool),
         filter: impl Into<Arc<SnapshotFilter>>,
         visible_up_to: Option<Lsn>,
         is_joined: bool,
@@ -135,7 +135,7 @@ impl<S: SharedShape + Clone> Logs<S> {
             self.bounded.insert(id);
         }
         let mut tracked = Tracked::new(id, shape, Snapshot::Done(filter), visibility);
-        (tracked.is_joined, tracked.is_compactable) = (is_joined, !has_subqueries);
+        (tracked.is_joined, tracked.is_compactable) = (is_joined, !tells_each_change);
         self.shapes.insert(id, tracked);
         self.note_growth(id);
     }
@@ -150,6 +150,13 @@ impl<S: SharedShape + Clone> Logs<S> {
         let mut tracked = Tracked::new(id, shape, snapshot, Visibility::default());
         tracked.is_compactable = !has_subqueries;
         self.shapes.insert(id, tracked);
+    }
+
+    /// The shape's log is never compacted.
+    pub(super) fn keep_each_change(&mut self, id: ShapeId) {
+        if let Some(tracked) = self.shapes.get_mut(&id) {
+            tracked.is_compactable = false;
+        }
     }
 
     fn record_created(&mut self, created: CreatedShape) {

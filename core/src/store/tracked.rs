@@ -23,7 +23,7 @@ pub(super) struct Tracked<S> {
     pub(super) is_touched: bool,
     /// True where its segment or its snapshot was written since the last checkpoint, and is not durable.
     pub(super) has_grown: bool,
-    /// False where the items of its log depend on each other, as those of moves do.
+    /// False where its readers have to get every change.
     pub(super) is_compactable: bool,
     /// Bytes that were left of the segment at the last compaction.
     pub(super) compacted_bytes: u64,

@@ -177,7 +177,7 @@ impl<S: SharedShape + Clone> Writer<S> {
     ) {
         let filter = filter.into();
         let visible_up_to = state.visible_up_to;
-        let shape = (shape, !definition.subqueries().is_empty());
+        let shape = (shape, definition.tells_each_change());
         self.logs.restore(id, shape, Arc::clone(&filter), visible_up_to, is_joined);
         self.router.add_restored(id, definition, salt, filter, state);
     }
@@ -190,7 +190,11 @@ impl<S: SharedShape + Clone> Writer<S> {
         let ShapeIdentity { id, handle, definition } = shape.identity();
         self.router.add_waiting(id, definition, &handle.to_string());
         let has_subqueries = !definition.subqueries().is_empty();
+        let tells_each_change = definition.tells_each_change();
         self.logs.register(id, shape, has_subqueries);
+        if tells_each_change {
+            self.logs.keep_each_change(id);
+        }
     }
 
     /// Drops a shape.

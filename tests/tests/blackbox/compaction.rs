@@ -126,7 +126,7 @@ async fn a_compacted_log_survives_a_kill_and_a_second_server_reads_it() {
 #[tokio::test]
 async fn rows_come_and_go_while_their_log_is_compacted() {
     let (server, sql) = server(&CHUNK).await;
-    let mut first = server.follow("table=counter&replica=full").await;
+    let mut first = server.follow("table=counter").await;
     let writer = server.sql().await;
     let writing = tokio::spawn(async move {
         for round in 0..150 {
@@ -140,7 +140,7 @@ async fn rows_come_and_go_while_their_log_is_compacted() {
     });
     let mut clients = Vec::new();
     while !writing.is_finished() {
-        let mut client = Follower::new(server.client(), "table=counter&replica=full");
+        let mut client = Follower::new(server.client(), "table=counter");
         client.sync().await;
         clients.push(client);
         first.step(true).await;

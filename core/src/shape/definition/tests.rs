@@ -288,3 +288,12 @@ fn a_definition_holds_while_what_it_shows_and_asks_for_does() {
     }
     assert!(!after("", add), "it shows all columns");
 }
+
+#[test]
+fn logs_that_tell_each_change_are_known() {
+    let inner = Relation { name: QualifiedName::new("public", "u"), oid: 2, ..relation() };
+    let with_subquery = resolve_with(inner, "where=id+IN+(SELECT+id+FROM+u)").unwrap();
+    assert!(with_subquery.tells_each_change());
+    assert!(resolve("replica=full").tells_each_change());
+    assert!(!resolve("where=n%3D1").tells_each_change());
+}
