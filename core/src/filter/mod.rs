@@ -83,6 +83,20 @@ impl Filter {
         Self::read(sql, &BTreeMap::new(), columns)
     }
 
+    /// Reads a clause whose columns may be qualified by the table's name.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`].
+    pub fn parse_about(
+        text: &str,
+        params: &BTreeMap<u32, String>,
+        table: Subject<'_>,
+    ) -> Result<Self, FilterError> {
+        check_size(text)?;
+        let node = parse::parse(text, Subqueries::Refused, table.name)?;
+        check::Checker::new(table.columns, params).clause(&node).map(Self::of)
+    }
+
     fn read(text: &str, params: &BTreeMap<u32, String>, columns: &[Column]) -> Result<Self, FilterError> {
         let node = parse::parse(text, Subqueries::Refused, None)?;
         check::Checker::new(columns, params).clause(&node).map(Self::of)
@@ -128,6 +142,21 @@ impl Filter {
         find_equality(&self.expr).map(|(column, text)| Equality { column, text })
     }
 
+    /// True where it is plain to see that every row which satisfies this clause satisfies the other one, too: each of the
+    /// terms that the other joins by AND is one of this one's, in the same canonical text.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        let own: Vec<String> = self.terms().iter().map(sql::canonical::text).collect();
+        other.terms().iter().all(|term| own.contains(&sql::canonical::text(term)))
+    }
+
+    fn terms(&self) -> &[Expr] {
+        match &self.expr {
+            Expr::And(terms) => terms,
+            other => std::slice::from_ref(other),
+        }
+    }
+
     /// The places at which an index finds the clause; `None` where it has to be evaluated for every row.
     pub(crate) fn access(&self) -> Option<Access<'_>> {
         Access::of(&self.expr)
@@ -146,6 +175,12 @@ impl PartialEq for Filter {
 }
 
 impl Eq for Filter {}
+
+/// The oid of a type of Postgres's own whose values core reads, by its name in the catalog.
+#[must_use]
+pub fn known_type_oid(name: &str) -> Option<u32> {
+    data_type::ty::SCALARS.iter().find(|ty| ty.catalog_name() == name)?.oid()
+}
 
 /// `column = literal`, as the text Postgres sends for the column.
 #[derive(Debug, Clone, PartialEq, Eq)]

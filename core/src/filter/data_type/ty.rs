@@ -162,6 +162,16 @@ impl Type {
         self.catalog().1
     }
 
+    /// `pg_type.typname`
+    pub(crate) fn catalog_name(&self) -> &'static str {
+        self.static_name().trim_matches('"')
+    }
+
+    /// `pg_type.oid`, where it is fixed.
+    pub(crate) const fn oid(&self) -> Option<u32> {
+        self.catalog().0
+    }
+
     /// `pg_type.oid`, where it is fixed, and the name as casts spell it.
     const fn catalog(&self) -> (Option<u32>, &'static str) {
         match self {
