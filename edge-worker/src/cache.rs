@@ -102,7 +102,7 @@ fn copy_url(label_url: &str, name: &str) -> String {
 }
 
 /// A stream that hands on bytes as they are, without JavaScript in between.
-fn passage() -> Result<TransformStream> {
+pub fn passage() -> Result<TransformStream> {
     let constructor = Reflect::get(&js_sys::global(), &"IdentityTransformStream".into())?;
     let constructor: Function = constructor.dyn_into().map_err(Error::from)?;
     Ok(Reflect::construct(&constructor, &Array::new())?.unchecked_into())

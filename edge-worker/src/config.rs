@@ -1,6 +1,6 @@
 //! The worker's settings, from the variables and secrets of its deployment.
 
-use limn_core::edge::{Expected, KeySet, KeySetError, Source};
+use limn_core::edge::{Bases, BasesError, Expected, KeySet, KeySetError, Source};
 
 /// Where the origin is and what protects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Config {
     pub secret: Option<String>,
     /// How readers' tokens are checked, where they have to show one.
     pub tokens: Option<Tokens>,
+    /// The shapes that others are derived of.
+    pub derive: Bases,
 }
 
 /// How tokens are checked.
@@ -48,6 +50,8 @@ pub enum ConfigError {
     KeysUrl(String),
     /// This variable says what tokens must say, and nothing says how they are signed.
     NoKeys(&'static str),
+    /// `LIMN_DERIVE` names no shapes.
+    Derive(BasesError),
 }
 
 /// The shared secret of HS256.
@@ -60,6 +64,8 @@ const JWKS_URL: &str = "LIMN_JWKS_URL";
 const JWT_ISSUER: &str = "LIMN_JWT_ISSUER";
 /// The `aud` that tokens must have.
 const JWT_AUDIENCE: &str = "LIMN_JWT_AUDIENCE";
+/// The shapes that others are derived of.
+const DERIVE: &str = "LIMN_DERIVE";
 
 impl Config {
     /// Reads the settings by name.
@@ -76,8 +82,9 @@ impl Config {
         if secret.as_deref().is_some_and(str::is_empty) {
             return Err(ConfigError::SecretEmpty);
         }
+        let derive = Bases::parse(&variable(DERIVE).unwrap_or_default()).map_err(ConfigError::Derive)?;
         let tokens = Tokens::from_variables(variable)?;
-        Ok(Self { origin_url: origin_url.trim_end_matches('/').to_owned(), secret, tokens })
+        Ok(Self { origin_url: origin_url.trim_end_matches('/').to_owned(), secret, tokens, derive })
     }
 }
 
@@ -129,6 +136,7 @@ impl std::fmt::Display for ConfigError {
                     "set only one of `{JWT_SECRET}`, `{JWKS}` and `{JWKS_URL}`: tokens have one source of keys"
                 )
             }
+            Self::Derive(error) => write!(f, "`{DERIVE}`: {error}"),
             Self::Keys(name, error) => write!(f, "`{name}` {error}"),
             Self::KeysUrl(url) => {
                 write!(f, "`{JWKS_URL}` is `{url}`, expected `https://…`, or `http://` on this machine")
@@ -159,7 +167,12 @@ mod tests {
         let open = config(&[("ORIGIN_URL", "http://127.0.0.1:3000/")]);
         assert_eq!(
             open,
-            Ok(Config { origin_url: "http://127.0.0.1:3000".to_owned(), secret: None, tokens: None })
+            Ok(Config {
+                origin_url: "http://127.0.0.1:3000".to_owned(),
+                secret: None,
+                tokens: None,
+                derive: Bases::default()
+            })
         );
         let closed = config(&[("ORIGIN_URL", "https://o.example"), ("LIMN_SECRET", "s")]);
         assert_eq!(closed.map(|config| config.secret), Ok(Some("s".to_owned())));

@@ -3,9 +3,9 @@
 
 use crate::answer::{Answer, Caller};
 use crate::config::{Config, ConfigError};
+use crate::derived::{self, Asked};
 use crate::plan::{self, Judge, Plan};
 use crate::replies::made;
-use crate::serve::serve;
 use crate::timing::Timing;
 use crate::tokens::{self, Refusal};
 use limn_core::protocol::Method;
@@ -37,7 +37,9 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
     match plan {
         Plan::Forward(forward) => {
             let timing = Timing::default();
-            match serve(&caller, &forward, &request, (&env, &context), &timing).await {
+            let platform = (&env, &context);
+            let asked = Asked { caller: &caller, url: &url, request: &request, platform, timing: &timing };
+            match derived::serve(&config, &forward, &asked).await {
                 Ok(reply) => with_timing(reply, &timing),
                 Err(error) => {
                     worker::console_error!("a request was not carried out: {error}");

@@ -5,6 +5,7 @@ use crate::config::Config;
 use limn_core::edge::Claims;
 use limn_core::protocol::cache_key::{EdgeRequest, KeyScope, RequestClass, Secrets};
 use limn_core::protocol::cached_reply::HeaderList;
+use limn_core::protocol::query::Query;
 use limn_core::protocol::route::route;
 use limn_core::protocol::{Coding, Method, auth, header};
 
@@ -142,6 +143,35 @@ pub fn granted(
         ends_s: (request.class() == RequestClass::Live).then_some(claims.expires_s),
         request,
     })
+}
+
+/// True where nobody but the worker checks who asks.
+pub fn is_judged_here(config: &Config, forward: &Forward) -> bool {
+    let is_open = !forward.request.has_secret()
+        && forward.headers.iter().all(|(name, _)| name != header::AUTHORIZATION);
+    config.secret.is_some() || config.tokens.is_some() || is_open
+}
+
+/// The same request with other parameters, whose replies are the same for every reader that may be told of them, and are
+/// read here.
+pub fn with_query(config: &Config, url: &str, forward: &Forward, query: Query) -> Forward {
+    let request = forward.request.with_query(query);
+    let scope = KeyScope { origin_url: &config.origin_url, secret: config.secret.as_deref(), tenant: None };
+    let copies = Copies::new(&request, scope, Target::split(url).site, |_| None);
+    let mut headers = forward.headers.clone();
+    headers.retain(|(name, _)| name != header::IF_NONE_MATCH && name != header::ACCEPT_ENCODING);
+    headers.push((header::ACCEPT_ENCODING.to_owned(), "identity".to_owned()));
+    Forward {
+        method: forward.method.clone(),
+        url: shape_url(config, &request.origin_query(Secrets::Strip)),
+        headers,
+        copy_url: copies.as_ref().and_then(|copies| copies.url_of(&request)),
+        hub_key: copies.as_ref().and_then(|copies| copies.hub_key(&request)),
+        pointer: copies.and_then(|copies| copies.pointer(config, &request, Secrets::Strip)),
+        body: None,
+        ends_s: forward.ends_s,
+        request,
+    }
 }
 
 /// Who asks, from the same.
@@ -329,7 +359,7 @@ impl<'a> Target<'a> {
 mod tests {
     use super::*;
     use crate::config::{Keys, Tokens};
-    use limn_core::edge::{Expected, KeySet};
+    use limn_core::edge::{Bases, Expected, KeySet};
 
     const POINTER: &str = "https://edge.example/v1/shape?table=t&offset=-1";
 
@@ -338,6 +368,7 @@ mod tests {
             origin_url: "http://origin:3000".to_owned(),
             secret: secret.map(str::to_owned),
             tokens: None,
+            derive: Bases::default(),
         }
     }
 

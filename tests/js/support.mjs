@@ -127,6 +127,7 @@ export class Servers {
     const metrics = `http://127.0.0.1:${metricsPort}/metrics`
     return {
       url,
+      shapes: () => sumOf(metrics, 'limn_shapes'),
       requestsServed: () => sumOf(metrics, 'limn_http_requests_total'),
       stop: () => server.end('SIGTERM'),
       parkedClients: () => sumOf(metrics, 'limn_parked_clients'),

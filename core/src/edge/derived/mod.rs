@@ -15,7 +15,7 @@ mod events;
 mod schema;
 
 #[cfg(test)]
-mod differential;
+mod differential_tests;
 #[cfg(test)]
 mod tests;
 
