@@ -39,7 +39,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
             let timing = Timing::default();
             let platform = (&env, &context);
             let asked = Asked { caller: &caller, url: &url, request: &request, platform, timing: &timing };
-            match derived::serve(&config, &forward, &asked).await {
+            match derived::serve(config, &forward, &asked).await {
                 Ok(reply) => with_timing(reply, &timing),
                 Err(error) => {
                     worker::console_error!("a request was not carried out: {error}");
