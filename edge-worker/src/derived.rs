@@ -161,10 +161,7 @@ impl Base<'_> {
                 Ok(None) => {}
                 Err(error) => {
                     worker::console_error!("a derived reply was not made: {error}");
-                    return made(
-                        asked.caller,
-                        Answer::misconfigured(asked.caller, &error.to_string()),
-                    );
+                    return made(asked.caller, Answer::misconfigured(asked.caller, &error.to_string()));
                 }
             }
             let [Some(offset), Some(handle), cursor] = next else { break };
