@@ -27,8 +27,8 @@ let table
 
 before(async () => {
   origin = await startOrigin()
-  open = await serve({ origin: origin.url })
-  secured = await serve({ origin: origin.url, secret: SECRET })
+  open = await serve({ hub: false, origin: origin.url })
+  secured = await serve({ hub: false, origin: origin.url, secret: SECRET })
 })
 
 beforeEach(() => {
@@ -297,7 +297,7 @@ describe('credentials', () => {
 
 describe('failures', () => {
   it('of the origin are a 503 that no cache keeps', async () => {
-    const nowhere = await serve({ origin: 'http://127.0.0.1:1' })
+    const nowhere = await serve({ hub: false, origin: 'http://127.0.0.1:1' })
     try {
       for (const params of [{ offset: '-1' }, { offset: 'now' }]) {
         const answer = await read(shape(nowhere, params), { headers: { origin: 'https://a.example' } })
