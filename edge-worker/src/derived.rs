@@ -7,9 +7,9 @@
 use crate::answer::{Answer, Caller};
 use crate::config::Config;
 use crate::plan::{self, Forward};
-use crate::replies::{made, rebuilt};
+use crate::replies::{made, rebuilt, said};
 use crate::serve;
-use crate::timing::Timing;
+use crate::timing::{Timing, now_ms};
 use limn_core::edge::derived::Events;
 use limn_core::edge::{Derivation, Messages, Wanted};
 use limn_core::protocol::cached_reply::HeaderList;
@@ -21,7 +21,7 @@ use worker::js_sys::{Reflect, Uint8Array};
 use worker::wasm_bindgen::JsCast;
 use worker::wasm_bindgen_futures::{JsFuture, spawn_local};
 use worker::web_sys::{ReadableStreamDefaultReader, WritableStreamDefaultWriter};
-use worker::{Context, Date, Env, Error, Request, Response, ResponseBody, Result};
+use worker::{Context, Env, Error, Request, Response, ResponseBody, Result};
 
 /// So many replies of the base are read for one reply that has to say something. Each costs a few subrequests, of which
 /// the platform allows 50 on its free plan.
@@ -111,7 +111,7 @@ impl Base<'_> {
     async fn newest_schema(&self, asked: &Asked<'_>) -> Result<Newest> {
         let start = self.request(asked, &[]).request.pointer();
         let pointer = plan::with_query(self.config, asked.url, self.forward, start.query().clone());
-        let now_ms = Date::now().as_millis();
+        let now_ms = now_ms();
         let known = KNOWN.with_borrow(|known| {
             let (handle, learnt_ms) = known.newest.get(&pointer.url)?;
             let is_fresh = now_ms.saturating_sub(*learnt_ms) < SCHEMA_FRESH_MS;
@@ -122,7 +122,9 @@ impl Base<'_> {
         }
         let reply = self.ask(&pointer, asked).await?;
         let status = reply.status_code();
-        if let (Some(handle), Some(schema)) = (value(&reply, header::HANDLE), value(&reply, header::SCHEMA)) {
+        if let (Some(handle), Some(schema)) =
+            (said(reply.headers(), header::HANDLE), said(reply.headers(), header::SCHEMA))
+        {
             learn(&handle, &schema);
             KNOWN.with_borrow_mut(|known| known.newest.insert(pointer.url, (handle, now_ms)));
             discard(reply);
@@ -150,8 +152,11 @@ impl Base<'_> {
             if asked.caller.method == Method::Head {
                 return rebuilt(200, ResponseBody::Empty, &headers);
             }
-            let next =
-                [value(&reply, header::OFFSET), value(&reply, header::HANDLE), value(&reply, header::CURSOR)];
+            let next = [
+                said(reply.headers(), header::OFFSET),
+                said(reply.headers(), header::HANDLE),
+                said(reply.headers(), header::CURSOR),
+            ];
             let mut body = Body::new(reply, derivation)?;
             if matches!(body.form, Form::Events(_)) {
                 return stream(body, Vec::new(), &headers);
@@ -177,8 +182,8 @@ impl Base<'_> {
 
     /// What maps a reply's messages. Live replies do not tell the schema.
     async fn derivation(&self, reply: &Response, asked: &Asked<'_>) -> Result<Option<Derivation>> {
-        let Some(handle) = value(reply, header::HANDLE) else { return Ok(None) };
-        let schema = match value(reply, header::SCHEMA) {
+        let Some(handle) = said(reply.headers(), header::HANDLE) else { return Ok(None) };
+        let schema = match said(reply.headers(), header::SCHEMA) {
             Some(schema) => {
                 learn(&handle, &schema);
                 Some(schema)
@@ -196,8 +201,8 @@ impl Base<'_> {
         let plain = LIVE.map(|parameter| (parameter, None));
         let head = Forward { method: "HEAD".to_owned(), copy_url: None, ..self.request(asked, &plain) };
         let reply = self.ask(&head, asked).await?;
-        let schema = value(&reply, header::SCHEMA)
-            .filter(|_| value(&reply, header::HANDLE).as_deref() == Some(handle));
+        let schema = said(reply.headers(), header::SCHEMA)
+            .filter(|_| said(reply.headers(), header::HANDLE).as_deref() == Some(handle));
         schema.iter().for_each(|schema| learn(handle, schema));
         Ok(schema)
     }
@@ -227,10 +232,6 @@ fn learn(handle: &str, schema: &str) {
     });
 }
 
-fn value(reply: &Response, name: &str) -> Option<String> {
-    reply.headers().get(name).ok().flatten()
-}
-
 /// The base's headers, but for those of its bytes.
 fn kept_headers(reply: &Response, schema: &str) -> HeaderList {
     const DROPPED: [&str; 3] = [header::ETAG, header::CONTENT_ENCODING, "content-length"];
@@ -258,8 +259,8 @@ enum Form {
 
 impl Body {
     fn new(reply: Response, derivation: Derivation) -> Result<Self> {
-        let is_stream =
-            value(&reply, header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(header::EVENT_STREAM));
+        let is_stream = said(reply.headers(), header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.starts_with(header::EVENT_STREAM));
         let form = match is_stream {
             true => Form::Events(Events::default()),
             false => {

@@ -5,7 +5,7 @@ use crate::answer::{Answer, Caller};
 use crate::config::{Config, ConfigError};
 use crate::derived::{self, Asked};
 use crate::plan::{self, Judge, Plan};
-use crate::replies::made;
+use crate::replies::{made, said};
 use crate::timing::Timing;
 use crate::tokens::{self, Refusal};
 use limn_core::protocol::Method;
@@ -20,7 +20,7 @@ use worker::{Context, Env, Request, Response, Result, event};
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
     let (method, url) = (request.inner().method(), request.inner().url());
-    let request_header = |name: &str| request.headers().get(name).ok().flatten();
+    let request_header = |name: &str| said(request.headers(), name);
     let caller = plan::caller(&method, &url, request_header);
     let config = settings(&env);
     let config = match &*config {
@@ -84,7 +84,7 @@ async fn judge(
         Ok(body) => body,
         Err(error) => return Plan::Answer(Answer::bad_body(&error)),
     };
-    let request_header = |name: &str| request.headers().get(name).ok().flatten();
+    let request_header = |name: &str| said(request.headers(), name);
     plan::granted(config, caller, (method, url), request_header, &asked.request, &claims, &body)
 }
 

@@ -5,7 +5,8 @@
 
 use crate::origin::remaining_ms;
 use crate::plan::Forward;
-use crate::replies::{header_map, headers_of};
+use crate::replies::{header_map, headers_of, said};
+use crate::timing::now_ms;
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
 use limn_core::Offset;
@@ -24,8 +25,8 @@ use std::time::Duration;
 use worker::wasm_bindgen_futures::spawn_local;
 use worker::web_sys::{self, AbortSignal, RequestRedirect};
 use worker::{
-    Date, Delay, DurableObject, Env, Error, Fetch, Request, Response, ResponseBody, ResponseBuilder, Result,
-    State, durable_object, js_sys,
+    Delay, DurableObject, Env, Error, Fetch, Request, Response, ResponseBody, ResponseBuilder, Result, State,
+    durable_object, js_sys,
 };
 
 /// The binding of the objects' class, in `wrangler.toml`.
@@ -244,7 +245,7 @@ impl Shared {
 impl Source {
     /// What a request of the gateway's, or of another object's, asks for.
     fn read(request: &Request) -> Option<(Self, Ask)> {
-        let header = |name: &str| request.headers().get(name).ok().flatten();
+        let header = |name: &str| said(request.headers(), name);
         let url = request.inner().url();
         let (address, query) = url.split_once('?')?;
         let parsed = EdgeRequest::parse(Method::Get, "/v1/shape", query).ok()?;
@@ -326,7 +327,7 @@ pub async fn ask(env: &Env, key: &str, forward: &Forward) -> std::result::Result
             return Err(Missed::PassedOn);
         }
     };
-    let header = |name: &str| reply.headers().get(name).ok().flatten();
+    let header = |name: &str| said(reply.headers(), name);
     if let Some(shards) = header(SHARDS).and_then(|shards| shards.parse().ok()) {
         SPREAD.with_borrow_mut(|spread| spread.learn(key, shards));
     }
@@ -383,8 +384,4 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
 fn random() -> u64 {
     // The last bits of the fraction are not the best.
     js_sys::Math::random().to_bits() >> 8
-}
-
-fn now_ms() -> u64 {
-    Date::now().as_millis()
 }

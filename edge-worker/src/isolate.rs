@@ -1,8 +1,8 @@
 //! What the requests of one isolate share: values only, since a promise of one request may not be awaited by another.
 
+use crate::timing::now_ms;
 use limn_core::edge::{Breaker, Flights};
 use std::cell::{Cell, RefCell};
-use worker::Date;
 
 thread_local! {
     static FLIGHTS: RefCell<Flights> = RefCell::default();
@@ -51,8 +51,4 @@ pub fn has_cache() -> bool {
 /// Notes that there is none.
 pub fn lacks_cache() {
     HAS_CACHE.set(false);
-}
-
-fn now_ms() -> u64 {
-    Date::now().as_millis()
 }

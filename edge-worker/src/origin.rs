@@ -3,13 +3,14 @@
 use crate::answer;
 use crate::isolate::with_breaker;
 use crate::plan::Forward;
+use crate::timing::now_ms;
 use limn_core::protocol::header;
 use std::fmt;
 use worker::js_sys::{self, Reflect};
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{self, AbortSignal, ReadableStream, RequestRedirect, WorkerGlobalScope};
-use worker::{Date, Error, Headers, Response, Result};
+use worker::{Error, Headers, Response, Result};
 
 /// Why the origin did not answer.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ fn is_of_gateway(reply: &Response) -> bool {
 
 /// The milliseconds until a time in seconds since 1970, or as many as a timer takes: no reply is on its way for so long.
 pub fn remaining_ms(ends_s: u64) -> u32 {
-    let remaining_ms = ends_s.saturating_mul(1_000).saturating_sub(Date::now().as_millis());
+    let remaining_ms = ends_s.saturating_mul(1_000).saturating_sub(now_ms());
     i32::try_from(remaining_ms).unwrap_or(i32::MAX).unsigned_abs()
 }
 

@@ -35,6 +35,11 @@ pub fn headers_of(reply: &Response) -> HeaderList {
     reply.headers().entries().collect()
 }
 
+/// The value of a header, of a request or a reply that is the platform's.
+pub fn said(headers: &Headers, name: &str) -> Option<String> {
+    headers.get(name).ok().flatten()
+}
+
 /// The first value of a header.
 pub fn value<'a>(headers: &'a HeaderList, wanted: &str) -> Option<&'a str> {
     headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())

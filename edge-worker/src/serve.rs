@@ -8,7 +8,7 @@ use crate::isolate::{self, Flight};
 use crate::origin::{self, Trouble};
 use crate::plan::Forward;
 use crate::replies::{headers_of, made, rebuilt, value};
-use crate::timing::Timing;
+use crate::timing::{Timing, now_ms};
 use limn_core::edge::TokenError;
 use limn_core::protocol::cached_reply::{
     self, CacheStatus, HeaderList, accepts_cached, may_serve, served_headers, stored_headers, stored_life,
@@ -17,7 +17,7 @@ use limn_core::protocol::copy_class::{CopyLife, Failure, Freshness};
 use limn_core::protocol::header;
 use std::time::Duration;
 use worker::web_sys::ReadableStream;
-use worker::{Context, Date, Delay, Env, Request, Response, ResponseBody, Result};
+use worker::{Context, Delay, Env, Request, Response, ResponseBody, Result};
 
 /// For how long a request waits for what another one fetches.
 const COLLAPSED_MS: u64 = 5_000;
@@ -332,8 +332,4 @@ const fn status_of(why: Why, stored: bool) -> CacheStatus {
         Why::Stale => CacheStatus::Stale { stored },
         Why::Refused => CacheStatus::Refresh { stored },
     }
-}
-
-fn now_ms() -> u64 {
-    Date::now().as_millis()
 }

@@ -10,15 +10,20 @@ pub struct Timing {
     origin_ms: Cell<Option<u64>>,
 }
 
+/// The platform's clock, in milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    Date::now().as_millis()
+}
+
 impl Timing {
     /// Notes that a look into the cache that began then is over.
     pub fn looked(&self, began_ms: u64) {
-        self.cache_ms.set(Some(Date::now().as_millis().saturating_sub(began_ms)));
+        self.cache_ms.set(Some(now_ms().saturating_sub(began_ms)));
     }
 
     /// Notes that the head of the origin's reply is there, or will not be.
     pub fn asked(&self, began_ms: u64) {
-        self.origin_ms.set(Some(Date::now().as_millis().saturating_sub(began_ms)));
+        self.origin_ms.set(Some(now_ms().saturating_sub(began_ms)));
     }
 
     /// Both, where they were waited for.

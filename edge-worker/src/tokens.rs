@@ -1,6 +1,7 @@
 //! Checks tokens by the platform's WebCrypto, with keys that are given or that an address tells.
 
 use crate::config::{Keys, Tokens};
+use crate::timing::now_ms;
 use limn_core::edge::key_set::KEYS_MAX;
 use limn_core::edge::{Algorithm, Claims, Key, KeySet, SignedToken, Source, TokenError};
 use std::cell::RefCell;
@@ -9,7 +10,7 @@ use web_sys::{CryptoKey, SubtleCrypto, WorkerGlobalScope};
 use worker::js_sys::{self, Array, Object, Reflect, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{Date, Error, Fetch, Request, Result};
+use worker::{Error, Fetch, Request, Result};
 
 /// For how long a key set is taken as it was read.
 const KEYS_FRESH_MS: u64 = 600_000;
@@ -41,7 +42,7 @@ thread_local! {
 /// The claims of a genuine token that is valid now.
 pub async fn claims(tokens: &Tokens, token: Option<&str>) -> std::result::Result<Claims, Refusal> {
     let token = SignedToken::parse(token.ok_or(TokenError::Missing)?)?;
-    let now_ms = Date::now().as_millis();
+    let now_ms = now_ms();
     let keys = match &tokens.keys {
         Keys::Given(keys) => keys.clone(),
         Keys::At(url) => keys_for(url, &token, now_ms).await.map_err(Refusal::Keys)?,
