@@ -224,9 +224,8 @@ impl EdgeRequest {
     #[must_use]
     pub fn pointer(&self) -> Self {
         let mut query = self.query.clone();
-        let gone = [Parameter::Handle, Parameter::Cursor, Parameter::ExpiredHandle, Parameter::CacheBuster];
-        let live = [Parameter::Live, Parameter::LiveSse, Parameter::ExperimentalLiveSse];
-        gone.into_iter().chain(live).for_each(|parameter| query.set(parameter, None));
+        let gone = [Parameter::Handle, Parameter::ExpiredHandle, Parameter::CacheBuster];
+        gone.into_iter().chain(PLACES).for_each(|parameter| query.set(parameter, None));
         query.set(Parameter::Offset, Some(Value::Text(Offset::Start.to_string())));
         Self { method: Method::Get, class: RequestClass::Pointer, query }
     }
