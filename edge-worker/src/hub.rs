@@ -62,6 +62,8 @@ struct Shared {
     polls: RefCell<HashMap<WaiterId, oneshot::Sender<Answer>>>,
     streams: RefCell<HashMap<WaiterId, mpsc::Sender<Vec<u8>>>>,
     source: RefCell<Option<Source>>,
+    /// The cursor of upstream's newest reply: with it the next request has an address that no cache has seen.
+    cursor: RefCell<Option<String>>,
     /// The earliest time that a timer is set to; 0 for none.
     wakes_ms: Cell<u64>,
 }
@@ -85,6 +87,7 @@ impl DurableObject for Hub {
             polls: RefCell::default(),
             streams: RefCell::default(),
             source: RefCell::default(),
+            cursor: RefCell::default(),
             wakes_ms: Cell::new(0),
         };
         Self { shared: Rc::new(shared) }
@@ -197,6 +200,7 @@ impl Shared {
         };
         let body = reply.bytes().await?;
         let headers = headers_of(&reply);
+        self.cursor.replace(said(reply.headers(), header::CURSOR));
         if headers.iter().any(|(name, _)| name == PASS_ON) || body.len() > hub::window::WINDOW_BYTES_MAX {
             // Whoever needs it asks the origin, which streams it.
             return Ok(Reply { status: 413, headers, body: Vec::new() });
@@ -208,7 +212,8 @@ impl Shared {
     fn upstream_request(&self, offset: Offset, live: bool) -> Result<(Request, Option<worker::Stub>)> {
         let source = self.source.borrow();
         let source = source.as_ref().ok_or_else(|| Error::RustError("nobody has asked yet".to_owned()))?;
-        let query = source.request.moved_to(offset, live, None).origin_query(Secrets::Strip);
+        let cursor = self.cursor.borrow();
+        let query = source.request.moved_to(offset, live, cursor.as_deref()).origin_query(Secrets::Strip);
         let mut headers: HeaderList = Vec::new();
         headers.extend(source.authorization.clone().map(|value| (header::AUTHORIZATION.to_owned(), value)));
         let first = match source.is_first {
