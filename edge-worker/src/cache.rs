@@ -18,7 +18,7 @@ use worker::{Cache, Error, Response, ResponseBody, ResponseBuilder, Result};
 /// Where a label says what its copy's address ends in.
 const COPY: &str = "limn-copy";
 
-/// What workerd says where it was not told of a cache.
+/// The words of a workerd that was not told of a cache.
 const NO_CACHE: &str = "No Cache was configured";
 
 /// The copy that is labelled at an address.

@@ -33,7 +33,7 @@ const SCHEMAS_MAX: usize = 1_000;
 /// The longest message; an isolate has 128 MB for all that it does.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// What makes a request live.
+/// The parameters that make a request live.
 const LIVE: [Parameter; 4] =
     [Parameter::Live, Parameter::LiveSse, Parameter::ExperimentalLiveSse, Parameter::Cursor];
 
@@ -46,7 +46,7 @@ struct Known {
 }
 
 thread_local! {
-    /// What this isolate's replies told. Only values cross between requests.
+    /// Learnt from this isolate's replies. Only values cross between requests.
     static KNOWN: RefCell<Known> = RefCell::default();
 }
 
@@ -61,7 +61,7 @@ pub struct Asked<'a> {
     pub request: &'a Request,
     /// The worker's bindings, and what outlives the reply.
     pub platform: (&'a Env, &'a Context),
-    /// What is waited for.
+    /// The times that the request waited.
     pub timing: &'a Timing,
 }
 
@@ -89,7 +89,7 @@ async fn plain(forward: &Forward, asked: &Asked<'_>) -> Result<Response> {
     serve::serve(asked.caller, forward, asked.request, asked.platform, asked.timing).await
 }
 
-/// What is known of the base.
+/// The base's schema, or why there is none.
 enum Newest {
     /// Its schema.
     Schema(String),
@@ -180,7 +180,7 @@ impl Base<'_> {
         made(asked.caller, Answer::misconfigured(asked.caller, message))
     }
 
-    /// What maps a reply's messages. Live replies do not tell the schema.
+    /// The derivation of a reply's messages. Live replies do not tell the schema.
     async fn derivation(&self, reply: &Response, asked: &Asked<'_>) -> Result<Option<Derivation>> {
         let Some(handle) = said(reply.headers(), header::HANDLE) else { return Ok(None) };
         let schema = match said(reply.headers(), header::SCHEMA) {

@@ -40,7 +40,7 @@ const LEVEL: &str = "limn-hub-level";
 /// The reply is not the hub's to give: the origin is to be asked after so many milliseconds.
 pub const PASS_ON: &str = "limn-hub-pass-on";
 
-/// How long the origin holds a long poll: what cursors are counted in.
+/// The origin holds a long poll for so long, and counts cursors in that.
 const WINDOW_S: u64 = 20;
 /// A reply that is not there by now is none.
 const REPLY_MS: u32 = 45_000;
@@ -55,7 +55,7 @@ pub struct Hub {
     shared: Rc<Shared>,
 }
 
-/// What requests, timers and the reply of the origin work on. Nothing of it is borrowed across an `await`.
+/// The state on which requests, timers and the origin's reply work. Nothing of it is borrowed across an `await`.
 struct Shared {
     env: Env,
     machine: RefCell<hub::Hub>,
@@ -68,7 +68,7 @@ struct Shared {
     wakes_ms: Cell<u64>,
 }
 
-/// Where the object asks: one of its requests, which is moved along the log.
+/// The object's own request upstream: one of its clients' requests, which is moved along the log.
 struct Source {
     request: EdgeRequest,
     /// The origin's address, up to the query.
@@ -248,7 +248,7 @@ impl Shared {
 }
 
 impl Source {
-    /// What a request of the gateway's, or of another object's, asks for.
+    /// Reads a request of the gateway's, or of another object's.
     fn read(request: &Request) -> Option<(Self, Ask)> {
         let header = |name: &str| said(request.headers(), name);
         let url = request.inner().url();
@@ -342,7 +342,7 @@ pub async fn ask(env: &Env, key: &str, forward: &Forward) -> std::result::Result
 }
 
 thread_local! {
-    /// What the hubs have told this isolate.
+    /// The hubs have told this isolate.
     static SPREAD: RefCell<Spread> = RefCell::default();
 }
 

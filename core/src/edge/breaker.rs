@@ -18,7 +18,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Whether a request may go to the origin now. Of those that come when it has been open for its time the first one
+    /// True where a request may go to the origin now. Of those that come when it has been open for its time the first one
     /// may, and the others once that one was answered, or after as long again.
     pub fn may_ask(&mut self, now_ms: u64) -> bool {
         match self.open_until_ms {
@@ -49,7 +49,7 @@ impl Breaker {
         }
     }
 
-    /// Whether it keeps requests back now.
+    /// True while it keeps requests back.
     #[must_use]
     pub fn is_open(&self, now_ms: u64) -> bool {
         self.open_until_ms.is_some_and(|until_ms| now_ms < until_ms)

@@ -32,7 +32,7 @@ impl Flights {
         self.under_way.retain(|(known, _)| known != key);
     }
 
-    /// Whether somebody asks for `key` now.
+    /// True while somebody asks for `key`.
     #[must_use]
     pub fn is_under_way(&self, key: &str, now_ms: u64) -> bool {
         self.under_way.iter().any(|(known, began_ms)| known == key && !is_over(*began_ms, now_ms))

@@ -7,14 +7,14 @@
 /// A splitter's state between two chunks.
 #[derive(Debug, Clone)]
 pub struct Messages {
-    /// How many bytes a message may have.
+    /// The most bytes of a message.
     longest: usize,
     place: Place,
     /// The beginning of a message that the chunks so far have not ended.
     begun: Vec<u8>,
 }
 
-/// Where in the body the next byte is.
+/// The next byte's place in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Before the array.
@@ -33,7 +33,7 @@ enum Place {
     Broken,
 }
 
-/// Whether brackets mean something.
+/// A bracket means something outside of strings only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Text {
     Outside,

@@ -196,7 +196,7 @@ fn outside_quotes_once(text: &str, delimiter: char) -> Option<(&str, &str)> {
     Some((before, rest.get(delimiter.len_utf8()..)?))
 }
 
-/// Whether a character stands in no quotes; a doubled quote ends and begins them.
+/// True for a character that stands in no quotes; a doubled quote ends and begins them.
 fn is_outside(quote: &mut Option<char>, c: char) -> bool {
     match *quote {
         None if c == '\'' || c == '"' => *quote = Some(c),

@@ -31,7 +31,7 @@ pub(super) struct Headers<'a> {
     pub(super) key_change_from: Option<&'a [u8]>,
 }
 
-/// What happens to the row.
+/// The row comes, changes or goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Insert,

@@ -123,7 +123,7 @@ fn positions(relation: &Relation, names: Option<&[String]>) -> Vec<usize> {
     all.filter(|(_, column)| is_shown(column)).map(|(index, _)| index).collect()
 }
 
-/// What the origin sends of a change to a shape, as `shape::routing` and `shape::encode` have it.
+/// The messages that the origin sends of a change to a shape, as `shape::routing` and `shape::encode` have it.
 fn encode(
     format: &ItemFormat,
     filter: Option<&Filter>,

@@ -3,9 +3,9 @@
 use super::{Derivation, Underived};
 use crate::protocol::message::push_event;
 
-/// How an event with a message begins.
+/// The beginning of an event with a message.
 const DATA: &[u8] = b"data: ";
-/// What ends an event.
+/// The end of an event.
 const END: &[u8] = b"\n\n";
 
 /// A stream of a base's events on its way to a reader of a derived shape.

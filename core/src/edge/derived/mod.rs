@@ -107,7 +107,7 @@ struct Field<'a> {
     column: usize,
     name: &'a [u8],
     value: &'a [u8],
-    /// What it was, where it has changed.
+    /// The value before the change, where it has changed.
     old: Option<&'a [u8]>,
 }
 
@@ -194,7 +194,7 @@ impl Derivation {
         }
     }
 
-    /// What a reply with these messages is: a JSON array; `None` where none of them is one of the derived shape's, so
+    /// The derived body of a reply with these messages, a JSON array; `None` where none of them is one of the derived shape's, so
     /// that there is nothing to answer yet.
     ///
     /// # Errors

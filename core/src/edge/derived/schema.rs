@@ -14,7 +14,7 @@ pub(super) struct Schema<'a> {
     pub(super) columns: Vec<Column>,
 }
 
-/// What a clause depends on.
+/// The facts of a column on which a clause depends.
 #[derive(Deserialize)]
 struct Facts {
     #[serde(rename = "type")]

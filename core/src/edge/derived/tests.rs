@@ -10,7 +10,7 @@ fn request(query: &str) -> EdgeRequest {
     EdgeRequest::parse(Method::Get, "/v1/shape", query).unwrap()
 }
 
-/// What is made of a request, where these are the bases.
+/// The derivation of a request, where these are the bases.
 fn derive(bases: &str, query: &str) -> Result<Derivation, Passed> {
     let bases = Bases::parse(bases).unwrap();
     let request = request(&format!("{query}&offset=-1"));

@@ -36,7 +36,7 @@ const SPREAD: u32 = 4;
 const ROTATED_MS: u64 = 2_000;
 /// For so long it is remembered that the handle is gone.
 const GONE_MS: u64 = 60_000;
-/// What the origin told longer ago than this, while nobody asked it, is not taken for the log's end any more.
+/// The origin's last word on the log's end counts for so long while nobody asks it again.
 const FRESH_MS: u64 = 2_000;
 /// The first pause before upstream is asked again after a failure; it doubles each time.
 const PAUSE_MS: u64 = 500;
@@ -46,9 +46,9 @@ const PAUSE_MS_MAX: u64 = 10_000;
 /// A live request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
-    /// What the client has seen.
+    /// The client has seen the log up to here.
     pub offset: Offset,
-    /// How it waits.
+    /// It waits for this.
     pub wait: Wait,
     /// Over how many hubs the asking side spreads its requests.
     pub shards: u32,
@@ -56,7 +56,7 @@ pub struct Ask {
     pub random: u64,
 }
 
-/// How somebody waits.
+/// The reply that somebody waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// For one reply.
@@ -67,12 +67,12 @@ pub enum Wait {
     Hub,
 }
 
-/// What is to be done.
+/// An action of the hub's owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Ask upstream for what comes behind this offset; [`Hub::handle_reply`] or [`Hub::handle_failure`] ends it.
     AskUpstream {
-        /// What the hub has seen.
+        /// The hub has seen the log up to here.
         offset: Offset,
         /// By a long poll; else by a request that is answered at once, which shows that upstream is back.
         live: bool,
@@ -85,7 +85,7 @@ pub enum Effect {
     End(WaiterId),
 }
 
-/// What a stream is sent.
+/// The bytes that a stream is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Events {
     /// Messages.
@@ -96,7 +96,7 @@ pub enum Events {
     Reply(Arc<Reply>),
 }
 
-/// How a poll is answered.
+/// The answer to a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// By this part of the log.
@@ -112,7 +112,7 @@ pub enum Answer {
 /// The hub of one shape, under one handle.
 #[derive(Debug, Default)]
 pub struct Hub {
-    /// Where the log ended when upstream was last heard of.
+    /// The log's end when upstream was last heard of.
     head: Option<Offset>,
     window: Window,
     /// The newest reply that said that nothing was left, and when.
@@ -127,7 +127,7 @@ pub struct Hub {
     effects: Vec<Effect>,
 }
 
-/// What upstream is doing.
+/// The state of the request upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Upstream {
     /// Nobody waits, so nothing is asked.
@@ -222,7 +222,7 @@ impl Hub {
         self.waiters.next_due_ms().into_iter().chain(upstream).min()
     }
 
-    /// What is to be done, in order.
+    /// The effects since the last call, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
@@ -233,7 +233,7 @@ impl Hub {
         self.shards
     }
 
-    /// How many wait.
+    /// The number of those who wait.
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.waiters.len()

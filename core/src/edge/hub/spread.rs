@@ -1,4 +1,4 @@
-//! What a gateway remembers: over how many hubs the readers of each shape are spread.
+//! The number of hubs over which the readers of each shape are spread, as a gateway remembers it.
 
 use std::collections::HashMap;
 

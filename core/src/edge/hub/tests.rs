@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// How long the origin holds a long poll without changes.
+/// The origin holds a long poll without changes for so long.
 const HOLD_MS: u64 = 20_000;
 
 fn at(tx: u64) -> Offset {
@@ -19,7 +19,7 @@ fn ask(offset: u64, wait: Wait) -> Ask {
     Ask { offset: at(offset), wait, shards: 1, random: 0 }
 }
 
-/// What the origin answers to a request at `from`, where its log ends at `to`.
+/// The origin's answer to a request at `from`, where its log ends at `to`.
 fn reply(from: u64, to: u64) -> Reply {
     let change = |tx| format!(r#"{{"headers":{{"operation":"insert","lsn":"{tx}","op_position":0}}}}"#);
     let end = r#"{"headers":{"control":"up-to-date","global_last_seen_lsn":"1"}}"#.to_owned();
@@ -49,7 +49,7 @@ fn asked(hub: &mut Hub) -> Vec<(Offset, bool)> {
     hub.take_effects().into_iter().filter_map(asked).collect()
 }
 
-/// What each of those who were answered was told.
+/// The answer to each of those who were answered.
 fn answered(hub: &mut Hub) -> BTreeMap<WaiterId, Answer> {
     let answer = |effect| match effect {
         Effect::Answer(id, answer) => Some((id, answer)),
@@ -257,7 +257,7 @@ fn nobody_is_asked_for_nobody() {
     hub.handle_reply(HOLD_MS, reply(5, 5));
     assert_eq!(asked(&mut hub), []);
     assert_eq!(hub.next_due_ms(), None);
-    // What was told then is not served a while later.
+    // A while later that word is not served.
     hub.join(HOLD_MS + FRESH_MS + 1, ask(4, Wait::Poll));
     assert_eq!(asked(&mut hub), [(at(4), true)]);
 }
@@ -379,7 +379,7 @@ fn readers_of_one_shape_are_spread_over_hubs_that_ask_one() {
         origin_asked: None,
         log_end: 5,
     };
-    // What a worker does: it starts with the first hub, and follows what replies say of their number.
+    // As a worker does, it starts with the first hub, and follows what replies say of their number.
     let mut shards = 1;
     for reader in 0..readers {
         let index = if shards <= 1 { 0 } else { 1 + reader % shards as usize };

@@ -21,7 +21,7 @@ pub struct Reply {
 /// A reply with status 200, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// Where its last change ends.
+    /// The offset behind its last change.
     pub to: Offset,
     /// Its headers but those that are each reader's own.
     pub headers: HeaderList,

@@ -23,7 +23,7 @@ pub const KEEP_ALIVE_MS: u64 = 20_000;
 pub struct Waiter {
     /// Its name.
     pub id: WaiterId,
-    /// What it has seen.
+    /// It has seen the log up to here.
     pub offset: Offset,
     /// For what it waits.
     pub wait: Wait,
@@ -120,13 +120,13 @@ impl Waiters {
         self.all.iter().map(|waiter| waiter.due_ms).min()
     }
 
-    /// How many clients wait that are spread over so many hubs; hubs that ask this one are few, and are left out.
+    /// The number of clients that are spread over so many hubs; hubs that ask this one are few, and are left out.
     #[must_use]
     pub fn clients(&self, shards: u32) -> usize {
         self.all.iter().filter(|waiter| waiter.wait != Wait::Hub && waiter.shards == shards).count()
     }
 
-    /// How many wait.
+    /// The number of those who wait.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.all.len()

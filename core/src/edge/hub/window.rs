@@ -52,7 +52,7 @@ impl Window {
         self.bytes = 0;
     }
 
-    /// What a client at `offset` lacks; nothing where a part of that is no longer here, or cannot be told apart.
+    /// The part that a client at `offset` lacks; nothing where a part of that is no longer here, or cannot be told apart.
     #[must_use]
     pub fn after(&self, offset: Offset) -> Option<Part> {
         let first = self.replies.iter().position(|step| step.from <= offset && offset < step.told.to)?;
