@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { get } from 'node:http'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import { Shape, ShapeStream } from '@electric-sql/client'
-import { Servers, read, shapeUrl, until } from './support.mjs'
+import { Servers, read, readToEnd, shapeUrl, until } from './support.mjs'
 
 /** As many as one object serves. */
 const CLIENTS = 500
@@ -26,19 +26,8 @@ after(() => servers.end())
 let made = 0
 beforeEach(async () => {
   made += 1
-  places = await end({ table: 'crates', where: `id > -${made}` })
+  places = (await readToEnd(edge.url, { table: 'crates', where: `id > -${made}` })).at
 })
-
-/** Where the log of a shape ends. */
-async function end(definition) {
-  let at = { ...definition, offset: '-1' }
-  for (;;) {
-    const { status, headers, text } = await read(shapeUrl(edge.url, at))
-    assert.equal(status, 200, text)
-    at = { ...definition, offset: headers.get('electric-offset'), handle: headers.get('electric-handle') }
-    if (headers.has('electric-up-to-date')) return at
-  }
-}
 
 const poll = (at, more = {}) => read(shapeUrl(edge.url, { ...at, live: 'true', ...more }))
 const inserted = (reply) => reply.json().filter(({ headers }) => headers.operation === 'insert').map(({ value }) => value.id)

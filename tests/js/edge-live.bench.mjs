@@ -7,7 +7,7 @@
 import { Agent, get } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { Servers, read, shapeUrl, until } from './support.mjs'
+import { Servers, readToEnd, shapeUrl, until } from './support.mjs'
 
 const { values } = parseArgs({ options: { clients: { type: 'string', default: '500' }, writes: { type: 'string', default: '20' } } })
 const [clients, writes] = [Number(values.clients), Number(values.writes)]
@@ -15,16 +15,6 @@ const agent = new Agent({ keepAlive: true, maxSockets: Infinity })
 
 /** The parts of a body, as they come. */
 const parts = (url) => new Promise((resolve, reject) => get(url, { agent }, resolve).once('error', reject))
-
-/** Where the log of the shape ends. */
-async function end(base) {
-  let at = { table: 'ticks', offset: '-1' }
-  for (;;) {
-    const { headers } = await read(shapeUrl(base, at))
-    at = { table: 'ticks', offset: headers.get('electric-offset'), handle: headers.get('electric-handle') }
-    if (headers.has('electric-up-to-date')) return at
-  }
-}
 
 /** A client that polls for ever; `told` is called with each row's number. */
 async function polls(base, at, told) {
@@ -55,7 +45,7 @@ async function events(base, at, told) {
 }
 
 async function measure(name, base, follow, { db, origin, edge, expected }) {
-  const at = await end(base)
+  const { at } = await readToEnd(base, { table: 'ticks' })
   const [waits, committed] = [[], new Map()]
   let lastRow = 0
   const told = (row) => waits.push({ row, at: performance.now() })

@@ -4,7 +4,7 @@
 
 import { createHmac } from 'node:crypto'
 import { parseArgs } from 'node:util'
-import { Servers, read, shapeUrl } from './support.mjs'
+import { Servers, readToEnd } from './support.mjs'
 
 const { values } = parseArgs({ options: { syncs: { type: 'string', default: '2000' } } })
 const syncs = Number(values.syncs)
@@ -18,16 +18,7 @@ function token() {
   return `${signed}.${createHmac('sha256', JWT_SECRET).update(signed).digest('base64url')}`
 }
 
-/** Reads a shape from its beginning to its end; how many requests that took. */
-async function sync(base, headers) {
-  let at = { table: 'crates', offset: '-1' }
-  for (let requests = 1; ; requests += 1) {
-    const reply = await read(shapeUrl(base, at), headers)
-    if (reply.status !== 200) throw new Error(`${reply.status}: ${reply.text}`)
-    if (reply.headers.has('electric-up-to-date')) return requests
-    at = { table: 'crates', offset: reply.headers.get('electric-offset'), handle: reply.headers.get('electric-handle') }
-  }
-}
+const sync = async (base, headers) => (await readToEnd(base, { table: 'crates' }, headers)).requests
 
 console.log(`${syncs} syncs of 100 rows, 10 at a time`)
 for (const way of ['open', 'with a token']) {

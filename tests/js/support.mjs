@@ -281,6 +281,17 @@ export async function read(url, headers = {}) {
   return { status: response.status, headers: response.headers, text, json: () => JSON.parse(text) }
 }
 
+/** Reads a shape's log to its end: the parameters of a request there, and how many requests that took. */
+export async function readToEnd(base, definition, headers = {}) {
+  let at = { ...definition, offset: '-1' }
+  for (let requests = 1; ; requests += 1) {
+    const reply = await read(shapeUrl(base, at), headers)
+    if (reply.status !== 200) throw new Error(`${reply.status}: ${reply.text}`)
+    at = { ...definition, offset: reply.headers.get('electric-offset'), handle: reply.headers.get('electric-handle') }
+    if (reply.headers.has('electric-up-to-date')) return { at, requests }
+  }
+}
+
 /** The address of a shape request. */
 export function shapeUrl(base, params) {
   return `${base}/v1/shape?${new URLSearchParams(params)}`
