@@ -26,7 +26,8 @@ before(async () => {
   edge = await servers.edge({ origin: origin.url })
   brokenOrigin = await cutter(origin.url)
   brokenEdge = await cutter(edge.url)
-  edgeOfBroken = await servers.edge({ origin: brokenOrigin.url })
+  // The hub asks by polls, so that nothing would be cut.
+  edgeOfBroken = await servers.edge({ origin: brokenOrigin.url, hub: false })
 })
 
 after(async () => {
