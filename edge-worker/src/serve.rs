@@ -65,7 +65,7 @@ pub async fn serve(
     let Some(copy_url) = &forward.copy_url else {
         return relay(caller, forward, request, context, timing).await;
     };
-    let mut stand_in = None;
+    let mut stand_in: Option<Box<Found>> = None;
     let mut why = Why::Refused;
     if accepts_cached(&forward.request) {
         let began_ms = now_ms();
@@ -88,7 +88,10 @@ pub async fn serve(
             Look::Outdated => Why::Refused,
             Look::Nothing => Why::Miss,
         };
-        if Flight::is_under_way(copy_url)
+        // A copy that is never fresh is of no use to those who would wait for it.
+        let is_ever_fresh = stand_in.as_ref().is_none_or(|found| found.life.fresh_s > 0);
+        if is_ever_fresh
+            && Flight::is_under_way(copy_url)
             && let Some(found) = landed(forward, copy_url).await
         {
             return serve_copy(caller, *found, CacheStatus::Collapsed);

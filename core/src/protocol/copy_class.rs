@@ -180,6 +180,12 @@ impl CopyLife {
             FOREVER_S => FOREVER_S,
             most_s => said_s("stale-if-error").min(most_s),
         };
+        // A client that has seen all there was asks for nothing but the newest LSN. Clients that publish several shapes
+        // as one wait for it: a copy's would hold them back until a live request ends.
+        let told = reply(header::OFFSET).and_then(|told| told.parse().ok());
+        if rule.class == CopyClass::Head && told.is_some() && told == request.offset() {
+            return Some(life(0, 0, without_origin_s));
+        }
         Some(life(fresh_s, said_s("stale-while-revalidate").min(most.while_fetched_s), without_origin_s))
     }
 

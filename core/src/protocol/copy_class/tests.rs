@@ -85,6 +85,14 @@ fn the_origin_says_how_long_within_the_classs_bounds() {
 }
 
 #[test]
+fn who_has_seen_all_there_was_is_told_by_the_origin_that_it_still_is() {
+    let said = policy("max-age=1, stale-while-revalidate=5, stale-if-error=60");
+    let head = |offset| spans(LOG, 200, &[HANDLE, ENDS, ("electric-offset", offset), said]);
+    assert_eq!(head("0_0"), Some((CopyClass::Head, 0, 0, 60)));
+    assert_eq!(head("9_2"), Some((CopyClass::Head, 1, 5, 60)));
+}
+
+#[test]
 fn only_replies_of_the_requested_handle_are_kept() {
     assert_eq!(spans(LOG, 200, &[CLOSED]), None);
     for other in [CLOSED, ENDS] {
