@@ -19,7 +19,7 @@ const LOG = { offset: '0_0', handle: '1001-20' }
 const policy = (value) => ({ 'cloudflare-cdn-cache-control': value })
 const pointer = policy('public, max-age=60, stale-while-revalidate=3600, stale-if-error=3600')
 const briefPointer = policy('public, max-age=1, stale-while-revalidate=3600, stale-if-error=3600')
-const head = { 'electric-up-to-date': '', ...policy('public, max-age=1, stale-while-revalidate=0, stale-if-error=60') }
+const head = { 'electric-offset': '9_2', 'electric-up-to-date': '', ...policy('public, max-age=1, stale-while-revalidate=0, stale-if-error=60') }
 const limn = { 'electric-server': 'Limn/1', 'cloudflare-cdn-cache-control': 'no-store', 'cache-control': 'no-store' }
 
 let origin, worker
